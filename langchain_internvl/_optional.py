@@ -1,0 +1,25 @@
+"""Import what an extra brings, or say which extra is missing."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def require(module: str, *, extra: str) -> Any:
+    """Import a module of an optional extra.
+
+    Args:
+        module: Name of the module.
+        extra: The extra of this package that installs it.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{module} is needed here and is not installed: "
+            f"pip install 'langchain-internvl[{extra}]'"
+        ) from error

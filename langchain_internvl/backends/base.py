@@ -1,0 +1,140 @@
+"""What the chat model asks of an engine, and what it gets back.
+
+Requests carry token ids and pixels; a backend knows nothing of messages, templates or LangChain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from langchain_internvl.errors import PromptError, RequestError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FinishReason = Literal["stop", "length"]
+
+
+def _check(
+    name: str,
+    value: float,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+) -> None:
+    if at_least is not None and not value >= at_least:
+        raise RequestError(f"{name} must be at least {at_least}, not {value}")
+    if above is not None and not value > above:
+        raise RequestError(f"{name} must be above {above}, not {value}")
+    if at_most is not None and not value <= at_most:
+        raise RequestError(f"{name} must be at most {at_most}, not {value}")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: 0 takes the likeliest token always; above, the scores are divided by it.
+        top_p: Choose among the likeliest tokens that together have this probability.
+        top_k: Choose among this many likeliest tokens; 0: all.
+        repetition_penalty: Scores of tokens of the reply so far are lowered by this factor; 1: not.
+        seed: Makes the choices repeatable; None: another one each time.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _check("temperature", self.temperature, at_least=0.0)
+        _check("top_p", self.top_p, above=0.0, at_most=1.0)
+        _check("top_k", self.top_k, at_least=0)
+        _check("repetition_penalty", self.repetition_penalty, above=0.0)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One reply to make.
+
+    Attributes:
+        prompt_ids: The whole prompt, context tokens of images included.
+        tiles: The tiles of the images, in prompt order; each uint8 [tiles, size, size, 3].
+        sampling: How tokens are chosen.
+        max_tokens: Most tokens of the reply.
+        stop_ids: Tokens that end the reply.
+        stop: Texts that end the reply and are cut off.
+        top_logprobs: How many of the likeliest tokens to report with each token; None: report no
+            probabilities at all.
+        timeout: Seconds until the request is given up; None: never.
+    """
+
+    prompt_ids: Sequence[int]
+    tiles: Sequence[NDArray[np.uint8]] = ()
+    sampling: Sampling = Sampling()
+    max_tokens: int = 1024
+    stop_ids: frozenset[int] = frozenset()
+    stop: Sequence[str] = ()
+    top_logprobs: int | None = None
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids:
+            raise PromptError("the prompt is empty")
+        _check("max_tokens", self.max_tokens, at_least=1)
+        if self.top_logprobs is not None:
+            _check("top_logprobs", self.top_logprobs, at_least=0, at_most=20)
+        if self.timeout is not None:
+            _check("timeout", self.timeout, above=0.0)
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token and the natural logarithm of its probability."""
+
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What one step adds to a reply.
+
+    Attributes:
+        token_id: The token that was chosen.
+        text: Text that is certain now; often nothing.
+        finish_reason: Why the reply ends here, or None.
+        logprob: Logarithm of the token's probability before temperature and cuts, if asked for.
+        top_logprobs: The likeliest tokens instead of it, if asked for.
+    """
+
+    token_id: int
+    text: str = ""
+    finish_reason: FinishReason | None = None
+    logprob: float | None = None
+    top_logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """An engine."""
+
+    def stream(self, request: Request) -> Generator[Delta, None, None]:
+        """Answer a request, token by token; the last delta has a `finish_reason`.
+
+        Closing the generator ends the request. May be called from any thread.
+
+        Raises:
+            BackendError: The engine failed.
+            PromptError: The tiles do not fit the context tokens of the prompt.
+            RequestTimeoutError: The request took longer than its `timeout`.
+        """
+
+    def close(self) -> None:
+        """Free what the engine holds; requests that are running end with `BackendError`."""

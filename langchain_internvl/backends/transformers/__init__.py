@@ -1,0 +1,1 @@
+"""The local engine, on transformers' native InternVL. Importing it imports torch."""

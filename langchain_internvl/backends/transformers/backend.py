@@ -1,0 +1,72 @@
+"""The transformers backend: a lazily loaded model behind the `Backend` protocol."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.transformers.decoding import DecodeLoop
+from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
+from langchain_internvl.backends.transformers.worker import Worker
+from langchain_internvl.errors import BackendError
+
+if TYPE_CHECKING:
+    from langchain_internvl.checkpoint import Checkpoint
+    from langchain_internvl.tokenization import PromptTokenizer
+
+
+class TransformersBackend:
+    """Runs a checkpoint on this machine.
+
+    The weights are loaded by the first request.
+
+    Args:
+        checkpoint: The checkpoint.
+        tokenizer: Its tokenizer.
+        options: How its weights are loaded.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: PromptTokenizer,
+        options: LoadOptions | None = None,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._tokenizer = tokenizer
+        self._options = options or LoadOptions()
+        self._lock = threading.Lock()
+        self._worker: Worker | None = None
+        self._closed = False
+
+    def stream(self, request: Request) -> Generator[Delta, None, None]:
+        """Answer a request; see `Backend.stream`."""
+        ticket = self._get_worker().submit(request)
+        try:
+            while True:
+                delta = ticket.next()
+                yield delta
+                if delta.finish_reason is not None:
+                    return
+        finally:
+            ticket.cancelled = True
+
+    def close(self) -> None:
+        """End all requests and free the model."""
+        with self._lock:
+            worker, self._worker, self._closed = self._worker, None, True
+        if worker is not None:
+            worker.close()
+
+    def _get_worker(self) -> Worker:
+        with self._lock:
+            if self._closed:
+                raise BackendError("the engine was closed")
+            if self._worker is None:
+                model = load_model(
+                    self._checkpoint, self._tokenizer.image_context_id, self._options
+                )
+                self._worker = Worker(DecodeLoop(model, self._tokenizer.token_bytes))
+            return self._worker

@@ -1,0 +1,84 @@
+"""An original checkpoint's config in transformers' own terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
+
+# Same meaning, same name: what a language model's config may hold. The rest of an original
+# `llm_config` are generation defaults of transformers 4, which are no concern of the model.
+_LANGUAGE_KEYS = (
+    "attention_bias", "attention_dropout", "bos_token_id", "eos_token_id", "head_dim",
+    "hidden_act", "hidden_size", "intermediate_size", "layer_types", "max_position_embeddings",
+    "max_window_layers", "mlp_bias", "num_attention_heads", "num_hidden_layers",
+    "num_key_value_heads", "original_max_position_embeddings", "pad_token_id",
+    "partial_rotary_factor", "rms_norm_eps", "rope_scaling", "rope_theta", "sliding_window",
+    "use_sliding_window", "vocab_size",
+)  # fmt: skip
+
+_NATIVE_LANGUAGE_MODEL: Mapping[str, str] = {"internlm2": "llama"}
+"""Language models that transformers has under another name; the others keep theirs."""
+
+_NATIVE_ROPE: Mapping[str, str] = {"su": "longrope"}
+"""Types of `rope_scaling` that transformers has under another name."""
+
+_VISION_KEYS: Mapping[str, str] = {
+    "attention_dropout": "attention_dropout",
+    "hidden_act": "hidden_act",
+    "hidden_size": "hidden_size",
+    "image_size": "image_size",
+    "intermediate_size": "intermediate_size",
+    "layer_norm_eps": "layer_norm_eps",
+    "norm_type": "norm_type",
+    "num_attention_heads": "num_attention_heads",
+    "num_channels": "num_channels",
+    "num_hidden_layers": "num_hidden_layers",
+    "patch_size": "patch_size",
+    "qk_normalization": "use_qk_norm",
+    "qkv_bias": "attention_bias",
+}
+
+
+def translate_config(
+    original: Mapping[str, Any], *, image_token_id: int, image_seq_length: int
+) -> InternVLConfig:
+    """Translate `config.json` of an original checkpoint.
+
+    Args:
+        original: The config, of `model_type: internvl_chat`.
+        image_token_id: Id of `<IMG_CONTEXT>`; only the tokenizer knows it.
+        image_seq_length: Context tokens of one tile.
+    """
+    vision = original["vision_config"]
+    language = original["llm_config"]
+    return InternVLConfig(
+        vision_config=InternVLVisionConfig(
+            **{native: vision[key] for key, native in _VISION_KEYS.items() if key in vision}
+        ),
+        text_config=_language_config(language),
+        image_token_id=image_token_id,
+        image_seq_length=image_seq_length,
+        downsample_ratio=original.get("downsample_ratio", 0.5),
+        vision_feature_layer=original.get("select_layer", -1),
+        tie_word_embeddings=bool(language.get("tie_word_embeddings")),
+    )
+
+
+def _language_config(language: Mapping[str, Any]) -> Any:
+    # Copied: transformers changes the rope dictionary it is given.
+    settings = {key: deepcopy(language[key]) for key in _LANGUAGE_KEYS if key in language}
+    if settings.get("rope_scaling"):
+        rope = settings["rope_scaling"]
+        named = rope.pop("rope_type", None) or rope.pop("type", "default")
+        rope["rope_type"] = _NATIVE_ROPE.get(named, named)
+    kind = language["model_type"]
+    if kind == "internlm2":
+        settings["attention_bias"] = bool(language.get("bias"))
+    return AutoConfig.for_model(
+        _NATIVE_LANGUAGE_MODEL.get(kind, kind),
+        tie_word_embeddings=bool(language.get("tie_word_embeddings")),
+        **settings,
+    )

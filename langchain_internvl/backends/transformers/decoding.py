@@ -1,0 +1,141 @@
+"""The decode loop: rows join, advance together by one token a step, and leave.
+
+It knows tokens, tiles and tensors, and neither threads nor messages. One thread owns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.transformers.devices import execution_device
+from langchain_internvl.backends.transformers.rope import DynamicRope, batch_key
+from langchain_internvl.backends.transformers.rows import Row, RowBatch
+from langchain_internvl.backends.transformers.vision import encode_tiles
+from langchain_internvl.errors import PromptError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row ended by an error."""
+
+    error: Exception
+
+
+class DecodeLoop:
+    """Decodes any number of rows on one model.
+
+    Args:
+        model: A native InternVL, in evaluation mode.
+        token_bytes: The bytes of each token id.
+    """
+
+    def __init__(self, model: Any, token_bytes: Mapping[int, bytes]) -> None:
+        self._model = model
+        self._text_config = model.config.get_text_config()
+        self._rope = DynamicRope(model)
+        self._token_bytes = token_bytes
+        self._batches: dict[Hashable, RowBatch] = {}
+        self._keys: dict[Row, Hashable] = {}
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows that are being decoded."""
+        return tuple(self._keys)
+
+    @torch.inference_mode()
+    def add(self, request: Request) -> Row:
+        """Read a prompt and let its row join the others.
+
+        Raises:
+            PromptError: The tiles do not fit the context tokens of the prompt.
+        """
+        row = Row(request, self._token_bytes)
+        cache = self._read_prompt(row)
+        key = batch_key(self._text_config, row.length, request.max_tokens, id(row))
+        self._batches.setdefault(key, RowBatch()).join(row, cache)
+        self._keys[row] = key
+        return row
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[Row, Delta | Failure]]:
+        """Give every row its next token; rows whose reply ended are gone afterwards.
+
+        What fails for one row ends that row; a forward pass that fails ends the rows of its batch.
+        """
+        events: list[tuple[Row, Delta | Failure]] = []
+        for row in self.rows:
+            event = _advance(row)
+            events.append((row, event))
+            if isinstance(event, Failure) or event.finish_reason is not None:
+                self.remove(row)
+        for batch in list(self._batches.values()):
+            events += self._forward(batch)
+        return events
+
+    def remove(self, row: Row) -> None:
+        """Drop a row, if it is still there."""
+        key = self._keys.pop(row, None)
+        if key is None:
+            return
+        batch = self._batches[key]
+        batch.leave(row)
+        if not batch.rows:
+            del self._batches[key]
+
+    def _forward(self, batch: RowBatch) -> list[tuple[Row, Delta | Failure]]:
+        try:
+            self._rope.reset()
+            batch.forward(self._model)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rows must hear of it
+            failed = list(batch.rows)
+            for row in failed:
+                self.remove(row)
+            return [(row, Failure(error)) for row in failed]
+        return []
+
+    def _read_prompt(self, row: Row) -> DynamicCache:
+        """Run the prompt through the model; leaves the first scores in the row."""
+        cache = DynamicCache()
+        embeddings = self._embed(row.request)
+        length = embeddings.shape[1]
+        self._rope.reset()
+        output = self._model(
+            inputs_embeds=embeddings,
+            position_ids=torch.arange(length, device=embeddings.device)[None],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        row.length = length
+        row.logits = output.logits[0, -1].float()
+        return cache
+
+    def _embed(self, request: Request) -> torch.Tensor:
+        """The prompt as embeddings [1, length, hidden size], images in their places."""
+        words = self._model.get_input_embeddings()
+        ids = torch.tensor([list(request.prompt_ids)], device=execution_device(words))
+        places = ids == self._model.config.image_token_id
+        features = encode_tiles(self._model, request.tiles)
+        wanted, found = int(places.sum()), 0 if features is None else len(features)
+        if wanted != found:
+            raise PromptError(
+                f"the prompt has {wanted} context tokens, its images give {found} features"
+            )
+        embeddings: torch.Tensor = words(ids)
+        if features is None:
+            return embeddings
+        features = features.to(embeddings.device, embeddings.dtype)
+        return embeddings.masked_scatter(places[..., None], features)
+
+
+def _advance(row: Row) -> Delta | Failure:
+    try:
+        return row.advance()
+    except Exception as error:  # noqa: BLE001 - such as scores that are no numbers
+        return Failure(error)

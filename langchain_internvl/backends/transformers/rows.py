@@ -1,0 +1,144 @@
+"""Rows that decode together: one forward pass adds a token to each of them.
+
+Rows come and go between two passes. Their keys and values lie in one tensor per layer, padded on
+the left to the longest; a mask hides the padding and every row counts its own positions, so each
+gets what it would get alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import DynamicCache
+
+from langchain_internvl.backends.base import Delta, FinishReason, Request, TokenLogprob
+from langchain_internvl.backends.transformers.devices import execution_device
+from langchain_internvl.backends.transformers.sampling import Sampler, logprobs_of
+from langchain_internvl.detokenization import TextStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Row:
+    """One reply in the making.
+
+    Args:
+        request: What is asked.
+        token_bytes: The bytes of each token id.
+
+    Attributes:
+        reply: Tokens of the reply so far.
+        length: Tokens whose keys and values are kept.
+        logits: Scores of the next token, float32 [vocabulary]; None before the prompt was read.
+    """
+
+    def __init__(self, request: Request, token_bytes: Mapping[int, bytes]) -> None:
+        self.request = request
+        self.reply: list[int] = []
+        self.length = 0
+        self.logits: torch.Tensor | None = None
+        self._sampler = Sampler(request.sampling)
+        self._text = TextStream(token_bytes, request.stop)
+
+    def advance(self) -> Delta:
+        """Choose the next token from the scores at hand."""
+        if self.logits is None:
+            raise RuntimeError("the row's prompt has not been read")
+        token_id = self._sampler.choose(self.logits, self.reply)
+        logprob: float | None = None
+        top: tuple[TokenLogprob, ...] = ()
+        if self.request.top_logprobs is not None:
+            logprob, top = logprobs_of(self.logits, token_id, self.request.top_logprobs)
+        self.reply.append(token_id)
+        ends = token_id in self.request.stop_ids
+        full = len(self.reply) >= self.request.max_tokens
+        text = "" if ends else self._text.push(token_id)
+        if ends or full:
+            text += self._text.finish()
+        stopped = ends or self._text.stopped_at is not None
+        reason: FinishReason | None = "stop" if stopped else "length" if full else None
+        return Delta(token_id, text, reason, logprob, top)
+
+
+@dataclass
+class RowBatch:
+    """Rows that share forward passes.
+
+    Attributes:
+        rows: The rows, in the order of the batch dimension.
+        cache: Their keys and values; each layer [rows, heads, longest length, head size].
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    cache: DynamicCache | None = None
+
+    def join(self, row: Row, cache: DynamicCache) -> None:
+        """Add a row whose prompt has been read.
+
+        Args:
+            row: The row.
+            cache: Its keys and values alone, of `row.length` tokens.
+        """
+        if self.cache is None:
+            self.cache = cache
+        else:
+            for mine, new in zip(_layers(self.cache), _layers(cache), strict=True):
+                mine.keys = _stack(mine.keys, new.keys)
+                mine.values = _stack(mine.values, new.values)
+        self.rows.append(row)
+
+    def leave(self, row: Row) -> None:
+        """Drop a row, and the padding that only it needed."""
+        kept = [index for index, other in enumerate(self.rows) if other is not row]
+        self.rows = [self.rows[index] for index in kept]
+        if not self.rows or self.cache is None:
+            self.cache = None
+            return
+        longest = max(other.length for other in self.rows)
+        for layer in _layers(self.cache):
+            start = layer.keys.shape[-2] - longest
+            layer.keys = layer.keys[kept, :, start:]
+            layer.values = layer.values[kept, :, start:]
+
+    def forward(self, model: Any) -> None:
+        """Add the last token of every row's reply, and leave the scores of the next in the row."""
+        device = execution_device(model.get_input_embeddings())
+        tokens = torch.tensor([[row.reply[-1]] for row in self.rows], device=device)
+        positions = torch.tensor([[row.length] for row in self.rows], device=device)
+        output = model(
+            input_ids=tokens,
+            position_ids=positions,
+            attention_mask=self._mask(device),
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        for row, logits in zip(self.rows, output.logits[:, -1].float(), strict=True):
+            row.length += 1
+            row.logits = logits
+
+    def _mask(self, device: torch.device) -> torch.Tensor | None:
+        """1 where a row has a token, the new one included; None if no row is padded."""
+        lengths = torch.tensor([row.length + 1 for row in self.rows], device=device)
+        longest = int(lengths.max())
+        if int(lengths.min()) == longest:
+            return None
+        columns = torch.arange(longest, device=device)
+        return (columns[None] >= longest - lengths[:, None]).long()
+
+
+def _layers(cache: DynamicCache) -> list[Any]:
+    """The layers of a cache; each has `keys` and `values`."""
+    return list(cache.layers)
+
+
+def _stack(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Put tensors [rows, heads, length, size] under each other, padded on the left with zeros."""
+    longest = max(one.shape[-2], other.shape[-2])
+    padded = (
+        torch.nn.functional.pad(part, (0, 0, longest - part.shape[-2], 0)) for part in (one, other)
+    )
+    return torch.cat(list(padded))

@@ -1,0 +1,85 @@
+"""Scores to the next token, for one row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from langchain_internvl.backends.base import TokenLogprob
+
+if TYPE_CHECKING:
+    from langchain_internvl.backends.base import Sampling
+
+
+class Sampler:
+    """Chooses the tokens of one row.
+
+    Every row has its own random numbers, drawn on the CPU: with a seed it says the same words
+    whatever else runs, and on whatever device.
+
+    Args:
+        sampling: How to choose.
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._greedy = sampling.temperature == 0 or sampling.top_k == 1
+        self._random = torch.Generator()
+        if sampling.seed is None:
+            self._random.seed()
+        else:
+            self._random.manual_seed(sampling.seed)
+        # The order of transformers' `generate`.
+        self._processors = LogitsProcessorList()
+        if sampling.repetition_penalty != 1:
+            self._processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+        if not self._greedy:
+            self._processors.append(TemperatureLogitsWarper(float(sampling.temperature)))
+            if sampling.top_k:
+                self._processors.append(TopKLogitsWarper(sampling.top_k))
+            if sampling.top_p < 1:
+                self._processors.append(TopPLogitsWarper(sampling.top_p))
+
+    def choose(self, logits: torch.Tensor, reply: Sequence[int]) -> int:
+        """The next token.
+
+        Args:
+            logits: float32 tensor of shape [vocabulary].
+            reply: The tokens of the reply so far. As in the reference, whose prompt reaches
+                `generate` as embeddings, the repetition penalty does not see the prompt.
+        """
+        scores = logits[None]
+        if self._processors:
+            seen = torch.LongTensor([list(reply)]).to(logits.device)
+            scores = self._processors(seen, scores)  # type: ignore[arg-type]
+        if self._greedy:
+            return int(scores.argmax())
+        probabilities = scores[0].softmax(-1).cpu()
+        return int(torch.multinomial(probabilities, 1, generator=self._random))
+
+
+def logprobs_of(
+    logits: torch.Tensor, token_id: int, top: int
+) -> tuple[float, tuple[TokenLogprob, ...]]:
+    """Logarithms of probabilities, before temperature, penalty and cuts.
+
+    Args:
+        logits: float32 tensor of shape [vocabulary].
+        token_id: The token that was chosen.
+        top: How many of the likeliest tokens to report.
+
+    Returns:
+        That of the chosen token, and the likeliest ones in order.
+    """
+    logprobs = logits.log_softmax(-1)
+    values, ids = logprobs.topk(min(top, len(logprobs)))
+    likeliest = zip(ids.tolist(), values.tolist(), strict=True)
+    return float(logprobs[token_id]), tuple(TokenLogprob(*pair) for pair in likeliest)

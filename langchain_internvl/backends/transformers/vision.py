@@ -1,0 +1,60 @@
+"""Tiles to the embeddings that stand in for context tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from langchain_internvl.backends.transformers.devices import execution_device
+from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TILES_AT_ONCE = 16
+"""Tiles that go through the vision tower together; bounds its memory for long documents."""
+
+
+def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """`media.tiling.normalise` on the model's device, with the same float32 steps.
+
+    Args:
+        tiles: uint8 array of shape [tiles, height, width, 3].
+        device: Where the vision tower is; the tiles travel there as bytes.
+
+    Returns:
+        float32 tensor of shape [tiles, 3, height, width].
+    """
+    values = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2).float()
+    mean, std = (
+        torch.tensor(constant, device=device).view(3, 1, 1)
+        for constant in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return ((values / 255 - mean) / std).contiguous()
+
+
+def encode_tiles(model: Any, tiles: Sequence[NDArray[np.uint8]]) -> torch.Tensor | None:
+    """The features of images.
+
+    Args:
+        model: A native InternVL.
+        tiles: The tiles of each image, uint8 [tiles, size, size, 3].
+
+    Returns:
+        Tensor of shape [all tiles * tokens per tile, hidden size of the language model], in the
+        order of the tiles; None if there are no images.
+    """
+    if not tiles:
+        return None
+    device = execution_device(model.model.vision_tower)
+    stacked = np.concatenate(tiles)
+    features = [
+        model.get_image_features(
+            normalise_on_device(stacked[start : start + TILES_AT_ONCE], device)
+        ).pooler_output
+        for start in range(0, len(stacked), TILES_AT_ONCE)
+    ]
+    return torch.cat(features).flatten(0, 1)

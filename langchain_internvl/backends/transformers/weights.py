@@ -1,0 +1,151 @@
+"""Tensor names of original checkpoints, and how transformers 5 converts them while it loads.
+
+`from_pretrained` streams every tensor through these rows, so sharding, dtypes, device maps and
+quantisation work as for any native checkpoint and no second copy of the weights is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import InternVLForConditionalGeneration
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import (
+    Chunk,
+    ConversionOps,
+    WeightConverter,
+    WeightRenaming,
+)
+
+
+class InternVLChatModel(InternVLForConditionalGeneration):  # type: ignore[no-untyped-call]
+    """transformers' InternVL, under the name of the original class.
+
+    The conversion below is found by this name, so native `-hf` checkpoints are not touched.
+    """
+
+
+class SplitInternLM2Attention(ConversionOps):
+    """InternLM2's fused, interleaved `wqkv` to query, key and value projections.
+
+    Its rows are grouped by key/value head: the queries of the group, its key, its value. Shape
+    [kv_heads * (queries_per_kv + 2) * head_dim, ...]. Source: `modeling_internlm2.py`.
+    """
+
+    @torch.no_grad()
+    def convert(
+        self,
+        input_dict: dict[str, Any],
+        source_patterns: list[str],  # noqa: ARG002
+        target_patterns: list[str],
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Split one tensor; works for weights and biases."""
+        (fused,) = (one[0] if isinstance(one, list) else one for one in input_dict.values())
+        heads, groups = _heads(kwargs["config"])
+        grouped = fused.unflatten(0, (groups, heads // groups + 2, -1))
+        parts = grouped[:, :-2], grouped[:, -2:-1], grouped[:, -1:]
+        return {
+            name: part.flatten(0, 2).contiguous()
+            for name, part in zip(target_patterns, parts, strict=True)
+        }
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        """The way back, used when a loaded model is saved."""
+        return JoinInternLM2Attention()
+
+
+class JoinInternLM2Attention(ConversionOps):
+    """The inverse of `SplitInternLM2Attention`."""
+
+    @torch.no_grad()
+    def convert(
+        self,
+        input_dict: dict[str, Any],
+        source_patterns: list[str],
+        target_patterns: list[str],
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Join three tensors."""
+        _, groups = _heads(kwargs["config"])
+        parts = (input_dict[name] for name in source_patterns)
+        head_size = kwargs["config"].get_text_config().head_dim
+        grouped = [
+            (part[0] if isinstance(part, list) else part).unflatten(0, (groups, -1, head_size))
+            for part in parts
+        ]
+        return {target_patterns[0]: torch.cat(grouped, dim=1).flatten(0, 2).contiguous()}
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        """The way back."""
+        return SplitInternLM2Attention()
+
+
+def _heads(config: Any) -> tuple[int, int]:
+    text = config.get_text_config()
+    return text.num_attention_heads, text.num_key_value_heads
+
+
+# From general to special where a later row needs the name that an earlier one made. Each pattern
+# is searched for as a regex, so all are anchored at both ends.
+_RENAMES = (
+    # Vision tower.
+    (r"^vision_model\.embeddings\.class_embedding", "model.vision_tower.embeddings.cls_token"),
+    (
+        r"^vision_model\.embeddings\.position_embedding",
+        "model.vision_tower.embeddings.position_embeddings",
+    ),
+    (
+        r"^vision_model\.embeddings\.patch_embedding\.",
+        "model.vision_tower.embeddings.patch_embeddings.projection.",
+    ),
+    (r"^vision_model\.encoder\.layers\.", "model.vision_tower.encoder.layer."),
+    (r"\.attn\.proj\.", ".attention.projection_layer."),
+    (r"\.attn\.q_norm\.", ".attention.q_norm."),
+    (r"\.attn\.k_norm\.", ".attention.k_norm."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+    (r"\.ls1$", ".lambda_1"),
+    (r"\.ls2$", ".lambda_2"),
+    # Projector.
+    (r"^mlp1\.0\.", "model.multi_modal_projector.layer_norm."),
+    (r"^mlp1\.1\.", "model.multi_modal_projector.linear_1."),
+    (r"^mlp1\.3\.", "model.multi_modal_projector.linear_2."),
+    # Language model.
+    (r"^language_model\.output\.", "lm_head."),
+    (r"^language_model\.lm_head\.", "lm_head."),
+    (r"^language_model\.model\.", "model.language_model."),
+    # InternLM2 in the names of Llama.
+    (r"\.tok_embeddings\.", ".embed_tokens."),
+    (r"\.attention\.wo\.", ".self_attn.o_proj."),
+    (r"\.feed_forward\.w1\.", ".mlp.gate_proj."),
+    (r"\.feed_forward\.w3\.", ".mlp.up_proj."),
+    (r"\.feed_forward\.w2\.", ".mlp.down_proj."),
+    (r"\.attention_norm\.", ".input_layernorm."),
+    (r"\.ffn_norm\.", ".post_attention_layernorm."),
+)
+
+
+def conversion_rows() -> list[WeightRenaming | WeightConverter]:
+    """The rows that turn original tensors into native ones, for every supported checkpoint."""
+    return [
+        *(WeightRenaming(original, native) for original, native in _RENAMES),
+        WeightConverter(
+            r"\.attn\.qkv\.",
+            [".attention.q_proj.", ".attention.k_proj.", ".attention.v_proj."],
+            operations=[Chunk(dim=0)],
+        ),
+        WeightConverter(
+            r"\.attention\.wqkv\.",
+            [".self_attn.q_proj.", ".self_attn.k_proj.", ".self_attn.v_proj."],
+            operations=[SplitInternLM2Attention()],
+        ),
+    ]
+
+
+register_checkpoint_conversion_mapping(
+    InternVLChatModel.__name__, conversion_rows(), overwrite=True
+)

@@ -1,0 +1,144 @@
+"""One thread that owns a decode loop, for callers on any thread.
+
+The thread exists only while there is work: it starts with a request and ends when the last row
+has left, so there is nothing to stop at the end of a program.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Protocol
+
+from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.transformers.decoding import DecodeLoop, Failure
+from langchain_internvl.backends.transformers.rows import Row
+from langchain_internvl.errors import BackendError, InternVLError, RequestTimeoutError
+
+
+class Loop(Protocol):
+    """The part of a decode loop that the worker needs."""
+
+    rows: tuple[Row, ...]
+    add: Callable[[Request], Row]
+    step: Callable[[], list[tuple[Row, Delta | Failure]]]
+    remove: Callable[[Row], None]
+
+
+class Ticket:
+    """A caller's end of a request.
+
+    Args:
+        request: The request.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.cancelled = False
+        self._deadline = None if request.timeout is None else monotonic() + request.timeout
+        self._events: SimpleQueue[Delta | Exception] = SimpleQueue()
+
+    def put(self, event: Delta | Exception) -> None:
+        """Hand over what happened to the request."""
+        self._events.put(event)
+
+    def next(self) -> Delta:
+        """Wait for the next delta.
+
+        Raises:
+            BackendError: The engine failed.
+            InternVLError: The request is faulty.
+            RequestTimeoutError: It took too long.
+        """
+        wait = None if self._deadline is None else max(0.0, self._deadline - monotonic())
+        try:
+            event = self._events.get(timeout=wait)
+        except Empty:
+            raise RequestTimeoutError(f"no reply within timeout={self.request.timeout} s") from None
+        if isinstance(event, InternVLError):
+            raise event
+        if isinstance(event, Exception):
+            raise BackendError(f"the engine failed: {type(event).__name__}: {event}") from event
+        return event
+
+
+class Worker:
+    """Runs requests on a decode loop.
+
+    Args:
+        loop: The loop; only the worker's thread touches it.
+    """
+
+    def __init__(self, loop: DecodeLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._inbox: deque[Ticket] = deque()
+        self._tickets: dict[Row, Ticket] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, request: Request) -> Ticket:
+        """Queue a request.
+
+        Raises:
+            BackendError: The worker was closed.
+        """
+        ticket = Ticket(request)
+        with self._lock:
+            if self._closed:
+                raise BackendError("the engine was closed")
+            self._inbox.append(ticket)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="internvl", daemon=True)
+                self._thread.start()
+        return ticket
+
+    def close(self) -> None:
+        """End all requests and wait for the thread; it is safe to call twice."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                waiting = list(self._inbox)
+                self._inbox.clear()
+                if self._closed or not (waiting or self._tickets):
+                    self._thread = None
+                    break
+            for ticket in waiting:
+                self._admit(ticket)
+            self._step()
+        for ticket in (*waiting, *self._tickets.values()):
+            ticket.put(BackendError("the engine was closed"))
+        for row in list(self._tickets):
+            self._loop.remove(row)
+        self._tickets.clear()
+
+    def _admit(self, ticket: Ticket) -> None:
+        if ticket.cancelled:
+            return
+        try:
+            row = self._loop.add(ticket.request)
+        except Exception as error:  # noqa: BLE001 - the caller raises it
+            ticket.put(error)
+        else:
+            self._tickets[row] = ticket
+
+    def _step(self) -> None:
+        for row, ticket in list(self._tickets.items()):
+            if ticket.cancelled:
+                del self._tickets[row]
+                self._loop.remove(row)
+        for row, event in self._loop.step():
+            ticket = self._tickets[row]
+            ends = isinstance(event, Failure) or event.finish_reason is not None
+            if ends:
+                del self._tickets[row]
+            ticket.put(event.error if isinstance(event, Failure) else event)

@@ -1,0 +1,285 @@
+"""`ChatInternVL`, the LangChain chat model. Only this module knows `BaseChatModel`."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+from typing_extensions import override
+
+from langchain_internvl.backends.base import Backend, Request
+from langchain_internvl.conversation import Turn
+from langchain_internvl.engines import Engines
+from langchain_internvl.errors import RequestError
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.messages import normalise_messages, to_turns
+from langchain_internvl.rendering import Renderer
+from langchain_internvl.replies import to_chunks
+from langchain_internvl.settings import CallSettings
+
+_OF_OTHER_PROVIDERS = frozenset({"api_key", "max_retries", "streaming"})
+"""Standard LangChain arguments that a model on this machine has no use for."""
+
+
+class ChatInternVL(CallSettings, BaseChatModel):
+    """InternVL on this machine, as a LangChain chat model.
+
+    Loads `OpenGVLab/InternVL2`, 2.5, 3 and 3.5 in their original format and `-hf` checkpoints,
+    with current transformers and without remote code. Nothing is loaded before it is needed: the
+    tokenizer with the first prompt, the weights with the first reply.
+
+    All arguments that `CallSettings` lists (sampling, tiles, prompts) may also be given to
+    `invoke`, `stream`, `batch` or `bind`, for that call.
+
+    Example:
+        ```python
+        from langchain_core.messages import HumanMessage
+        from langchain_internvl import ChatInternVL, image_block
+
+        llm = ChatInternVL(model="OpenGVLab/InternVL2-8B", temperature=0)
+        question = {"type": "text", "text": "What is in the picture?"}
+        print(llm.invoke([HumanMessage([image_block("photo.jpg"), question])]).content)
+        ```
+    """
+
+    model: str = "OpenGVLab/InternVL2-8B"
+    """Id on the Hugging Face hub, or a local folder."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; None: the default branch."""
+    backend: Any = "transformers"
+    """"transformers", or any object with the methods of `backends.base.Backend`."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type of the weights; "auto": as stored."""
+    device_map: str | dict[str, Any] | None = "auto"
+    """Where the weights go, as in transformers; "auto": GPUs if there are any."""
+    attn_implementation: str = "auto"
+    """Attention of transformers; "auto": flash-attention where it can run, else SDPA."""
+    trust_remote_code: bool = False
+    """Stays False: code that comes with a checkpoint is never run."""
+    chat_template: str | None = None
+    """Name of a template; None: the checkpoint's own."""
+    media_policy: MediaPolicy = Field(default_factory=MediaPolicy)
+    """Limits on images: bytes, pixels, addresses."""
+
+    _engines: Engines = PrivateAttr(default_factory=Engines)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _warn_of_typing_errors(cls, values: Any) -> Any:
+        """LangChain passes arguments that not every model has, so unknown ones only warn."""
+        if isinstance(values, Mapping):
+            for name in values.keys() - cls.model_fields.keys() - _OF_OTHER_PROVIDERS:
+                near = difflib.get_close_matches(str(name), cls.model_fields, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                warnings.warn(f"ChatInternVL has no argument {name!r}{hint}", stacklevel=3)
+        return values
+
+    @field_validator("trust_remote_code")
+    @classmethod
+    def _refuse_remote_code(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
+        if value:
+            raise ValueError("ChatInternVL never runs code of a checkpoint; leave it False")
+        return value
+
+    @field_validator("backend")
+    @classmethod
+    def _check_backend(cls, value: Any) -> Any:
+        if value != "transformers" and not isinstance(value, Backend):
+            raise ValueError(f'backend is "transformers" or a Backend object, not {value!r}')
+        return value
+
+    # What the model is, for LangChain.
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "internvl"
+
+    @property
+    @override
+    def _identifying_params(self) -> dict[str, Any]:
+        """Everything that changes a reply, so that caches tell models apart."""
+        own = type(self).model_fields.keys() - BaseChatModel.model_fields.keys()
+        params = {name: getattr(self, name) for name in sorted(own)}
+        params["media_policy"] = self.media_policy.model_dump()
+        if not isinstance(self.backend, str):
+            params["backend"] = repr(self.backend)
+        return params
+
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        return True
+
+    @classmethod
+    @override
+    def get_lc_namespace(cls) -> list[str]:
+        return ["langchain_internvl", "chat_models"]
+
+    @override
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return super()._get_ls_params(stop=stop or self.stop, **kwargs)
+
+    # Prompts, without the weights.
+
+    def render(self, messages: LanguageModelInput, *, expand: bool = False, **kwargs: Any) -> str:
+        """The exact prompt of messages, as text.
+
+        Args:
+            messages: As for `invoke`.
+            expand: Write every context token of every image; False: `<image>` for each image.
+            **kwargs: Settings of this call.
+        """
+        renderer = self._renderer(self.for_call(kwargs))
+        return renderer.to_text(renderer.prompt(self._turns(messages)), expand=expand)
+
+    def prompt_ids(self, messages: LanguageModelInput, **kwargs: Any) -> list[int]:
+        """The exact token ids of messages, images included.
+
+        Args:
+            messages: As for `invoke`.
+            **kwargs: Settings of this call.
+        """
+        renderer = self._renderer(self.for_call(kwargs))
+        return renderer.to_ids(renderer.prompt(self._turns(messages)))
+
+    @override
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """The exact number of prompt tokens of messages, images included."""
+        if tools:
+            raise RequestError("tools are not part of prompts yet; count without them")
+        return len(self.prompt_ids(messages))
+
+    @override
+    def get_token_ids(self, text: str) -> list[int]:
+        """The ids of a text, as it would be read in the middle of a message."""
+        return self._renderer(self).tokenizer.encode_text(text)
+
+    # Replies.
+
+    @override
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        value = super()._convert_input(model_input)
+        if isinstance(value, StringPromptValue):
+            return value
+        return ChatPromptValue(messages=self._normalise(value.to_messages()))
+
+    @override
+    def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer several conversations; see `BaseChatModel.generate`."""
+        return super().generate([self._normalise(one) for one in messages], *args, **kwargs)
+
+    @override
+    async def agenerate(
+        self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any
+    ) -> LLMResult:
+        """Answer several conversations; see `BaseChatModel.agenerate`."""
+        return await super().agenerate([self._normalise(one) for one in messages], *args, **kwargs)
+
+    @override
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
+
+    @override
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        settings = self.for_call(kwargs)
+        renderer = self._renderer(settings)
+        request = _request(settings, renderer, messages, settings.stop if stop is None else stop)
+        deltas = self._backend(renderer).stream(request)
+        try:
+            yield from to_chunks(
+                deltas,
+                model=self.model,
+                prompt_tokens=len(request.prompt_ids),
+                token_bytes=renderer.tokenizer.token_bytes,
+            )
+        finally:
+            deltas.close()  # ends the reply in the engine too, when nobody reads on
+
+    def close(self) -> None:
+        """Free the model; the next reply loads it again."""
+        self._engines.close()
+
+    # What a call is made with.
+
+    def _normalise(self, messages: list[BaseMessage]) -> list[BaseMessage]:
+        return normalise_messages(messages, self.media_policy)
+
+    def _turns(self, messages: LanguageModelInput) -> list[Turn]:
+        return to_turns(self._convert_input(messages).to_messages())
+
+    def _renderer(self, settings: CallSettings) -> Renderer:
+        checkpoint, tokenizer, template = self._engines.prompts(
+            self.model, self.revision, self.chat_template
+        )
+        return Renderer(
+            checkpoint=checkpoint,
+            tokenizer=tokenizer,
+            template=template,
+            options=settings.prompt_options(),
+            tiles=settings.tile_limits(checkpoint.tiles),
+            policy=self.media_policy,
+            exif_transpose=settings.exif_transpose,
+        )
+
+    def _backend(self, renderer: Renderer) -> Backend:
+        if not isinstance(self.backend, str):
+            backend: Backend = self.backend
+            return backend
+        return self._engines.transformers(
+            renderer.checkpoint,
+            renderer.tokenizer,
+            dtype=self.dtype,
+            device_map=self.device_map,
+            attn_implementation=self.attn_implementation,
+        )
+
+
+def _request(
+    settings: CallSettings,
+    renderer: Renderer,
+    messages: list[BaseMessage],
+    stop: Sequence[str] | None,
+) -> Request:
+    """What a backend is asked to answer messages."""
+    prompt = renderer.prompt(to_turns(messages))
+    tiles = renderer.cut_images(prompt)
+    template = renderer.template
+    stop_ids = {renderer.tokenizer.stop_id(template.stop)}
+    if template.stops_at_eos:
+        stop_ids.update(renderer.checkpoint.eos_ids)
+    asks_logprobs = settings.logprobs or settings.top_logprobs is not None
+    return Request(
+        prompt_ids=renderer.to_ids(prompt, tiles),
+        tiles=tiles,
+        sampling=settings.sampling(renderer.checkpoint.generation),
+        max_tokens=settings.max_tokens,
+        stop_ids=frozenset(stop_ids),
+        stop=[template.stop, *(stop or ())],
+        top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
+        timeout=settings.timeout,
+    )

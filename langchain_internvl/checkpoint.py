@@ -1,0 +1,278 @@
+"""What a checkpoint says about itself, read from its small files; the weights stay where they are.
+
+Two formats: *original* (`OpenGVLab/InternVL2-8B`, ..., `model_type: internvl_chat`) and *-hf*
+(`model_type: internvl`, transformers' own).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_internvl._optional import require
+from langchain_internvl.conversation import Image, Text, Turn
+from langchain_internvl.errors import (
+    CheckpointNotFoundError,
+    UnsupportedCheckpointError,
+)
+from langchain_internvl.media.sources import BytesSource
+from langchain_internvl.media.tiling import TileLimits
+from langchain_internvl.prompts import PromptOptions, build_prompt
+from langchain_internvl.segments import IMAGE_CONTEXT
+from langchain_internvl.templates import TEMPLATES, ChatTemplate, get_template
+
+if TYPE_CHECKING:
+    from langchain_internvl.tokenization import PromptTokenizer
+
+ORIGINAL = "internvl_chat"
+HF = "internvl"
+
+LANGUAGE_MODELS = ("internlm2", "llama", "phi3", "qwen2", "qwen3")
+"""Language models of supported checkpoints, by `model_type`."""
+
+_SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
+_WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's own account of itself.
+
+    Attributes:
+        folder: Where its files are.
+        repo: Its id on the Hugging Face hub, if it came from there.
+        config: `config.json`.
+        generation: `generation_config.json`, or nothing.
+        language_model: `model_type` of its language model.
+        tiles: How it cuts up images unless told otherwise.
+        tokens_per_tile: Context tokens of one tile.
+    """
+
+    folder: Path
+    repo: str | None
+    config: Mapping[str, Any] = field(repr=False)
+    generation: Mapping[str, Any] = field(repr=False)
+    language_model: str
+    tiles: TileLimits
+    tokens_per_tile: int
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it is in the original format."""
+        return bool(self.config["model_type"] == ORIGINAL)
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """The end tokens that the checkpoint itself declares."""
+        eos = self.generation.get("eos_token_id", self.config.get("eos_token_id"))
+        return tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),)
+
+    def find_weights(self) -> Path:
+        """The folder with the weights, which are downloaded first if need be.
+
+        Raises:
+            CheckpointNotFoundError: There are no safetensors.
+        """
+        if self.repo is not None:
+            # The folder is named after the commit: the weights must be of the same one.
+            return _download(self.repo, self.folder.name, _WEIGHT_FILES)
+        if not any(self.folder.glob("*.safetensors")):
+            raise CheckpointNotFoundError(f"{self.folder} has no weights (*.safetensors)")
+        return self.folder
+
+
+def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
+    """Read a checkpoint's description.
+
+    Args:
+        model: A local folder, or an id on the Hugging Face hub (only small files are downloaded).
+        revision: Branch, tag or commit on the hub; None: the default branch.
+
+    Raises:
+        CheckpointNotFoundError: It is not there, or lacks files.
+        UnsupportedCheckpointError: It is no InternVL, or one that cannot be loaded here.
+    """
+    local = Path(model).expanduser()
+    if local.is_dir():
+        return read_checkpoint(local)
+    if model.count("/") != 1 or model.startswith(("/", ".", "~")):
+        raise CheckpointNotFoundError(
+            f"{model!r} is neither a folder nor an id on the Hugging Face hub (owner/name)"
+        )
+    return read_checkpoint(_download(model, revision, _SMALL_FILES), repo=model)
+
+
+def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
+    hub = require("huggingface_hub", extra="transformers")
+    try:
+        return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
+        raise CheckpointNotFoundError(
+            f"{repo!r} is no local folder and cannot be had from the Hugging Face hub: {error}"
+        ) from error
+
+
+def read_checkpoint(folder: Path, repo: str | None = None) -> Checkpoint:
+    """Read the description of a checkpoint in a local folder; see `open_checkpoint`."""
+    config = _read_json(folder / "config.json")
+    if config is None:
+        raise CheckpointNotFoundError(f"{folder} has no config.json; it is no checkpoint")
+    _refuse_unsupported(config, folder)
+    text, vision = _sub_configs(config)
+    tile_size = _first(config.get("force_image_size") or vision.get("image_size", 448))
+    return Checkpoint(
+        folder=folder,
+        repo=repo,
+        config=config,
+        generation=_read_json(folder / "generation_config.json") or {},
+        language_model=text["model_type"],
+        tiles=_tile_limits(
+            config, _read_json(folder / "preprocessor_config.json") or {}, tile_size
+        ),
+        tokens_per_tile=_tokens_per_tile(config, vision, tile_size),
+    )
+
+
+def choose_template(
+    checkpoint: Checkpoint, tokenizer: PromptTokenizer, name: str | None = None
+) -> ChatTemplate:
+    """The chat template of a checkpoint.
+
+    Args:
+        checkpoint: The checkpoint.
+        tokenizer: Its tokenizer.
+        name: A template chosen by the user; None: the checkpoint's own. An original one names
+            it; of an -hf one the template is taken that writes the same as its jinja, since a
+            jinja template cannot keep text from forging control tokens.
+
+    Raises:
+        PromptError: The chosen name is unknown.
+        UnsupportedCheckpointError: The checkpoint's own template is unknown.
+    """
+    if name is not None:
+        return get_template(name)
+    if checkpoint.is_original:
+        own = str(checkpoint.config.get("template"))
+        if own not in TEMPLATES:
+            raise UnsupportedCheckpointError(
+                f"{checkpoint.folder} uses chat template {own!r}, which is unknown; "
+                f"choose chat_template= from {', '.join(TEMPLATES)}"
+            )
+        return TEMPLATES[own]
+    return _match_jinja(checkpoint, tokenizer)
+
+
+def _match_jinja(checkpoint: Checkpoint, tokenizer: PromptTokenizer) -> ChatTemplate:
+    jinja = tokenizer.jinja_template or _processor_jinja(checkpoint.folder)
+    if jinja is not None:
+        written = tokenizer.apply_jinja(jinja, _PROBE_MESSAGES)
+        options = PromptOptions(default_system=None)
+        for template in TEMPLATES.values():
+            ours = build_prompt(_PROBE_TURNS, template, options)
+            if (
+                template.stops_at_eos
+                and ours.to_text().replace("<image>", IMAGE_CONTEXT) == written
+            ):
+                return template
+    raise UnsupportedCheckpointError(
+        f"the chat template of {checkpoint.folder} is unknown; "
+        f"choose chat_template= from {', '.join(TEMPLATES)}"
+    )
+
+
+_PROBE_MESSAGES: list[dict[str, Any]] = [
+    {"role": "system", "content": "system"},
+    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "question"}]},
+    {"role": "assistant", "content": [{"type": "text", "text": "answer"}]},
+    {"role": "user", "content": [{"type": "text", "text": "again"}]},
+]
+_PROBE_TURNS = (
+    Turn("system", (Text("system"),)),
+    Turn("user", (Image(BytesSource(b"", "probe")), Text("question"))),
+    Turn("assistant", (Text("answer"),)),
+    Turn("user", (Text("again"),)),
+)
+
+
+def _processor_jinja(folder: Path) -> str | None:
+    """The template that older -hf checkpoints keep beside their processor."""
+    plain = folder / "chat_template.jinja"
+    if plain.is_file():
+        return plain.read_text("utf-8")
+    template = (_read_json(folder / "chat_template.json") or {}).get("chat_template")
+    return template if isinstance(template, str) else None
+
+
+def _read_json(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CheckpointNotFoundError(f"{file} cannot be read: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _sub_configs(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    text = "llm_config" if config["model_type"] == ORIGINAL else "text_config"
+    return config.get(text) or {}, config.get("vision_config") or {}
+
+
+def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
+    """Say at once, and in words, what cannot be loaded."""
+    kind = config.get("model_type")
+    if kind not in {ORIGINAL, HF}:
+        raise UnsupportedCheckpointError(
+            f"{folder} is a checkpoint of type {kind!r}, no InternVL ({ORIGINAL} or {HF})"
+        )
+    text, _ = _sub_configs(config)
+    stored = config.get("quantization_config") or text.get("quantization_config")
+    if stored:
+        raise UnsupportedCheckpointError(
+            f"{folder} is stored quantised ({stored.get('quant_method', 'unknown method')}); "
+            "serve it with LMDeploy, or use the checkpoint that it was made from"
+        )
+    language_model = text.get("model_type")
+    if language_model not in LANGUAGE_MODELS:
+        raise UnsupportedCheckpointError(
+            f"{folder} has a language model of type {language_model!r}"
+            f"{_why_not(str(language_model))}; supported are {', '.join(LANGUAGE_MODELS)}"
+        )
+    if config.get("ps_version", "v2") != "v2":
+        raise UnsupportedCheckpointError(
+            f"{folder} has pixel shuffle {config['ps_version']!r}; use InternVL2 or later"
+        )
+
+
+def _why_not(language_model: str) -> str:
+    if "moe" in language_model or language_model == "gpt_oss":
+        return " (mixture of experts): serve it with LMDeploy or vLLM, or use a dense InternVL"
+    return ""
+
+
+def _tile_limits(
+    config: Mapping[str, Any], preprocessor: Mapping[str, Any], tile_size: int
+) -> TileLimits:
+    if config["model_type"] == ORIGINAL:
+        fewest, most = config.get("min_dynamic_patch", 1), config.get("max_dynamic_patch", 12)
+        cuts, thumbnail = config.get("dynamic_image_size", True), config.get("use_thumbnail", True)
+    else:
+        fewest, most = preprocessor.get("min_patches", 1), preprocessor.get("max_patches", 12)
+        cuts, thumbnail = preprocessor.get("crop_to_patches", True), True
+    if not cuts:
+        fewest = most = 1
+    return TileLimits(fewest, most, tile_size, thumbnail)
+
+
+def _tokens_per_tile(config: Mapping[str, Any], vision: Mapping[str, Any], tile_size: int) -> int:
+    if isinstance(config.get("image_seq_length"), int):
+        return int(config["image_seq_length"])
+    side = tile_size // _first(vision.get("patch_size", 14)) * config.get("downsample_ratio", 0.5)
+    return int(side) ** 2
+
+
+def _first(value: int | list[int]) -> int:
+    return value[0] if isinstance(value, list) else value

@@ -1,0 +1,89 @@
+"""What a conversation is to this package: turns of parts, and nothing of LangChain.
+
+`messages.py` makes it, everything after it reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from langchain_internvl.media.sources import Source
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words of a message; never a control token, whatever they spell."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image.
+
+    Attributes:
+        source: Where its bytes come from.
+        min_tiles: Fewest tiles; None: the model's setting.
+        max_tiles: Most tiles; None: the model's setting.
+    """
+
+    source: Source
+    min_tiles: int | None = None
+    max_tiles: int | None = None
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video: its frames as images, or the file they are yet to be taken from.
+
+    Attributes:
+        frames: The frames in order; empty if `source` is given.
+        source: A video file.
+        max_tiles: Most tiles of each frame; None: the model's setting.
+    """
+
+    frames: tuple[Image, ...] = ()
+    source: Source | None = None
+    max_tiles: int | None = None
+
+
+@dataclass(frozen=True)
+class Document:
+    """A PDF file, to be shown as images of its pages."""
+
+    source: Source
+
+
+Part = Text | Image | Video | Document
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call of a tool by the model.
+
+    Attributes:
+        name: Name of the tool.
+        arguments: The arguments as JSON text.
+    """
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message.
+
+    Attributes:
+        role: Who speaks.
+        parts: What is said and shown, in order.
+        tool_calls: What an assistant turn calls, after its words.
+    """
+
+    role: Role
+    parts: tuple[Part, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()

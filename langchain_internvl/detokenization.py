@@ -1,0 +1,127 @@
+"""Token ids back to text, as they come.
+
+Bytes are joined before they are decoded: a character whose bytes lie in several tokens arrives
+when it is whole, and broken bytes become U+FFFD as in the reference.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_internvl.errors import UnsupportedCheckpointError
+
+
+class TextStream:
+    """Turns the token ids of one reply into text that can be shown at once.
+
+    Nothing shown is ever taken back: text that may yet turn out to be part of a stop string, or
+    white space that may be the last, is held until that is known. The pieces joined are the
+    reply as the reference returns it: cut at the first stop string and stripped.
+
+    Args:
+        token_bytes: The bytes of each id, see `PromptTokenizer.token_bytes`.
+        stop: Texts at which the reply ends; they are not part of it.
+    """
+
+    def __init__(self, token_bytes: Mapping[int, bytes], stop: Sequence[str] = ()) -> None:
+        self._token_bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stop = [text for text in stop if text]
+        self._held = ""
+        self._started = False
+        self.stopped_at: str | None = None
+
+    def push(self, token_id: int) -> str:
+        """Add a token.
+
+        Returns:
+            The text that is certain now and was not shown before.
+        """
+        return self._take(self._decoder.decode(self._token_bytes.get(token_id, b"")), last=False)
+
+    def finish(self) -> str:
+        """End the reply.
+
+        Returns:
+            The rest of its text.
+        """
+        return self._take(self._decoder.decode(b"", final=True), last=True)
+
+    def _take(self, new: str, *, last: bool) -> str:
+        if self.stopped_at is not None:
+            return ""
+        self._held += new
+        end = len(self._held)
+        found = [(self._held.find(stop), stop) for stop in self._stop if stop in self._held]
+        if found:
+            end, self.stopped_at = min(found)
+        elif not last:
+            end -= self._begun_stop()
+        shown = self._held[:end].rstrip()
+        self._held = "" if found or last else self._held[len(shown) :]
+        if not self._started:
+            shown = shown.lstrip()
+            self._started = bool(shown)
+        return shown
+
+    def _begun_stop(self) -> int:
+        """Length of the longest end of the held text with which a stop string may begin."""
+        longest = 0
+        for stop in self._stop:
+            for length in range(min(len(stop) - 1, len(self._held)), longest, -1):
+                if self._held.endswith(stop[:length]):
+                    longest = length
+                    break
+        return longest
+
+
+def piece_bytes(vocabulary: Mapping[str, int], decoder: Mapping[str, Any]) -> dict[int, bytes]:
+    """The bytes of each id of a vocabulary.
+
+    Args:
+        vocabulary: Ids by piece.
+        decoder: The tokenizer's decoder, as the `tokenizers` library writes it to JSON.
+
+    Raises:
+        UnsupportedCheckpointError: It is neither byte-level BPE nor SentencePiece.
+    """
+    kinds = {decoder["type"], *(one["type"] for one in decoder.get("decoders", ()))}
+    to_bytes: Callable[[str], bytes]
+    if "ByteLevel" in kinds:
+        to_bytes = _byte_level_piece
+    elif "ByteFallback" in kinds:
+        to_bytes = _sentencepiece_piece
+    else:
+        raise UnsupportedCheckpointError(
+            f"tokenizers that decode by {', '.join(sorted(kinds))} are not supported"
+        )
+    return {token_id: to_bytes(piece) for piece, token_id in vocabulary.items()}
+
+
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def _sentencepiece_piece(piece: str) -> bytes:
+    match = _BYTE_PIECE.fullmatch(piece)
+    return bytes([int(match[1], 16)]) if match else piece.replace("\u2581", " ").encode()
+
+
+def _byte_level_piece(piece: str) -> bytes:
+    return b"".join(
+        bytes([_BYTE_OF_CHAR[char]]) if char in _BYTE_OF_CHAR else char.encode() for char in piece
+    )
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100 and up."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    alphabet = {chr(byte): byte for byte in printable}
+    others = (byte for byte in range(256) if byte not in printable)
+    alphabet.update({chr(256 + index): byte for index, byte in enumerate(others)})
+    return alphabet
+
+
+_BYTE_OF_CHAR = _byte_alphabet()

@@ -1,0 +1,126 @@
+"""Encoded bytes to RGB pixels, exactly as the reference reads them.
+
+The reference is one line, `Image.open(file).convert("RGB")`: alpha is dropped and not blended,
+16-bit grey saturates at 255, EXIF orientation is ignored, an animation gives its first frame.
+Here the same line runs behind the checks that unknown files need.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
+from langchain_internvl.media.sources import PixelSource
+
+if TYPE_CHECKING:
+    from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.sources import Source
+
+# Pillow reads more, but some of its readers start other programs (EPS) or are little tested.
+_FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI", "TGA",
+    "TIFF", "WEBP",
+)  # fmt: skip
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Names of the image formats that are read, as far as this build of Pillow has them."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 exchange width and height
+_SIDEWAYS = {5, 6, 7, 8}
+
+
+def load_rgb(source: Source, policy: MediaPolicy, *, exif_transpose: bool = False) -> Image.Image:
+    """Decode an image to RGB.
+
+    Args:
+        source: Where the image comes from.
+        policy: Limits on bytes and pixels.
+        exif_transpose: Turn the picture as its EXIF orientation says. The reference does not;
+            photographs of phones often need it.
+
+    Returns:
+        The picture, in mode RGB.
+
+    Raises:
+        MediaError: The image is empty, truncated or corrupt.
+        MediaTooLargeError: It is over a limit of the policy.
+        UnsupportedMediaError: It is no image of a known format.
+    """
+    image = _open(source, policy)
+    try:
+        if exif_transpose:
+            image = ImageOps.exif_transpose(image)
+        return image.convert("RGB")
+    except Exception as error:  # Pillow's readers raise anything on broken files
+        raise MediaError(source.name, f"the image is truncated or corrupt: {error}") from error
+
+
+def read_size(
+    source: Source, policy: MediaPolicy, *, exif_transpose: bool = False
+) -> tuple[int, int]:
+    """Width and height in pixels, from the header alone; see `load_rgb` for the arguments."""
+    image = _open(source, policy)
+    width, height = image.size
+    if exif_transpose and _orientation(image) in _SIDEWAYS:
+        return height, width
+    return width, height
+
+
+def sniff_mime_type(data: bytes) -> str | None:
+    """The MIME type of an encoded image, or None if it is no image of a known format."""
+    try:
+        with Image.open(io.BytesIO(data), formats=formats()) as image:
+            mime_type: str | None = image.get_format_mimetype()
+            return mime_type
+    except Exception:  # noqa: BLE001 - a broken file has no type; reading it will say why
+        return None
+
+
+def _open(source: Source, policy: MediaPolicy) -> Image.Image:
+    if isinstance(source, PixelSource):
+        image = source.image
+    else:
+        data = source.read(policy)
+        if not data:
+            raise MediaError(source.name, "is empty")
+        image = _parse(data, source.name)
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise MediaError(source.name, f"has no pixels (size {width} x {height})")
+    if width * height > policy.max_pixels:
+        raise MediaTooLargeError(
+            source.name,
+            f"{width} x {height} pixels are over MediaPolicy.max_pixels={policy.max_pixels}",
+        )
+    return image
+
+
+def _parse(data: bytes, name: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=formats())
+    except UnidentifiedImageError as error:
+        raise UnsupportedMediaError(
+            name, f"is not an image that can be read ({', '.join(formats())}), or is damaged"
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise MediaTooLargeError(
+            name, f"{error} (PIL.Image.MAX_IMAGE_PIXELS and MediaPolicy.max_pixels)"
+        ) from error
+    except Exception as error:  # Pillow's readers raise anything on broken files
+        raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - broken EXIF means no orientation, as in exif_transpose
+        return 1

@@ -1,0 +1,71 @@
+"""What may be read, from where, and how much of it."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from langchain_core.load.serializable import Serializable
+from pydantic import ConfigDict, Field
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class MediaPolicy(Serializable):
+    """Limits on the media of messages.
+
+    Python objects and explicit paths are the programmer's own and are read wherever they are;
+    `url` fields may come from anyone, so they hold data or public http(s) addresses only.
+
+    Attributes:
+        max_bytes: Largest encoded size of one medium, in bytes. Default 64 MiB.
+        max_pixels: Largest width times height of one image. The default is Pillow's own
+            limit; to read larger pictures raise `PIL.Image.MAX_IMAGE_PIXELS` too.
+        max_redirects: How many redirects of a URL are followed.
+        timeout: Seconds for the whole of one download.
+        allow_private_hosts: Also fetch from loopback, private and link-local addresses.
+            Only for hosts that you trust: a document could name your own services.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
+    max_pixels: int = Field(default=89_478_485, gt=0)
+    max_redirects: int = Field(default=5, ge=0)
+    timeout: float = Field(default=30.0, gt=0)
+    allow_private_hosts: bool = False
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """A policy is part of the serialised chat model."""
+        return True
+
+    def allows_address(self, address: str) -> bool:
+        """Whether a connection to this IP address (text form) may be made."""
+        return self.allow_private_hosts or is_public(ipaddress.ip_address(address))
+
+
+def is_public(address: IPAddress) -> bool:
+    """Whether an address is reachable on the public internet.
+
+    IPv6 forms that carry an IPv4 address (mapped, 6to4, Teredo, NAT64) are judged by that one.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        embedded = _embedded_ipv4(address)
+        if embedded is not None:
+            return is_public(embedded)
+    return address.is_global and not address.is_multicast
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address.teredo is not None:
+        return address.teredo[1]
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return None

@@ -1,0 +1,239 @@
+"""Where the bytes of a medium come from.
+
+A source only knows its name (for error messages) and how to be read; nothing is opened,
+downloaded or decoded before `read` is called.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.request import url2pathname
+
+import numpy as np
+from PIL import Image
+
+from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
+from langchain_internvl.media.fetch import fetch
+
+if TYPE_CHECKING:
+    from langchain_internvl.media.policy import MediaPolicy
+
+
+class Source(Protocol):
+    """Anything a medium can be read from."""
+
+    @property
+    def name(self) -> str:
+        """What error messages call it."""
+
+    def read(self, policy: MediaPolicy) -> bytes:
+        """The encoded bytes.
+
+        Raises:
+            MediaError: It cannot be read, or is over a limit of the policy.
+        """
+
+
+@dataclass(frozen=True)
+class BytesSource:
+    """Encoded bytes that are already here."""
+
+    data: bytes
+    name: str
+
+    def read(self, policy: MediaPolicy) -> bytes:
+        """The bytes, if they are within the limit."""
+        return _within_limit(self.data, self.name, policy)
+
+
+@dataclass(frozen=True)
+class Base64Source:
+    """Bytes in base64, decoded when read."""
+
+    data: str
+    name: str
+
+    def read(self, policy: MediaPolicy) -> bytes:
+        """The decoded bytes."""
+        if len(self.data) * 3 // 4 > policy.max_bytes + 3:
+            raise _too_large(self.name, policy)
+        return _within_limit(decode_base64(self.data, self.name), self.name, policy)
+
+
+@dataclass(frozen=True)
+class PathSource:
+    """A local file."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The path as it was given."""
+        return str(self.path)
+
+    def read(self, policy: MediaPolicy) -> bytes:
+        """The bytes of the file; never more than the limit is read."""
+        try:
+            if not self.path.is_file():
+                reason = "is not a regular file" if self.path.exists() else "no such file"
+                raise MediaError(self.name, reason)
+            with self.path.open("rb") as file:
+                return _within_limit(file.read(policy.max_bytes + 1), self.name, policy)
+        except (OSError, ValueError) as error:
+            if isinstance(error, MediaError):
+                raise
+            raise MediaError(self.name, f"cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class UrlSource:
+    """A public http(s) URL."""
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """The URL, shortened."""
+        return self.url if len(self.url) <= 200 else self.url[:197] + "..."
+
+    def read(self, policy: MediaPolicy) -> bytes:
+        """Download it."""
+        return fetch(self.url, policy)
+
+
+@dataclass(frozen=True)
+class PixelSource:
+    """A picture that is already decoded."""
+
+    image: Image.Image
+    name: str
+
+    def read(self, policy: MediaPolicy) -> bytes:  # noqa: ARG002 - pixels in memory have no limit of bytes
+        """The picture as PNG, with its EXIF orientation; the RGB pixels are kept exactly.
+
+        Modes that PNG cannot hold are converted to RGB first, as they would be later.
+        """
+        if 0 in self.image.size:
+            raise MediaError(self.name, f"has no pixels (size {self.image.size})")
+        buffer = io.BytesIO()
+        try:
+            image = self.image if self.image.mode in _PNG_MODES else self.image.convert("RGB")
+            # Level 1: these bytes live for one request, speed matters more than size.
+            image.save(buffer, "PNG", compress_level=1, exif=self.image.getexif())
+        except Exception as error:  # an image opened lazily decodes only here, and may be broken
+            raise MediaError(self.name, f"the image is truncated or corrupt: {error}") from error
+        return buffer.getvalue()
+
+
+_PNG_MODES = {"1", "L", "LA", "RGB", "RGBA"}
+
+
+def to_source(value: Any, name: str) -> Source:
+    """The source of a value that the programmer gave.
+
+    Args:
+        value: Bytes, a path, a `file:`, `data:` or http(s) URL, a `PIL.Image.Image`, or a uint8
+            array of shape [height, width], [height, width, 1], [height, width, 3] (RGB) or
+            [height, width, 4] (RGBA).
+        name: What error messages call it, if it has no name of its own.
+
+    Raises:
+        UnsupportedMediaError: The value is of another type.
+    """
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return BytesSource(bytes(value), name)
+    if isinstance(value, Path):
+        return PathSource(value)
+    if isinstance(value, str):
+        return _from_text(value, name)
+    if isinstance(value, Image.Image):
+        return PixelSource(value, name)
+    if isinstance(value, np.ndarray):
+        return PixelSource(_from_array(value, name), name)
+    raise UnsupportedMediaError(
+        name,
+        f"cannot read a {type(value).__name__}; "
+        "pass bytes, a path, a URL, a PIL image or a uint8 array",
+    )
+
+
+def to_url_source(url: str, name: str) -> Source:
+    """The source of a `url` field, which anyone may have written: data or http(s), never a file.
+
+    Raises:
+        UnsupportedMediaError: The URL has another scheme.
+    """
+    scheme = urlsplit(url).scheme.lower() if "\n" not in url[:100] else ""
+    if scheme == "data":
+        return _from_data_url(url, name)
+    if scheme in {"http", "https"}:
+        return UrlSource(url)
+    raise UnsupportedMediaError(
+        name,
+        f"a url field holds a data: or http(s): URL, not {url[:60]!r}; "
+        "for a local file use image_block(path)",
+    )
+
+
+def decode_base64(text: str, name: str) -> bytes:
+    """Decode base64, with or without line breaks and padding.
+
+    Raises:
+        MediaError: The text is not base64.
+    """
+    compact = "".join(text.split()).replace("-", "+").replace("_", "/")
+    try:
+        data = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MediaError(name, f"is not valid base64: {error}") from error
+    return data
+
+
+def _from_text(text: str, name: str) -> Source:
+    scheme = text.split(":", 1)[0].lower()
+    if scheme in {"data", "http", "https"}:
+        return to_url_source(text, name)
+    if scheme == "file":
+        return PathSource(Path(url2pathname(urlsplit(text).path)))
+    return PathSource(Path(text).expanduser())
+
+
+def _from_data_url(url: str, name: str) -> Source:
+    header, comma, payload = url.partition(",")
+    if not comma:
+        raise MediaError(name, "is a data URL without data")
+    if header.lower().endswith(";base64"):
+        return Base64Source(payload, name)
+    return BytesSource(unquote_to_bytes(payload), name)
+
+
+def _from_array(array: np.ndarray[Any, Any], name: str) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise UnsupportedMediaError(
+            name, f"arrays hold uint8 values from 0 to 255, not {array.dtype}"
+        )
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {3, 4}):
+        raise UnsupportedMediaError(
+            name, f"arrays have shape [height, width] or [height, width, 1|3|4], not {array.shape}"
+        )
+    if array.size == 0:
+        raise MediaError(name, f"has no pixels (shape {array.shape})")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _within_limit(data: bytes, name: str, policy: MediaPolicy) -> bytes:
+    if len(data) > policy.max_bytes:
+        raise _too_large(name, policy)
+    return data
+
+
+def _too_large(name: str, policy: MediaPolicy) -> MediaTooLargeError:
+    return MediaTooLargeError(name, f"larger than MediaPolicy.max_bytes={policy.max_bytes}")

@@ -1,0 +1,175 @@
+"""Dynamic tiling, bit for bit as the reference does it.
+
+An image is resized to the grid of square tiles whose aspect ratio is nearest to its own and cut
+up, left to right and top to bottom; a thumbnail of the whole comes last. Formulas:
+`dynamic_preprocess` and `find_closest_aspect_ratio` of the InternVL2 quick start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from langchain_internvl.errors import RequestError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+MOST_TILES = 256
+"""More tiles than this are refused: 256 tiles are 65,536 tokens already."""
+
+
+@dataclass(frozen=True)
+class TileLimits:
+    """How an image may be cut up.
+
+    Attributes:
+        min_tiles: Fewest tiles, the thumbnail not counted.
+        max_tiles: Most tiles, the thumbnail not counted.
+        tile_size: Side of a tile in pixels.
+        thumbnail: Whether an image of more than one tile also gets a thumbnail.
+    """
+
+    min_tiles: int = 1
+    max_tiles: int = 12
+    tile_size: int = 448
+    thumbnail: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_tiles <= self.max_tiles <= MOST_TILES:
+            raise RequestError(
+                f"tile limits must satisfy 1 <= min_tiles <= max_tiles <= {MOST_TILES}, "
+                f"got min_tiles={self.min_tiles}, max_tiles={self.max_tiles}"
+            )
+
+    def narrowed(self, min_tiles: int | None, max_tiles: int | None) -> TileLimits:
+        """These limits with another minimum or maximum.
+
+        One that is given alone moves the other along if they would contradict each other.
+
+        Raises:
+            RequestError: Both are given and contradict each other.
+        """
+        most = max_tiles or max(self.max_tiles, min_tiles or 1)
+        return replace(self, min_tiles=min_tiles or min(self.min_tiles, most), max_tiles=most)
+
+    def count(self, width: int, height: int) -> int:
+        """Number of tiles of an image of this size, thumbnail included."""
+        columns, rows = choose_grid(width, height, self.min_tiles, self.max_tiles, self.tile_size)
+        tiles = columns * rows
+        return tiles + 1 if self.thumbnail and tiles > 1 else tiles
+
+    def cut(self, image: Image.Image) -> NDArray[np.uint8]:
+        """The tiles of an RGB image, see `tile_image`."""
+        return tile_image(
+            image, self.min_tiles, self.max_tiles, self.tile_size, thumbnail=self.thumbnail
+        )
+
+
+def choose_grid(
+    width: int, height: int, min_tiles: int = 1, max_tiles: int = 12, tile_size: int = 448
+) -> tuple[int, int]:
+    """The grid for an image of the given size.
+
+    The candidate with the nearest aspect ratio wins; between equally near ones a larger grid is
+    taken if the image has more than half of its pixels.
+
+    Args:
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        min_tiles: Fewest tiles.
+        max_tiles: Most tiles.
+        tile_size: Side of a tile in pixels.
+
+    Returns:
+        (columns, rows).
+    """
+    aspect = width / height
+    area = width * height
+    best, best_difference = (1, 1), float("inf")
+    for columns, rows in candidate_grids(min_tiles, max_tiles):
+        difference = abs(aspect - columns / rows)
+        if difference < best_difference:
+            best, best_difference = (columns, rows), difference
+        elif difference == best_difference and area > 0.5 * tile_size * tile_size * columns * rows:
+            best = columns, rows
+    return best
+
+
+@lru_cache(maxsize=256)
+def candidate_grids(min_tiles: int, max_tiles: int) -> tuple[tuple[int, int], ...]:
+    """All grids of min_tiles to max_tiles tiles, in the order in which they are tried.
+
+    The reference sorts a set by area, so grids of one area keep the set's own order, and an
+    image exactly between two of them depends on it. The same set, filled in the same order,
+    gives the same answer.
+    """
+    grids = {
+        (columns, rows)
+        for side in range(min_tiles, max_tiles + 1)
+        for columns in range(1, side + 1)
+        for rows in range(1, min(side, max_tiles // columns) + 1)
+        if columns * rows >= min_tiles
+    }
+    return tuple(sorted(grids, key=lambda grid: grid[0] * grid[1]))
+
+
+def tile_image(
+    image: Image.Image,
+    min_tiles: int = 1,
+    max_tiles: int = 12,
+    tile_size: int = 448,
+    *,
+    thumbnail: bool = True,
+) -> NDArray[np.uint8]:
+    """Cut an image into tiles.
+
+    Args:
+        image: The image, in mode RGB.
+        min_tiles: Fewest tiles.
+        max_tiles: Most tiles, the thumbnail not counted.
+        tile_size: Side of a tile in pixels.
+        thumbnail: Append the whole image at tile size, if there is more than one tile.
+
+    Returns:
+        uint8 array of shape [tiles, tile_size, tile_size, 3]: left to right, top to bottom,
+        then the thumbnail.
+    """
+    columns, rows = choose_grid(image.width, image.height, min_tiles, max_tiles, tile_size)
+    resized = np.asarray(
+        image.resize((columns * tile_size, rows * tile_size), Image.Resampling.BICUBIC)
+    )
+    tiles = (
+        resized.reshape(rows, tile_size, columns, tile_size, 3)
+        .swapaxes(1, 2)
+        .reshape(rows * columns, tile_size, tile_size, 3)
+    )
+    if thumbnail and rows * columns > 1:
+        whole = np.asarray(image.resize((tile_size, tile_size), Image.Resampling.BICUBIC))
+        tiles = np.concatenate([tiles, whole[None]])
+    return np.ascontiguousarray(tiles)
+
+
+def normalise(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Scale tiles to the values the vision model was trained on: (x / 255 - mean) / std.
+
+    The constants are ImageNet's; every step is float32, in the order of torchvision.
+
+    Args:
+        tiles: uint8 array of shape [tiles, height, width, 3].
+
+    Returns:
+        float32 array of shape [tiles, 3, height, width].
+    """
+    values = tiles.transpose(0, 3, 1, 2).astype(np.float32)
+    values /= np.float32(255)
+    values -= np.asarray(IMAGENET_MEAN, np.float32)[:, None, None]
+    values /= np.asarray(IMAGENET_STD, np.float32)[:, None, None]
+    return np.ascontiguousarray(values)

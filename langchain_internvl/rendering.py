@@ -1,0 +1,90 @@
+"""From turns to what a backend is asked: a prompt's text, its ids, the tiles of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from langchain_internvl.media.images import load_rgb, read_size
+from langchain_internvl.prompts import PromptOptions, build_prompt
+from langchain_internvl.tool_calls import get_tool_format
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from langchain_internvl.checkpoint import Checkpoint
+    from langchain_internvl.conversation import Image, Turn
+    from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.tiling import TileLimits
+    from langchain_internvl.segments import Prompt
+    from langchain_internvl.templates import ChatTemplate
+    from langchain_internvl.tokenization import PromptTokenizer
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Renders conversations for one checkpoint; needs none of its weights.
+
+    Attributes:
+        checkpoint: The checkpoint.
+        tokenizer: Its tokenizer.
+        template: Its chat template, or the one chosen instead.
+        options: How media and the system text are written.
+        tiles: How images are cut up unless their blocks say otherwise.
+        policy: Limits on media.
+        exif_transpose: Turn pictures as their EXIF orientation says.
+    """
+
+    checkpoint: Checkpoint
+    tokenizer: PromptTokenizer
+    template: ChatTemplate
+    options: PromptOptions
+    tiles: TileLimits
+    policy: MediaPolicy
+    exif_transpose: bool = False
+
+    def prompt(self, turns: Sequence[Turn]) -> Prompt:
+        """Write a conversation in the template."""
+        tools = get_tool_format(self.checkpoint.language_model)
+        return build_prompt(turns, self.template, self.options, tools)
+
+    def to_text(self, prompt: Prompt, *, expand: bool = False) -> str:
+        """The prompt as text, with every context token if `expand`."""
+        return prompt.to_text(self._context_tokens(self._count(prompt)) if expand else None)
+
+    def to_ids(self, prompt: Prompt, tiles: Sequence[NDArray[np.uint8]] | None = None) -> list[int]:
+        """The prompt as token ids.
+
+        Args:
+            prompt: The prompt.
+            tiles: The tiles of its images, if they were cut already; else only the sizes of the
+                images are read.
+        """
+        counts = self._count(prompt) if tiles is None else [len(one) for one in tiles]
+        return self.tokenizer.encode(prompt, self._context_tokens(counts))
+
+    def cut_images(self, prompt: Prompt) -> list[NDArray[np.uint8]]:
+        """The tiles of the prompt's images, each uint8 [tiles, size, size, 3]."""
+        return [
+            self._limits(image).cut(
+                load_rgb(image.source, self.policy, exif_transpose=self.exif_transpose)
+            )
+            for image in prompt.images
+        ]
+
+    def _count(self, prompt: Prompt) -> list[int]:
+        return [
+            self._limits(image).count(
+                *read_size(image.source, self.policy, exif_transpose=self.exif_transpose)
+            )
+            for image in prompt.images
+        ]
+
+    def _context_tokens(self, tile_counts: Sequence[int]) -> list[int]:
+        return [count * self.checkpoint.tokens_per_tile for count in tile_counts]
+
+    def _limits(self, image: Image) -> TileLimits:
+        """The model's limits, with what the image's own block says."""
+        return self.tiles.narrowed(image.min_tiles, image.max_tiles)

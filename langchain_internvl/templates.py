@@ -1,0 +1,145 @@
+"""Chat templates as data.
+
+Source: `internvl_chat/internvl/conversation.py` of OpenGVLab/InternVL, and the `chat_template` of
+the `-hf` checkpoints. A new template is a new row of `TEMPLATES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from langchain_internvl.errors import PromptError
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands around the words of one role.
+
+    Attributes:
+        open: Before the words.
+        close: After the words.
+        empty: The whole turn if there are no words. The reference writes the header only.
+    """
+
+    open: str
+    close: str
+    empty: str
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A chat template.
+
+    Attributes:
+        name: Its name, as in a checkpoint's config.
+        system: Frame of system turns.
+        user: Frame of human turns.
+        assistant: Frame of AI turns.
+        reply: Opens the reply, at the end of the prompt.
+        stop: Text whose token ends the reply, and where a reply is cut.
+        default_system: System text of a conversation that has none; None: no system turn.
+        stops_at_eos: Whether the checkpoint's own end tokens end a reply too. The reference
+            stops at the template's separator only.
+    """
+
+    name: str
+    system: Frame
+    user: Frame
+    assistant: Frame
+    reply: str
+    stop: str
+    default_system: str | None = None
+    stops_at_eos: bool = False
+
+
+_SHANGHAI_AI_LAB = (
+    "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, "
+    "是一个有用无害的人工智能助手。"
+)
+_INTERNVL_2_5 = (
+    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的"
+    "多模态大语言模型。"
+)
+
+
+def _chatml(role: str, close: str, *, closes_empty: bool = False) -> Frame:
+    head = f"<|im_start|>{role}\n"
+    return Frame(head, close, head + close if closes_empty else head)
+
+
+def _phi3(role: str) -> Frame:
+    return Frame(f"<|{role}|>\n", "<|end|>", f"<|{role}|>\n")
+
+
+def _internlm2(name: str) -> ChatTemplate:
+    return ChatTemplate(
+        name=name,
+        system=_chatml("system", "<|im_end|>", closes_empty=True),
+        user=_chatml("user", "<|im_end|>"),
+        assistant=_chatml("assistant", "<|im_end|>"),
+        reply="<|im_start|>assistant\n",
+        stop="<|im_end|>",
+        default_system=_SHANGHAI_AI_LAB,
+    )
+
+
+_ROWS = (
+    _internlm2("internlm2-chat"),
+    _internlm2("Hermes-2"),
+    ChatTemplate(
+        name="phi3-chat",
+        system=Frame("<|system|>\n", "<|end|>", "<|system|>\n<|end|>"),
+        user=_phi3("user"),
+        assistant=_phi3("assistant"),
+        reply="<|assistant|>\n",
+        stop="<|end|>",
+        default_system=_SHANGHAI_AI_LAB,
+    ),
+    ChatTemplate(
+        name="internvl2_5",
+        system=_chatml("system", "<|im_end|>\n", closes_empty=True),
+        user=_chatml("user", "<|im_end|>\n"),
+        assistant=_chatml("assistant", "<|im_end|>\n"),
+        reply="<|im_start|>assistant\n",
+        stop="<|im_end|>",
+        default_system=_INTERNVL_2_5,
+    ),
+    ChatTemplate(
+        name="internvl_zh",
+        system=Frame("", " ", " "),
+        user=Frame("<human>: ", " ", "<human>:"),
+        assistant=Frame("<bot>: ", "</s>", "<bot>:"),
+        reply="<bot>:",
+        stop="</s>",
+        default_system="",
+    ),
+    # The jinja template of the -hf checkpoints.
+    ChatTemplate(
+        name="internvl-hf",
+        system=_chatml("system", "<|im_end|>\n", closes_empty=True),
+        user=_chatml("user", "<|im_end|>\n", closes_empty=True),
+        assistant=_chatml("assistant", "<|im_end|>\n", closes_empty=True),
+        reply="<|im_start|>assistant\n",
+        stop="<|im_end|>",
+        stops_at_eos=True,
+    ),
+)
+
+TEMPLATES: Mapping[str, ChatTemplate] = MappingProxyType({row.name: row for row in _ROWS})
+"""Every known template by name."""
+
+
+def get_template(name: str) -> ChatTemplate:
+    """The template of that name.
+
+    Raises:
+        PromptError: There is none.
+    """
+    try:
+        return TEMPLATES[name]
+    except KeyError:
+        raise PromptError(
+            f"chat template {name!r} is unknown; the known ones are {', '.join(TEMPLATES)}"
+        ) from None
