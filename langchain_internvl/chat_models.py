@@ -14,7 +14,7 @@ from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import PrivateAttr, field_validator, model_validator
 from typing_extensions import override
 
 from langchain_internvl.backends.base import Backend, Request
@@ -68,7 +68,7 @@ class ChatInternVL(CallSettings, BaseChatModel):
     """Stays False: code that comes with a checkpoint is never run."""
     chat_template: str | None = None
     """Name of a template; None: the checkpoint's own."""
-    media_policy: MediaPolicy = Field(default_factory=MediaPolicy)
+    media_policy: MediaPolicy = MediaPolicy()
     """Limits on images: bytes, pixels, addresses."""
 
     _engines: Engines = PrivateAttr(default_factory=Engines)

@@ -1,6 +1,6 @@
 """What chat models have loaded: tokenizers and engines, each once.
 
-A chat model and its copies share one `Engines`.
+A chat model and its copies, deep ones too, share one `Engines`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ class Engines:
         self._lock = threading.RLock()
         self._kept: dict[Hashable, Any] = {}
         self._backends: dict[Hashable, Backend] = {}
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Engines:
+        return self
+
+    def __reduce__(self) -> tuple[type[Engines], tuple[()]]:
+        """Another process loads for itself."""
+        return Engines, ()
 
     def prompts(
         self, model: str, revision: str | None, template: str | None

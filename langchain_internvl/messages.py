@@ -196,16 +196,15 @@ def _normal_block(
         parts = read_block(block, where)
     except MessageError:
         return block  # the model will refuse it, in a run that can be traced
-    if len(parts) != 1:
-        return block
-    part = parts[0]
-    if isinstance(part, Text):
-        return {"type": "text", "text": part.text}
-    if isinstance(part, Image):
-        return _image_block(part, policy)
-    if isinstance(part, Video) and part.frames:
-        return _video_block(part, policy)
-    return block
+    match parts:
+        case [Text(text)]:
+            return {"type": "text", "text": text}
+        case [Image() as image]:
+            return _image_block(image, policy)
+        case [Video(frames=frames) as video] if frames:
+            return _video_block(video, policy)
+        case _:
+            return block
 
 
 def _is_normal(block: Mapping[str, Any]) -> bool:

@@ -142,13 +142,16 @@ class PromptTokenizer:
         """The ids of words alone: no control tokens, nothing in front."""
         return self._to_ids(self._split(text, self._allowed), prefix=())
 
-    def apply_jinja(self, template: str, messages: list[dict[str, Any]]) -> str:
-        """Render messages with a jinja chat template, in transformers' sandbox."""
-        return str(
-            self._tokenizer.apply_chat_template(
-                messages, chat_template=template, tokenize=False, add_generation_prompt=True
+    def apply_jinja(self, template: str, messages: list[dict[str, Any]]) -> str | None:
+        """What a jinja chat template writes, in transformers' sandbox; None if it fails."""
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages, chat_template=template, tokenize=False, add_generation_prompt=True
+                )
             )
-        )
+        except Exception:  # noqa: BLE001 - a template is a program, and may fail in any way
+            return None
 
     @property
     def jinja_template(self) -> str | None:

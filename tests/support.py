@@ -33,7 +33,7 @@ def load_loop(folder, **options):
 def decode(loop, *requests):
     """The replies to requests that are decoded together, as (ids, text)."""
     rows = [loop.add(request) for request in requests]
-    texts = {row: "" for row in rows}
+    texts = dict.fromkeys(rows, "")
     while loop.rows:
         for row, event in loop.step():
             assert isinstance(event, Delta), event
@@ -89,7 +89,7 @@ def http_server(answer):
     """
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802 - the name http.server calls
+        def do_GET(self):
             answer(self)
 
         def log_message(self, *args):

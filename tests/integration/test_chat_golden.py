@@ -147,9 +147,7 @@ def test_merged_rows_generate_the_recorded_ids(case, loops):
     """All rows of a batch in one running batch of the decode loop."""
     engine = loops(model_of(case))
     requests = [
-        reference_request(
-            case, engine, question, [case["images"][row]] if case["images"] else []
-        )
+        reference_request(case, engine, question, [case["images"][row]] if case["images"] else [])
         for row, question in enumerate(case["questions"])
     ]
     replies = decode(engine.loop, *requests)
@@ -228,9 +226,7 @@ def test_short_prompt_after_a_long_one_is_as_on_a_fresh_model(case, loops):
         assert after == until_stop(recorded["text"])
 
 
-@pytest.mark.parametrize(
-    "case", **by_id([case for case in SINGLE if case.get("pixel_values")])
-)
+@pytest.mark.parametrize("case", **by_id([case for case in SINGLE if case.get("pixel_values")]))
 def test_image_features_are_the_recorded_ones(case, loops):
     engine = loops(model_of(case))
     recorded = case["vit_embeds"]

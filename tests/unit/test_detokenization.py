@@ -35,15 +35,12 @@ def test_replies_are_trimmed_as_recorded(case):
 def test_recorded_ids_are_the_recorded_text(name, tokenizers):
     """Of Llama's and Phi3's, transformers 4 recorded the spacing of its slow decoders."""
     tokenizer = tokenizers(name)
-    rows = [
-        row
-        for case in chat_cases(name)
-        for row in case.get("rows", [case])
-        if "tokens" in row
-    ]
+    rows = [row for case in chat_cases(name) for row in case.get("rows", [case]) if "tokens" in row]
     assert rows
     for row in rows:
-        pieces, _ = stream(row["tokens"][: row["num_tokens_until_stop"]], table=tokenizer.token_bytes)
+        pieces, _ = stream(
+            row["tokens"][: row["num_tokens_until_stop"]], table=tokenizer.token_bytes
+        )
         assert expected_reply("".join(pieces)) == row["response"]
 
 
@@ -114,5 +111,9 @@ def test_decoders_that_are_unknown_are_refused():
 
 def test_pieces_of_both_kinds():
     fallback = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}]}
-    assert piece_bytes({"▁a": 0, "<0x0A>": 1, "é": 2}, fallback) == {0: b" a", 1: b"\n", 2: "é".encode()}
+    assert piece_bytes({"▁a": 0, "<0x0A>": 1, "é": 2}, fallback) == {
+        0: b" a",
+        1: b"\n",
+        2: "é".encode(),
+    }
     assert piece_bytes({"Ġa": 0, "Ċ": 1}, {"type": "ByteLevel"}) == {0: b" a", 1: b"\n"}

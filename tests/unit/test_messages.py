@@ -221,7 +221,9 @@ def test_what_cannot_be_shown_is_refused_and_says_where(shape):
         read_block(shape, "here")
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "/etc/passwd", "C:\\secret.png", "ftp://a/b"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "/etc/passwd", "C:\\secret.png", "ftp://a/b"]
+)
 @pytest.mark.parametrize(
     "shape",
     [
@@ -334,7 +336,9 @@ def test_invalid_tool_calls_keep_what_the_model_wrote():
 
 
 def test_images_in_tool_results():
-    (turn,) = to_turns([ToolMessage(["see:", {"type": "image", "base64": BASE64}], tool_call_id="1")])
+    (turn,) = to_turns(
+        [ToolMessage(["see:", {"type": "image", "base64": BASE64}], tool_call_id="1")]
+    )
     assert turn.role == "tool"
     assert [type(part) for part in turn.parts] == [Text, Image]
 
@@ -363,7 +367,12 @@ def test_normal_urls_are_not_fetched(shape):
 
 
 def test_normalising_twice_changes_nothing():
-    shapes = [*IMAGE_SHAPES.values(), *URL_SHAPES.values(), *TEXT_SHAPES.values(), *LEFT_OUT.values()]
+    shapes = [
+        *IMAGE_SHAPES.values(),
+        *URL_SHAPES.values(),
+        *TEXT_SHAPES.values(),
+        *LEFT_OUT.values(),
+    ]
     video = {"type": "video", "video": [FILE, FILE], "max_tiles": 2}
     once = normalise_messages([HumanMessage([*shapes, video])], POLICY)
     twice = normalise_messages(once, POLICY)

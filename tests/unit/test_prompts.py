@@ -55,7 +55,10 @@ def test_as_given_never_moves():
 
 def test_images_are_numbered_through_the_conversation():
     assert render(said(IMAGE, IMAGE, "a"), said("b", role="assistant"), said(IMAGE, "c")) == (
-        user("Image-1: <image>\nImage-2: <image>\na") + ai("b") + user("Image-3: <image>\nc") + REPLY
+        user("Image-1: <image>\nImage-2: <image>\na")
+        + ai("b")
+        + user("Image-3: <image>\nc")
+        + REPLY
     )
 
 
@@ -131,8 +134,10 @@ def test_system_text(name):
         template.system.open + template.default_system + template.system.close, "", 1
     )
     spoken = render(said("mine", role="system"), said("a"), template=template)
-    assert spoken == own.replace(template.default_system, "mine", 1) if template.default_system else (
-        spoken.startswith("mine ")
+    assert (
+        spoken == own.replace(template.default_system, "mine", 1)
+        if template.default_system
+        else (spoken.startswith("mine "))
     )
     empty = render(Turn("system"), said("a"), template=template, default_system="template")
     assert empty.startswith(template.system.empty)
@@ -175,18 +180,13 @@ def test_results_of_tools():
     turns = [said("a"), said("1", role="tool"), said(IMAGE, role="tool"), said("b")]
     assert render(*turns) == (
         user("a")
-        + user(
-            "<tool_response>\n1\n</tool_response>\n<tool_response>\n<image>\n\n</tool_response>"
-        )
+        + user("<tool_response>\n1\n</tool_response>\n<tool_response>\n<image>\n\n</tool_response>")
         + user("b")
         + REPLY
     )
     head = "<|im_start|>environment name=<|plugin|>\n"
     assert render(*turns, tools=INTERNLM2) == (
-        user("a")
-        + f"{head}1<|im_end|>\n{head}<image>\n<|im_end|>\n"
-        + user("b")
-        + REPLY
+        user("a") + f"{head}1<|im_end|>\n{head}<image>\n<|im_end|>\n" + user("b") + REPLY
     )
 
 

@@ -32,7 +32,9 @@ def chat_model():
     def get(tokenizer, template, **settings):
         key = tokenizer, template
         if key not in kept:
-            kept[key] = ChatInternVL(model=str(checkpoint_folder(tokenizer)), chat_template=template)
+            kept[key] = ChatInternVL(
+                model=str(checkpoint_folder(tokenizer)), chat_template=template
+            )
         return kept[key].model_copy(update=settings)
 
     return get

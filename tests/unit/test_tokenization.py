@@ -37,7 +37,14 @@ def qwen3_folder(tmp_path_factory):
             shutil.copy(file, folder)
     settings_file = folder / "tokenizer_config.json"
     config = json.loads(settings_file.read_text("utf-8"))
-    more = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
+    more = (
+        "<tool_call>",
+        "</tool_call>",
+        "<tool_response>",
+        "</tool_response>",
+        "<think>",
+        "</think>",
+    )
     for number, content in enumerate(more, 1012):
         config["added_tokens_decoder"][str(number)] = {
             "content": content, "lstrip": False, "normalized": False, "rstrip": False,
@@ -96,7 +103,8 @@ def test_no_text_forges_a_control_token(family):
     for template in TEMPLATES[name]:
         llm = ChatInternVL(model=str(folder), chat_template=template)
         harmless = [
-            control_ids(tokenizer, llm.prompt_ids(messages)) for messages in conversations("harmless")
+            control_ids(tokenizer, llm.prompt_ids(messages))
+            for messages in conversations("harmless")
         ]
         for text in hostile:
             for messages, expected in zip(conversations(text), harmless, strict=True):
@@ -142,9 +150,7 @@ def test_tool_names_and_arguments_are_words(family):
 def test_grounding_markup_is_for_everyone(family):
     _, _, tokenizer = family
     ids = tokenizer.encode_text("<ref>cat</ref><box>[[1, 2, 3, 4]]</box>")
-    contents = [
-        token.content for one in ids for token in tokenizer.added_tokens if token.id == one
-    ]
+    contents = [token.content for one in ids for token in tokenizer.added_tokens if token.id == one]
     assert contents == ["<ref>", "</ref>", "<box>", "</box>"]
 
 
@@ -176,11 +182,12 @@ def test_any_mix_of_template_and_words_has_the_ids_of_the_whole_string(name, par
     if any(token.content in text for token in tokenizer.added_tokens for _, text in parts):
         return
     markup = get_template(TEMPLATES[name][0])
-    segments = [
-        Markup(markup.user.open) if trusted else Words(text) for trusted, text in parts
-    ]
+    segments = [Markup(markup.user.open) if trusted else Words(text) for trusted, text in parts]
     prompt = Prompt(tuple(segments))
-    if any(token.content in prompt.to_text().replace(markup.user.open, "") for token in tokenizer.added_tokens):
+    if any(
+        token.content in prompt.to_text().replace(markup.user.open, "")
+        for token in tokenizer.added_tokens
+    ):
         return
     assert tokenizer.encode(prompt, []) == tokenizer._tokenizer(prompt.to_text())["input_ids"]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import InternVLForConditionalGeneration
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -55,9 +57,12 @@ def load_model(
     """
     options = options or LoadOptions()
     folder = checkpoint.find_weights()
+    # Converted tensors that a device map sends to the disk have to be written there anew.
+    offload_folder = TemporaryDirectory(prefix="internvl-offload-")
     settings: dict[str, Any] = {
         "dtype": _dtype(options.dtype),
         "device_map": _device_map(options.device_map),
+        "offload_folder": offload_folder.name,
         "attn_implementation": _attention(options),
         "trust_remote_code": False,
         "local_files_only": True,
@@ -73,10 +78,11 @@ def load_model(
         )
     try:
         loaded: Any = model_class.from_pretrained(folder, **settings)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"the weights of {folder} cannot be loaded: {error}") from error
     model, report = loaded
     _refuse_gaps(report, checkpoint)
+    model.offload_folder = offload_folder  # kept as long as the model, removed with it
     native: InternVLForConditionalGeneration = model.eval()
     return native
 

@@ -89,8 +89,8 @@ def _heads(config: Any) -> tuple[int, int]:
     return text.num_attention_heads, text.num_key_value_heads
 
 
-# From general to special where a later row needs the name that an earlier one made. Each pattern
-# is searched for as a regex, so all are anchored at both ends.
+# From general to special where a later row needs the name that an earlier one made. A pattern is
+# searched for as a regex: each begins at the start or a dot, and ends at a dot or a whole name.
 _RENAMES = (
     # Vision tower.
     (r"^vision_model\.embeddings\.class_embedding", "model.vision_tower.embeddings.cls_token"),
@@ -108,8 +108,8 @@ _RENAMES = (
     (r"\.attn\.k_norm\.", ".attention.k_norm."),
     (r"\.norm1\.", ".layernorm_before."),
     (r"\.norm2\.", ".layernorm_after."),
-    (r"\.ls1$", ".lambda_1"),
-    (r"\.ls2$", ".lambda_2"),
+    (r"\.ls1", ".lambda_1"),
+    (r"\.ls2", ".lambda_2"),
     # Projector.
     (r"^mlp1\.0\.", "model.multi_modal_projector.layer_norm."),
     (r"^mlp1\.1\.", "model.multi_modal_projector.linear_1."),

@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Protocol
 
 from langchain_internvl.backends.base import Delta, Request
 from langchain_internvl.backends.transformers.decoding import DecodeLoop, Failure
 from langchain_internvl.backends.transformers.rows import Row
 from langchain_internvl.errors import BackendError, InternVLError, RequestTimeoutError
-
-
-class Loop(Protocol):
-    """The part of a decode loop that the worker needs."""
-
-    rows: tuple[Row, ...]
-    add: Callable[[Request], Row]
-    step: Callable[[], list[tuple[Row, Delta | Failure]]]
-    remove: Callable[[Row], None]
 
 
 class Ticket:
@@ -114,11 +103,19 @@ class Worker:
                     break
             for ticket in waiting:
                 self._admit(ticket)
-            self._step()
-        for ticket in (*waiting, *self._tickets.values()):
-            ticket.put(BackendError("the engine was closed"))
-        for row in list(self._tickets):
+            try:
+                self._step()
+            except Exception as error:  # noqa: BLE001 - a fault of the loop must not hang its callers
+                self._end_all(error)
+        closed = BackendError("the engine was closed")
+        for ticket in waiting:
+            ticket.put(closed)
+        self._end_all(closed)
+
+    def _end_all(self, error: Exception) -> None:
+        for row, ticket in self._tickets.items():
             self._loop.remove(row)
+            ticket.put(error)
         self._tickets.clear()
 
     def _admit(self, ticket: Ticket) -> None:

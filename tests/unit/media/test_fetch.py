@@ -97,9 +97,14 @@ def test_a_redirect_cannot_lead_to_a_private_address(monkeypatch):
     allowed = {"127.0.0.1"}
     policy_type = type(LOCAL)
     monkeypatch.setattr(policy_type, "allows_address", lambda self, address: address in allowed)
-    with http_server(
-        lambda handler: send(handler, b"", 302, Location="http://169.254.169.254/latest/meta-data")
-    ) as address, pytest.raises(MediaFetchError, match=r"169\.254\.169\.254"):
+    with (
+        http_server(
+            lambda handler: send(
+                handler, b"", 302, Location="http://169.254.169.254/latest/meta-data"
+            )
+        ) as address,
+        pytest.raises(MediaFetchError, match=r"169\.254\.169\.254"),
+    ):
         fetch(address, MediaPolicy())
 
 
@@ -139,9 +144,11 @@ def test_a_slow_server_is_given_up():
 
 @pytest.mark.parametrize("status", [204, 403, 404, 500])
 def test_other_answers_are_errors(status):
-    with http_server(lambda handler: send(handler, b"", status)) as address:
-        with pytest.raises(MediaFetchError, match=str(status)):
-            fetch(address, LOCAL)
+    with (
+        http_server(lambda handler: send(handler, b"", status)) as address,
+        pytest.raises(MediaFetchError, match=str(status)),
+    ):
+        fetch(address, LOCAL)
 
 
 def test_cut_off_answers_and_closed_ports_are_errors():

@@ -48,7 +48,15 @@ def test_other_types_are_refused(value):
 
 @pytest.mark.parametrize(
     "url",
-    [FILE.as_uri(), str(FILE), "FILE:///etc/passwd", "ftp://example.com/a", "mode_p.png", "", "gs://a/b"],
+    [
+        FILE.as_uri(),
+        str(FILE),
+        "FILE:///etc/passwd",
+        "ftp://example.com/a",
+        "mode_p.png",
+        "",
+        "gs://a/b",
+    ],
 )
 def test_a_url_field_never_names_a_file(url):
     with pytest.raises(UnsupportedMediaError, match="url field"):
@@ -58,9 +66,10 @@ def test_a_url_field_never_names_a_file(url):
 def test_data_urls_with_and_without_base64():
     assert to_url_source(DATA_URL, "test").read(POLICY) == DATA
     assert to_url_source("data:text/plain,a%20b", "test").read(POLICY) == b"a b"
-    assert to_url_source("DATA:image/png;BASE64," + base64.b64encode(b"x").decode(), "t").read(
-        POLICY
-    ) == b"x"
+    assert (
+        to_url_source("DATA:image/png;BASE64," + base64.b64encode(b"x").decode(), "t").read(POLICY)
+        == b"x"
+    )
     with pytest.raises(MediaError, match="without data"):
         to_url_source("data:image/png;base64", "test")
 

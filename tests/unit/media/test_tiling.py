@@ -107,9 +107,7 @@ def test_grid_is_within_its_limits(width, height, fewest, more):
 @given(columns=st.integers(1, 4), rows=st.integers(1, 3))
 def test_tiles_of_an_exact_grid_are_its_pixels(columns, rows):
     pixels = np.random.default_rng(0).integers(0, 256, (rows * 32, columns * 32, 3), np.uint8)
-    tiles = tile_image(
-        Image.fromarray(pixels), columns * rows, columns * rows, 32, thumbnail=False
-    )
+    tiles = tile_image(Image.fromarray(pixels), columns * rows, columns * rows, 32, thumbnail=False)
     grid = choose_grid(columns * 32, rows * 32, columns * rows, columns * rows, 32)
     assert grid == (columns, rows)
     for index, tile in enumerate(tiles):

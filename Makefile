@@ -1,0 +1,45 @@
+# Everything here makes its own environment in .venv; nothing has to be installed by hand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help demo test lint format typing bench clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY) ## Talk to a tiny checkpoint about real photographs, offline
+	$(BIN)/python cookbook/demo.py
+
+test: $(READY) ## Run all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) typing ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## Format the code and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+typing: $(READY) ## Check types
+	$(BIN)/mypy
+
+bench: $(READY) ## Measure loading and decoding against a peer (minutes, 3 GB of disk)
+	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/load_memory.py
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+
+# torch first and exactly: any other way to name it pulls gigabytes of CUDA wheels.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group test --group lint
+	touch $@

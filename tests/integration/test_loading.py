@@ -1,0 +1,262 @@
+"""Loading weights: every kind of checkpoint, through from_pretrained and without remote code."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from checkpoints import original_config, random_model, to_original, write_hf, write_original
+from golden import GOLDEN, PHOTOS, TINY, checkpoint_folder
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from support import FixedBackend, decode, load_loop
+from transformers import InternVLForConditionalGeneration
+
+from langchain_internvl import ChatInternVL, image_block
+from langchain_internvl.backends.base import Request
+from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
+from langchain_internvl.backends.transformers.weights import InternVLChatModel
+from langchain_internvl.checkpoint import read_checkpoint
+from langchain_internvl.errors import CheckpointError, CheckpointNotFoundError, RequestError
+from langchain_internvl.media.tiling import normalise
+
+KINDS = {
+    "InternVL2.5 (Qwen2)": original_config("qwen2", llm_config={"attention_bias": True}),
+    "InternVL3 (Qwen2, tied)": original_config("qwen2", llm_config={"tie_word_embeddings": True}),
+    "InternVL3.5 (Qwen3)": original_config("qwen3"),
+    "InternVL3.5 (Qwen3, tied)": original_config("qwen3", llm_config={"tie_word_embeddings": True}),
+    "InternViT-6B": original_config(
+        "qwen3",
+        vision_config={"norm_type": "rms_norm", "qk_normalization": True, "qkv_bias": False},
+    ),
+    "rope of Llama 3": original_config(
+        "llama",
+        llm_config={
+            "rope_scaling": {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            }
+        },
+    ),
+}
+
+
+def load(folder, **options):
+    return load_model(read_checkpoint(folder), 1005, LoadOptions(**options))
+
+
+def assert_same_weights(model, expected):
+    loaded, wanted = model.state_dict(), expected.state_dict()
+    assert loaded.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert torch.equal(loaded[name], tensor), name
+
+
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+def test_every_kind_loads_from_original_names(config, tmp_path):
+    source = random_model(config)
+    tensors = to_original(source.state_dict())
+    if config["llm_config"]["tie_word_embeddings"]:
+        del tensors["language_model.lm_head.weight"]
+    model = load(write_original(tmp_path, config, tensors))
+    assert type(model) is InternVLChatModel
+    assert model.dtype == torch.bfloat16
+    assert not model.training
+    assert_same_weights(model, source)
+
+
+@pytest.mark.parametrize("config", [KINDS["InternVL3.5 (Qwen3)"]], ids=["InternVL3.5"])
+def test_original_and_hf_say_the_same(config, tmp_path):
+    """Also the decode loop against transformers' own `generate`, with an image."""
+    source = random_model(config, dtype=torch.float32)
+    write_original(tmp_path / "original", config, to_original(source.state_dict()))
+    write_hf(tmp_path / "hf", source, crop_to_patches=True, min_patches=1, max_patches=2)
+    ids = {}
+    for kind in ("original", "hf"):
+        llm = ChatInternVL(
+            model=str(tmp_path / kind), dtype="float32", max_tokens=8, default_system=None,
+            temperature=0, max_tiles=2, chat_template="internvl-hf",
+        )  # fmt: skip
+        message = [{"role": "user", "content": [image_block(PHOTOS / "chelsea.png"), "What?"]}]
+        ids[kind] = llm.prompt_ids(message)
+        request = _request_of(llm, message)
+        engine = load_loop(tmp_path / kind)
+        ((reply, _),) = decode(engine.loop, request)
+        with torch.inference_mode():
+            expected = source.generate(
+                input_ids=torch.tensor([request.prompt_ids]),
+                pixel_values=_pixels(request),
+                do_sample=False,
+                max_new_tokens=8,
+                eos_token_id=None,
+            )[0, len(request.prompt_ids) :].tolist()
+        assert reply == expected[: len(reply)]
+        assert len(reply) == 8 or reply[-1] in request.stop_ids
+        llm.close()
+    assert ids["original"] == ids["hf"]
+
+
+def _request_of(llm, messages):
+    backend = FixedBackend()
+    llm.model_copy(update={"backend": backend}).invoke(messages)
+    return backend.requests[0]
+
+
+def _pixels(request):
+    return torch.cat([torch.from_numpy(normalise(tiles)) for tiles in request.tiles])
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_checkpoints_in_shards(name, tmp_path, loops):
+    tensors = load_file(checkpoint_folder(name) / "model.safetensors")
+    config = json.loads((checkpoint_folder(name) / "config.json").read_text("utf-8"))
+    folder = write_original(tmp_path, config, tensors, shards=4)
+    assert not (folder / "model.safetensors").exists()
+    model = load(folder, dtype="float32")
+    assert_same_weights(model, loops(name).model)
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("auto", torch.bfloat16),
+        ("bfloat16", torch.bfloat16),
+        ("float16", torch.float16),
+        ("float32", torch.float32),
+    ],
+)
+def test_dtypes(name, dtype, expected):
+    model = load(checkpoint_folder(name), dtype=dtype)
+    assert {parameter.dtype for parameter in model.parameters()} == {expected}
+
+
+def test_weights_as_stored_stay_mapped_to_the_file():
+    """No second copy: a tensor that is only renamed shares the file's own pages."""
+    model = load(checkpoint_folder("qwen2"), dtype="auto")
+    with safe_open(checkpoint_folder("qwen2") / "model.safetensors", "pt") as file:
+        stored = file.get_tensor("language_model.model.embed_tokens.weight")
+    assert torch.equal(model.get_input_embeddings().weight, stored)
+
+
+@pytest.mark.parametrize("device_map", ["cpu", {"": "cpu"}, None, "auto"])
+def test_device_maps(device_map, loops):
+    model = load(checkpoint_folder("internlm2"), dtype="float32", device_map=device_map)
+    assert_same_weights(model, loops("internlm2").model)
+
+
+def test_offloading_to_disk_gives_the_same_reply(tmp_path, loops):
+    """Weights that accelerate brings in only while their module runs."""
+    engine = loops("internlm2")
+    request = Request(engine.tokenizer.encode_text("some words"), max_tokens=5)
+    (expected,) = decode(engine.loop, request)
+    options = {"device_map": {"model.vision_tower": "cpu", "model.multi_modal_projector": "cpu",
+                              "model.language_model": "disk", "lm_head": "cpu"}}  # fmt: skip
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for file in checkpoint_folder("internlm2").iterdir():
+        (folder / file.name).symlink_to(file)
+    offloaded = load_loop(folder, **options)
+    assert offloaded.model.hf_device_map["model.language_model"] == "disk"
+    assert decode(offloaded.loop, request) == [expected]
+
+
+def test_hf_checkpoints_load_as_they_are(tmp_path):
+    source = random_model(KINDS["InternVL3.5 (Qwen3)"])
+    model = load(write_hf(tmp_path, source))
+    assert type(model) is InternVLForConditionalGeneration
+    assert_same_weights(model, source)
+
+
+def test_what_is_loaded_can_be_saved_in_the_original_names(tmp_path):
+    """The rows run backwards too; InternLM2's fused attention comes out as it went in."""
+    folder = checkpoint_folder("internlm2")
+    load(folder).save_pretrained(tmp_path)
+    saved, stored = (
+        load_file(tmp_path / "model.safetensors"),
+        load_file(folder / "model.safetensors"),
+    )
+    assert saved.keys() == stored.keys()
+    for name, tensor in stored.items():
+        assert torch.equal(saved[name], tensor), name
+
+
+def test_missing_and_unknown_tensors_are_refused(tmp_path):
+    config = original_config()
+    tensors = to_original(random_model(config).state_dict())
+    removed = tensors.pop("mlp1.1.weight")
+    with pytest.raises(CheckpointError, match=r"1 tensors missing \(.*linear_1"):
+        load(write_original(tmp_path / "missing", config, tensors))
+    tensors |= {"mlp1.1.weight": removed, "mlp1.9.weight": removed.clone()}
+    with pytest.raises(CheckpointError, match="1 tensors unknown"):
+        load(write_original(tmp_path / "unknown", config, tensors))
+
+
+def test_tensors_of_another_shape_are_refused(tmp_path):
+    config = original_config()
+    tensors = to_original(random_model(config).state_dict())
+    tensors["mlp1.1.weight"] = torch.zeros(3, 3)
+    with pytest.raises(CheckpointError):
+        load(write_original(tmp_path, config, tensors))
+
+
+def test_missing_and_damaged_weights_are_refused(tmp_path):
+    config = original_config()
+    folder = write_original(tmp_path, config, {"a": torch.zeros(1)})
+    (folder / "model.safetensors").write_bytes(b"no safetensors")
+    with pytest.raises(CheckpointError):
+        load(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointNotFoundError, match="no weights"):
+        load(folder)
+
+
+def test_a_shard_that_is_missing_is_refused(tmp_path):
+    tensors = load_file(checkpoint_folder("qwen2") / "model.safetensors")
+    config = json.loads((checkpoint_folder("qwen2") / "config.json").read_text("utf-8"))
+    folder = write_original(tmp_path, config, tensors, shards=3)
+    next(folder.glob("*00002*")).unlink()
+    with pytest.raises(CheckpointError):
+        load(folder)
+
+
+def test_unknown_dtype():
+    with pytest.raises(RequestError, match="float8"):
+        load(checkpoint_folder("qwen2"), dtype="float8")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_nothing_asks_on_standard_input_and_no_code_of_the_checkpoint_runs(name, tmp_path):
+    """The remote-code files are there, and would end the process."""
+    folder = tmp_path / name
+    folder.mkdir()
+    for file in checkpoint_folder(name).iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    for module in (
+        "configuration_internvl_chat", "modeling_internvl_chat", "tokenization_internlm2",
+        "configuration_internlm2", "modeling_internlm2", "configuration_phi3", "modeling_phi3",
+    ):  # fmt: skip
+        (folder / f"{module}.py").write_text("import os; os._exit(66)", "utf-8")
+    program = (
+        "from langchain_internvl import ChatInternVL\n"
+        f"llm = ChatInternVL(model={str(folder)!r}, temperature=0, max_tokens=3)\n"
+        "print(len(llm.prompt_ids('Hello')), llm.invoke('Hello').usage_metadata['input_tokens'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os; os.close(0)\n{program}"],
+        capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    counted, used = done.stdout.split()
+    assert counted == used
+
+
+def test_a_local_folder_is_never_looked_up_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("hub"))
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    assert read_checkpoint(checkpoint_folder("qwen2")).repo is None
+    assert GOLDEN.is_dir()

@@ -1,0 +1,367 @@
+"""ChatInternVL against a backend that says what it is told to."""
+
+import copy
+import json
+import pickle
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from golden import GOLDEN, checkpoint_folder
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.load import dumpd, load
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim_messages
+from langchain_core.prompts import ChatPromptTemplate
+from PIL import Image
+from pydantic import ValidationError
+from support import FixedBackend
+
+from langchain_internvl import ChatInternVL, MediaPolicy, image_block
+from langchain_internvl.backends.base import Delta, Sampling, TokenLogprob
+from langchain_internvl.errors import (
+    CheckpointNotFoundError,
+    MediaError,
+    MessageError,
+    RequestError,
+)
+
+MODEL = str(checkpoint_folder("internlm2"))
+IMAGE = GOLDEN / "images/rgb_1344x896.png"
+
+
+@pytest.fixture
+def backend():
+    return FixedBackend()
+
+
+@pytest.fixture
+def llm(backend):
+    return ChatInternVL(model=MODEL, backend=backend)
+
+
+def ask(*content):
+    return [HumanMessage(list(content))]
+
+
+def test_reply(llm, backend):
+    reply = llm.invoke("Hello")
+    assert isinstance(reply, AIMessage)
+    assert reply.content == "Hello there"
+    assert reply.response_metadata == {
+        "finish_reason": "stop",
+        "model_name": MODEL,
+        "model_provider": "internvl",
+    }
+    prompt = len(llm.prompt_ids("Hello"))
+    assert reply.usage_metadata == {
+        "input_tokens": prompt,
+        "output_tokens": 2,
+        "total_tokens": prompt + 2,
+    }
+    assert backend.closed == 1
+
+
+def test_stream_says_the_metadata_once(llm):
+    chunks = list(llm.stream("Hello"))
+    assert [chunk.content for chunk in chunks] == ["Hello", " there"]
+    assert [chunk.chunk_position for chunk in chunks] == [None, "last"]
+    assert [bool(chunk.usage_metadata) for chunk in chunks] == [False, True]
+    whole = chunks[0] + chunks[1]
+    assert whole.response_metadata["model_name"] == MODEL
+    assert whole.usage_metadata["output_tokens"] == 2
+
+
+def test_a_stream_that_is_not_read_on_ends_in_the_backend(llm, backend):
+    stream = llm.stream("Hello")
+    next(stream)
+    assert backend.closed == 0
+    stream.close()
+    assert backend.closed == 1
+
+
+def test_finish_by_length():
+    backend = FixedBackend(Delta(1, "Hel"), Delta(2, "lo", "length"))
+    reply = ChatInternVL(model=MODEL, backend=backend).invoke("x")
+    assert reply.response_metadata["finish_reason"] == "length"
+
+
+def test_a_reply_without_words():
+    backend = FixedBackend(Delta(1, "", "stop"))
+    llm = ChatInternVL(model=MODEL, backend=backend)
+    assert llm.invoke("x").content == ""
+    assert [chunk.content for chunk in llm.stream("x")] == [""]
+
+
+async def test_async(llm):
+    assert (await llm.ainvoke("Hello")).content == "Hello there"
+    assert [chunk.content async for chunk in llm.astream("Hello")] == ["Hello", " there"]
+
+
+def test_log_probabilities_have_openais_shape():
+    top = (TokenLogprob(300, -0.5), TokenLogprob(1026, -1.5))
+    backend = FixedBackend(Delta(300, "a", None, -0.5, top), Delta(301, "b", "stop", -0.25, ()))
+    llm = ChatInternVL(model=MODEL, backend=backend, top_logprobs=2)
+    content = llm.invoke("x").response_metadata["logprobs"]["content"]
+    assert [entry["logprob"] for entry in content] == [-0.5, -0.25]
+    first = content[0]
+    assert bytes(first["bytes"]).decode() == first["token"]
+    assert [entry["logprob"] for entry in first["top_logprobs"]] == [-0.5, -1.5]
+    assert first["top_logprobs"][1]["token"] == ""  # a control token says nothing
+    assert backend.requests[0].top_logprobs == 2
+
+
+def test_the_request(llm, backend):
+    llm.invoke(ask("What?", image_block(IMAGE, max_tiles=2)), stop=["END"], seed=4, temperature=0.3)
+    (request,) = backend.requests
+    assert request.sampling == Sampling(temperature=0.3, seed=4)
+    assert request.stop == ["<|im_end|>", "END"]
+    assert request.stop_ids == {1022}
+    assert request.max_tokens == 1024
+    assert request.top_logprobs is None
+    assert [tiles.shape for tiles in request.tiles] == [(3, 448, 448, 3)]
+    assert list(request.prompt_ids).count(1026) == 3 * 256
+
+
+def test_settings_of_the_model_and_of_the_call(backend):
+    llm = ChatInternVL(model=MODEL, backend=backend, max_tokens=5, stop=["A"], timeout=9)
+    llm.invoke("x")
+    llm.bind(max_tokens=6, logprobs=True).invoke("x", stop=["B"])
+    first, second = backend.requests
+    assert (first.max_tokens, first.stop[1:], first.top_logprobs) == (5, ["A"], None)
+    assert (second.max_tokens, second.stop[1:], second.top_logprobs) == (6, ["B"], 0)
+    assert first.timeout == second.timeout == 9
+
+
+def test_tiles_of_the_model_of_the_call_and_of_the_block(backend):
+    llm = ChatInternVL(model=MODEL, backend=backend, max_tiles=1)
+    plain, own = image_block(IMAGE), image_block(IMAGE, max_tiles=6)
+    llm.invoke(ask(plain, own))
+    llm.invoke(ask(plain, own), max_tiles=2)
+    shapes = [[len(tiles) for tiles in request.tiles] for request in backend.requests]
+    assert shapes == [[1, 7], [3, 7]]
+
+
+def test_detail(llm, backend):
+    url = "data:image/png;base64," + image_block(IMAGE)["base64"]
+    llm.invoke(ask({"type": "image_url", "image_url": {"url": url, "detail": "low"}}))
+    llm.invoke(ask({"type": "image_url", "image_url": {"url": url}}))
+    assert [len(request.tiles[0]) for request in backend.requests] == [7, 7]
+
+
+def test_counting_reads_sizes_only_and_equals_the_prompt(llm, backend, monkeypatch):
+    messages = [SystemMessage("Be terse."), *ask("What?", image_block(IMAGE))]
+    llm.invoke(messages)
+    monkeypatch.setattr(
+        "langchain_internvl.rendering.load_rgb", lambda *a, **k: pytest.fail("decoded")
+    )
+    assert llm.get_num_tokens_from_messages(messages) == len(backend.requests[0].prompt_ids)
+    assert llm.prompt_ids(messages) == list(backend.requests[0].prompt_ids)
+    assert llm.get_num_tokens("Hello <|im_end|>") == len(llm.get_token_ids("Hello <|im_end|>"))
+    with pytest.raises(RequestError, match="tools"):
+        llm.get_num_tokens_from_messages(messages, tools=[print])
+
+
+def test_messages_can_be_trimmed_by_exact_counts(llm):
+    messages = [HumanMessage("one " * 50), AIMessage("two"), HumanMessage("three")]
+    limit = llm.get_num_tokens_from_messages(messages[1:])
+    kept = trim_messages(messages, max_tokens=limit, token_counter=llm, strategy="last")
+    assert kept == messages[1:]
+
+
+def test_render_takes_what_invoke_takes(llm):
+    prompt = ChatPromptTemplate.from_messages([("system", "S"), ("human", "{q}")])
+    value = prompt.invoke({"q": "Q"})
+    assert llm.render(value) == llm.render([("system", "S"), ("human", "Q")])
+    assert llm.render("Q", default_system="S") == llm.render(value)
+    assert (
+        llm.render("Q", default_system=None)
+        == "<|im_start|>user\nQ<|im_end|><|im_start|>assistant\n"
+    )
+
+
+def test_exif_is_followed_on_request(backend):
+    llm = ChatInternVL(model=MODEL, backend=backend, max_tiles=12)
+    photo = image_block(GOLDEN / "images/exif_rot6.jpg")
+    llm.invoke(ask(photo))
+    llm.invoke(ask(photo), exif_transpose=True)
+    lying, upright = (request.tiles[0][-1] for request in backend.requests)
+    assert not np.array_equal(lying, upright)
+
+
+# Errors.
+
+
+def test_unknown_arguments_of_a_call_are_refused(llm):
+    with pytest.raises(RequestError, match="tools"):
+        llm.invoke("x", tools=[])
+
+
+def test_a_bad_image_fails_alone_in_a_batch(llm):
+    bad = HumanMessage([{"type": "image", "base64": "AAAA", "mime_type": "image/png"}])
+    replies = llm.batch(["a", [bad], "b"], return_exceptions=True)
+    assert [type(reply) for reply in replies] == [AIMessage, type(replies[1]), AIMessage]
+    assert isinstance(replies[1], MediaError)
+    assert "message 1 (human), block 1" in str(replies[1])
+
+
+def test_errors_name_their_place(llm):
+    with pytest.raises(MessageError, match=r"message 2 \(human\), block 1.*hear"):
+        llm.invoke(
+            [
+                HumanMessage("x"),
+                HumanMessage([{"type": "audio", "base64": "AAAA", "mime_type": "audio/wav"}]),
+            ]
+        )
+    with pytest.raises(MediaError, match="no such file"):
+        llm.invoke(ask({"type": "image", "path": "/no/such.png"}))
+
+
+def test_media_policy(backend):
+    llm = ChatInternVL(model=MODEL, backend=backend, media_policy=MediaPolicy(max_pixels=100))
+    with pytest.raises(MediaError, match="max_pixels"):
+        llm.invoke(ask(image_block(IMAGE)))
+    with pytest.raises(MediaError, match="not a public address"):
+        llm.invoke(ask({"type": "image", "url": "http://127.0.0.1:9/a.png"}))
+
+
+def test_construction_loads_nothing_and_checks_arguments():
+    ChatInternVL(model="/no/such/folder")
+    with pytest.raises(CheckpointNotFoundError):
+        ChatInternVL(model="/no/such/folder").invoke("x")
+    with pytest.raises(ValidationError, match="never runs code"):
+        ChatInternVL(trust_remote_code=True)
+    with pytest.raises(ValidationError, match="backend is"):
+        ChatInternVL(backend="vllm")
+    with pytest.raises(ValidationError, match="max_tokens"):
+        ChatInternVL(max_tokens=0)
+
+
+def test_typing_errors_are_warned_of():
+    with pytest.warns(UserWarning, match=r"'max_token'; did you mean 'max_tokens'\?"):
+        ChatInternVL(max_token=5)
+
+
+def test_standard_arguments_of_other_providers_are_fine(recwarn):
+    ChatInternVL(api_key="x", max_retries=2, streaming=True, timeout=60, stop=[])
+    assert not recwarn.list
+
+
+# LangChain.
+
+
+def test_identifying_params_tell_models_apart():
+    base = ChatInternVL(model=MODEL)._identifying_params
+    for change in (
+        {"model": "other"}, {"revision": "v1"}, {"dtype": "float32"}, {"temperature": 0.5},
+        {"top_p": 0.5}, {"max_tiles": 3}, {"number_images": False}, {"default_system": "x"},
+        {"chat_template": "Hermes-2"}, {"backend": FixedBackend()}, {"exif_transpose": True},
+        {"media_policy": MediaPolicy(max_bytes=1)},
+    ):  # fmt: skip
+        assert ChatInternVL(**{"model": MODEL, **change})._identifying_params != base, change
+
+
+def test_cache_tells_images_and_settings_apart(backend, tmp_path):
+    llm = ChatInternVL(model=MODEL, backend=backend, cache=InMemoryCache())
+    file = tmp_path / "a.png"
+
+    def calls(**settings):
+        llm.invoke(ask({"type": "image", "path": str(file)}, "x"), **settings)
+        return len(backend.requests)
+
+    Image.new("RGB", (8, 8), "red").save(file)
+    assert [calls(), calls()] == [1, 1]
+    Image.new("RGB", (8, 8), "blue").save(file)
+    assert [calls(), calls()] == [2, 2]
+    assert [calls(max_tokens=3), calls(max_tokens=3)] == [3, 3]
+    picture = Image.new("RGB", (8, 8), "green")
+    for _ in range(2):
+        llm.invoke(ask({"type": "image", "image": picture}, "x"))
+    assert len(backend.requests) == 4
+
+
+def test_serialisation():
+    policy = MediaPolicy(max_bytes=1000)
+    llm = ChatInternVL(model=MODEL, temperature=0.5, max_tiles=3, media_policy=policy, stop=["x"])
+    again = load(
+        json.loads(json.dumps(dumpd(llm))),
+        valid_namespaces=["langchain_internvl"],
+        allowed_objects=[ChatInternVL, MediaPolicy],
+    )
+    assert again._identifying_params == llm._identifying_params
+    assert again.media_policy == policy
+
+
+def test_copies_share_what_is_loaded(llm):
+    llm = ChatInternVL(model=MODEL)
+    tokenizer = llm._renderer(llm).tokenizer
+    for copied in (llm.model_copy(), copy.copy(llm), copy.deepcopy(llm), llm.bind(seed=1).bound):
+        assert copied._renderer(copied).tokenizer is tokenizer
+
+
+def test_pickling_keeps_settings_and_loads_anew():
+    llm = ChatInternVL(model=MODEL, max_tiles=3)
+    llm.prompt_ids("x")
+    again = pickle.loads(pickle.dumps(llm))
+    assert again.max_tiles == 3
+    assert again.prompt_ids("x") == llm.prompt_ids("x")
+
+
+class Tracer(BaseCallbackHandler):
+    def __init__(self):
+        self.started, self.tokens, self.ended, self.failed = [], [], [], []
+
+    def on_chat_model_start(self, serialized, messages, **kwargs):
+        self.started.append((serialized, messages, kwargs))
+
+    def on_llm_new_token(self, token, **kwargs):
+        self.tokens.append(token)
+
+    def on_llm_end(self, response, **kwargs):
+        self.ended.append(response)
+
+    def on_llm_error(self, error, **kwargs):
+        self.failed.append(error)
+
+
+@pytest.mark.parametrize("method", ["invoke", "stream", "generate"])
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image", "image": Image.new("RGB", (4, 4))},
+        {"type": "image", "base64": image_block(IMAGE)["base64"]},
+        {"type": "image_data", "image_data": {"data": Image.new("RGB", (4, 4))}},
+        {"image": {"format": "png", "source": {"bytes": IMAGE.read_bytes()}}},
+        {"type": "video", "video": [IMAGE, IMAGE]},
+    ],
+)
+def test_tracing_takes_every_image(llm, method, block):
+    tracer = Tracer()
+    messages = ask(block, "x")
+    if method == "generate":
+        llm.generate([messages], callbacks=[tracer])
+    elif method == "stream":
+        list(llm.stream(messages, {"callbacks": [tracer]}))
+        assert tracer.tokens == ["Hello", " there"]
+    else:
+        llm.invoke(messages, {"callbacks": [tracer]})
+    ((serialized, traced, kwargs),) = tracer.started
+    json.dumps([message.model_dump() for message in traced[0]])
+    assert serialized["name"] == "ChatInternVL"
+    assert serialized["id"] == ["langchain_internvl", "chat_models", "ChatInternVL"]
+    metadata = kwargs["metadata"]
+    assert metadata["ls_provider"] == "internvl"
+    assert metadata["ls_model_name"] == MODEL
+    assert len(tracer.ended) == 1
+
+
+def test_errors_are_traced(llm):
+    tracer = Tracer()
+    with pytest.raises(MessageError):
+        llm.invoke(ask({"type": "hologram"}), {"callbacks": [tracer], "run_id": uuid4()})
+    assert [type(error) for error in tracer.failed] == [MessageError]
+
+
+def test_tracing_names_the_stop_texts():
+    assert ChatInternVL(stop=["a"])._get_ls_params()["ls_stop"] == ["a"]
+    assert ChatInternVL(stop=["a"])._get_ls_params(stop=["b"])["ls_stop"] == ["b"]

@@ -1,0 +1,192 @@
+"""What checkpoints say about themselves, and which are refused."""
+
+import json
+import shutil
+
+import pytest
+from checkpoints import JINJA, original_config
+from golden import TINY, checkpoint_folder
+
+from langchain_internvl.checkpoint import choose_template, open_checkpoint, read_checkpoint
+from langchain_internvl.errors import (
+    CheckpointNotFoundError,
+    PromptError,
+    UnsupportedCheckpointError,
+)
+from langchain_internvl.media.tiling import TileLimits
+from langchain_internvl.tokenization import load_tokenizer
+
+
+def write(folder, config, **files):
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content), "utf-8")
+    return folder
+
+
+def hf_config(**changes):
+    return {
+        "model_type": "internvl",
+        "text_config": {"model_type": "qwen2"},
+        "vision_config": {"image_size": [448, 448], "patch_size": [14, 14]},
+        "image_seq_length": 256,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_checkpoints(name, tokenizers):
+    checkpoint = open_checkpoint(str(checkpoint_folder(name)))
+    assert checkpoint.is_original
+    assert checkpoint.repo is None
+    assert checkpoint.language_model == name
+    assert checkpoint.tiles == TileLimits(1, 12, 448, thumbnail=True)
+    assert checkpoint.tokens_per_tile == 256
+    assert checkpoint.find_weights() == checkpoint_folder(name)
+    expected = {"internlm2": "internlm2-chat", "phi3": "phi3-chat"}.get(name, "Hermes-2")
+    assert choose_template(checkpoint, tokenizers(name)).name == expected
+    assert choose_template(checkpoint, tokenizers(name), "internvl2_5").name == "internvl2_5"
+
+
+def test_tiling_comes_from_an_original_config(tmp_path):
+    config = original_config(
+        min_dynamic_patch=2, max_dynamic_patch=6, use_thumbnail=False, force_image_size=224
+    )
+    checkpoint = read_checkpoint(write(tmp_path, config))
+    assert checkpoint.tiles == TileLimits(2, 6, 224, thumbnail=False)
+    assert checkpoint.tokens_per_tile == 64
+    whole = read_checkpoint(write(tmp_path, original_config(dynamic_image_size=False)))
+    assert whole.tiles == TileLimits(1, 1)
+
+
+def test_tiling_comes_from_an_hf_preprocessor(tmp_path):
+    folder = write(tmp_path, hf_config(), preprocessor_config={"min_patches": 2, "max_patches": 8})
+    checkpoint = read_checkpoint(folder)
+    assert not checkpoint.is_original
+    assert checkpoint.tiles == TileLimits(2, 8)
+    assert checkpoint.tokens_per_tile == 256
+    write(tmp_path, hf_config(), preprocessor_config={"crop_to_patches": False, "max_patches": 8})
+    assert read_checkpoint(tmp_path).tiles == TileLimits(1, 1)
+
+
+def test_end_tokens(tmp_path):
+    for eos, expected in ((5, (5,)), ([5, 7], (5, 7)), (None, ())):
+        write(tmp_path, hf_config(), generation_config={"eos_token_id": eos})
+        assert read_checkpoint(tmp_path).eos_ids == expected
+    write(tmp_path, hf_config(eos_token_id=3), generation_config={})
+    assert read_checkpoint(tmp_path).eos_ids == (3,)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model_type": "llama"}, "no InternVL"),
+        ({}, "no InternVL"),
+        ({"model_type": "intern_vit_6b"}, "no InternVL"),
+        (original_config("qwen3_moe"), "mixture of experts"),
+        (original_config("gpt_oss"), "mixture of experts"),
+        (original_config("internlm3"), "'internlm3'"),
+        (hf_config(text_config={"model_type": "qwen3_moe"}), "mixture of experts"),
+        (hf_config(text_config={}), "None"),
+        (original_config() | {"quantization_config": {"quant_method": "awq"}}, r"awq.*LMDeploy"),
+        (original_config(llm_config={"quantization_config": {"quant_method": "gptq"}}), "gptq"),
+        (original_config(ps_version="v1"), "pixel shuffle"),
+    ],
+)
+def test_what_is_not_supported_says_so(config, words, tmp_path):
+    with pytest.raises(UnsupportedCheckpointError, match=words):
+        read_checkpoint(write(tmp_path, config))
+
+
+@pytest.mark.parametrize("model", ["no_such_folder", "/no/such/folder", "./a/b", "a/b/c", ""])
+def test_what_is_neither_a_folder_nor_a_hub_id(model):
+    with pytest.raises(CheckpointNotFoundError):
+        open_checkpoint(model)
+
+
+def test_a_hub_id_that_cannot_be_had():
+    with pytest.raises(CheckpointNotFoundError, match="hub"):
+        open_checkpoint("OpenGVLab/InternVL-that-does-not-exist")
+
+
+def test_folders_that_are_no_checkpoint(tmp_path):
+    with pytest.raises(CheckpointNotFoundError, match=r"no config\.json"):
+        open_checkpoint(str(tmp_path))
+    (tmp_path / "config.json").write_text("{", "utf-8")
+    with pytest.raises(CheckpointNotFoundError, match="cannot be read"):
+        open_checkpoint(str(tmp_path))
+    write(tmp_path, original_config())
+    with pytest.raises(CheckpointNotFoundError, match="no weights"):
+        open_checkpoint(str(tmp_path)).find_weights()
+
+
+def test_a_checkpoint_in_the_hub_cache(tmp_path, monkeypatch):
+    """As the hub lays it out: small files first, weights of the same commit when needed."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repo = tmp_path / "models--OpenGVLab--tiny"
+    snapshot = repo / "snapshots" / commit
+    shutil.copytree(checkpoint_folder("qwen2"), snapshot)
+    (repo / "refs").mkdir()
+    (repo / "refs/main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path))
+    checkpoint = open_checkpoint("OpenGVLab/tiny")
+    assert checkpoint.repo == "OpenGVLab/tiny"
+    assert checkpoint.folder == checkpoint.find_weights() == snapshot
+    assert open_checkpoint("OpenGVLab/tiny", commit).folder == snapshot
+    with pytest.raises(CheckpointNotFoundError):
+        open_checkpoint("OpenGVLab/tiny", "another-branch")
+
+
+def test_an_unknown_original_template_is_named(tmp_path, tokenizers):
+    checkpoint = read_checkpoint(write(tmp_path, original_config(template="vicuna")))
+    with pytest.raises(UnsupportedCheckpointError, match="'vicuna'"):
+        choose_template(checkpoint, tokenizers("qwen2"))
+    assert choose_template(checkpoint, tokenizers("qwen2"), "Hermes-2").name == "Hermes-2"
+    with pytest.raises(PromptError, match="'vicuna'"):
+        choose_template(checkpoint, tokenizers("qwen2"), "vicuna")
+
+
+# Chat templates of -hf checkpoints.
+
+
+def hf_folder(folder, *, jinja=None, in_tokenizer=None, in_json=None):
+    for file in checkpoint_folder("qwen2").iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, folder)
+    settings_file = folder / "tokenizer_config.json"
+    settings = json.loads(settings_file.read_text("utf-8"))
+    settings.pop("chat_template")
+    if in_tokenizer is not None:
+        settings["chat_template"] = in_tokenizer
+    settings_file.write_text(json.dumps(settings), "utf-8")
+    if jinja is not None:
+        (folder / "chat_template.jinja").write_text(jinja, "utf-8")
+    if in_json is not None:
+        (folder / "chat_template.json").write_text(json.dumps({"chat_template": in_json}), "utf-8")
+    return read_checkpoint(write(folder, hf_config()))
+
+
+@pytest.mark.parametrize("place", ["jinja", "in_tokenizer", "in_json"])
+def test_the_template_of_an_hf_checkpoint_is_found_by_what_it_writes(place, tmp_path):
+    checkpoint = hf_folder(tmp_path, **{place: JINJA})
+    assert choose_template(checkpoint, load_tokenizer(tmp_path)).name == "internvl-hf"
+
+
+@pytest.mark.parametrize(
+    "jinja",
+    [
+        None,
+        JINJA.replace("<|im_end|>\n", "<|im_end|>"),
+        "{{ 'You are helpful.' }}" + JINJA,
+        "{% for message in messages %}{{ message['content'] }}{% endfor %}",
+        "{{ 1 / 0 }}",
+        "{% for %}",
+    ],
+)
+def test_an_unknown_jinja_template_is_refused(jinja, tmp_path):
+    checkpoint = hf_folder(tmp_path, jinja=jinja)
+    tokenizer = load_tokenizer(tmp_path)
+    with pytest.raises(UnsupportedCheckpointError, match="chat_template="):
+        choose_template(checkpoint, tokenizer)
+    assert choose_template(checkpoint, tokenizer, "internvl2_5").name == "internvl2_5"

@@ -1,0 +1,51 @@
+"""What importing the package brings, and what is said when an extra is missing."""
+
+import subprocess
+import sys
+
+import pytest
+
+import langchain_internvl
+from langchain_internvl._optional import require
+
+
+def run(program):
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_importing_the_package_imports_no_torch():
+    done = run(
+        "import sys, langchain_internvl as package\n"
+        "for name in package.__all__: getattr(package, name)\n"
+        "package.ChatInternVL(model='/no/such/folder')\n"
+        "heavy = {'torch', 'transformers', 'tokenizers', 'safetensors', 'huggingface_hub'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_public_names():
+    assert set(langchain_internvl.__all__) <= set(dir(langchain_internvl))
+    for name in langchain_internvl.__all__:
+        assert getattr(langchain_internvl, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = langchain_internvl.nothing
+
+
+def test_a_missing_extra_is_named():
+    with pytest.raises(ImportError, match=r"pip install 'langchain-internvl\[transformers\]'"):
+        require("no_such_module", extra="transformers")
+
+
+def test_without_torch_the_chat_model_says_what_to_install():
+    done = run(
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
+        "from langchain_internvl import ChatInternVL\n"
+        "from golden import checkpoint_folder\n"
+        "ChatInternVL(model=str(checkpoint_folder('qwen2'))).invoke('x')".replace(
+            "from golden", "sys.path.insert(0, 'tests')\nfrom golden"
+        )
+    )
+    assert "pip install 'langchain-internvl[transformers]'" in done.stderr

@@ -1,0 +1,160 @@
+"""One thread for all callers, which is there only while there is work."""
+
+import threading
+import time
+
+import pytest
+from golden import checkpoint_folder
+from support import load_loop
+
+from langchain_internvl.backends.base import Backend, Request
+from langchain_internvl.backends.transformers.backend import TransformersBackend
+from langchain_internvl.backends.transformers.loading import LoadOptions
+from langchain_internvl.backends.transformers.worker import Ticket, Worker
+from langchain_internvl.checkpoint import read_checkpoint
+from langchain_internvl.errors import BackendError, PromptError, RequestTimeoutError
+from langchain_internvl.tokenization import load_tokenizer
+
+FOLDER = checkpoint_folder("qwen2")
+
+
+@pytest.fixture
+def backend():
+    backend = TransformersBackend(
+        read_checkpoint(FOLDER), load_tokenizer(FOLDER), LoadOptions(dtype="float32")
+    )
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def worker():
+    worker = Worker(load_loop(FOLDER).loop)
+    yield worker
+    worker.close()
+
+
+def ids(backend, *prompt, **settings):
+    return [delta.token_id for delta in backend.stream(Request(prompt, **settings))]
+
+
+def read_all(ticket):
+    while True:
+        ticket.next()
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "internvl"]
+
+
+def wait_until(condition):
+    for _ in range(500):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_it_is_a_backend(backend):
+    assert isinstance(backend, Backend)
+
+
+def test_the_thread_is_there_only_while_there_is_work(backend):
+    assert not threads()
+    stream = backend.stream(Request([1, 2], max_tokens=500))
+    next(stream)
+    assert len(threads()) == 1
+    stream.close()
+    assert wait_until(lambda: not threads())
+    assert len(ids(backend, 1, 2, max_tokens=3)) == 3
+    assert wait_until(lambda: not threads())
+
+
+def test_many_threads_at_once_get_what_they_get_alone(backend):
+    prompts = [tuple(range(300, 303 + 9 * n)) for n in range(8)]
+    alone = [ids(backend, *prompt, max_tokens=8) for prompt in prompts]
+    results = [None] * len(prompts)
+
+    def run(index):
+        results[index] = ids(backend, *prompts[index], max_tokens=8)
+
+    running = [threading.Thread(target=run, args=(index,)) for index in range(len(prompts))]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert results == alone
+
+
+def test_a_stream_may_wait_while_others_are_answered(backend):
+    """An unread stream blocks nobody, and loses nothing."""
+    expected = ids(backend, 5, 6, max_tokens=6)
+    slow = backend.stream(Request([5, 6], max_tokens=6))
+    first = next(slow).token_id
+    assert ids(backend, 5, 6, max_tokens=6) == expected
+    assert [first, *(delta.token_id for delta in slow)] == expected
+
+
+def test_closing_a_stream_frees_its_row(worker):
+    ticket = worker.submit(Request([1, 2], max_tokens=10_000))
+    ticket.next()
+    ticket.cancelled = True
+    assert wait_until(lambda: not threads())
+    assert worker._loop.rows == ()
+
+
+def test_a_request_that_is_cancelled_while_it_waits_never_starts(worker):
+    ticket = Ticket(Request([1, 2], max_tokens=5))
+    ticket.cancelled = True
+    worker._admit(ticket)
+    assert worker._loop.rows == ()
+
+
+def test_a_faulty_request_fails_alone(backend):
+    context = load_tokenizer(FOLDER).image_context_id
+    stream = backend.stream(Request([5, 6], max_tokens=50))
+    next(stream)
+    with pytest.raises(PromptError):
+        ids(backend, context, max_tokens=5)
+    assert len(list(stream)) == 49
+
+
+def test_failures_of_the_engine_are_backend_errors(worker, monkeypatch):
+    monkeypatch.setattr(worker._loop, "_read_prompt", lambda row: 1 / 0)
+    with pytest.raises(BackendError, match="ZeroDivisionError"):
+        worker.submit(Request([1, 2])).next()
+    monkeypatch.undo()
+    assert worker.submit(Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+
+
+def test_a_fault_of_the_loop_itself_ends_all_requests_and_the_worker_goes_on(worker, monkeypatch):
+    tickets = [worker.submit(Request([1, 2], max_tokens=1_000_000)) for _ in range(3)]
+    for ticket in tickets:
+        ticket.next()
+    monkeypatch.setattr(worker._loop, "step", lambda: 1 / 0)
+    for ticket in tickets:
+        with pytest.raises(BackendError, match="ZeroDivisionError"):
+            read_all(ticket)
+    monkeypatch.undo()
+    assert wait_until(lambda: not threads())
+    assert worker._loop.rows == ()
+    assert worker.submit(Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+
+
+def test_timeout(backend):
+    ids(backend, 1, 2, max_tokens=1)  # loaded
+    with pytest.raises(RequestTimeoutError, match=r"timeout=0\.05"):
+        ids(backend, 1, 2, max_tokens=1_000_000, timeout=0.05)
+    assert wait_until(lambda: not threads())
+
+
+def test_closing_ends_what_runs_and_refuses_what_comes(backend):
+    stream = backend.stream(Request([1, 2], max_tokens=1_000_000))
+    next(stream)
+    backend.close()
+    assert not threads()
+    with pytest.raises(BackendError, match="closed"):
+        list(stream)
+    with pytest.raises(BackendError, match="closed"):
+        ids(backend, 1, 2)
+    backend.close()
