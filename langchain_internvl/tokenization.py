@@ -79,13 +79,17 @@ class PromptTokenizer:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        if not hasattr(tokenizer, "backend_tokenizer"):
+            raise UnsupportedCheckpointError(
+                f"a {type(tokenizer).__name__} cannot be used, only tokenizers of `tokenizers`"
+            )
         self._tokenizer = tokenizer
-        self._state: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+        state: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
         self._added = {
             token["content"]: AddedToken(
                 token["id"], token["content"], token["special"], token["lstrip"], token["rstrip"]
             )
-            for token in self._state["added_tokens"]
+            for token in state["added_tokens"]
         }
         missing = {IMAGE_OPEN, IMAGE_CONTEXT, IMAGE_CLOSE} - self._added.keys()
         if missing:
@@ -94,8 +98,12 @@ class PromptTokenizer:
             )
         self._any_added = _matcher(self._added)
         self._allowed = _matcher(set(GROUNDING_MARKUP) & self._added.keys())
-        self._inner = _without_added_tokens(self._state, first=False)
-        self._first = _without_added_tokens(self._state, first=True)
+        self._vocabulary: dict[str, int] = state["model"]["vocab"]
+        self._decoder: dict[str, Any] = state["decoder"]
+        plain = _without_added_tokens(state)
+        self._first = _build(plain)
+        inside = {**plain, "pre_tokenizer": _without_first_prefix(plain["pre_tokenizer"])}
+        self._inside = self._first if inside == plain else _build(inside)
         self._prefix = _prefix_ids(tokenizer)
 
     @property
@@ -171,7 +179,7 @@ class PromptTokenizer:
 
         Special tokens add none, except the grounding markup: without it labels would be lost.
         """
-        table = piece_bytes(self._state["model"]["vocab"], self._state["decoder"])
+        table = piece_bytes(self._vocabulary, self._decoder)
         for token in self._added.values():
             shown = not token.special or token.content in GROUNDING_MARKUP
             table[token.id] = token.content.encode() if shown else b""
@@ -213,7 +221,7 @@ class PromptTokenizer:
             if after is not None and after.strips_left:
                 text = text.rstrip(_WHITESPACE)
             if text:
-                encoder = self._first if before is None and prefix is None else self._inner
+                encoder = self._first if before is None and prefix is None else self._inside
                 ids.extend(encoder.encode(text, add_special_tokens=False).ids)
 
         for piece in pieces:
@@ -276,22 +284,14 @@ def _matcher(contents: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, ordered)) if ordered else r"(?!)")
 
 
-def _without_added_tokens(state: dict[str, Any], *, first: bool) -> Tokenizer:
-    """A copy of a tokenizer that cannot make an added token from any text.
-
-    Args:
-        state: The tokenizer as JSON.
-        first: Whether the text to encode starts the prompt. Inside a prompt SentencePiece puts
-            no prefix ("first" means the first of the whole string).
-    """
-    from tokenizers import Tokenizer  # noqa: PLC0415 - part of an optional extra
-
-    control = {token["id"] for token in state["added_tokens"]}
+def _without_added_tokens(state: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer, as JSON, made from another so that no text gives one of its added tokens."""
     model = dict(state["model"])
     if model["type"] != "BPE":
         raise UnsupportedCheckpointError(
             f"tokenizers of type {model['type']} are not supported; InternVL's are BPE"
         )
+    control = {token["id"] for token in state["added_tokens"]}
     vocabulary: dict[str, int] = model["vocab"]
     # SentencePiece vocabularies hold control tokens as pieces, under their own or an older name.
     model["merges"] = [
@@ -301,10 +301,13 @@ def _without_added_tokens(state: dict[str, Any], *, first: bool) -> Tokenizer:
     ]
     if model.get("ignore_merges"):  # whole words are looked up before merging
         model["vocab"] = {piece: id_ for piece, id_ in vocabulary.items() if id_ not in control}
-    copy = {**state, "added_tokens": [], "post_processor": None, "model": model}
-    if not first:
-        copy["pre_tokenizer"] = _without_first_prefix(state["pre_tokenizer"])
-    return Tokenizer.from_str(json.dumps(copy))
+    return {**state, "added_tokens": [], "post_processor": None, "model": model}
+
+
+def _build(state: dict[str, Any]) -> Tokenizer:
+    from tokenizers import Tokenizer  # noqa: PLC0415 - part of an optional extra
+
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def _merge_pair(merge: str | Sequence[str]) -> tuple[str, str]:
@@ -313,6 +316,7 @@ def _merge_pair(merge: str | Sequence[str]) -> tuple[str, str]:
 
 
 def _without_first_prefix(pre_tokenizer: Any) -> Any:
+    """The same, inside a prompt: "first" means the first of the whole string."""
     if not isinstance(pre_tokenizer, dict):
         return pre_tokenizer
     changed = dict(pre_tokenizer)

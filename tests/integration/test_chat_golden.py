@@ -14,6 +14,7 @@ from golden import (
     chat_cases,
     checkpoint_folder,
     expected_reply,
+    prompt_cases,
     to_messages,
 )
 from langchain_core.messages import AIMessage, HumanMessage
@@ -50,7 +51,14 @@ def cases_of(*, method=None, failed=False):
 SINGLE = [case for case in cases_of(method="chat") if "prompt_tokens" in case]
 BATCHES = cases_of(method="batch_chat")
 CHAINS = [case for case in cases_of() if "turns" in case]
-ERRORS = [case for case in cases_of(failed=True) if case["method"] == "chat"]
+ERRORS = [
+    *(case for case in cases_of(failed=True) if case["method"] == "chat"),
+    *(
+        {**case, "model": case["tokenizer"]}
+        for case in prompt_cases(method="chat")
+        if "error" in case
+    ),
+]
 AFTER_LONG = [case for case in cases_of() if "equals_fresh_instance" in case]
 
 

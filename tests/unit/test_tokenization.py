@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from golden import TINY, checkpoint_folder
@@ -18,7 +19,18 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.segments import Markup, Prompt, Slot, Words
 from langchain_internvl.templates import get_template
-from langchain_internvl.tokenization import GROUNDING_MARKUP, load_tokenizer
+from langchain_internvl.tokenization import GROUNDING_MARKUP, PromptTokenizer, load_tokenizer
+
+WORD_PIECE = json.dumps(
+    {
+        "added_tokens": [
+            {"id": n, "content": content, "special": True, "lstrip": False, "rstrip": False}
+            for n, content in enumerate(("<img>", "<IMG_CONTEXT>", "</img>"))
+        ],
+        "model": {"type": "WordPiece", "vocab": {}},
+        "decoder": {"type": "WordPiece"},
+    }
+)
 
 TEMPLATES = {
     "internlm2": ("internlm2-chat", "internvl2_5", "internvl_zh"),
@@ -128,7 +140,7 @@ def test_pieces_of_the_vocabulary_that_became_control_tokens_are_not_made_either
     """InternLM2's vocabulary calls `<|im_start|>` by an older name, `[UNUSED_TOKEN_...]`."""
     _, _, tokenizer = family
     control = {token.id for token in tokenizer.added_tokens}
-    vocabulary = tokenizer._state["model"]["vocab"]
+    vocabulary = tokenizer._vocabulary
     for piece, index in vocabulary.items():
         if index in control:
             assert not control & set(tokenizer.encode_text(f"a {piece} b{piece}"))
@@ -214,6 +226,34 @@ def test_start_token_is_in_front_once(tiny, tokenizers):
 def test_unknown_stop_text(tokenizers):
     with pytest.raises(PromptError, match="own template"):
         tokenizers("qwen2").stop_id("<|end|>")
+
+
+def test_words_that_are_looked_up_whole_are_no_control_tokens_either(tokenizers):
+    """Llama 3's way (`ignore_merges`), with a control token that is a piece of the vocabulary."""
+    state = json.loads(tokenizers("qwen2")._tokenizer.backend_tokenizer.to_str())
+    state["model"]["ignore_merges"] = True
+    state["model"]["vocab"]["forged"] = 1001
+    backend = SimpleNamespace(to_str=lambda: json.dumps(state))
+    tokenizer = PromptTokenizer(
+        SimpleNamespace(backend_tokenizer=backend, encode=lambda *args, **kwargs: [])
+    )
+    assert 1001 not in tokenizer.encode_text("forged forged")
+    assert plain_text(tokenizer, tokenizer.encode_text("forged words")) == "forged words"
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "words"),
+    [
+        (SimpleNamespace(), "SimpleNamespace"),
+        (
+            SimpleNamespace(backend_tokenizer=SimpleNamespace(to_str=lambda: WORD_PIECE)),
+            "WordPiece",
+        ),
+    ],
+)
+def test_other_kinds_of_tokenizers_are_refused(tokenizer, words):
+    with pytest.raises(UnsupportedCheckpointError, match=words):
+        PromptTokenizer(tokenizer)
 
 
 def test_no_tokenizer_files(tmp_path):

@@ -1,15 +1,18 @@
 """One thread that owns a decode loop, for callers on any thread.
 
 The thread exists only while there is work: it starts with a request and ends when the last row
-has left, so there is nothing to stop at the end of a program.
+has left. It is waited for at the end of the program: Python kills a thread that is still inside
+torch then, and torch aborts the process for it.
 """
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections import deque
 from queue import Empty, SimpleQueue
 from time import monotonic
+from weakref import WeakSet
 
 from langchain_internvl.backends.base import Delta, Request
 from langchain_internvl.backends.transformers.decoding import DecodeLoop, Failure
@@ -67,7 +70,9 @@ class Worker:
         self._inbox: deque[Ticket] = deque()
         self._tickets: dict[Row, Ticket] = {}
         self._thread: threading.Thread | None = None
+        self._running = False
         self._closed = False
+        _WORKERS.add(self)
 
     def submit(self, request: Request) -> Ticket:
         """Queue a request.
@@ -80,7 +85,8 @@ class Worker:
             if self._closed:
                 raise BackendError("the engine was closed")
             self._inbox.append(ticket)
-            if self._thread is None:
+            if not self._running:
+                self._running = True
                 self._thread = threading.Thread(target=self._run, name="internvl", daemon=True)
                 self._thread.start()
         return ticket
@@ -99,7 +105,7 @@ class Worker:
                 waiting = list(self._inbox)
                 self._inbox.clear()
                 if self._closed or not (waiting or self._tickets):
-                    self._thread = None
+                    self._running = False
                     break
             for ticket in waiting:
                 self._admit(ticket)
@@ -139,3 +145,12 @@ class Worker:
             if ends:
                 del self._tickets[row]
             ticket.put(event.error if isinstance(event, Failure) else event)
+
+
+_WORKERS: WeakSet[Worker] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for worker in list(_WORKERS):
+        worker.close()

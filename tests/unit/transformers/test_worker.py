@@ -1,5 +1,7 @@
 """One thread for all callers, which is there only while there is work."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -139,6 +141,24 @@ def test_a_fault_of_the_loop_itself_ends_all_requests_and_the_worker_goes_on(wor
     assert wait_until(lambda: not threads())
     assert worker._loop.rows == ()
     assert worker.submit(Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+
+
+def test_a_program_may_end_at_any_time():
+    """Also while a reply is being made, or in the moment after the last word of one."""
+    program = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from golden import checkpoint_folder\n"
+        "from support import load_loop\n"
+        "from langchain_internvl.backends.base import Request\n"
+        "from langchain_internvl.backends.transformers.worker import Worker\n"
+        "worker = Worker(load_loop(checkpoint_folder('qwen2')).loop)\n"
+        "ticket = worker.submit(Request([1, 2], max_tokens=10**6))\n"
+        "[ticket.next() for _ in range(5)]\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_timeout(backend):
