@@ -129,9 +129,7 @@ def read_checkpoint(folder: Path, repo: str | None = None) -> Checkpoint:
         config=config,
         generation=_read_json(folder / "generation_config.json") or {},
         language_model=text["model_type"],
-        tiles=_tile_limits(
-            config, _read_json(folder / "preprocessor_config.json") or {}, tile_size
-        ),
+        tiles=_tile_limits(config, _preprocessor(folder), tile_size),
         tokens_per_tile=_tokens_per_tile(config, vision, tile_size),
     )
 
@@ -251,6 +249,12 @@ def _why_not(language_model: str) -> str:
     if "moe" in language_model or language_model == "gpt_oss":
         return " (mixture of experts): serve it with LMDeploy or vLLM, or use a dense InternVL"
     return ""
+
+
+def _preprocessor(folder: Path) -> Mapping[str, Any]:
+    """Settings of the image processor; transformers 5 saves them with the whole processor's."""
+    whole = _read_json(folder / "processor_config.json") or {}
+    return _read_json(folder / "preprocessor_config.json") or whole.get("image_processor") or {}
 
 
 def _tile_limits(

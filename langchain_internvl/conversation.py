@@ -68,10 +68,12 @@ class ToolCall:
     Attributes:
         name: Name of the tool.
         arguments: The arguments as JSON text.
+        id: What tells calls apart, if known.
     """
 
     name: str
     arguments: str
+    id: str | None = None
 
 
 @dataclass(frozen=True)

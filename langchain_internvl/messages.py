@@ -6,13 +6,13 @@ With `blocks.py` the only place that knows the shapes of LangChain's messages.
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 
-from langchain_internvl.blocks import TOOL_CALL_TYPES, Block, read_block
+from langchain_internvl.blocks import Block, read_block, to_json
 from langchain_internvl.conversation import (
     Image,
     Part,
@@ -22,10 +22,11 @@ from langchain_internvl.conversation import (
     Turn,
     Video,
 )
-from langchain_internvl.errors import MediaError, MessageError
-from langchain_internvl.media.images import sniff_mime_type
+from langchain_internvl.errors import InternVLError, MediaError, MessageError
+from langchain_internvl.media.images import read_size, sniff_mime_type
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import Source, UrlSource, to_source
+from langchain_internvl.media.tiling import TileLimits
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -78,7 +79,8 @@ def image_block(
 
     Args:
         image: A path, bytes, a data or http(s) URL, a PIL image or a uint8 array [height, width,
-            3]. Everything but an http(s) URL is read at once and kept in the block.
+            3]. Everything but an http(s) URL is read at once, checked to be an image, and kept
+            in the block.
         max_tiles: Most tiles of this image; None: the model's setting.
         min_tiles: Fewest tiles of this image; None: the model's setting.
         policy: Limits on what is read; None: the defaults of `MediaPolicy`.
@@ -88,9 +90,14 @@ def image_block(
 
     Raises:
         MediaError: The image cannot be read.
+        RequestError: The limits of tiles are impossible.
     """
+    policy = policy or MediaPolicy()
     part = Image(to_source(image, "image_block()"), min_tiles, max_tiles)
-    return _image_block(part, policy or MediaPolicy())
+    TileLimits().narrowed(min_tiles, max_tiles)  # checks them
+    if not isinstance(part.source, UrlSource):
+        read_size(part.source, policy)
+    return _image_block(part, policy)
 
 
 def video_block(
@@ -102,7 +109,8 @@ def video_block(
     """A content block of a video given as its frames.
 
     Args:
-        video: The frames in order, each anything that `image_block` takes; used as they are.
+        video: The frames in order, each anything that `image_block` takes, or a uint8 array
+            [frames, height, width, 3]; used as they are.
         max_tiles: Most tiles of each frame; None: the model's `max_tiles_per_frame`.
         policy: Limits on what is read; None: the defaults of `MediaPolicy`.
 
@@ -112,7 +120,7 @@ def video_block(
     Raises:
         MediaError: A frame cannot be read, or there is none.
     """
-    if isinstance(video, (str, bytes)) or not video:
+    if isinstance(video, (str, bytes, PathLike)) or not len(video):
         raise MediaError("video_block()", "takes a list of frames; take them from the file first")
     frames = tuple(
         Image(to_source(frame, f"video_block(), frame {number}"))
@@ -123,11 +131,19 @@ def video_block(
 
 def _turn(message: BaseMessage, number: int) -> Turn:
     role = _role(message, number)
-    blocks = _blocks(message)
     parts: list[Part] = []
-    for place, block in enumerate(blocks, 1):
-        parts.extend(read_block(block, _place(message, number, place)))
-    calls = _tool_calls(message, blocks) if isinstance(message, AIMessage) else ()
+    calls: list[ToolCall] = []
+    for place, block in enumerate(_blocks(message), 1):
+        where = _place(message, number, place)
+        for item in read_block(block, where):
+            if not isinstance(item, ToolCall):
+                parts.append(item)
+            elif role == "assistant":
+                calls.append(item)
+            else:
+                raise MessageError(f"{where}: only AI messages call tools")
+    if isinstance(message, AIMessage):
+        calls = _merge_calls(message, calls, f"message {number}")
     return Turn(role, tuple(part for part in parts if part != Text("")), tuple(calls))
 
 
@@ -150,29 +166,23 @@ def _place(message: BaseMessage, number: int, place: int) -> str:
     return f"message {number} ({message.type}), block {place}"
 
 
-def _tool_calls(message: AIMessage, blocks: Iterable[str | Block]) -> Iterable[ToolCall]:
-    """The calls of an AI message: `.tool_calls`, and blocks that LangChain did not repeat there."""
-    for call in message.tool_calls:
-        yield ToolCall(call["name"], _to_json(call["args"]))
-    for invalid in message.invalid_tool_calls:
-        yield ToolCall(invalid["name"] or "", invalid["args"] or "")
-    known = {call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls)}
-    names = {call["name"] for call in message.tool_calls}
-    for block in blocks:
-        if isinstance(block, str) or block.get("type") not in TOOL_CALL_TYPES:
-            continue
-        identifier = block.get("call_id", block.get("id"))
-        name = block.get("name")
-        repeated = identifier in known if identifier is not None else name in names
-        if name and not repeated:
-            arguments = block.get("args", block.get("input", block.get("arguments", {})))
-            yield ToolCall(
-                str(name), arguments if isinstance(arguments, str) else _to_json(arguments)
-            )
-
-
-def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+def _merge_calls(message: AIMessage, calls: Sequence[ToolCall], where: str) -> list[ToolCall]:
+    """The calls of `.tool_calls`, and those of blocks that LangChain did not repeat there."""
+    try:
+        told = [
+            *(ToolCall(one["name"], to_json(one["args"]), one["id"]) for one in message.tool_calls),
+            *(
+                ToolCall(one["name"] or "", one["args"] or "", one["id"])
+                for one in message.invalid_tool_calls
+            ),
+        ]
+    except (RecursionError, TypeError, ValueError) as error:
+        raise MessageError(f"{where}: arguments of a tool call are no JSON: {error}") from error
+    ids = {call.id for call in told if call.id is not None}
+    names = {call.name for call in told}
+    return told + [
+        call for call in calls if (call.id not in ids if call.id else call.name not in names)
+    ]
 
 
 def _normalise(message: BaseMessage, number: int, policy: MediaPolicy) -> BaseMessage:
@@ -194,7 +204,7 @@ def _normal_block(
         return block
     try:
         parts = read_block(block, where)
-    except MessageError:
+    except InternVLError:
         return block  # the model will refuse it, in a run that can be traced
     match parts:
         case [Text(text)]:
@@ -210,6 +220,8 @@ def _normal_block(
 def _is_normal(block: Mapping[str, Any]) -> bool:
     """Whether a block needs no reading: JSON, with its data or a public URL."""
     kind = block.get("type")
+    if not isinstance(kind, str):
+        return False
     if kind in {"image", "video", "file"}:
         if "base64" in block:
             return "mime_type" in block and isinstance(block["base64"], str)

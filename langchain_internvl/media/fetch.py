@@ -1,29 +1,32 @@
 """Download a URL under a `MediaPolicy`.
 
-The host is resolved here, every address it has is checked, and the connection is made to the
-checked address itself: a name that resolves differently a moment later changes nothing. Each
-redirect goes through the same door. Proxies of the environment are not used.
+The network is entered through one door, which resolves a host, checks every address it has, and
+connects to a checked address itself: a name that resolves differently a moment later changes
+nothing. Every redirect goes through the same door. One deadline holds for all of it, from the
+look-up to the last byte. Proxies and credentials of the environment are not used.
 """
 
 from __future__ import annotations
 
 import socket
+import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
 
+import httpcore
 import httpx
 
 from langchain_internvl._version import __version__
 from langchain_internvl.errors import MediaFetchError, MediaTooLargeError
 
 if TYPE_CHECKING:
+    import ssl
+
     from langchain_internvl.media.policy import MediaPolicy
 
-_HEADERS = {
-    "User-Agent": f"langchain-internvl/{__version__}",
-    # Compressed transfer would let a few bytes grow to gigabytes.
-    "Accept-Encoding": "identity",
-}
+_REDIRECTS = {301, 302, 303, 307, 308}
 
 
 def fetch(url: str, policy: MediaPolicy) -> bytes:
@@ -40,77 +43,171 @@ def fetch(url: str, policy: MediaPolicy) -> bytes:
         MediaFetchError: The URL is not public http(s), or the download failed.
         MediaTooLargeError: The body is over `policy.max_bytes`.
     """
-    deadline = time.monotonic() + policy.timeout
+    name = url if len(url) <= 200 else url[:197] + "..."
+    network = _CheckedNetwork(name, policy)
     try:
-        current = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise MediaFetchError(url, f"is not a valid URL: {error}") from error
-    with httpx.Client(trust_env=False, headers=_HEADERS) as client:
-        for _ in range(policy.max_redirects + 1):
-            request = _pinned_request(client, current, url, policy, deadline)
-            try:
-                response = client.send(request, stream=True)
-                try:
-                    if not response.has_redirect_location:
-                        return _read_body(response, url, policy, deadline)
-                    current = current.join(response.headers["Location"])
-                finally:
-                    response.close()
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise MediaFetchError(
-                    url, f"download failed: {str(error) or type(error).__name__}"
-                ) from error
-    raise MediaFetchError(url, f"more than {policy.max_redirects} redirects")
+        target = httpx.URL(url)
+        with httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(trust_env=False), network_backend=network
+        ) as pool:
+            for _ in range(policy.max_redirects + 1):
+                with pool.stream(**_request(target, name)) as response:
+                    headers = {key.lower(): value for key, value in response.headers}
+                    if response.status not in _REDIRECTS or b"location" not in headers:
+                        return _read_body(response, headers, name, policy)
+                    target = target.join(headers[b"location"].decode("ascii"))
+    except httpcore.TimeoutException as error:
+        raise network.timed_out() from error
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpx.InvalidURL, ValueError) as error:
+        if isinstance(error, MediaFetchError | MediaTooLargeError):
+            raise
+        reason = str(error) or type(error).__name__
+        raise MediaFetchError(name, f"download failed: {reason}") from error
+    raise MediaFetchError(name, f"more than {policy.max_redirects} redirects")
 
 
-def _pinned_request(
-    client: httpx.Client, url: httpx.URL, name: str, policy: MediaPolicy, deadline: float
-) -> httpx.Request:
-    """A request that connects to the checked address, with the host name kept for TLS and HTTP."""
-    if url.scheme not in {"http", "https"} or not url.host:
+def _request(url: httpx.URL, name: str) -> dict[str, Any]:
+    """Arguments of a GET request."""
+    if url.scheme not in {"http", "https"} or not url.raw_host:
         raise MediaFetchError(name, f"only http and https URLs are fetched, not {str(url)[:60]!r}")
-    address = _checked_address(url, name, policy)
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise _timed_out(name, policy)
-    return client.build_request(
-        "GET",
-        url.copy_with(host=address, userinfo=b""),
-        headers={"Host": url.netloc.decode("ascii")},
-        timeout=remaining,
-        extensions={"sni_hostname": url.host},
-    )
+    if url.userinfo:
+        raise MediaFetchError(name, "URLs with a user name or password are not fetched")
+    return {
+        "method": "GET",
+        "url": httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        ),
+        "headers": {
+            "Host": url.netloc,
+            "User-Agent": f"langchain-internvl/{__version__}",
+            "Accept": "*/*",
+            # A compressed answer would let a few bytes grow to gigabytes.
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+        },
+    }
 
 
-def _checked_address(url: httpx.URL, name: str, policy: MediaPolicy) -> str:
-    port = url.port or (443 if url.scheme == "https" else 80)
-    try:
-        found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise MediaFetchError(name, f"host {url.host!r} cannot be resolved: {error}") from error
-    addresses = [str(info[4][0]).split("%", 1)[0] for info in found]
-    for address in addresses:
-        if not policy.allows_address(address):
-            raise MediaFetchError(
-                name,
-                f"host {url.host!r} is {address}, not a public address "
-                "(MediaPolicy(allow_private_hosts=True) allows it)",
-            )
-    return addresses[0]
-
-
-def _read_body(response: httpx.Response, name: str, policy: MediaPolicy, deadline: float) -> bytes:
-    if response.status_code != httpx.codes.OK:
-        raise MediaFetchError(name, f"the server answered {response.status_code}")
+def _read_body(
+    response: httpcore.Response, headers: dict[bytes, bytes], name: str, policy: MediaPolicy
+) -> bytes:
+    if response.status != httpx.codes.OK:
+        raise MediaFetchError(name, f"the server answered {response.status}")
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+    if encoding.lower() != "identity":
+        raise MediaFetchError(name, f"the server compressed its answer ({encoding}), unasked")
+    too_large = MediaTooLargeError(name, f"larger than MediaPolicy.max_bytes={policy.max_bytes}")
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) > policy.max_bytes:
+        raise too_large
     body = bytearray()
-    for chunk in response.iter_bytes():
+    for chunk in response.iter_stream():
         body += chunk
         if len(body) > policy.max_bytes:
-            raise MediaTooLargeError(name, f"larger than MediaPolicy.max_bytes={policy.max_bytes}")
-        if time.monotonic() > deadline:
-            raise _timed_out(name, policy)
+            raise too_large
     return bytes(body)
 
 
-def _timed_out(name: str, policy: MediaPolicy) -> MediaFetchError:
-    return MediaFetchError(name, f"not downloaded within MediaPolicy.timeout={policy.timeout} s")
+class _CheckedNetwork(httpcore.SyncBackend):
+    """Connects to allowed addresses only, and until its deadline only."""
+
+    def __init__(self, name: str, policy: MediaPolicy) -> None:
+        self._name = name
+        self._policy = policy
+        self._deadline = time.monotonic() + policy.timeout
+
+    def remaining(self) -> float:
+        """Seconds until the deadline; more than 0."""
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise self.timed_out()
+        return seconds
+
+    def timed_out(self) -> MediaFetchError:
+        """The error of a download that took too long."""
+        return MediaFetchError(
+            self._name, f"not downloaded within MediaPolicy.timeout={self._policy.timeout} s"
+        )
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002 - the deadline is ours
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first address of a host that answers, if all of them are allowed."""
+        addresses = self._checked_addresses(host, port)
+        failure: Exception = httpcore.ConnectError(f"host {host!r} has no address")
+        while addresses:
+            seconds = self.remaining() / len(addresses)  # one that is dead leaves time for others
+            try:
+                stream = super().connect_tcp(
+                    addresses.pop(0), port, seconds, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _DeadlineStream(stream, self)
+        raise failure
+
+    def _checked_addresses(self, host: str, port: int) -> list[str]:
+        addresses = self._look_up(host, port)
+        for address in addresses:
+            if not self._policy.allows_address(address):
+                raise MediaFetchError(
+                    self._name,
+                    f"host {host!r} is {address}, not a public address "
+                    "(MediaPolicy(allow_private_hosts=True) allows it)",
+                )
+        return addresses
+
+    def _look_up(self, host: str, port: int) -> list[str]:
+        """Resolve a host, in a thread: the system's resolver knows no deadline."""
+        answer: SimpleQueue[list[str] | Exception] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                answer.put(list(dict.fromkeys(str(one[4][0]).split("%", 1)[0] for one in found)))
+            except (OSError, UnicodeError) as error:
+                answer.put(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            found = answer.get(timeout=self.remaining())
+        except Empty:
+            raise self.timed_out() from None
+        if isinstance(found, Exception):
+            raise MediaFetchError(self._name, f"host {host!r} cannot be resolved: {found}")
+        return found
+
+
+class _DeadlineStream(httpcore.NetworkStream):
+    """A connection on which nothing may last longer than the deadline of its network."""
+
+    def __init__(self, stream: httpcore.NetworkStream, network: _CheckedNetwork) -> None:
+        self._stream = stream
+        self._network = network
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._stream.read(max_bytes, self._network.remaining())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._stream.write(buffer, self._network.remaining())
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        secure = self._stream.start_tls(ssl_context, server_hostname, self._network.remaining())
+        return _DeadlineStream(secure, self._network)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

@@ -11,10 +11,10 @@ import io
 from functools import cache
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
-from langchain_internvl.media.sources import PixelSource
+from langchain_internvl.media.sources import PixelSource, read_orientation
 
 if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Pillow reads more, but some of its readers start other programs (EPS) or are little tested.
 _FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI", "TGA",
+    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA",
     "TIFF", "WEBP",
 )  # fmt: skip
 
@@ -34,7 +34,16 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 exchange width and height
+# What turns a picture of each EXIF orientation upright (CIPA DC-008, tag Orientation).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _SIDEWAYS = {5, 6, 7, 8}
 
 
@@ -57,9 +66,9 @@ def load_rgb(source: Source, policy: MediaPolicy, *, exif_transpose: bool = Fals
     """
     image = _open(source, policy)
     try:
-        if exif_transpose:
-            image = ImageOps.exif_transpose(image)
-        return image.convert("RGB")
+        turn = _UPRIGHT.get(read_orientation(image)) if exif_transpose else None
+        rgb = image.convert("RGB")
+        return rgb if turn is None else rgb.transpose(turn)
     except Exception as error:  # Pillow's readers raise anything on broken files
         raise MediaError(source.name, f"the image is truncated or corrupt: {error}") from error
 
@@ -70,7 +79,7 @@ def read_size(
     """Width and height in pixels, from the header alone; see `load_rgb` for the arguments."""
     image = _open(source, policy)
     width, height = image.size
-    if exif_transpose and _orientation(image) in _SIDEWAYS:
+    if exif_transpose and read_orientation(image) in _SIDEWAYS:
         return height, width
     return width, height
 
@@ -117,10 +126,3 @@ def _parse(data: bytes, name: str) -> Image.Image:
         ) from error
     except Exception as error:  # Pillow's readers raise anything on broken files
         raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - broken EXIF means no orientation, as in exif_transpose
-        return 1

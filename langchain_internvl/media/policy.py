@@ -49,12 +49,27 @@ def is_public(address: IPAddress) -> bool:
 
     IPv6 forms that carry an IPv4 address (mapped, 6to4, Teredo, NAT64) are judged by that one.
     """
+    if any(address in network for network in _NEVER_PUBLIC if network.version == address.version):
+        return False
     if isinstance(address, ipaddress.IPv6Address):
         embedded = _embedded_ipv4(address)
         if embedded is not None:
             return is_public(embedded)
     return address.is_global and not address.is_multicast
 
+
+# What Python, or older ones of the supported versions, take for public.
+_NEVER_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "168.63.129.16/32",  # metadata and DNS of every Azure machine
+            "64:ff9b:1::/48",  # NAT64 of a local network
+            "fec0::/10",  # site-local
+            "::/96",  # IPv4-compatible; the mapped addresses lie elsewhere
+        ),
+    )
+)
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 

@@ -12,7 +12,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
 import numpy as np
@@ -74,21 +74,22 @@ class PathSource:
 
     @property
     def name(self) -> str:
-        """The path as it was given."""
-        return str(self.path)
+        """The path as it was given, shortened."""
+        return _shortened(str(self.path))
 
     def read(self, policy: MediaPolicy) -> bytes:
         """The bytes of the file; never more than the limit is read."""
         try:
-            if not self.path.is_file():
-                reason = "is not a regular file" if self.path.exists() else "no such file"
-                raise MediaError(self.name, reason)
-            with self.path.open("rb") as file:
-                return _within_limit(file.read(policy.max_bytes + 1), self.name, policy)
+            if self.path.is_file():
+                with self.path.open("rb") as file:
+                    return _within_limit(file.read(policy.max_bytes + 1), self.name, policy)
+            reason = "is not a regular file" if self.path.exists() else "no such file"
+        except MediaTooLargeError:
+            raise
         except (OSError, ValueError) as error:
-            if isinstance(error, MediaError):
-                raise
-            raise MediaError(self.name, f"cannot be read: {error}") from error
+            raise MediaError(self.name, f"cannot be read: {error.__class__.__name__}") from error
+        hint = "; base64 belongs under the key base64" if len(self.name) > 199 else ""
+        raise MediaError(self.name, reason + hint)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class UrlSource:
     @property
     def name(self) -> str:
         """The URL, shortened."""
-        return self.url if len(self.url) <= 200 else self.url[:197] + "..."
+        return _shortened(self.url)
 
     def read(self, policy: MediaPolicy) -> bytes:
         """Download it."""
@@ -124,8 +125,10 @@ class PixelSource:
         buffer = io.BytesIO()
         try:
             image = self.image if self.image.mode in _PNG_MODES else self.image.convert("RGB")
+            exif = Image.Exif()
+            exif[ORIENTATION] = read_orientation(self.image)
             # Level 1: these bytes live for one request, speed matters more than size.
-            image.save(buffer, "PNG", compress_level=1, exif=self.image.getexif())
+            image.save(buffer, "PNG", compress_level=1, exif=exif)
         except Exception as error:  # an image opened lazily decodes only here, and may be broken
             raise MediaError(self.name, f"the image is truncated or corrupt: {error}") from error
         return buffer.getvalue()
@@ -169,7 +172,7 @@ def to_url_source(url: str, name: str) -> Source:
     Raises:
         UnsupportedMediaError: The URL has another scheme.
     """
-    scheme = urlsplit(url).scheme.lower() if "\n" not in url[:100] else ""
+    scheme = _scheme(url)
     if scheme == "data":
         return _from_data_url(url, name)
     if scheme in {"http", "https"}:
@@ -196,12 +199,18 @@ def decode_base64(text: str, name: str) -> bytes:
 
 
 def _from_text(text: str, name: str) -> Source:
-    scheme = text.split(":", 1)[0].lower()
+    scheme = _scheme(text)
     if scheme in {"data", "http", "https"}:
         return to_url_source(text, name)
-    if scheme == "file":
-        return PathSource(Path(url2pathname(urlsplit(text).path)))
-    return PathSource(Path(text).expanduser())
+    try:
+        path = url2pathname(urlsplit(text).path) if scheme == "file" else text
+        return PathSource(Path(path).expanduser())
+    except (RuntimeError, ValueError) as error:  # ~ of nobody; a file: URL that is none
+        raise MediaError(name, f"{text[:60]!r} is no path: {error}") from error
+
+
+def _scheme(url: str) -> str:
+    return url[:16].partition(":")[0].lower()
 
 
 def _from_data_url(url: str, name: str) -> Source:
@@ -209,7 +218,7 @@ def _from_data_url(url: str, name: str) -> Source:
     if not comma:
         raise MediaError(name, "is a data URL without data")
     if header.lower().endswith(";base64"):
-        return Base64Source(payload, name)
+        return Base64Source(unquote(payload) if "%" in payload else payload, name)
     return BytesSource(unquote_to_bytes(payload), name)
 
 
@@ -227,6 +236,28 @@ def _from_array(array: np.ndarray[Any, Any], name: str) -> Image.Image:
     if array.size == 0:
         raise MediaError(name, f"has no pixels (shape {array.shape})")
     return Image.fromarray(np.ascontiguousarray(array))
+
+
+ORIENTATION = 0x0112
+"""EXIF tag: 1 is upright, 2 to 8 are turned or mirrored."""
+
+
+def read_orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a picture, 1 to 8; broken EXIF means upright.
+
+    Pillow turns TIFF files by itself while it decodes them, so they are upright too.
+    """
+    if image.format == "TIFF":
+        return 1
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - Pillow's EXIF reader raises anything on broken data
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 200 else name[:197] + "..."
 
 
 def _within_limit(data: bytes, name: str, policy: MediaPolicy) -> bytes:

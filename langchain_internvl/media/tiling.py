@@ -57,8 +57,9 @@ class TileLimits:
         Raises:
             RequestError: Both are given and contradict each other.
         """
-        most = max_tiles or max(self.max_tiles, min_tiles or 1)
-        return replace(self, min_tiles=min_tiles or min(self.min_tiles, most), max_tiles=most)
+        most = max(self.max_tiles, min_tiles or 1) if max_tiles is None else max_tiles
+        fewest = min(self.min_tiles, most) if min_tiles is None else min_tiles
+        return replace(self, min_tiles=fewest, max_tiles=most)
 
     def count(self, width: int, height: int) -> int:
         """Number of tiles of an image of this size, thumbnail included."""

@@ -23,6 +23,13 @@ from langchain_internvl.media.tiling import normalise
 
 KINDS = {
     "InternVL2.5 (Qwen2)": original_config("qwen2", llm_config={"attention_bias": True}),
+    "InternVL3 (Qwen2, dynamic rope)": original_config(
+        "qwen2",
+        llm_config={
+            "attention_bias": True,
+            "rope_scaling": {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"},
+        },
+    ),
     "InternVL3 (Qwen2, tied)": original_config("qwen2", llm_config={"tie_word_embeddings": True}),
     "InternVL3.5 (Qwen3)": original_config("qwen3"),
     "InternVL3.5 (Qwen3, tied)": original_config("qwen3", llm_config={"tie_word_embeddings": True}),

@@ -69,6 +69,13 @@ def test_tiling_comes_from_an_hf_preprocessor(tmp_path):
     assert read_checkpoint(tmp_path).tiles == TileLimits(1, 1)
 
 
+def test_tiling_comes_from_the_processor_as_transformers_5_saves_it(tmp_path):
+    processor = {"image_processor": {"min_patches": 2, "max_patches": 4}}
+    assert read_checkpoint(write(tmp_path, hf_config(), processor_config=processor)).tiles == (
+        TileLimits(2, 4)
+    )
+
+
 def test_end_tokens(tmp_path):
     for eos, expected in ((5, (5,)), ([5, 7], (5, 7)), (None, ())):
         write(tmp_path, hf_config(), generation_config={"eos_token_id": eos})

@@ -1,11 +1,14 @@
 """Every shape of message and content block, and what becomes of it."""
 
 import base64
+import contextlib
 import json
 
 import numpy as np
 import pytest
 from golden import GOLDEN
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -20,9 +23,16 @@ from langchain_core.messages import (
 from PIL import Image as PILImage
 
 from langchain_internvl import MediaPolicy, image_block, video_block
-from langchain_internvl.blocks import DETAIL_TILES, read_block
-from langchain_internvl.conversation import Document, Image, Text, ToolCall, Turn, Video
-from langchain_internvl.errors import MediaError, MessageError, UnsupportedMediaError
+from langchain_internvl.block_fields import DETAIL_TILES
+from langchain_internvl.blocks import read_block
+from langchain_internvl.conversation import Document, Image, Text, Turn, Video
+from langchain_internvl.errors import (
+    InternVLError,
+    MediaError,
+    MessageError,
+    RequestError,
+    UnsupportedMediaError,
+)
 from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.sources import UrlSource
 from langchain_internvl.messages import normalise_messages, to_turns
@@ -31,6 +41,7 @@ POLICY = MediaPolicy()
 FILE = GOLDEN / "images/mode_rgba.png"
 DATA = FILE.read_bytes()
 BASE64 = base64.b64encode(DATA).decode()
+WORDS = base64.b64encode(b"words").decode()
 DATA_URL = f"data:image/png;base64,{BASE64}"
 URL = "https://example.com/cat.png"
 PICTURE = PILImage.open(FILE)
@@ -73,6 +84,18 @@ IMAGE_SHAPES = {
         "type": "resource",
         "resource": {"uri": "file:///a", "mimeType": "image/png", "blob": BASE64},
     },
+    "mcp resource by name": {
+        "type": "resource",
+        "resource": {"uri": "file:///a.png", "blob": BASE64},
+    },
+    "openai file by name": {"type": "file", "file": {"filename": "a.png", "file_data": BASE64}},
+    "google inline camel": {"inlineData": {"mimeType": "image/png", "data": BASE64}},
+    "wrapped data url": {
+        "type": "image_url",
+        "image_url": "data:image/png;base64," + base64.encodebytes(DATA).decode(),
+    },
+    "percent-encoded data url": {"type": "image", "url": DATA_URL.replace("=", "%3D")},
+    "declared image": {"type": "image", "base64": BASE64, "mime_type": "text/plain"},
     "langchain v1 file": {"type": "file", "base64": BASE64, "mime_type": "image/png"},
     "unknown binary": {"type": "image", "base64": BASE64, "mime_type": "application/octet-stream"},
     "non-standard": {"type": "non_standard", "value": {"type": "image", "base64": BASE64}},
@@ -87,6 +110,8 @@ URL_SHAPES = {
     "anthropic": {"type": "image", "source": {"type": "url", "url": URL}},
     "hugging face": {"type": "image", "image": URL},
     "google": {"type": "media", "mime_type": "image/png", "file_uri": URL},
+    "google file": {"file_data": {"mime_type": "image/png", "file_uri": URL}},
+    "google file camel": {"fileData": {"mimeType": "image/png", "fileUri": URL}},
 }
 
 VIDEO_SHAPES = {
@@ -119,7 +144,8 @@ PDF_SHAPES = {
         "type": "document",
         "source": {"type": "base64", "media_type": "application/pdf", "data": BASE64},
     },
-    "anthropic url": {"type": "document", "source": {"type": "url", "url": URL}},
+    "anthropic url": {"type": "document", "source": {"type": "url", "url": "https://a.b/c"}},
+    "name of a file": {"type": "file", "file": {"filename": "a.PDF", "file_data": BASE64}},
     "bedrock": {"document": {"format": "pdf", "name": "a", "source": {"bytes": DATA}}},
     "google": {"type": "media", "mime_type": "application/pdf", "data": BASE64},
 }
@@ -135,14 +161,34 @@ TEXT_SHAPES = {
     "langchain v1 file": {
         "type": "file",
         "mime_type": "text/plain",
-        "base64": base64.b64encode(b"words").decode(),
+        "base64": WORDS,
     },
     "anthropic document": {
         "type": "document",
         "source": {"type": "text", "media_type": "text/plain", "data": "words"},
     },
     "bedrock document": {"document": {"format": "txt", "name": "a", "source": {"bytes": b"words"}}},
+    "anthropic document in base64": {
+        "type": "document",
+        "source": {"type": "base64", "media_type": "text/plain", "data": WORDS},
+    },
+    "google media": {"type": "media", "mime_type": "text/plain", "data": WORDS},
+    "google media bytes": {"type": "media", "mime_type": "text/plain", "data": b"words"},
+    "google inline": {"inline_data": {"mime_type": "text/csv", "data": WORDS}},
+    "openai file": {"type": "file", "file": {"file_data": f"data:text/plain;base64,{WORDS}"}},
+    "openai file by name": {"type": "file", "file": {"filename": "a.txt", "file_data": WORDS}},
+    "data url": {"type": "file", "url": "data:text/plain,words"},
+    "data url without a type": {"type": "file", "url": "data:,words"},
+    "v0 text": {"type": "file", "source_type": "text", "mime_type": "text/plain", "data": "words"},
     "mcp resource": {"type": "resource", "resource": {"uri": "file:///a", "text": "words"}},
+    "mcp json": {
+        "type": "resource",
+        "resource": {"uri": "file:///a", "mimeType": "application/json", "text": "words"},
+    },
+    "mcp blob": {
+        "type": "resource",
+        "resource": {"uri": "file:///a", "mimeType": "text/plain", "blob": WORDS},
+    },
     "string": "words",
 }
 
@@ -153,6 +199,8 @@ LEFT_OUT = {
     "bedrock reasoning": {"type": "reasoning_content", "reasoning_content": {"text": "hm"}},
     "cache point": {"cachePoint": {"type": "default"}},
     "typed cache point": {"type": "cachePoint"},
+    "google thought": {"text": "hm", "thought": True},
+    "bedrock reasoning content": {"reasoningContent": {"reasoningText": {"text": "hm"}}},
 }
 
 REFUSED = {
@@ -177,7 +225,60 @@ REFUSED = {
     "boolean max_tiles": {"type": "image", "base64": BASE64, "max_tiles": True},
     "nested non-standard": {"type": "non_standard", "value": {"type": "hologram"}},
     "empty non-standard": {"type": "non_standard"},
+    "word document of bedrock": {"document": {"format": "docx", "source": {"bytes": DATA}}},
+    "bedrock s3": {"image": {"format": "png", "source": {"s3Location": {"uri": "s3://a/b"}}}},
+    "text and image in one": {"text": "look", "inline_data": {"data": BASE64}},
+    "text by url": {"type": "file", "mime_type": "text/plain", "url": "https://a.b/c.txt"},
+    "resource of a string": {"type": "resource", "resource": "/etc/hostname"},
+    "file of a string": {"type": "file", "file": "/etc/hostname"},
+    # Malformed ones.
+    "keys of two types": {1: 2, "a": 3},
+    "type of a list": {"type": ["image"]},
+    "type of a dict": {"type": {}},
+    "non-standard of nothing": {"type": "non_standard", "value": None},
+    "non-standard of a list": {"type": "non_standard", "value": [1]},
+    "detail of a list": {"type": "image", "base64": BASE64, "detail": []},
+    "source of a type of a dict": {
+        "type": "document",
+        "source": {"type": {}, "media_type": "text/plain", "data": {}},
+    },
+    "data of a number": {"type": "image", "data": 7},
+    "broken base64": {"type": "image", "base64": "a"},
+    "frames of a string": {"type": "video", "frames": "0"},
+    "frames of an image": {"type": "image", "frames": [BASE64]},
+    "frame of a frame": {"type": "video", "frames": [{"type": "video", "frames": []}]},
 }
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(
+        ["image", "text", "http://[", "file://[", "~nobody/x", "data:",
+         "data:image/png;base64,%", "a\0b"]
+    ),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["type", "text", "image", "image_url", "video", "url", "data", "base64", "source",
+             "path", "mime_type", "media_type", "format", "bytes", "file", "frames", "value",
+             "name", "id", "input", "detail", "max_tiles", "extras", "file_data", "inline_data"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=8,
+)  # fmt: skip
+BLOCKS = st.builds(
+    lambda kind, rest: {**rest, **({} if kind is None else {"type": kind})},
+    st.none() | st.sampled_from(
+        ["text", "image", "image_url", "video", "file", "document", "media", "resource",
+         "non_standard", "tool_use", "text-plain", "image_data", "input_file"]
+    ) | JSON,
+    st.dictionaries(st.text(max_size=3) | st.sampled_from(
+        ["text", "image", "image_url", "video", "video_url", "url", "data", "base64", "source",
+         "path", "mime_type", "file", "document", "resource", "value", "frames", "detail",
+         "inline_data", "file_data", "toolUse", "extras", "max_tiles", "name", "input"]
+    ), JSON, max_size=4),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", IMAGE_SHAPES.values(), ids=IMAGE_SHAPES)
@@ -217,8 +318,31 @@ def test_what_is_left_out(shape):
 
 @pytest.mark.parametrize("shape", REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_shown_is_refused_and_says_where(shape):
-    with pytest.raises(MessageError, match="here"):
-        read_block(shape, "here")
+    def show():
+        for part in read_block(shape, "here"):
+            part.source.read(POLICY)
+
+    with pytest.raises(InternVLError, match="here"):
+        show()
+
+
+def test_blocks_inside_themselves_are_refused():
+    block = {"type": "non_standard"}
+    block["value"] = block
+    with pytest.raises(MessageError, match="malformed"):
+        read_block(block, "here")
+
+
+@given(block=BLOCKS)
+@settings(max_examples=400)
+def test_no_block_at_all_is_an_untyped_error(block):
+    """Whatever JSON comes: parts, or a typed error; and the same in a message."""
+    for read in (
+        lambda: read_block(block, "here"),
+        lambda: normalise_messages([HumanMessage.model_construct(content=[block])], POLICY),
+    ):
+        with contextlib.suppress(InternVLError):
+            read()
 
 
 @pytest.mark.parametrize(
@@ -234,11 +358,28 @@ def test_what_cannot_be_shown_is_refused_and_says_where(shape):
         lambda url: {"type": "video_url", "video_url": {"url": url}},
         lambda url: {"type": "image", "source": {"type": "url", "url": url}},
         lambda url: {"type": "file", "url": url},
+        lambda url: {"file_data": {"file_uri": url}},
     ],
 )
 def test_url_fields_never_name_local_files(shape, url):
     with pytest.raises(UnsupportedMediaError, match="url field"):
         read_block(shape(url), "here")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image_url", "image_url": {"path": str(FILE)}},
+        {"type": "video_url", "video_url": {"frames": [str(FILE)]}},
+        {"type": "image", "source": {"path": str(FILE)}},
+        {"type": "resource", "resource": {"path": str(FILE), "mimeType": "image/png"}},
+        {"type": "image_data", "image_data": {"path": str(FILE)}},
+        {"file_data": {"path": str(FILE), "mime_type": "image/png"}},
+    ],
+)
+def test_dicts_that_anybody_may_have_written_name_no_local_files_either(block):
+    with pytest.raises(MessageError, match="no data, url or path"):
+        read_block(block, "here")
 
 
 def test_frames_of_a_video():
@@ -318,21 +459,51 @@ def test_consecutive_messages_of_one_role_stay_apart():
     assert [turn.parts for turn in turns] == [(Text("a"),), (Text("b"),)]
 
 
+def calls_of(*messages):
+    return [(call.name, call.arguments) for call in to_turns(messages)[0].tool_calls]
+
+
 def test_tool_calls_are_read_once():
-    call = {"name": "look", "args": {"where": "hier ü"}, "id": "1", "type": "tool_call"}
-    expected = (ToolCall("look", '{"where": "hier ü"}'),)
-    block = {"type": "tool_use", "name": "look", "input": {"where": "hier ü"}, "id": "1"}
-    assert to_turns([AIMessage("", tool_calls=[call])])[0].tool_calls == expected
-    assert to_turns([AIMessage([block], tool_calls=[call])])[0].tool_calls == expected
-    assert to_turns([AIMessage([block])])[0].tool_calls == expected
-    plain = {"type": "function_call", "name": "look", "arguments": '{"where": "hier ü"}'}
-    assert to_turns([AIMessage([plain])])[0].tool_calls == expected
+    arguments = {"where": "hier ü"}
+    expected = [("look", '{"where": "hier ü"}')]
+    call = {"name": "look", "args": arguments, "id": "1", "type": "tool_call"}
+    block = {"type": "tool_use", "name": "look", "input": arguments, "id": "1"}
+    nameless = {"type": "tool_use", "name": "look", "input": arguments}
+    assert calls_of(AIMessage("", tool_calls=[call])) == expected
+    assert calls_of(AIMessage([block], tool_calls=[call])) == expected
+    assert calls_of(AIMessage([nameless], tool_calls=[call])) == expected
+    delta = {"type": "input_json_delta", "partial_json": '{"where'}
+    assert calls_of(AIMessage([delta], tool_calls=[call])) == expected
+    assert calls_of(AIMessage([block])) == expected
+    assert calls_of(AIMessage([block, {**block, "id": "2"}], tool_calls=[call])) == expected * 2
+    openai = {"type": "function_call", "name": "look", "arguments": '{"where": "hier ü"}'}
+    assert calls_of(AIMessage([openai])) == expected
+    bedrock = {"toolUse": {"toolUseId": "1", "name": "look", "input": arguments}}
+    assert calls_of(AIMessage([bedrock])) == expected
+    assert calls_of(AIMessage([bedrock], tool_calls=[call])) == expected
+    assert calls_of(ChatMessage(role="assistant", content=[block])) == expected
+
+
+@pytest.mark.parametrize("kind", [HumanMessage, SystemMessage])
+def test_only_ai_messages_call_tools(kind):
+    block = {"type": "tool_use", "name": "look", "input": {}, "id": "1"}
+    with pytest.raises(MessageError, match=r"message 1.*only AI messages"):
+        to_turns([kind([block])])
+
+
+def test_arguments_that_are_no_json_are_typed_errors():
+    circular = {}
+    circular["self"] = circular
+    for arguments in ({(1, 2): "tuple key"}, circular):
+        message = AIMessage("")
+        message.tool_calls = [{"name": "look", "args": arguments, "id": "1"}]
+        with pytest.raises(MessageError, match="no JSON"):
+            to_turns([message])
 
 
 def test_invalid_tool_calls_keep_what_the_model_wrote():
     invalid = {"name": "look", "args": '{"where": ', "id": "1", "error": "no JSON"}
-    message = AIMessage("", invalid_tool_calls=[invalid])
-    assert to_turns([message])[0].tool_calls == (ToolCall("look", '{"where": '),)
+    assert calls_of(AIMessage("", invalid_tool_calls=[invalid])) == [("look", '{"where": ')]
 
 
 def test_images_in_tool_results():
@@ -405,7 +576,7 @@ def test_a_changed_file_changes_the_message(tmp_path):
 
 
 def test_refused_blocks_are_left_for_the_model_to_refuse():
-    for shape in REFUSED.values():
+    for shape in (shape for name, shape in REFUSED.items() if name != "broken base64"):
         message = HumanMessage([shape])
         assert normalise_messages([message], POLICY)[0].content == [shape]
 
@@ -436,6 +607,18 @@ def test_image_block_keeps_the_type_of_the_file():
     assert image_block(GOLDEN / "images/jpeg_plain.jpg")["mime_type"] == "image/jpeg"
 
 
+@pytest.mark.parametrize("image", [b"", b"no image", DATA[:20], "/no/such.png", 7])
+def test_image_block_of_what_is_no_image(image):
+    with pytest.raises(MediaError):
+        image_block(image)
+
+
+@pytest.mark.parametrize("limits", [{"max_tiles": 0}, {"max_tiles": 1, "min_tiles": 2}])
+def test_image_block_with_impossible_limits(limits):
+    with pytest.raises(RequestError):
+        image_block(FILE, **limits)
+
+
 def test_image_block_under_a_policy():
     with pytest.raises(MediaError, match="max_bytes"):
         image_block(FILE, policy=MediaPolicy(max_bytes=10))
@@ -446,6 +629,7 @@ def test_video_block():
     (video,) = read_block(json.loads(json.dumps(block)), "here")
     assert len(video.frames) == 3
     assert video.max_tiles == 3
-    for wrong in ([], "clip.mp4", b"data"):
+    assert len(video_block(np.stack([PIXELS, PIXELS]))["frames"]) == 2
+    for wrong in ([], "clip.mp4", b"data", FILE):
         with pytest.raises(MediaError, match="list of frames"):
             video_block(wrong)

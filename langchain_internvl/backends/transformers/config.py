@@ -72,13 +72,14 @@ def _language_config(language: Mapping[str, Any]) -> Any:
     settings = {key: deepcopy(language[key]) for key in _LANGUAGE_KEYS if key in language}
     if settings.get("rope_scaling"):
         rope = settings["rope_scaling"]
-        named = rope.pop("rope_type", None) or rope.pop("type", "default")
-        rope["rope_type"] = _NATIVE_ROPE.get(named, named)
-    kind = language["model_type"]
-    if kind == "internlm2":
+        older = rope.pop("type", "default")  # newer configs say both
+        kind = rope.get("rope_type") or older
+        rope["rope_type"] = _NATIVE_ROPE.get(kind, kind)
+    name = language["model_type"]
+    if name == "internlm2":
         settings["attention_bias"] = bool(language.get("bias"))
     return AutoConfig.for_model(
-        _NATIVE_LANGUAGE_MODEL.get(kind, kind),
+        _NATIVE_LANGUAGE_MODEL.get(name, name),
         tie_word_embeddings=bool(language.get("tie_word_embeddings")),
         **settings,
     )

@@ -1,5 +1,7 @@
 """Downloads, with a server on loopback that plays the attackers."""
 
+import contextlib
+import gzip
 import ipaddress
 import socket
 import time
@@ -55,15 +57,49 @@ def test_every_address_of_a_host_is_checked(monkeypatch):
 
 def test_the_connection_goes_to_the_checked_address(monkeypatch):
     """A name that resolves differently a moment later changes nothing."""
-    with http_server(send) as address:
+    asked, hosts = [], []
+
+    def answer(handler):
+        hosts.append(handler.headers["Host"])
+        send(handler)
+
+    with http_server(answer) as address:
         port = int(address.rsplit(":", 1)[1])
-        answers = iter([[(2, 1, 6, "", ("127.0.0.1", port))]])
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: next(answers))
-        # A second look-up would fail: the iterator is exhausted.
+
+        def look_up(host, *args, **kwargs):
+            asked.append(host)
+            if host in {"example.com", "127.0.0.1"}:
+                return [(2, 1, 6, "", ("127.0.0.1", port))]
+            raise OSError(host)
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
         with pytest.raises(MediaFetchError, match="not a public address"):
             fetch(f"http://example.com:{port}/", MediaPolicy())
-        answers = iter([[(2, 1, 6, "", ("127.0.0.1", port))]] * 2)
+        assert (asked, hosts) == (["example.com"], [])
         assert fetch(f"http://example.com:{port}/", LOCAL) == b"picture"
+    # After the name, only the address that was checked is asked for.
+    assert asked[1:] == ["example.com", "127.0.0.1"]
+    assert hosts == [f"example.com:{port}"]
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
+    with http_server(send) as address:
+        port = int(address.rsplit(":", 1)[1])
+        real = socket.getaddrinfo
+        both = [(10, 1, 6, "", ("::1", port)), (2, 1, 6, "", ("127.0.0.1", port))]
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda h, *a, **k: both if h == "two.test" else real(h, *a, **k)
+        )
+        assert fetch(f"http://two.test:{port}/", LOCAL) == b"picture"
+
+
+def test_names_are_asked_for_as_the_browser_would(monkeypatch):
+    """Python's own codec turns faß.de into another host, fass.de."""
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: asked.append(host) or [])
+    with pytest.raises(MediaFetchError):
+        fetch("http://faß.de/a.png", MediaPolicy())
+    assert asked == ["xn--fa-hia.de"]
 
 
 def test_redirects_are_followed_and_checked():
@@ -142,6 +178,55 @@ def test_a_slow_server_is_given_up():
         fetch(address, LOCAL.model_copy(update={"timeout": 0.3}))
 
 
+def drip_headers(handler):
+    for _ in range(100):
+        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        time.sleep(0.05)
+
+
+def drip_one_header(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    for number in range(100):
+        handler.wfile.write(b"X-%d: x\r\n" % number)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("drip", [drip_headers, drip_one_header])
+def test_the_deadline_holds_before_the_body_too(drip):
+    def answer(handler):
+        with contextlib.suppress(OSError):
+            drip(handler)
+
+    with http_server(answer) as address, pytest.raises(MediaFetchError, match="timeout"):
+        fetch(address, LOCAL.model_copy(update={"timeout": 0.3}))
+
+
+def test_a_slow_look_up_is_given_up(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: time.sleep(5) or [])
+    with pytest.raises(MediaFetchError, match="timeout"):
+        fetch("http://example.com/", MediaPolicy(timeout=0.2))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "br, gzip"])
+def test_compressed_answers_are_refused_unread(encoding):
+    bomb = gzip.compress(bytes(10_000_000))
+    with (
+        http_server(lambda handler: send(handler, bomb, **{"Content-Encoding": encoding})) as url,
+        pytest.raises(MediaFetchError, match="compressed"),
+    ):
+        fetch(url, LOCAL.model_copy(update={"max_bytes": 10**6}))
+
+
+def test_a_length_over_the_limit_is_refused_at_once():
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1001")
+        handler.end_headers()
+
+    with http_server(answer) as address, pytest.raises(MediaTooLargeError):
+        fetch(address, LOCAL)
+
+
 @pytest.mark.parametrize("status", [204, 403, 404, 500])
 def test_other_answers_are_errors(status):
     with (
@@ -173,6 +258,8 @@ def test_cut_off_answers_and_closed_ports_are_errors():
         "http://.invalid/",
         "http://a:99999999/",
         "http://[::1/",
+        "http://xn--/",
+        "http://user:secret@example.com/",
         "http://\udcff/",
         "http://" + "a" * 70 + ".com/",
     ],
@@ -209,6 +296,10 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch):
         ("fc00::1", False),
         ("ff02::1", False),
         ("::ffff:10.0.0.1", False),
+        ("::7f00:1", False),
+        ("fec0::1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("168.63.129.16", False),
         ("::ffff:93.184.216.34", True),
         ("2002:7f00:1::", False),
         ("64:ff9b::a00:1", False),
