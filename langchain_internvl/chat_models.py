@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from langchain_internvl.messages import normalise_messages, to_turns
 from langchain_internvl.rendering import Renderer
 from langchain_internvl.replies import to_chunks
 from langchain_internvl.settings import CallSettings
+from langchain_internvl.templates import get_template
 
 _OF_OTHER_PROVIDERS = frozenset({"api_key", "max_retries", "streaming"})
 """Standard LangChain arguments that a model on this machine has no use for."""
@@ -75,14 +77,29 @@ class ChatInternVL(CallSettings, BaseChatModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _warn_of_typing_errors(cls, values: Any) -> Any:
+    def _read_names(cls, values: Any) -> Any:
         """LangChain passes arguments that not every model has, so unknown ones only warn."""
-        if isinstance(values, Mapping):
-            for name in values.keys() - cls.model_fields.keys() - _OF_OTHER_PROVIDERS:
-                near = difflib.get_close_matches(str(name), cls.model_fields, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                warnings.warn(f"ChatInternVL has no argument {name!r}{hint}", stacklevel=3)
-        return values
+        if not isinstance(values, Mapping):
+            return values
+        known = cls.model_fields.keys()
+        for name in values.keys() - known - _OF_OTHER_PROVIDERS - {"model_name"}:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            warnings.warn(f"ChatInternVL has no argument {name!r}{hint}", stacklevel=4)
+        # Other chat models of LangChain call it so.
+        return {"model": values["model_name"], **values} if "model_name" in values else values
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _read_path(cls, value: Any) -> Any:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+    @field_validator("chat_template")
+    @classmethod
+    def _check_template(cls, value: str | None) -> str | None:
+        if value is not None:
+            get_template(value)
+        return value
 
     @field_validator("trust_remote_code")
     @classmethod
@@ -206,9 +223,9 @@ class ChatInternVL(CallSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        settings = self.for_call(kwargs)
+        settings = self.for_call(kwargs if stop is None else {**kwargs, "stop": stop})
         renderer = self._renderer(settings)
-        request = _request(settings, renderer, messages, settings.stop if stop is None else stop)
+        request = _request(settings, renderer, messages)
         deltas = self._backend(renderer).stream(request)
         try:
             yield from to_chunks(
@@ -263,7 +280,6 @@ def _request(
     settings: CallSettings,
     renderer: Renderer,
     messages: list[BaseMessage],
-    stop: Sequence[str] | None,
 ) -> Request:
     """What a backend is asked to answer messages."""
     prompt = renderer.prompt(to_turns(messages))
@@ -279,7 +295,7 @@ def _request(
         sampling=settings.sampling(renderer.checkpoint.generation),
         max_tokens=settings.max_tokens,
         stop_ids=frozenset(stop_ids),
-        stop=[template.stop, *(stop or ())],
+        stop=[template.stop, *(settings.stop or ())],
         top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
         timeout=settings.timeout,
     )

@@ -6,7 +6,6 @@ Two formats: *original* (`OpenGVLab/InternVL2-8B`, ..., `model_type: internvl_ch
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from langchain_internvl._optional import require
 from langchain_internvl.conversation import Image, Text, Turn
 from langchain_internvl.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     UnsupportedCheckpointError,
 )
+from langchain_internvl.json_files import read_json
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.media.tiling import TileLimits
 from langchain_internvl.prompts import PromptOptions, build_prompt
@@ -49,6 +50,7 @@ class Checkpoint:
         language_model: `model_type` of its language model.
         tiles: How it cuts up images unless told otherwise.
         tokens_per_tile: Context tokens of one tile.
+        eos_ids: The end tokens that the checkpoint itself declares.
     """
 
     folder: Path
@@ -58,17 +60,12 @@ class Checkpoint:
     language_model: str
     tiles: TileLimits
     tokens_per_tile: int
+    eos_ids: tuple[int, ...]
 
     @property
     def is_original(self) -> bool:
         """Whether it is in the original format."""
         return bool(self.config["model_type"] == ORIGINAL)
-
-    @property
-    def eos_ids(self) -> tuple[int, ...]:
-        """The end tokens that the checkpoint itself declares."""
-        eos = self.generation.get("eos_token_id", self.config.get("eos_token_id"))
-        return tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),)
 
     def find_weights(self) -> Path:
         """The folder with the weights, which are downloaded first if need be.
@@ -76,12 +73,15 @@ class Checkpoint:
         Raises:
             CheckpointNotFoundError: There are no safetensors.
         """
+        folder = self.folder
         if self.repo is not None:
             # The folder is named after the commit: the weights must be of the same one.
-            return _download(self.repo, self.folder.name, _WEIGHT_FILES)
-        if not any(self.folder.glob("*.safetensors")):
-            raise CheckpointNotFoundError(f"{self.folder} has no weights (*.safetensors)")
-        return self.folder
+            folder = _download(self.repo, self.folder.name, _WEIGHT_FILES)
+        if not any(folder.glob("*.safetensors")):
+            old = any(folder.glob("*.bin"))
+            hint = "; pickled weights (*.bin) may run code, convert them first" if old else ""
+            raise CheckpointNotFoundError(f"{folder} has no weights (*.safetensors){hint}")
+        return folder
 
 
 def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
@@ -94,9 +94,14 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
     Raises:
         CheckpointNotFoundError: It is not there, or lacks files.
         UnsupportedCheckpointError: It is no InternVL, or one that cannot be loaded here.
+        CheckpointError: Its files are damaged.
     """
-    local = Path(model).expanduser()
-    if local.is_dir():
+    try:
+        local = Path(model).expanduser()
+        is_local = local.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, a home of nobody
+        raise CheckpointNotFoundError(f"{model[:200]!r} is no folder: {error}") from error
+    if is_local:
         return read_checkpoint(local)
     if model.count("/") != 1 or model.startswith(("/", ".", "~")):
         raise CheckpointNotFoundError(
@@ -117,21 +122,42 @@ def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
 
 def read_checkpoint(folder: Path, repo: str | None = None) -> Checkpoint:
     """Read the description of a checkpoint in a local folder; see `open_checkpoint`."""
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config is None:
         raise CheckpointNotFoundError(f"{folder} has no config.json; it is no checkpoint")
+    try:
+        return _describe(folder, repo, config)
+    except CheckpointError:
+        raise
+    except _WRONG_TYPES as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"the settings of {folder} are malformed: {reason}") from error
+
+
+# What comes of reading settings whose values are of any type.
+_WRONG_TYPES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Checkpoint:
     _refuse_unsupported(config, folder)
+    generation = read_json(folder / "generation_config.json") or {}
     text, vision = _sub_configs(config)
-    tile_size = _first(config.get("force_image_size") or vision.get("image_size", 448))
+    tile_size = int(_first(config.get("force_image_size") or vision.get("image_size", 448)))
     return Checkpoint(
         folder=folder,
         repo=repo,
         config=config,
-        generation=_read_json(folder / "generation_config.json") or {},
+        generation=generation,
         language_model=text["model_type"],
         tiles=_tile_limits(config, _preprocessor(folder), tile_size),
         tokens_per_tile=_tokens_per_tile(config, vision, tile_size),
+        eos_ids=_eos_ids(generation.get("eos_token_id", config.get("eos_token_id"))),
     )
+
+
+def _eos_ids(stored: Any) -> tuple[int, ...]:
+    many = stored if isinstance(stored, list) else [] if stored is None else [stored]
+    return tuple(int(one) for one in many)
 
 
 def choose_template(
@@ -164,17 +190,16 @@ def choose_template(
 
 
 def _match_jinja(checkpoint: Checkpoint, tokenizer: PromptTokenizer) -> ChatTemplate:
-    jinja = tokenizer.jinja_template or _processor_jinja(checkpoint.folder)
-    if jinja is not None:
-        written = tokenizer.apply_jinja(jinja, _PROBE_MESSAGES)
-        options = PromptOptions(default_system=None)
-        for template in TEMPLATES.values():
-            ours = build_prompt(_PROBE_TURNS, template, options)
-            if (
-                template.stops_at_eos
-                and ours.to_text().replace("<image>", IMAGE_CONTEXT) == written
-            ):
-                return template
+    written = {
+        tokenizer.apply_jinja(jinja, _PROBE_MESSAGES)
+        for jinja in (tokenizer.jinja_template, _processor_jinja(checkpoint.folder))
+        if jinja is not None
+    }
+    options = PromptOptions(default_system=None)
+    for template in TEMPLATES.values():
+        ours = build_prompt(_PROBE_TURNS, template, options).to_text()
+        if template.stops_at_eos and ours.replace("<image>", IMAGE_CONTEXT) in written:
+            return template
     raise UnsupportedCheckpointError(
         f"the chat template of {checkpoint.folder} is unknown; "
         f"choose chat_template= from {', '.join(TEMPLATES)}"
@@ -199,19 +224,9 @@ def _processor_jinja(folder: Path) -> str | None:
     """The template that older -hf checkpoints keep beside their processor."""
     plain = folder / "chat_template.jinja"
     if plain.is_file():
-        return plain.read_text("utf-8")
-    template = (_read_json(folder / "chat_template.json") or {}).get("chat_template")
+        return plain.read_text("utf-8", errors="replace")
+    template = (read_json(folder / "chat_template.json") or {}).get("chat_template")
     return template if isinstance(template, str) else None
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise CheckpointNotFoundError(f"{file} cannot be read: {error}") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _sub_configs(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -253,8 +268,8 @@ def _why_not(language_model: str) -> str:
 
 def _preprocessor(folder: Path) -> Mapping[str, Any]:
     """Settings of the image processor; transformers 5 saves them with the whole processor's."""
-    whole = _read_json(folder / "processor_config.json") or {}
-    return _read_json(folder / "preprocessor_config.json") or whole.get("image_processor") or {}
+    whole = read_json(folder / "processor_config.json") or {}
+    return read_json(folder / "preprocessor_config.json") or whole.get("image_processor") or {}
 
 
 def _tile_limits(
@@ -265,7 +280,8 @@ def _tile_limits(
         cuts, thumbnail = config.get("dynamic_image_size", True), config.get("use_thumbnail", True)
     else:
         fewest, most = preprocessor.get("min_patches", 1), preprocessor.get("max_patches", 12)
-        cuts, thumbnail = preprocessor.get("crop_to_patches", True), True
+        # Their files say crop_to_patches: false, which transformers' InternVLProcessor overrides.
+        cuts, thumbnail = True, True
     if not cuts:
         fewest = most = 1
     return TileLimits(fewest, most, tile_size, thumbnail)

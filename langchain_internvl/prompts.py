@@ -86,8 +86,9 @@ class _Layout:
             )
         segments: list[Segment] = []
         for number, frame in enumerate(video.frames, 1):
-            tiles = frame.max_tiles or video.max_tiles or self.options.max_tiles_per_frame
-            limited = replace(frame, min_tiles=frame.min_tiles or 1, max_tiles=tiles)
+            fewest = frame.min_tiles or 1
+            most = max(video.max_tiles or self.options.max_tiles_per_frame, fewest)
+            limited = replace(frame, min_tiles=fewest, max_tiles=frame.max_tiles or most)
             segments += [Markup(f"Frame{number}: "), self._slot([limited]), Markup("\n")]
         return segments
 
@@ -151,7 +152,7 @@ def build_prompt(
 def _with_system(
     turns: Sequence[Turn], template: ChatTemplate, options: PromptOptions
 ) -> Sequence[Turn]:
-    if any(turn.role == "system" for turn in turns):
+    if turns and turns[0].role == "system":
         return turns
     system = options.default_system
     text = template.default_system if system == "template" else system

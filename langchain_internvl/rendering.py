@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.images import load_rgb, read_size
 from langchain_internvl.prompts import PromptOptions, build_prompt
 from langchain_internvl.tool_calls import get_tool_format
@@ -67,12 +68,17 @@ class Renderer:
 
     def cut_images(self, prompt: Prompt) -> list[NDArray[np.uint8]]:
         """The tiles of the prompt's images, each uint8 [tiles, size, size, 3]."""
-        return [
-            self._limits(image).cut(
-                load_rgb(image.source, self.policy, exif_transpose=self.exif_transpose)
-            )
-            for image in prompt.images
-        ]
+        return [self._cut(image) for image in prompt.images]
+
+    def _cut(self, image: Image) -> NDArray[np.uint8]:
+        rgb = load_rgb(image.source, self.policy, exif_transpose=self.exif_transpose)
+        try:
+            return self._limits(image).cut(rgb)
+        except MemoryError as error:  # Pillow's filter of a picture of 80 million pixels by 1
+            size = f"{rgb.width} x {rgb.height} pixels"
+            raise MediaTooLargeError(
+                image.source.name, f"{size} cannot be resized to tiles"
+            ) from error
 
     def _count(self, prompt: Prompt) -> list[int]:
         return [

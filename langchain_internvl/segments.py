@@ -25,9 +25,17 @@ class Markup:
 
 @dataclass(frozen=True)
 class Words:
-    """Text of a message; control tokens in it are not meant."""
+    """Text of a message; control tokens in it are not meant.
+
+    Half a surrogate pair, which careless JSON leaves behind, is no character and has no tokens:
+    it becomes U+FFFD, and two halves the character that they are.
+    """
 
     text: str
+
+    def __post_init__(self) -> None:
+        whole = self.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        object.__setattr__(self, "text", whole)
 
 
 @dataclass(frozen=True)

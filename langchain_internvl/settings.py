@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from typing_extensions import Self
 
 from langchain_internvl.backends.base import Sampling
 from langchain_internvl.errors import RequestError
@@ -16,19 +17,19 @@ from langchain_internvl.prompts import ImageOrder, PromptOptions
 class CallSettings(BaseModel):
     """Settings that `ChatInternVL` has as arguments, and that one call may change."""
 
-    temperature: float | None = None
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """0 is greedy. None: the checkpoint's; given `top_p` or `top_k` without it, 1."""
-    top_p: float | None = None
+    top_p: float | None = Field(default=None, gt=0, le=1)
     """Sample among the likeliest tokens with this much probability. None: the checkpoint's."""
-    top_k: int | None = None
+    top_k: int | None = Field(default=None, ge=0)
     """Sample among this many likeliest tokens, 0: all. None: the checkpoint's."""
-    repetition_penalty: float | None = None
+    repetition_penalty: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Factor against tokens the reply already has; 1: none. None: the checkpoint's."""
     seed: int | None = None
     """Makes sampling repeatable."""
     max_tokens: int = Field(default=1024, ge=1)
     """Most tokens of a reply."""
-    stop: list[str] | None = None
+    stop: list[Annotated[str, Field(min_length=1)]] | None = None
     """Texts that end a reply; they are cut off."""
     logprobs: bool = False
     """Report log probabilities in `response_metadata["logprobs"]`, in OpenAI's shape."""
@@ -54,12 +55,22 @@ class CallSettings(BaseModel):
     default_system: str | None = "template"
     """System text where messages have none; "template": the template's, None: no system turn."""
 
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _list_one_stop(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_tiles(self) -> Self:
+        TileLimits().narrowed(self.min_tiles, self.max_tiles)
+        return self
+
     def for_call(self, overrides: Mapping[str, Any]) -> CallSettings:
         """These settings with those of one call.
 
         Raises:
-            RequestError: A setting is unknown, or cannot be changed in a call.
-            pydantic.ValidationError: A value is of the wrong type or out of range.
+            RequestError: A setting is unknown, cannot be changed in a call, or has a value of the
+                wrong type or out of range.
         """
         known = CallSettings.model_fields
         unknown = sorted(overrides.keys() - known.keys())
@@ -68,7 +79,14 @@ class CallSettings(BaseModel):
                 f"a call of ChatInternVL takes no {', '.join(unknown)}; it takes {', '.join(known)}"
             )
         own = {name: getattr(self, name) for name in known}
-        return CallSettings.model_validate({**own, **overrides})
+        try:
+            return CallSettings.model_validate({**own, **overrides})
+        except ValidationError as error:
+            wrong = (
+                f"{'.'.join(map(str, one['loc']))}: {one['msg']}" if one["loc"] else one["msg"]
+                for one in error.errors()
+            )
+            raise RequestError(f"bad settings of a call: {'; '.join(wrong)}") from error
 
     def sampling(self, generation: Mapping[str, Any]) -> Sampling:
         """How tokens are chosen: what is set, then what the checkpoint says, then greedily.

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from langchain_internvl._optional import require
 from langchain_internvl.detokenization import piece_bytes
 from langchain_internvl.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     PromptError,
     UnsupportedCheckpointError,
 )
+from langchain_internvl.json_files import read_json, refuse_pointer
 from langchain_internvl.segments import (
     IMAGE_CLOSE,
     IMAGE_CONTEXT,
@@ -98,9 +100,11 @@ class PromptTokenizer:
             )
         self._any_added = _matcher(self._added)
         self._allowed = _matcher(set(GROUNDING_MARKUP) & self._added.keys())
-        self._vocabulary: dict[str, int] = state["model"]["vocab"]
-        self._decoder: dict[str, Any] = state["decoder"]
         plain = _without_added_tokens(state)
+        self._vocabulary: dict[str, int] = state["model"]["vocab"]
+        if not self._vocabulary:
+            raise UnsupportedCheckpointError("the tokenizer knows no words: a file is missing")
+        self._decoder: dict[str, Any] = state["decoder"]
         self._first = _build(plain)
         inside = {**plain, "pre_tokenizer": _without_first_prefix(plain["pre_tokenizer"])}
         self._inside = self._first if inside == plain else _build(inside)
@@ -148,7 +152,7 @@ class PromptTokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of words alone: no control tokens, nothing in front."""
-        return self._to_ids(self._split(text, self._allowed), prefix=())
+        return self._to_ids(self._split(Words(text).text, self._allowed), prefix=())
 
     def apply_jinja(self, template: str, messages: list[dict[str, Any]]) -> str | None:
         """What a jinja chat template writes, in transformers' sandbox; None if it fails."""
@@ -166,12 +170,6 @@ class PromptTokenizer:
         """The chat template that came with the tokenizer."""
         template = self._tokenizer.chat_template
         return template if isinstance(template, str) else None
-
-    @property
-    def model_max_length(self) -> int | None:
-        """Longest input that the tokenizer declares, if it declares one."""
-        length = self._tokenizer.model_max_length
-        return int(length) if length < 10**9 else None
 
     @cached_property
     def token_bytes(self) -> dict[int, bytes]:
@@ -243,16 +241,19 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
 
     Raises:
         CheckpointNotFoundError: There are no tokenizer files.
+        CheckpointError: They are damaged.
         UnsupportedCheckpointError: The tokenizer needs code of the checkpoint's own.
         ImportError: The extra `transformers` is not installed.
     """
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    files = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    if not files:
         raise CheckpointNotFoundError(
             f"{folder} has no tokenizer: one of {', '.join(_TOKENIZER_FILES)} is needed"
         )
+    for file in files:
+        refuse_pointer(file)
     transformers = require("transformers", extra="transformers")
-    settings_file = folder / "tokenizer_config.json"
-    settings = json.loads(settings_file.read_text("utf-8")) if settings_file.is_file() else {}
+    settings = read_json(folder / "tokenizer_config.json") or {}
     try:
         if settings.get("tokenizer_class") in _INTERNLM2_CLASSES:
             # Its own class is remote code; as a Llama tokenizer its ids are shifted.
@@ -268,11 +269,13 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
                 trust_remote_code=False,
                 local_files_only=True,
             )
-    except (ValueError, OSError, KeyError) as error:
+        return PromptTokenizer(tokenizer)
+    except (CheckpointError, ImportError):
+        raise
+    except Exception as error:  # the tokenizers library raises no other type
         raise UnsupportedCheckpointError(
-            f"the tokenizer of {folder} cannot be loaded without remote code: {error}"
+            f"the tokenizer of {folder} is damaged, or needs remote code: {error}"
         ) from error
-    return PromptTokenizer(tokenizer)
 
 
 _INTERNLM2_CLASSES = {"InternLM2Tokenizer", "InternLM2TokenizerFast"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from langchain_internvl.errors import PromptError, RequestError
 
@@ -20,12 +20,14 @@ FinishReason = Literal["stop", "length"]
 
 def _check(
     name: str,
-    value: float,
+    value: Any,
     *,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
 ) -> None:
+    if not isinstance(value, (int, float)):
+        raise RequestError(f"{name} must be a number, not {value!r}")
     if at_least is not None and not value >= at_least:
         raise RequestError(f"{name} must be at least {at_least}, not {value}")
     if above is not None and not value > above:

@@ -1,8 +1,10 @@
 """Loading weights: every kind of checkpoint, through from_pretrained and without remote code."""
 
+import gc
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -156,7 +158,16 @@ def test_device_maps(device_map, loops):
     assert_same_weights(model, loops("internlm2").model)
 
 
-def test_offloading_to_disk_gives_the_same_reply(tmp_path, loops):
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """Where temporary files go."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+def test_offloading_to_disk_gives_the_same_reply(tmp_path, loops, scratch):
     """Weights that accelerate brings in only while their module runs."""
     engine = loops("internlm2")
     request = Request(engine.tokenizer.encode_text("some words"), max_tokens=5)
@@ -170,6 +181,31 @@ def test_offloading_to_disk_gives_the_same_reply(tmp_path, loops):
     offloaded = load_loop(folder, **options)
     assert offloaded.model.hf_device_map["model.language_model"] == "disk"
     assert decode(offloaded.loop, request) == [expected]
+    (kept,) = scratch.iterdir()
+    del offloaded
+    gc.collect()
+    assert not kept.exists()
+
+
+def test_loading_leaves_nothing_behind(scratch, tmp_path):
+    load(checkpoint_folder("qwen2"))
+    assert not list(scratch.iterdir())
+    (tmp_path / "broken").mkdir()
+    with pytest.raises(CheckpointError):
+        load(write_original(tmp_path / "broken", original_config(), {"a": torch.zeros(1)}))
+    assert not list(scratch.iterdir())
+
+
+def test_models_that_are_loaded_at_once_do_not_get_each_others_dtype(loops):
+    """Transformers sets torch's default dtype for the whole process while it loads."""
+    jobs = [(name, dtype) for name in TINY for dtype in ("float32", "bfloat16", "float16")]
+    with ThreadPoolExecutor(4) as pool:
+        models = pool.map(lambda job: load(checkpoint_folder(job[0]), dtype=job[1]), jobs)
+    for (name, dtype), model in zip(jobs, models, strict=True):
+        assert {one.dtype for one in model.parameters()} == {getattr(torch, dtype)}
+        if dtype == "float32":
+            assert_same_weights(model, loops(name).model)
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_hf_checkpoints_load_as_they_are(tmp_path):
@@ -234,6 +270,25 @@ def test_a_shard_that_is_missing_is_refused(tmp_path):
 def test_unknown_dtype():
     with pytest.raises(RequestError, match="float8"):
         load(checkpoint_folder("qwen2"), dtype="float8")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what there is without a GPU")
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"device_map": "cuda"}, CheckpointError, "CUDA"),
+        ({"device_map": "nowhere"}, CheckpointError, "nowhere"),
+        (
+            {"attn_implementation": "flash_attention_2"},
+            ImportError,
+            r"langchain-internvl\[flash-attn",
+        ),
+        ({"attn_implementation": "none"}, CheckpointError, "none"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_said(options, kind, words):
+    with pytest.raises(kind, match=words):
+        load(checkpoint_folder("qwen2"), **options)
 
 
 @pytest.mark.parametrize("name", TINY)

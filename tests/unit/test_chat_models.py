@@ -127,7 +127,9 @@ def test_settings_of_the_model_and_of_the_call(backend):
     llm = ChatInternVL(model=MODEL, backend=backend, max_tokens=5, stop=["A"], timeout=9)
     llm.invoke("x")
     llm.bind(max_tokens=6, logprobs=True).invoke("x", stop=["B"])
-    first, second = backend.requests
+    llm.invoke("x", stop="C")
+    first, second, third = backend.requests
+    assert third.stop[1:] == ["C"]
     assert (first.max_tokens, first.stop[1:], first.top_logprobs) == (5, ["A"], None)
     assert (second.max_tokens, second.stop[1:], second.top_logprobs) == (6, ["B"], 0)
     assert first.timeout == second.timeout == 9
@@ -233,13 +235,29 @@ def test_construction_loads_nothing_and_checks_arguments():
         ChatInternVL(trust_remote_code=True)
     with pytest.raises(ValidationError, match="backend is"):
         ChatInternVL(backend="vllm")
-    with pytest.raises(ValidationError, match="max_tokens"):
-        ChatInternVL(max_tokens=0)
+    with pytest.raises(ValidationError, match="internvl2_5"):
+        ChatInternVL(chat_template="vicuna")
+    for wrong in ({"max_tokens": 0}, {"temperature": -1}, {"top_p": 0}, {"top_k": 0.5}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            ChatInternVL(**wrong)
 
 
 def test_typing_errors_are_warned_of():
     with pytest.warns(UserWarning, match=r"'max_token'; did you mean 'max_tokens'\?"):
         ChatInternVL(max_token=5)
+
+
+def test_a_warning_points_at_the_line_that_is_wrong():
+    with pytest.warns(UserWarning, match="max_token") as warned:
+        ChatInternVL(max_token=5)
+    assert warned[0].filename == __file__
+
+
+def test_the_model_by_path_or_by_its_other_name(recwarn):
+    assert ChatInternVL(model=checkpoint_folder("qwen2")).model == str(checkpoint_folder("qwen2"))
+    assert ChatInternVL(model_name="a/b").model == "a/b"
+    assert ChatInternVL(model="c/d", model_name="a/b").model == "c/d"
+    assert not recwarn.list
 
 
 def test_standard_arguments_of_other_providers_are_fine(recwarn):

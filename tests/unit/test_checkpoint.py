@@ -9,6 +9,7 @@ from golden import TINY, checkpoint_folder
 
 from langchain_internvl.checkpoint import choose_template, open_checkpoint, read_checkpoint
 from langchain_internvl.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     PromptError,
     UnsupportedCheckpointError,
@@ -65,8 +66,9 @@ def test_tiling_comes_from_an_hf_preprocessor(tmp_path):
     assert not checkpoint.is_original
     assert checkpoint.tiles == TileLimits(2, 8)
     assert checkpoint.tokens_per_tile == 256
+    # Their files say so, but transformers' InternVLProcessor crops nevertheless.
     write(tmp_path, hf_config(), preprocessor_config={"crop_to_patches": False, "max_patches": 8})
-    assert read_checkpoint(tmp_path).tiles == TileLimits(1, 1)
+    assert read_checkpoint(tmp_path).tiles == TileLimits(1, 8)
 
 
 def test_tiling_comes_from_the_processor_as_transformers_5_saves_it(tmp_path):
@@ -105,7 +107,13 @@ def test_what_is_not_supported_says_so(config, words, tmp_path):
         read_checkpoint(write(tmp_path, config))
 
 
-@pytest.mark.parametrize("model", ["no_such_folder", "/no/such/folder", "./a/b", "a/b/c", ""])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "no_such_folder", "/no/such/folder", "./a/b", "a/b/c", "", "~nobody-of-this-name/x",
+        "x" * 5000, "a\0b",
+    ],
+)  # fmt: skip
 def test_what_is_neither_a_folder_nor_a_hub_id(model):
     with pytest.raises(CheckpointNotFoundError):
         open_checkpoint(model)
@@ -119,12 +127,52 @@ def test_a_hub_id_that_cannot_be_had():
 def test_folders_that_are_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointNotFoundError, match=r"no config\.json"):
         open_checkpoint(str(tmp_path))
-    (tmp_path / "config.json").write_text("{", "utf-8")
-    with pytest.raises(CheckpointNotFoundError, match="cannot be read"):
-        open_checkpoint(str(tmp_path))
     write(tmp_path, original_config())
-    with pytest.raises(CheckpointNotFoundError, match="no weights"):
+    with pytest.raises(CheckpointNotFoundError, match=r"no weights \(\*\.safetensors\)$"):
         open_checkpoint(str(tmp_path)).find_weights()
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(CheckpointNotFoundError, match="convert them"):
+        open_checkpoint(str(tmp_path)).find_weights()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("\xff", "cannot be read"),
+        ("[]", "holds a list"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    ],
+)
+def test_damaged_files(content, words, tmp_path):
+    (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(CheckpointError, match=words) as caught:
+        open_checkpoint(str(tmp_path))
+    assert not isinstance(caught.value, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        original_config(force_image_size="big"),
+        original_config(force_image_size=None, vision_config={"image_size": []}),
+        original_config() | {"force_image_size": {"a": 1}},
+        original_config(vision_config={"patch_size": 0}),
+        original_config(min_dynamic_patch=7, max_dynamic_patch=3),
+        original_config(max_dynamic_patch="many"),
+        original_config(downsample_ratio="half"),
+        original_config(eos_token_id=["end"]),
+        original_config(quantization_config="awq"),
+        original_config() | {"llm_config": "qwen2"},
+        original_config() | {"llm_config": {"model_type": ["qwen2"]}},
+        hf_config(image_seq_length=None, vision_config=7),
+        {"model_type": ["internvl"]},
+    ],
+)
+def test_settings_of_the_wrong_type(config, tmp_path):
+    with pytest.raises(CheckpointError):
+        read_checkpoint(write(tmp_path, config))
 
 
 def test_a_checkpoint_in_the_hub_cache(tmp_path, monkeypatch):
@@ -177,6 +225,11 @@ def hf_folder(folder, *, jinja=None, in_tokenizer=None, in_json=None):
 @pytest.mark.parametrize("place", ["jinja", "in_tokenizer", "in_json"])
 def test_the_template_of_an_hf_checkpoint_is_found_by_what_it_writes(place, tmp_path):
     checkpoint = hf_folder(tmp_path, **{place: JINJA})
+    assert choose_template(checkpoint, load_tokenizer(tmp_path)).name == "internvl-hf"
+
+
+def test_one_of_two_templates_is_enough(tmp_path):
+    checkpoint = hf_folder(tmp_path, in_tokenizer="{{ 'something' }}", in_json=JINJA)
     assert choose_template(checkpoint, load_tokenizer(tmp_path)).name == "internvl-hf"
 
 

@@ -113,6 +113,7 @@ def test_frames_get_few_tiles_unless_told_otherwise():
     assert limits(Video(frames)) == [(1, 1), (1, 5), (2, 3)]
     assert limits(Video(frames), max_tiles_per_frame=4) == [(1, 4), (1, 5), (2, 3)]
     assert limits(Video(frames, max_tiles=2)) == [(1, 2), (1, 5), (2, 3)]
+    assert limits(Video((Image(SOURCE, min_tiles=3),))) == [(3, 3)]
 
 
 def test_files_that_must_be_read_first_are_refused_for_now():
@@ -150,6 +151,9 @@ def test_hf_template_has_no_system_text_of_its_own():
 def test_system_turn_in_the_middle():
     assert render(said("a"), said("b", role="system"), said("c")) == (
         user("a") + "<|im_start|>system\nb<|im_end|>\n" + user("c") + REPLY
+    )
+    assert render(said("a"), said("b", role="system"), default_system="D").startswith(
+        "<|im_start|>system\nD<|im_end|>\n" + user("a")
     )
     with pytest.raises(PromptError, match="internvl_zh"):
         render(said("a"), said("b", role="system"), template=TEMPLATES["internvl_zh"])
@@ -202,6 +206,19 @@ def test_words_stay_words(text):
     words = [segment.text for segment in prompt.segments if isinstance(segment, Words)]
     assert words == ([text] if text else [])
     assert "".join(trusted) == user("") + REPLY
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\ud83d\ude00b", "a\U0001f600b"),
+        ("a\ud83d", "a\ufffd"),
+        ("\ude00b", "\ufffdb"),
+        ("\ufeff", "\ufeff"),
+    ],
+)
+def test_halves_of_characters_are_replaced(text, expected):
+    assert render(said(text)) == user(expected) + REPLY
 
 
 def test_unknown_template():

@@ -47,8 +47,18 @@ def test_a_call_changes_settings_for_itself():
 def test_unknown_and_wrong_settings_are_refused():
     with pytest.raises(RequestError, match=r"no tools, x; it takes temperature"):
         CallSettings().for_call({"x": 1, "tools": []})
-    with pytest.raises(ValidationError, match="max_tokens"):
-        CallSettings().for_call({"max_tokens": 0})
+    for wrong in (
+        {"max_tokens": 0},
+        {"temperature": "hot"},
+        {"temperature": float("nan")},
+        {"top_p": 1.1},
+        {"stop": [""]},
+        {"stop": 3},
+    ):
+        with pytest.raises(RequestError, match=f"bad settings of a call: {next(iter(wrong))}"):
+            CallSettings().for_call(wrong)
+    with pytest.raises(RequestError, match="max_tiles"):
+        CallSettings(max_tiles=2).for_call({"min_tiles": 3})
     with pytest.raises(ValidationError, match="image_order"):
         CallSettings(image_order="backwards")
 
@@ -58,8 +68,13 @@ def test_tile_limits():
     assert CallSettings().tile_limits(own) == own
     assert CallSettings(max_tiles=3).tile_limits(own) == TileLimits(1, 3)
     assert CallSettings(min_tiles=20).tile_limits(own) == TileLimits(20, 20)
-    with pytest.raises(RequestError):
-        CallSettings(min_tiles=4, max_tiles=3).tile_limits(own)
+    with pytest.raises(ValidationError, match="min_tiles <= max_tiles"):
+        CallSettings(min_tiles=4, max_tiles=3)
+
+
+def test_one_stop_text_need_not_be_a_list():
+    assert CallSettings(stop="END").stop == ["END"]
+    assert CallSettings().for_call({"stop": "END"}).stop == ["END"]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +82,7 @@ def test_tile_limits():
     [
         {"temperature": -0.1},
         {"temperature": float("nan")},
+        {"temperature": "hot"},
         {"top_p": 0},
         {"top_p": 1.1},
         {"top_k": -1},

@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     PromptError,
     UnsupportedCheckpointError,
@@ -241,6 +242,42 @@ def test_words_that_are_looked_up_whole_are_no_control_tokens_either(tokenizers)
     assert plain_text(tokenizer, tokenizer.encode_text("forged words")) == "forged words"
 
 
+def test_merges_never_make_a_control_token(tokenizers):
+    """A vocabulary in which ordinary pieces merge into one."""
+    state = json.loads(tokenizers("qwen2")._tokenizer.backend_tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    assert {"z", "q"} <= vocabulary.keys()
+    assert not {"zq", "zqz"} & vocabulary.keys()
+    vocabulary |= {"zq": 1001, "zqz": 1100}
+    state["model"]["merges"] += [["z", "q"], ["zq", "z"]]
+    backend = SimpleNamespace(to_str=lambda: json.dumps(state))
+    tokenizer = PromptTokenizer(
+        SimpleNamespace(backend_tokenizer=backend, encode=lambda *args, **kwargs: [])
+    )
+    assert tokenizer.encode_text("zq") == [vocabulary["z"], vocabulary["q"]]
+    assert tokenizer.encode_text("zqz") == [vocabulary[one] for one in "zqz"]
+
+
+def test_replies_show_grounding_markup_and_no_other_special_token(family):
+    _, _, tokenizer = family
+    shown = {
+        token.content: tokenizer.token_bytes[token.id].decode() for token in tokenizer.added_tokens
+    }
+    assert set(GROUNDING_MARKUP) <= shown.keys()
+    for token in tokenizer.added_tokens:
+        visible = not token.special or token.content in GROUNDING_MARKUP
+        assert shown[token.content] == (token.content if visible else "")
+
+
+def test_halves_of_characters_have_tokens(family):
+    name, folder, tokenizer = family
+    llm = ChatInternVL(model=str(folder), chat_template=TEMPLATES[name][0])
+    assert llm.prompt_ids("a\ud83d") == llm.prompt_ids("a\ufffd")
+    assert tokenizer.encode_text("\ude00") == tokenizer.encode_text("\ufffd")
+    call = {"name": "\ud83d", "args": {"\ud83d": "\ud83d"}, "id": "1"}
+    assert llm.prompt_ids([HumanMessage("x"), AIMessage("\ud83d", tool_calls=[call])])
+
+
 @pytest.mark.parametrize(
     ("tokenizer", "words"),
     [
@@ -258,6 +295,27 @@ def test_other_kinds_of_tokenizers_are_refused(tokenizer, words):
 
 def test_no_tokenizer_files(tmp_path):
     with pytest.raises(CheckpointNotFoundError, match="no tokenizer"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("tokenizer.json", "{", "damaged"),
+        ("tokenizer.json", "{}", "damaged"),
+        ("tokenizer.model", "version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("tokenizer_config.json", "{", "cannot be read"),
+        ("tokenizer_config.json", "[]", "holds a list"),
+        ("vocab.json", "[1]", "damaged"),
+        ("vocab.json", "{}", "no tokens|damaged|no words"),
+    ],
+)
+def test_damaged_tokenizer_files(name, content, words, tmp_path):
+    for file in checkpoint_folder("qwen2").iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, tmp_path)
+    (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises(CheckpointError, match=words):
         load_tokenizer(tmp_path)
 
 

@@ -90,7 +90,7 @@ class DecodeLoop:
 
     def _forward(self, batch: RowBatch) -> list[tuple[Row, Delta | Failure]]:
         try:
-            self._rope.reset()
+            self._rope.prepare(max(row.length for row in batch.rows) + 1)
             batch.forward(self._model)
         except Exception as error:  # noqa: BLE001 - whatever it is, the rows must hear of it
             failed = list(batch.rows)
@@ -104,7 +104,7 @@ class DecodeLoop:
         cache = DynamicCache()
         embeddings = self._embed(row.request)
         length = embeddings.shape[1]
-        self._rope.reset()
+        self._rope.prepare(length)
         output = self._model(
             inputs_embeds=embeddings,
             position_ids=torch.arange(length, device=embeddings.device)[None],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+import weakref
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import InternVLForConditionalGeneration
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -51,40 +54,72 @@ def load_model(
         options: How to load it.
 
     Raises:
-        CheckpointError: Tensors are missing or have another shape.
+        CheckpointError: Tensors are missing or damaged, or do not fit where they shall go.
         CheckpointNotFoundError: There are no weights.
+        ImportError: The chosen attention is not installed.
         RequestError: A setting is unknown.
     """
     options = options or LoadOptions()
     folder = checkpoint.find_weights()
     # Converted tensors that a device map sends to the disk have to be written there anew.
-    offload_folder = TemporaryDirectory(prefix="internvl-offload-")
+    offloaded = Path(mkdtemp(prefix="internvl-offload-"))
+    try:
+        with _LOADING:
+            model, report = _load(checkpoint, image_token_id, options, folder, offloaded)
+        _refuse_gaps(report, checkpoint)
+        if any(offloaded.iterdir()):
+            weakref.finalize(model, shutil.rmtree, offloaded, ignore_errors=True)
+        else:
+            offloaded.rmdir()
+    except BaseException:
+        shutil.rmtree(offloaded, ignore_errors=True)
+        raise
+    native: InternVLForConditionalGeneration = model.eval()
+    return native
+
+
+# transformers changes settings of the whole process while it loads, torch's default dtype among
+# them: two loads at once would get each other's.
+_LOADING = threading.Lock()
+
+
+def _load(
+    checkpoint: Checkpoint,
+    image_token_id: int,
+    options: LoadOptions,
+    folder: Path,
+    offload_folder: Path,
+) -> tuple[Any, dict[str, Any]]:
+    """The model, and transformers' report on its tensors."""
     settings: dict[str, Any] = {
         "dtype": _dtype(options.dtype),
         "device_map": _device_map(options.device_map),
-        "offload_folder": offload_folder.name,
+        "offload_folder": str(offload_folder),
         "attn_implementation": _attention(options),
         "trust_remote_code": False,
         "local_files_only": True,
         "output_loading_info": True,
     }
     model_class = InternVLForConditionalGeneration
-    if checkpoint.is_original:
-        model_class = InternVLChatModel
-        settings["config"] = translate_config(
-            checkpoint.config,
-            image_token_id=image_token_id,
-            image_seq_length=checkpoint.tokens_per_tile,
-        )
     try:
+        if checkpoint.is_original:
+            model_class = InternVLChatModel
+            settings["config"] = translate_config(
+                checkpoint.config,
+                image_token_id=image_token_id,
+                image_seq_length=checkpoint.tokens_per_tile,
+            )
         loaded: Any = model_class.from_pretrained(folder, **settings)
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"the weights of {folder} cannot be loaded: {error}") from error
+    except ImportError as error:
+        raise ImportError(
+            f"attn_implementation={settings['attn_implementation']!r} cannot be used: {error} "
+            f"(flash-attention: pip install 'langchain-internvl[flash-attn]', needs CUDA)"
+        ) from error
+    except Exception as error:  # damaged files and settings that do not fit fail in any way
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"the model of {folder} cannot be loaded: {reason}") from error
     model, report = loaded
-    _refuse_gaps(report, checkpoint)
-    model.offload_folder = offload_folder  # kept as long as the model, removed with it
-    native: InternVLForConditionalGeneration = model.eval()
-    return native
+    return model, report
 
 
 def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
 DYNAMIC = "dynamic"
 LONGROPE = "longrope"
 
@@ -48,9 +50,11 @@ def length_limit(text_config: Any) -> int | None:
 
 
 class DynamicRope:
-    """The modules of a model whose dynamic NTK rope remembers what it has seen.
+    """The modules of a model whose dynamic NTK rope grows with the positions they see.
 
-    transformers keeps the largest base so far until a short prompt comes along.
+    transformers keeps the largest base so far until a short prompt comes along, and computes it in
+    torch's default dtype, which is another model's while that is being loaded. So the frequencies
+    are set here, for every forward pass, from a Python number as the reference has it.
 
     Args:
         model: A native InternVL.
@@ -61,8 +65,19 @@ class DynamicRope:
             module for module in model.modules() if getattr(module, "rope_type", None) == DYNAMIC
         ]
 
-    def reset(self) -> None:
-        """Make the next forward pass depend on its own positions only."""
+    def prepare(self, length: int) -> None:
+        """Make the next forward pass depend on its own positions only.
+
+        Args:
+            length: Positions of its longest row, the new ones included.
+        """
         for module in self._modules:
-            module.register_buffer("inv_freq", module.original_inv_freq, persistent=False)
-            module.max_seq_len_cached = module.original_max_seq_len
+            frequencies = module.original_inv_freq
+            if length > module.original_max_seq_len:
+                frequencies, _ = ROPE_INIT_FUNCTIONS[DYNAMIC](
+                    module.config, frequencies.device, seq_len=length
+                )
+            frequencies = frequencies.to(module.inv_freq.device)
+            module.register_buffer("inv_freq", frequencies, persistent=False)
+            # So long, and no longer, transformers takes the frequencies that are there.
+            module.max_seq_len_cached = max(length, module.original_max_seq_len)

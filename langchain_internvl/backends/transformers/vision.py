@@ -30,7 +30,7 @@ def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch
     """
     values = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2).float()
     mean, std = (
-        torch.tensor(constant, device=device).view(3, 1, 1)
+        torch.tensor(constant, dtype=torch.float32, device=device).view(3, 1, 1)
         for constant in (IMAGENET_MEAN, IMAGENET_STD)
     )
     return ((values / 255 - mean) / std).contiguous()

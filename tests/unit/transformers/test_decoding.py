@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
 from golden import TINY, checkpoint_folder
@@ -64,6 +65,25 @@ def test_a_removed_row_leaves_the_others_as_they_were(loops):
         engine.loop.step()
     assert [rows[0].reply, rows[1].reply] == alone[:2]
     assert rows[2].reply == alone[2][:1]
+
+
+def test_another_model_that_is_being_loaded_changes_nothing(tiny, loops):
+    """Transformers sets torch's default dtype for the whole process meanwhile."""
+    engine = loops(tiny)
+    context = engine.tokenizer.image_context_id
+    tiles = np.random.default_rng(0).integers(0, 256, (1, 448, 448, 3), np.uint8)
+    prompt = [*words(engine, 30), *[context] * 256, *words(engine, LIMIT - 256)]
+    sampled = Sampling(temperature=1.0, top_p=0.9, top_k=50, repetition_penalty=1.2, seed=1)
+    requests = [
+        Request(prompt, [tiles], max_tokens=8, top_logprobs=2),
+        Request(words(engine, 20), sampling=sampled, max_tokens=8),
+    ]
+    expected = decode(engine.loop, *requests)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert decode(engine.loop, *requests) == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("name", ["internlm2", "phi3"])

@@ -21,6 +21,16 @@ def test_normalising_on_the_device_is_the_same_to_the_bit(tiles):
     assert np.array_equal(tensor.numpy(), normalise(tiles))
 
 
+def test_normalising_does_not_depend_on_the_default_dtype(tiles):
+    """Transformers changes it for the whole process while it loads another model."""
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        tensor = normalise_on_device(tiles, torch.device("cpu"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert np.array_equal(tensor.numpy(), normalise(tiles))
+
+
 def test_features_do_not_depend_on_how_tiles_are_grouped(tiles, loops, monkeypatch):
     model = loops("internlm2").model
     with torch.inference_mode():
