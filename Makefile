@@ -36,7 +36,7 @@ bench: $(READY) ## Measure loading and decoding against a peer (minutes, 3 GB of
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
-# torch first and exactly: any other way to name it pulls gigabytes of CUDA wheels.
+# torch first and exactly: resolved together with the others, pip may take a far larger build.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'

@@ -51,7 +51,7 @@ def main() -> None:
 
     def loop() -> list[list[int]]:
         decoding = DecodeLoop(model, tokenizer.token_bytes)
-        rows = [decoding.add(Request(prompt, max_tokens=count)) for prompt in prompts]
+        rows = [decoding.add(Request(prompt, max_tokens=count))[0] for prompt in prompts]
         while decoding.rows:
             decoding.step()
         return [row.reply for row in rows]

@@ -28,7 +28,10 @@ def main() -> None:
     parser.add_argument("--model", default=str(TINY), help="hub id or folder")
     parser.add_argument("photos", nargs="*", type=Path, default=PHOTOS, help="image files")
     arguments = parser.parse_args()
-    photos = arguments.photos or PHOTOS
+    photos = arguments.photos
+    missing = [str(photo) for photo in photos if not photo.is_file()]
+    if missing:
+        parser.error(f"no such file: {', '.join(missing)}")
     llm = ChatInternVL(model=arguments.model, temperature=0, max_tokens=24, max_tiles=2)
 
     print(f"Checkpoint: {arguments.model}")
@@ -38,7 +41,8 @@ def main() -> None:
     first, *others = photos
     ask(llm, messages, "Please describe the image shortly.", first)
     ask(llm, messages, "Please write a poem according to the image.")
-    ask(llm, messages, "What do the pictures have in common?", *others)
+    if others:
+        ask(llm, messages, "What do the pictures have in common?", *others)
     llm.close()
 
 

@@ -21,5 +21,5 @@ def require(module: str, *, extra: str) -> Any:
     except ImportError as error:
         raise ImportError(
             f"{module} is needed here and is not installed: "
-            f"pip install 'langchain-internvl[{extra}]'"
+            f"pip install 'langchain-internvl[{extra}]' (in a clone: pip install '.[{extra}]')"
         ) from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
+from uuid import uuid4
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -74,6 +76,8 @@ class ChatInternVL(CallSettings, BaseChatModel):
     """Limits on images: bytes, pixels, addresses."""
 
     _engines: Engines = PrivateAttr(default_factory=Engines)
+    # Tells backend objects apart in caches; an address may be used again.
+    _backend_key: str = PrivateAttr(default_factory=lambda: uuid4().hex)
 
     @model_validator(mode="before")
     @classmethod
@@ -130,8 +134,14 @@ class ChatInternVL(CallSettings, BaseChatModel):
         params = {name: getattr(self, name) for name in sorted(own)}
         params["media_policy"] = self.media_policy.model_dump()
         if not isinstance(self.backend, str):
-            params["backend"] = repr(self.backend)
+            params["backend"] = f"{self.backend!r} {self._backend_key}"
         return params
+
+    @override
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """The cache's name for this model: LangChain's own leaves out what it cannot serialise."""
+        own = json.dumps(self._identifying_params, sort_keys=True, default=str)
+        return f"{super()._get_llm_string(stop, **kwargs)}---{own}"
 
     @classmethod
     @override

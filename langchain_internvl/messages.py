@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from typing import Any
 
+import numpy as np
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 
 from langchain_internvl.blocks import Block, read_block, to_json
@@ -22,7 +22,12 @@ from langchain_internvl.conversation import (
     Turn,
     Video,
 )
-from langchain_internvl.errors import InternVLError, MediaError, MessageError
+from langchain_internvl.errors import (
+    InternVLError,
+    MediaError,
+    MessageError,
+    UnsupportedMediaError,
+)
 from langchain_internvl.media.images import read_size, sniff_mime_type
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import Source, UrlSource, to_source
@@ -119,9 +124,15 @@ def video_block(
 
     Raises:
         MediaError: A frame cannot be read, or there is none.
+        UnsupportedMediaError: It is no list of frames.
     """
-    if isinstance(video, (str, bytes, PathLike)) or not len(video):
-        raise MediaError("video_block()", "takes a list of frames; take them from the file first")
+    if isinstance(video, (str, bytes)) or not isinstance(video, (Sequence, np.ndarray)):
+        raise UnsupportedMediaError(
+            "video_block()",
+            f"takes a list of frames, not a {type(video).__name__}; video files cannot be read yet",
+        )
+    if not len(video):
+        raise MediaError("video_block()", "the list has no frames")
     frames = tuple(
         Image(to_source(frame, f"video_block(), frame {number}"))
         for number, frame in enumerate(video, 1)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
-from langchain_internvl.backends.base import Sampling
+from langchain_internvl.backends.base import GREATEST_SEED, LEAST_SEED, Sampling
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.tiling import MOST_TILES, TileLimits
 from langchain_internvl.prompts import ImageOrder, PromptOptions
@@ -25,7 +25,7 @@ class CallSettings(BaseModel):
     """Sample among this many likeliest tokens, 0: all. None: the checkpoint's."""
     repetition_penalty: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Factor against tokens the reply already has; 1: none. None: the checkpoint's."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=LEAST_SEED, le=GREATEST_SEED)
     """Makes sampling repeatable."""
     max_tokens: int = Field(default=1024, ge=1)
     """Most tokens of a reply."""

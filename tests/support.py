@@ -32,13 +32,13 @@ def load_loop(folder, **options):
 
 def decode(loop, *requests):
     """The replies to requests that are decoded together, as (ids, text)."""
-    rows = [loop.add(request) for request in requests]
-    texts = dict.fromkeys(rows, "")
+    begun = [loop.add(request) for request in requests]
+    texts = {row: first.text for row, first in begun}
     while loop.rows:
         for row, event in loop.step():
             assert isinstance(event, Delta), event
             texts[row] += event.text
-    return [(row.reply, texts[row]) for row in rows]
+    return [(row.reply, texts[row]) for row, _ in begun]
 
 
 class RecordingBackend:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+LEAST_SEED, GREATEST_SEED = -(2**63), 2**64 - 1
+"""What torch takes."""
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -59,6 +62,8 @@ class Sampling:
         _check("top_p", self.top_p, above=0.0, at_most=1.0)
         _check("top_k", self.top_k, at_least=0)
         _check("repetition_penalty", self.repetition_penalty, above=0.0)
+        if self.seed is not None:
+            _check("seed", self.seed, at_least=LEAST_SEED, at_most=GREATEST_SEED)
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def to_source(value: Any, name: str) -> Source:
         return PixelSource(_from_array(value, name), name)
     raise UnsupportedMediaError(
         name,
-        f"cannot read a {type(value).__name__}; "
+        f"an object of type {type(value).__name__} is no medium; "
         "pass bytes, a path, a URL, a PIL image or a uint8 array",
     )
 

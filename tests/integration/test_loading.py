@@ -5,18 +5,19 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from checkpoints import original_config, random_model, to_original, write_hf, write_original
-from golden import GOLDEN, PHOTOS, TINY, checkpoint_folder
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from golden import PHOTOS, TINY, checkpoint_folder
+from safetensors.torch import load_file
 from support import FixedBackend, decode, load_loop
 from transformers import InternVLForConditionalGeneration
 
 from langchain_internvl import ChatInternVL, image_block
 from langchain_internvl.backends.base import Request
+from langchain_internvl.backends.transformers.config import translate_config
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.backends.transformers.weights import InternVLChatModel
 from langchain_internvl.checkpoint import read_checkpoint
@@ -144,12 +145,46 @@ def test_dtypes(name, dtype, expected):
     assert {parameter.dtype for parameter in model.parameters()} == {expected}
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
 def test_weights_as_stored_stay_mapped_to_the_file():
     """No second copy: a tensor that is only renamed shares the file's own pages."""
+    file = checkpoint_folder("qwen2") / "model.safetensors"
     model = load(checkpoint_folder("qwen2"), dtype="auto")
-    with safe_open(checkpoint_folder("qwen2") / "model.safetensors", "pt") as file:
-        stored = file.get_tensor("language_model.model.embed_tokens.weight")
-    assert torch.equal(model.get_input_embeddings().weight, stored)
+    converted = load(checkpoint_folder("qwen2"), dtype="float32")
+    mapped = [
+        range(*(int(end, 16) for end in line.split()[0].split("-")))
+        for line in Path("/proc/self/maps").read_text("utf-8").splitlines()
+        if line.endswith(str(file))
+    ]
+
+    def is_mapped(one):
+        return any(one.get_input_embeddings().weight.data_ptr() in place for place in mapped)
+
+    assert is_mapped(model)
+    assert not is_mapped(converted)
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "default"},
+        {"rope_type": "dynamic", "factor": 2.0},
+        {"type": "linear", "factor": 4.0},
+    ],
+)
+def test_rope_as_transformers_5_saves_it(rope):
+    def translated(**language):
+        config = original_config("qwen2", llm_config=language)
+        native = translate_config(config, image_token_id=1005, image_seq_length=256)
+        return native.text_config.rope_parameters
+
+    expected = translated(rope_theta=5e5, rope_scaling=rope)
+    assert expected["rope_theta"] == 5e5
+    older = original_config("qwen2", llm_config={})
+    del older["llm_config"]["rope_theta"], older["llm_config"]["rope_scaling"]
+    older["llm_config"]["rope_parameters"] = {**rope, "rope_theta": 5e5}
+    native = translate_config(older, image_token_id=1005, image_seq_length=256)
+    assert native.text_config.rope_parameters == expected
 
 
 @pytest.mark.parametrize("device_map", ["cpu", {"": "cpu"}, None, "auto"])
@@ -258,6 +293,37 @@ def test_missing_and_damaged_weights_are_refused(tmp_path):
         load(folder)
 
 
+@pytest.mark.parametrize(
+    "index",
+    [[], {}, {"weight_map": None}, {"metadata": {}}, {"metadata": {}, "weight_map": {"a": 1}}],
+)
+def test_a_damaged_index_is_refused(index, tmp_path):
+    folder = write_original(tmp_path, original_config(), {"a": torch.zeros(1)})
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    with pytest.raises(CheckpointError):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "language",
+    [
+        {"hidden_size": "64"},
+        {"num_attention_heads": None},
+        {"rope_scaling": {"type": "dynamic"}},
+        {"rope_scaling": {"type": "spiral", "factor": 2.0}},
+        {"rope_scaling": "dynamic"},
+        {"rope_theta": "1e6"},
+        {"hidden_act": "none"},
+    ],
+)
+def test_settings_that_make_no_model_are_refused(language, tmp_path):
+    tensors = to_original(random_model(original_config()).state_dict())
+    config = original_config(llm_config=language)
+    with pytest.raises(CheckpointError):
+        load(write_original(tmp_path, config, tensors))
+
+
 def test_a_shard_that_is_missing_is_refused(tmp_path):
     tensors = load_file(checkpoint_folder("qwen2") / "model.safetensors")
     config = json.loads((checkpoint_folder("qwen2") / "config.json").read_text("utf-8"))
@@ -317,8 +383,9 @@ def test_nothing_asks_on_standard_input_and_no_code_of_the_checkpoint_runs(name,
     assert counted == used
 
 
-def test_a_local_folder_is_never_looked_up_on_the_hub(tmp_path, monkeypatch):
+def test_a_local_folder_is_never_looked_up_on_the_hub(monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("hub"))
-    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
-    assert read_checkpoint(checkpoint_folder("qwen2")).repo is None
-    assert GOLDEN.is_dir()
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: pytest.fail("hub"))
+    llm = ChatInternVL(model=str(checkpoint_folder("qwen2")), max_tokens=2)
+    assert llm.invoke("Hello").usage_metadata["output_tokens"] > 0
+    llm.close()

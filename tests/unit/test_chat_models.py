@@ -146,9 +146,9 @@ def test_tiles_of_the_model_of_the_call_and_of_the_block(backend):
 
 def test_detail(llm, backend):
     url = "data:image/png;base64," + image_block(IMAGE)["base64"]
-    llm.invoke(ask({"type": "image_url", "image_url": {"url": url, "detail": "low"}}))
-    llm.invoke(ask({"type": "image_url", "image_url": {"url": url}}))
-    assert [len(request.tiles[0]) for request in backend.requests] == [7, 7]
+    for detail in ({"detail": "low"}, {"detail": "auto"}, {}):
+        llm.invoke(ask({"type": "image_url", "image_url": {"url": url, **detail}}), max_tiles=1)
+    assert [len(request.tiles[0]) for request in backend.requests] == [7, 1, 1]
 
 
 def test_counting_reads_sizes_only_and_equals_the_prompt(llm, backend, monkeypatch):
@@ -296,6 +296,31 @@ def test_cache_tells_images_and_settings_apart(backend, tmp_path):
     for _ in range(2):
         llm.invoke(ask({"type": "image", "image": picture}, "x"))
     assert len(backend.requests) == 4
+
+
+def test_cache_tells_backends_apart():
+    cache = InMemoryCache()
+
+    def says(words):
+        backend = FixedBackend(Delta(1, words, "stop"))
+        return ChatInternVL(model=MODEL, backend=backend, cache=cache)
+
+    one, other = says("one"), says("other")
+    assert [llm.invoke("x").content for llm in (one, other, one)] == ["one", "other", "one"]
+    assert one.model_copy().invoke("x").content == "one"
+    assert [len(llm.backend.requests) for llm in (one, other)] == [1, 1]
+    swapped = one.model_copy(update={"backend": other.backend})
+    assert swapped.invoke("x").content == "other"
+
+
+def test_cache_tells_policies_apart(backend, monkeypatch):
+    """What LangChain itself leaves out of a cache's key."""
+    llm = ChatInternVL(model=MODEL, backend=backend)
+    strings = {
+        llm.model_copy(update=change)._get_llm_string(stop=["a"])
+        for change in ({}, {"max_tiles": 3}, {"media_policy": MediaPolicy(max_bytes=1)})
+    }
+    assert len(strings) == 3
 
 
 def test_serialisation():

@@ -630,6 +630,9 @@ def test_video_block():
     assert len(video.frames) == 3
     assert video.max_tiles == 3
     assert len(video_block(np.stack([PIXELS, PIXELS]))["frames"]) == 2
-    for wrong in ([], "clip.mp4", b"data", FILE):
-        with pytest.raises(MediaError, match="list of frames"):
+    for wrong in ("clip.mp4", b"data", FILE, 3, None):
+        with pytest.raises(UnsupportedMediaError, match="list of frames"):
             video_block(wrong)
+    for empty in ([], np.empty((0, 4, 4, 3), np.uint8)):
+        with pytest.raises(MediaError, match="no frames"):
+            video_block(empty)

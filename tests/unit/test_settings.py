@@ -53,6 +53,7 @@ def test_unknown_and_wrong_settings_are_refused():
         {"temperature": float("nan")},
         {"top_p": 1.1},
         {"stop": [""]},
+        {"seed": 2**64},
         {"stop": 3},
     ):
         with pytest.raises(RequestError, match=f"bad settings of a call: {next(iter(wrong))}"):
@@ -87,6 +88,7 @@ def test_one_stop_text_need_not_be_a_list():
         {"top_p": 1.1},
         {"top_k": -1},
         {"repetition_penalty": 0},
+        {"seed": 2**64},
     ],
 )
 def test_sampling_out_of_range(wrong):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from langchain_internvl.backends.base import Delta, Request
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
-from langchain_internvl.backends.transformers.worker import Worker
+from langchain_internvl.backends.transformers.worker import Ticket, Worker
 from langchain_internvl.errors import BackendError
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class TransformersBackend:
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
         """Answer a request; see `Backend.stream`."""
-        ticket = self._get_worker().submit(request)
+        ticket = Ticket(request)  # before the weights are loaded: its timeout counts that too
+        self._get_worker().submit(ticket)
         try:
             while True:
                 delta = ticket.next()

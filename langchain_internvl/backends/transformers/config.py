@@ -15,8 +15,8 @@ _LANGUAGE_KEYS = (
     "hidden_act", "hidden_size", "intermediate_size", "layer_types", "max_position_embeddings",
     "max_window_layers", "mlp_bias", "num_attention_heads", "num_hidden_layers",
     "num_key_value_heads", "original_max_position_embeddings", "pad_token_id",
-    "partial_rotary_factor", "rms_norm_eps", "rope_scaling", "rope_theta", "sliding_window",
-    "use_sliding_window", "vocab_size",
+    "partial_rotary_factor", "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta",
+    "sliding_window", "use_sliding_window", "vocab_size",
 )  # fmt: skip
 
 _NATIVE_LANGUAGE_MODEL: Mapping[str, str] = {"internlm2": "llama"}
@@ -70,8 +70,8 @@ def translate_config(
 def _language_config(language: Mapping[str, Any]) -> Any:
     # Copied: transformers changes the rope dictionary it is given.
     settings = {key: deepcopy(language[key]) for key in _LANGUAGE_KEYS if key in language}
-    if settings.get("rope_scaling"):
-        rope = settings["rope_scaling"]
+    # transformers 5 saves rope_scaling and rope_theta together, under a name of its own.
+    for rope in filter(None, (settings.get("rope_scaling"), settings.get("rope_parameters"))):
         older = rope.pop("type", "default")  # newer configs say both
         kind = rope.get("rope_type") or older
         rope["rope_type"] = _NATIVE_ROPE.get(kind, kind)

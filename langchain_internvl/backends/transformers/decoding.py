@@ -49,18 +49,25 @@ class DecodeLoop:
         return tuple(self._keys)
 
     @torch.inference_mode()
-    def add(self, request: Request) -> Row:
-        """Read a prompt and let its row join the others.
+    def add(self, request: Request) -> tuple[Row, Delta]:
+        """Read a prompt, and let its row join the others unless its reply ends at once.
+
+        Returns:
+            The row, and the first token of its reply.
 
         Raises:
             PromptError: The tiles do not fit the context tokens of the prompt.
         """
         row = Row(request, self._token_bytes)
         cache = self._read_prompt(row)
-        key = batch_key(self._text_config, row.length, request.max_tokens, id(row))
-        self._batches.setdefault(key, RowBatch()).join(row, cache)
-        self._keys[row] = key
-        return row
+        first = row.advance()
+        if first.finish_reason is None:
+            key = batch_key(self._text_config, row.length, request.max_tokens, id(row))
+            batch = self._batches.get(key, RowBatch())
+            batch.join(row, cache)
+            self._batches[key] = batch
+            self._keys[row] = key
+        return row, first
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Row, Delta | Failure]]:
@@ -68,15 +75,7 @@ class DecodeLoop:
 
         What fails for one row ends that row; a forward pass that fails ends the rows of its batch.
         """
-        events: list[tuple[Row, Delta | Failure]] = []
-        for row in self.rows:
-            event = _advance(row)
-            events.append((row, event))
-            if isinstance(event, Failure) or event.finish_reason is not None:
-                self.remove(row)
-        for batch in list(self._batches.values()):
-            events += self._forward(batch)
-        return events
+        return [event for batch in list(self._batches.values()) for event in self._step(batch)]
 
     def remove(self, row: Row) -> None:
         """Drop a row, if it is still there."""
@@ -88,16 +87,25 @@ class DecodeLoop:
         if not batch.rows:
             del self._batches[key]
 
-    def _forward(self, batch: RowBatch) -> list[tuple[Row, Delta | Failure]]:
+    def clear(self) -> None:
+        """Drop all rows."""
+        self._batches.clear()
+        self._keys.clear()
+
+    def _step(self, batch: RowBatch) -> list[tuple[Row, Delta | Failure]]:
+        rows = list(batch.rows)
+        events: list[tuple[Row, Delta | Failure]] = []
         try:
-            self._rope.prepare(max(row.length for row in batch.rows) + 1)
+            self._rope.prepare(max(row.length for row in rows) + 1)
             batch.forward(self._model)
         except Exception as error:  # noqa: BLE001 - whatever it is, the rows must hear of it
-            failed = list(batch.rows)
-            for row in failed:
+            events = [(row, Failure(error)) for row in rows]
+        else:
+            events = [(row, _advance(row)) for row in rows]
+        for row, event in events:
+            if isinstance(event, Failure) or event.finish_reason is not None:
                 self.remove(row)
-            return [(row, Failure(error)) for row in failed]
-        return []
+        return events
 
     def _read_prompt(self, row: Row) -> DynamicCache:
         """Run the prompt through the model; leaves the first scores in the row."""

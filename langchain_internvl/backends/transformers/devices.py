@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 def execution_device(module: nn.Module) -> torch.device:
     """The device on which a module computes.
 
-    That is where its weights are, unless accelerate keeps them elsewhere and brings them when
-    the module is called.
+    That is where its weights are, unless accelerate keeps them, or those of its first part,
+    elsewhere and brings them when they are needed.
     """
-    hook = getattr(module, "_hf_hook", None)
-    device = getattr(hook, "execution_device", None)
-    return next(module.parameters()).device if device is None else torch.device(device)
+    for part in module.modules():
+        device = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return next(module.parameters()).device

@@ -68,15 +68,16 @@ class RowBatch:
     """Rows that share forward passes.
 
     Attributes:
-        rows: The rows, in the order of the batch dimension.
-        cache: Their keys and values; each layer [rows, heads, longest length, head size].
+        rows: The rows that are still being made.
+        cache: Keys and values; each layer [held rows, heads, longest length, head size].
     """
 
     rows: list[Row] = field(default_factory=list)
     cache: DynamicCache | None = None
+    _held: list[Row] = field(default_factory=list)  # in the order of the cache; some have left
 
     def join(self, row: Row, cache: DynamicCache) -> None:
-        """Add a row whose prompt has been read.
+        """Add a row whose prompt has been read; if that fails, the others stay as they were.
 
         Args:
             row: The row.
@@ -85,26 +86,53 @@ class RowBatch:
         if self.cache is None:
             self.cache = cache
         else:
-            for mine, new in zip(_layers(self.cache), _layers(cache), strict=True):
-                mine.keys = _stack(mine.keys, new.keys)
-                mine.values = _stack(mine.values, new.values)
+            self._stack(self.cache, cache)
         self.rows.append(row)
+        self._held.append(row)
 
     def leave(self, row: Row) -> None:
-        """Drop a row, and the padding that only it needed."""
-        kept = [index for index, other in enumerate(self.rows) if other is not row]
-        self.rows = [self.rows[index] for index in kept]
-        if not self.rows or self.cache is None:
-            self.cache = None
+        """Drop a row.
+
+        Its keys and values go before the next pass: freeing them takes memory for a moment, so
+        it may fail, and a row must be able to leave whatever happens. Those of the last row go
+        at once.
+        """
+        self.rows = [other for other in self.rows if other is not row]
+        if not self.rows:
+            self.cache, self._held = None, []
+
+    def _stack(self, cache: DynamicCache, new: DynamicCache) -> None:
+        count, _, longest, _ = _layers(cache)[0].keys.shape
+        stacked: list[Any] = []
+        try:
+            for mine, other in zip(_layers(cache), _layers(new), strict=True):
+                keys, values = _stack(mine.keys, other.keys), _stack(mine.values, other.values)
+                mine.keys, mine.values = keys, values
+                stacked.append(mine)
+        except BaseException:
+            for mine in stacked:  # views, for which memory is not needed
+                mine.keys = mine.keys[:count, :, -longest:]
+                mine.values = mine.values[:count, :, -longest:]
+            raise
+
+    def _compact(self) -> None:
+        """Forget the keys and values of rows that left, and the padding that only they needed."""
+        if self.cache is None or len(self.rows) == len(self._held):
             return
-        longest = max(other.length for other in self.rows)
+        kept = [index for index, row in enumerate(self._held) if row in self.rows]
+        longest = max(row.length for row in self.rows)
         for layer in _layers(self.cache):
             start = layer.keys.shape[-2] - longest
             layer.keys = layer.keys[kept, :, start:]
             layer.values = layer.values[kept, :, start:]
+        self._held = list(self.rows)
 
     def forward(self, model: Any) -> None:
-        """Add the last token of every row's reply, and leave the scores of the next in the row."""
+        """Add the last token of every row's reply, and leave the scores of the next in the row.
+
+        If it fails, the batch is of no more use.
+        """
+        self._compact()
         device = execution_device(model.get_input_embeddings())
         tokens = torch.tensor([[row.reply[-1]] for row in self.rows], device=device)
         positions = torch.tensor([[row.length] for row in self.rows], device=device)

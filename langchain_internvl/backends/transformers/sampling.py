@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from langchain_internvl.backends.base import Sampling
 
 
+COLDEST = 1e-5
+"""Below this temperature scores leave float32, and only the likeliest token is left anyway."""
+
+
 class Sampler:
     """Chooses the tokens of one row.
 
@@ -31,7 +35,7 @@ class Sampler:
     """
 
     def __init__(self, sampling: Sampling) -> None:
-        self._greedy = sampling.temperature == 0 or sampling.top_k == 1
+        self._greedy = sampling.temperature < COLDEST or sampling.top_k == 1
         self._random = torch.Generator()
         if sampling.seed is None:
             self._random.seed()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import atexit
 import threading
+import traceback
 from collections import deque
+from copy import copy
 from queue import Empty, SimpleQueue
 from time import monotonic
 from weakref import WeakSet
@@ -35,6 +37,8 @@ class Ticket:
 
     def put(self, event: Delta | Exception) -> None:
         """Hand over what happened to the request."""
+        if isinstance(event, Exception):
+            _forget_locals(event)
         self._events.put(event)
 
     def next(self) -> Delta:
@@ -45,7 +49,9 @@ class Ticket:
             InternVLError: The request is faulty.
             RequestTimeoutError: It took too long.
         """
-        wait = None if self._deadline is None else max(0.0, self._deadline - monotonic())
+        wait = None
+        if self._deadline is not None:
+            wait = min(max(0.0, self._deadline - monotonic()), threading.TIMEOUT_MAX)
         try:
             event = self._events.get(timeout=wait)
         except Empty:
@@ -69,27 +75,28 @@ class Worker:
         self._lock = threading.Lock()
         self._inbox: deque[Ticket] = deque()
         self._tickets: dict[Row, Ticket] = {}
-        self._thread: threading.Thread | None = None
+        self._thread: threading.Thread | None = None  # the last one
         self._running = False
         self._closed = False
         _WORKERS.add(self)
 
-    def submit(self, request: Request) -> Ticket:
+    def submit(self, ticket: Ticket) -> None:
         """Queue a request.
 
         Raises:
-            BackendError: The worker was closed.
+            BackendError: The worker was closed, or there can be no thread for it.
         """
-        ticket = Ticket(request)
         with self._lock:
             if self._closed:
-                raise BackendError("the engine was closed")
-            self._inbox.append(ticket)
+                raise _closed()
             if not self._running:
-                self._running = True
-                self._thread = threading.Thread(target=self._run, name="internvl", daemon=True)
-                self._thread.start()
-        return ticket
+                thread = threading.Thread(target=self._run, name="internvl", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise BackendError(f"the engine cannot work: {error}") from error
+                self._thread, self._running = thread, True
+            self._inbox.append(ticket)
 
     def close(self) -> None:
         """End all requests and wait for the thread; it is safe to call twice."""
@@ -102,37 +109,42 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._lock:
-                waiting = list(self._inbox)
-                self._inbox.clear()
-                if self._closed or not (waiting or self._tickets):
-                    self._running = False
+                if self._closed:
                     break
-            for ticket in waiting:
-                self._admit(ticket)
+                if not (self._inbox or self._tickets):
+                    # From here on a new thread may run; this one touches nothing any more.
+                    self._running = False
+                    return
+                # One at a time: those who wait for their next token wait for one prompt at most.
+                newcomer = self._inbox.popleft() if self._inbox else None
+            if newcomer is not None:
+                self._admit(newcomer)
             try:
                 self._step()
             except Exception as error:  # noqa: BLE001 - a fault of the loop must not hang its callers
                 self._end_all(error)
-        closed = BackendError("the engine was closed")
-        for ticket in waiting:
-            ticket.put(closed)
-        self._end_all(closed)
+        for ticket in self._inbox:
+            ticket.put(_closed())
+        self._inbox.clear()
+        self._end_all(_closed())
 
     def _end_all(self, error: Exception) -> None:
-        for row, ticket in self._tickets.items():
-            self._loop.remove(row)
-            ticket.put(error)
-        self._tickets.clear()
+        tickets, self._tickets = list(self._tickets.values()), {}
+        self._loop.clear()
+        for ticket in tickets:
+            ticket.put(copy(error))  # each is raised in a thread of its own
 
     def _admit(self, ticket: Ticket) -> None:
         if ticket.cancelled:
             return
         try:
-            row = self._loop.add(ticket.request)
+            row, first = self._loop.add(ticket.request)
         except Exception as error:  # noqa: BLE001 - the caller raises it
             ticket.put(error)
-        else:
+            return
+        if first.finish_reason is None:
             self._tickets[row] = ticket
+        ticket.put(first)
 
     def _step(self) -> None:
         for row, ticket in list(self._tickets.items()):
@@ -141,10 +153,23 @@ class Worker:
                 self._loop.remove(row)
         for row, event in self._loop.step():
             ticket = self._tickets[row]
-            ends = isinstance(event, Failure) or event.finish_reason is not None
-            if ends:
+            if isinstance(event, Failure) or event.finish_reason is not None:
                 del self._tickets[row]
             ticket.put(event.error if isinstance(event, Failure) else event)
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Keep what happened where, but none of the tensors that were at work there.
+
+    Callers may keep errors for long, and a batch of keys and values is large.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__ if error.__cause__ is None else error.__cause__
+
+
+def _closed() -> BackendError:
+    return BackendError("the engine was closed")
 
 
 _WORKERS: WeakSet[Worker] = WeakSet()

@@ -10,6 +10,7 @@ from golden import TINY, checkpoint_folder
 from support import decode
 
 from langchain_internvl.backends.base import Delta, Request, Sampling
+from langchain_internvl.backends.transformers import rows
 from langchain_internvl.backends.transformers.decoding import Failure
 from langchain_internvl.backends.transformers.rope import batch_key, length_limit
 from langchain_internvl.errors import PromptError
@@ -40,16 +41,16 @@ def test_rows_that_share_a_batch_say_what_they_say_alone(tiny, loops):
 def test_rows_leave_when_they_end_and_take_their_padding_along(loops):
     engine = loops("qwen2")
     long, short = Request(words(engine, 400), max_tokens=2), Request([1, 2, 3], max_tokens=9)
-    rows = [engine.loop.add(request) for request in (long, short)]
+    begun = [engine.loop.add(request)[0] for request in (long, short)]
     (batch,) = engine.loop._batches.values()
     assert batch.cache.layers[0].keys.shape[:3] == (2, 2, 400)
     engine.loop.step()
+    assert engine.loop.rows == (begun[1],)
     engine.loop.step()
-    assert engine.loop.rows == (rows[1],)
     assert batch.cache.layers[0].keys.shape[:3] == (1, 2, 5)
     while engine.loop.rows:
         engine.loop.step()
-    assert rows[1].reply == solo(engine, short)
+    assert begun[1].reply == solo(engine, short)
     assert not engine.loop._batches
 
 
@@ -57,14 +58,13 @@ def test_a_removed_row_leaves_the_others_as_they_were(loops):
     engine = loops("internlm2")
     requests = [Request(words(engine, 10 + 50 * n, n), max_tokens=8) for n in range(3)]
     alone = [solo(engine, request) for request in requests]
-    rows = [engine.loop.add(request) for request in requests]
-    engine.loop.step()
-    engine.loop.remove(rows[2])
-    engine.loop.remove(rows[2])
+    begun = [engine.loop.add(request)[0] for request in requests]
+    engine.loop.remove(begun[2])
+    engine.loop.remove(begun[2])
     while engine.loop.rows:
         engine.loop.step()
-    assert [rows[0].reply, rows[1].reply] == alone[:2]
-    assert rows[2].reply == alone[2][:1]
+    assert [begun[0].reply, begun[1].reply] == alone[:2]
+    assert begun[2].reply == alone[2][:1]
 
 
 def test_another_model_that_is_being_loaded_changes_nothing(tiny, loops):
@@ -149,8 +149,8 @@ def test_finish_reasons(loops):
     engine = loops("qwen2")
 
     def last(**settings):
-        row = engine.loop.add(Request([5, 6, 7], **settings))
-        events = []
+        row, first = engine.loop.add(Request([5, 6, 7], **settings))
+        events = [first]
         while engine.loop.rows:
             events += [event for _, event in engine.loop.step()]
         assert all(event.finish_reason is None for event in events[:-1])
@@ -194,9 +194,8 @@ def test_repetition_penalty_sees_the_reply_only(loops):
 def test_log_probabilities(loops):
     engine = loops("qwen2")
     request = Request([5, 6, 7], max_tokens=3, top_logprobs=5)
-    engine.loop.add(request)
-    for _ in range(3):
-        ((row, delta),) = engine.loop.step()
+    row, first = engine.loop.add(request)
+    for delta in (first, *(engine.loop.step()[0][1] for _ in range(2))):
         likeliest = delta.top_logprobs
         assert len(likeliest) == 5
         assert likeliest[0].token_id == delta.token_id
@@ -214,8 +213,8 @@ def test_log_probabilities_are_those_before_temperature(loops):
 
     def first(temperature):
         sampling = Sampling(temperature=temperature, seed=1)
-        engine.loop.add(Request([5, 6, 7], sampling=sampling, max_tokens=1, top_logprobs=3))
-        ((_, delta),) = engine.loop.step()
+        request = Request([5, 6, 7], sampling=sampling, max_tokens=1, top_logprobs=3)
+        _, delta = engine.loop.add(request)
         return delta.top_logprobs
 
     assert first(0) == first(2.0)
@@ -231,9 +230,9 @@ def test_wrong_images_are_refused_and_nothing_is_left(loops):
 
 def test_a_row_that_fails_fails_alone(loops, monkeypatch):
     engine = loops("qwen2")
-    good = engine.loop.add(Request([1, 2, 3], max_tokens=3))
-    bad = engine.loop.add(Request([1, 2, 3], sampling=Sampling(temperature=1), max_tokens=3))
-    bad.logits = torch.full_like(bad.logits, float("nan"))
+    good, _ = engine.loop.add(Request([1, 2, 3], max_tokens=3))
+    bad, _ = engine.loop.add(Request([1, 2, 3], max_tokens=3))
+    monkeypatch.setattr(bad, "advance", lambda: 1 / 0)
     events = dict(engine.loop.step())
     assert isinstance(events[bad], Failure)
     assert isinstance(events[good], Delta)
@@ -245,17 +244,72 @@ def test_a_row_that_fails_fails_alone(loops, monkeypatch):
 
 def test_a_pass_that_fails_ends_its_batch_and_no_other(loops, monkeypatch):
     engine = loops("internlm2")
-    short = engine.loop.add(Request(words(engine, 5), max_tokens=3))
-    long = engine.loop.add(Request(words(engine, LIMIT + 5), max_tokens=3))
+    short = [engine.loop.add(Request(words(engine, 5), max_tokens=4))[0] for _ in range(3)]
+    long, _ = engine.loop.add(Request(words(engine, LIMIT + 5), max_tokens=3))
     batch = engine.loop._batches["short"]
     monkeypatch.setattr(batch, "forward", lambda model: 1 / 0)
     events = engine.loop.step()
     failed = [row for row, event in events if isinstance(event, Failure)]
-    assert failed == [short]
+    assert failed == short
     assert engine.loop.rows == (long,)
     while engine.loop.rows:
         engine.loop.step()
     assert len(long.reply) == 3
+
+
+def fail_at(monkeypatch, count):
+    """Let the tensors of the batch be joined so many times before memory is full."""
+    stack = rows._stack
+    calls = iter(range(count))
+
+    def limited(one, other):
+        if next(calls, None) is None:
+            raise torch.OutOfMemoryError("full")
+        return stack(one, other)
+
+    monkeypatch.setattr(rows, "_stack", limited)
+
+
+@pytest.mark.parametrize("count", range(4))
+@pytest.mark.parametrize("length", [3, 30])
+def test_a_row_that_finds_no_memory_leaves_the_others_as_they_were(
+    length, count, loops, monkeypatch
+):
+    engine = loops("qwen2")
+    requests = [Request(words(engine, 10, n), max_tokens=6) for n in range(2)]
+    alone = [solo(engine, request) for request in requests]
+    others = [engine.loop.add(request)[0] for request in requests]
+    fail_at(monkeypatch, count)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.loop.add(Request(words(engine, length), max_tokens=6))
+    monkeypatch.undo()
+    assert engine.loop.rows == tuple(others)
+    while engine.loop.rows:
+        engine.loop.step()
+    assert [row.reply for row in others] == alone
+
+
+def test_a_row_can_leave_when_there_is_no_memory(loops, monkeypatch):
+    """Only a pass needs some, and if that fails its rows end; new ones are made as ever."""
+    engine = loops("qwen2")
+    requests = [Request(words(engine, 10 + n), max_tokens=6) for n in range(3)]
+    begun = [engine.loop.add(request)[0] for request in requests]
+    monkeypatch.setattr(rows, "_layers", lambda cache: 1 / 0)
+    engine.loop.remove(begun[0])
+    events = engine.loop.step()
+    assert [row for row, event in events if isinstance(event, Failure)] == begun[1:]
+    monkeypatch.undo()
+    assert engine.loop.rows == ()
+    assert len(solo(engine, requests[0])) == 6
+
+
+def test_very_low_temperatures_are_greedy(loops):
+    engine = loops("qwen2")
+    prompt = words(engine, 20)
+    greedy = solo(engine, Request(prompt, max_tokens=6))
+    for temperature in (1e-40, 1e-12, 1e-6):
+        sampling = Sampling(temperature=temperature)
+        assert solo(engine, Request(prompt, sampling=sampling, max_tokens=6)) == greedy
 
 
 @pytest.mark.parametrize("name", TINY)

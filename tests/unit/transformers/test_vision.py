@@ -52,3 +52,4 @@ def test_where_a_module_computes():
     assert execution_device(module) == torch.device("cpu")
     module._hf_hook = type("Hook", (), {"execution_device": "meta"})()
     assert execution_device(module) == torch.device("meta")
+    assert execution_device(torch.nn.Sequential(module)) == torch.device("meta")

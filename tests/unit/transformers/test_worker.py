@@ -4,14 +4,18 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
+import weakref
 
 import pytest
+import torch
 from golden import checkpoint_folder
 from support import load_loop
 
 from langchain_internvl.backends.base import Backend, Request
+from langchain_internvl.backends.transformers import rows
 from langchain_internvl.backends.transformers.backend import TransformersBackend
-from langchain_internvl.backends.transformers.loading import LoadOptions
+from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.backends.transformers.worker import Ticket, Worker
 from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.errors import BackendError, PromptError, RequestTimeoutError
@@ -38,6 +42,12 @@ def worker():
 
 def ids(backend, *prompt, **settings):
     return [delta.token_id for delta in backend.stream(Request(prompt, **settings))]
+
+
+def submit(worker, request):
+    ticket = Ticket(request)
+    worker.submit(ticket)
+    return ticket
 
 
 def read_all(ticket):
@@ -98,7 +108,7 @@ def test_a_stream_may_wait_while_others_are_answered(backend):
 
 
 def test_closing_a_stream_frees_its_row(worker):
-    ticket = worker.submit(Request([1, 2], max_tokens=10_000))
+    ticket = submit(worker, Request([1, 2], max_tokens=10_000))
     ticket.next()
     ticket.cancelled = True
     assert wait_until(lambda: not threads())
@@ -124,13 +134,13 @@ def test_a_faulty_request_fails_alone(backend):
 def test_failures_of_the_engine_are_backend_errors(worker, monkeypatch):
     monkeypatch.setattr(worker._loop, "_read_prompt", lambda row: 1 / 0)
     with pytest.raises(BackendError, match="ZeroDivisionError"):
-        worker.submit(Request([1, 2])).next()
+        submit(worker, Request([1, 2])).next()
     monkeypatch.undo()
-    assert worker.submit(Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+    assert submit(worker, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
 
 
 def test_a_fault_of_the_loop_itself_ends_all_requests_and_the_worker_goes_on(worker, monkeypatch):
-    tickets = [worker.submit(Request([1, 2], max_tokens=1_000_000)) for _ in range(3)]
+    tickets = [submit(worker, Request([1, 2], max_tokens=1_000_000)) for _ in range(3)]
     for ticket in tickets:
         ticket.next()
     monkeypatch.setattr(worker._loop, "step", lambda: 1 / 0)
@@ -140,7 +150,88 @@ def test_a_fault_of_the_loop_itself_ends_all_requests_and_the_worker_goes_on(wor
     monkeypatch.undo()
     assert wait_until(lambda: not threads())
     assert worker._loop.rows == ()
-    assert worker.submit(Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+    assert submit(worker, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+
+
+def test_memory_that_is_full_for_good_hangs_nobody(worker, monkeypatch):
+    """Neither those who are being answered nor those who come."""
+    tickets = [submit(worker, Request([1, 2], max_tokens=1_000_000)) for _ in range(4)]
+    for ticket in tickets:
+        ticket.next()
+
+    def full(*_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(rows.RowBatch, "forward", full)
+    monkeypatch.setattr(rows, "_layers", full)
+    for ticket in tickets:
+        with pytest.raises(BackendError, match="OutOfMemoryError: full"):
+            read_all(ticket)
+    with pytest.raises(BackendError, match="OutOfMemoryError: full"):
+        read_all(submit(worker, Request([1, 2], max_tokens=5)))
+    monkeypatch.undo()
+    assert submit(worker, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+
+
+def test_errors_that_are_kept_keep_no_tensors(worker, monkeypatch):
+    caches = []
+
+    def fail(self, model):
+        own = self.cache
+        caches.append(weakref.ref(own))
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(rows.RowBatch, "forward", fail)
+    with pytest.raises(BackendError) as caught:
+        read_all(submit(worker, Request([1, 2], max_tokens=5)))
+    assert wait_until(lambda: not threads())
+    assert [cache() for cache in caches] == [None]
+    assert "fail" in [
+        frame.name for frame in traceback.extract_tb(caught.value.__cause__.__traceback__)
+    ]
+
+
+def test_a_thread_that_ends_leaves_its_successors_requests_alone(worker, monkeypatch):
+    """A request may come in the moment between the last look for work and the end."""
+    release = worker._lock.release
+
+    class SlowLock:
+        def __enter__(self):
+            worker_lock.acquire()
+
+        def __exit__(self, *_):
+            release()
+            if threading.current_thread().name == "internvl" and not worker._running:
+                time.sleep(0.3)
+
+    worker_lock = worker._lock
+    monkeypatch.setattr(worker, "_lock", SlowLock())
+    assert submit(worker, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+    assert wait_until(lambda: not worker._running)
+    ticket = submit(worker, Request([1, 2], max_tokens=2_000))
+    count = 0
+    while ticket.next().finish_reason is None:
+        count += 1
+    assert count == 1_999
+
+
+def test_a_thread_that_cannot_start_blocks_nobody(worker, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(BackendError, match="can't start new thread"):
+        submit(worker, Request([1, 2], max_tokens=1))
+    monkeypatch.undo()
+    assert submit(worker, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+
+
+def test_the_first_token_waits_for_no_other_step(worker, monkeypatch):
+    monkeypatch.setattr(worker._loop, "step", lambda: 1 / 0)
+    ticket = submit(worker, Request([1, 2], max_tokens=5))
+    assert ticket.next().finish_reason is None
+    with pytest.raises(BackendError, match="ZeroDivisionError"):
+        ticket.next()
 
 
 def test_a_program_may_end_at_any_time():
@@ -150,9 +241,10 @@ def test_a_program_may_end_at_any_time():
         "from golden import checkpoint_folder\n"
         "from support import load_loop\n"
         "from langchain_internvl.backends.base import Request\n"
-        "from langchain_internvl.backends.transformers.worker import Worker\n"
+        "from langchain_internvl.backends.transformers.worker import Ticket, Worker\n"
         "worker = Worker(load_loop(checkpoint_folder('qwen2')).loop)\n"
-        "ticket = worker.submit(Request([1, 2], max_tokens=10**6))\n"
+        "ticket = Ticket(Request([1, 2], max_tokens=10**6))\n"
+        "worker.submit(ticket)\n"
         "[ticket.next() for _ in range(5)]\n"
     )
     done = subprocess.run(
@@ -166,6 +258,18 @@ def test_timeout(backend):
     with pytest.raises(RequestTimeoutError, match=r"timeout=0\.05"):
         ids(backend, 1, 2, max_tokens=1_000_000, timeout=0.05)
     assert wait_until(lambda: not threads())
+    for endless in (1e12, float("inf")):
+        assert len(ids(backend, 1, 2, max_tokens=2, timeout=endless)) == 2
+
+
+def test_the_timeout_counts_loading(backend, monkeypatch):
+    def load(*args):
+        time.sleep(0.1)
+        return load_model(*args)
+
+    monkeypatch.setattr("langchain_internvl.backends.transformers.backend.load_model", load)
+    with pytest.raises(RequestTimeoutError):
+        ids(backend, 1, 2, max_tokens=1_000_000, timeout=0.05)
 
 
 def test_closing_ends_what_runs_and_refuses_what_comes(backend):
