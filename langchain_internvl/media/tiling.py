@@ -69,9 +69,7 @@ class TileLimits:
 
     def cut(self, image: Image.Image) -> NDArray[np.uint8]:
         """The tiles of an RGB image, see `tile_image`."""
-        return tile_image(
-            image, self.min_tiles, self.max_tiles, self.tile_size, thumbnail=self.thumbnail
-        )
+        return tile_image(image, self.min_tiles, self.max_tiles, self.tile_size, self.thumbnail)
 
 
 def choose_grid(
@@ -127,8 +125,7 @@ def tile_image(
     min_tiles: int = 1,
     max_tiles: int = 12,
     tile_size: int = 448,
-    *,
-    thumbnail: bool = True,
+    thumbnail: bool = True,  # noqa: FBT001, FBT002 - in the order of the reference
 ) -> NDArray[np.uint8]:
     """Cut an image into tiles.
 
