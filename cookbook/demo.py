@@ -52,10 +52,9 @@ def ask(llm: ChatInternVL, messages: list[BaseMessage], question: str, *photos: 
     messages.append(HumanMessage([*blocks, {"type": "text", "text": question}]))
     shown = f" (with {', '.join(photo.name for photo in photos)})" if photos else ""
     print(f"\nYou{shown}: {question}")
-    print("InternVL: ", end="", flush=True)
     start, reply = time.perf_counter(), None
     for chunk in llm.stream(messages):
-        print(chunk.text, end="", flush=True)
+        print(chunk.text if reply else f"InternVL: {chunk.text}", end="", flush=True)
         reply = chunk if reply is None else reply + chunk
     if reply is None or reply.usage_metadata is None:
         raise SystemExit("the model said nothing at all")
