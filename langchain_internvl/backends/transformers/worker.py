@@ -11,7 +11,6 @@ import atexit
 import threading
 import traceback
 from collections import deque
-from copy import copy
 from queue import Empty, SimpleQueue
 from time import monotonic
 from weakref import WeakSet
@@ -126,13 +125,14 @@ class Worker:
         for ticket in self._inbox:
             ticket.put(_closed())
         self._inbox.clear()
-        self._end_all(_closed())
+        self._end_all()
 
-    def _end_all(self, error: Exception) -> None:
+    def _end_all(self, error: Exception | None = None) -> None:
+        """Tell all who are being answered what failed, or that the engine was closed."""
         tickets, self._tickets = list(self._tickets.values()), {}
         self._loop.clear()
         for ticket in tickets:
-            ticket.put(copy(error))  # each is raised in a thread of its own
+            ticket.put(error or _closed())
 
     def _admit(self, ticket: Ticket) -> None:
         if ticket.cancelled:
