@@ -142,7 +142,7 @@ def _file_text(fields: Fields, where: str) -> str:
 
 
 def _max_tiles(fields: Fields, where: str) -> int | None:
-    tiles = _tiles(fields, "max_tiles", where)
+    tiles = _tiles(fields, "max_tiles", where) or _tiles(fields, "max_dynamic_patch", where)
     detail = fields.get("detail")
     if tiles is not None or detail is None or detail == "auto":
         return tiles

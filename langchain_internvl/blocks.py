@@ -16,8 +16,9 @@ steer another provider and show nothing |
 | `non_standard` | read as the block inside it |
 | audio, files uploaded to another provider, `tool_result`, anything unknown | `MessageError` |
 
-Of an image or video block, `max_tiles`, `min_tiles` and OpenAI's `detail` (low, medium, high: 6,
-12, 24 tiles, as LMDeploy has it) are kept, wherever the shape puts them. A `url` holds data or a
+Of an image or video block, `max_tiles` (LMDeploy's `max_dynamic_patch`), `min_tiles` and OpenAI's
+`detail` (low, medium, high: 6, 12, 24 tiles, as LMDeploy has it) are kept, wherever the shape puts
+them. A `url` holds data or a
 public http(s) address; only `path`, `image` and `video` may name a local file.
 """
 
@@ -208,6 +209,7 @@ _RULES: tuple[_Rule, ...] = (
     ),
     _Rule(_typed("file", "input_file", "document", "media"), _media("file", dicts=("file",))),
     _Rule(_typed("resource"), _media("file", dicts=("resource",))),
+    _Rule(_untyped("image_url"), _media("image", urls=("image_url",))),
     _Rule(_untyped("image"), _media("image", values=("image",))),
     _Rule(_untyped("video"), _media("video", values=("video",))),
     _Rule(_untyped("document"), _media("file", dicts=("document",))),

@@ -76,7 +76,7 @@ class ChatInternVL(CallSettings, BaseChatModel):
     """Limits on images: bytes, pixels, addresses."""
 
     _engines: Engines = PrivateAttr(default_factory=Engines)
-    # Tells backend objects apart in caches; an address may be used again.
+    # Tells backend objects apart in caches, as an address may be used again.
     _backend_key: str = PrivateAttr(default_factory=lambda: uuid4().hex)
 
     @model_validator(mode="before")
@@ -134,7 +134,7 @@ class ChatInternVL(CallSettings, BaseChatModel):
         params = {name: getattr(self, name) for name in sorted(own)}
         params["media_policy"] = self.media_policy.model_dump()
         if not isinstance(self.backend, str):
-            params["backend"] = f"{self.backend!r} {self._backend_key}"
+            params["backend"] = f"{self.backend!r} {id(self.backend)} {self._backend_key}"
         return params
 
     @override

@@ -18,7 +18,7 @@ from langchain_internvl.errors import (
     CheckpointNotFoundError,
     UnsupportedCheckpointError,
 )
-from langchain_internvl.json_files import read_json
+from langchain_internvl.json_files import read_json, refuse_pointer
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.media.tiling import TileLimits
 from langchain_internvl.prompts import PromptOptions, build_prompt
@@ -72,12 +72,16 @@ class Checkpoint:
 
         Raises:
             CheckpointNotFoundError: There are no safetensors.
+        CheckpointError: They are pointers of git-lfs.
         """
         folder = self.folder
         if self.repo is not None:
             # The folder is named after the commit: the weights must be of the same one.
             folder = _download(self.repo, self.folder.name, _WEIGHT_FILES)
-        if not any(folder.glob("*.safetensors")):
+        files = list(folder.glob("*.safetensors"))
+        for file in files:
+            refuse_pointer(file)
+        if not files:
             old = any(folder.glob("*.bin"))
             hint = "; pickled weights (*.bin) may run code, convert them first" if old else ""
             raise CheckpointNotFoundError(f"{folder} has no weights (*.safetensors){hint}")
@@ -124,7 +128,9 @@ def read_checkpoint(folder: Path, repo: str | None = None) -> Checkpoint:
     """Read the description of a checkpoint in a local folder; see `open_checkpoint`."""
     config = read_json(folder / "config.json")
     if config is None:
-        raise CheckpointNotFoundError(f"{folder} has no config.json; it is no checkpoint")
+        raise CheckpointNotFoundError(
+            f"{folder} has no config.json, so it is no checkpoint; name the folder that has it"
+        )
     try:
         return _describe(folder, repo, config)
     except CheckpointError:
@@ -149,7 +155,7 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
         config=config,
         generation=generation,
         language_model=text["model_type"],
-        tiles=_tile_limits(config, _preprocessor(folder), tile_size),
+        tiles=_tile_limits(config, folder, tile_size),
         tokens_per_tile=_tokens_per_tile(config, vision, tile_size),
         eos_ids=_eos_ids(generation.get("eos_token_id", config.get("eos_token_id"))),
     )
@@ -173,11 +179,13 @@ def choose_template(
             jinja template cannot keep text from forging control tokens.
 
     Raises:
-        PromptError: The chosen name is unknown.
+        PromptError: The chosen name is unknown, or the tokenizer lacks the template's end token.
         UnsupportedCheckpointError: The checkpoint's own template is unknown.
     """
     if name is not None:
-        return get_template(name)
+        template = get_template(name)
+        tokenizer.stop_id(template.stop)  # checks that the two fit
+        return template
     if checkpoint.is_original:
         own = str(checkpoint.config.get("template"))
         if own not in TEMPLATES:
@@ -239,7 +247,8 @@ def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
     kind = config.get("model_type")
     if kind not in {ORIGINAL, HF}:
         raise UnsupportedCheckpointError(
-            f"{folder} is a checkpoint of type {kind!r}, no InternVL ({ORIGINAL} or {HF})"
+            f"{folder} is a checkpoint of type {kind!r}, no InternVL ({ORIGINAL} or {HF}); "
+            "use one of OpenGVLab's, such as OpenGVLab/InternVL2-8B"
         )
     text, _ = _sub_configs(config)
     stored = config.get("quantization_config") or text.get("quantization_config")
@@ -263,6 +272,8 @@ def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
 def _why_not(language_model: str) -> str:
     if "moe" in language_model or language_model == "gpt_oss":
         return " (mixture of experts): serve it with LMDeploy or vLLM, or use a dense InternVL"
+    if language_model == "internlm3":
+        return " (InternVL3-9B): serve it with LMDeploy, or use InternVL3-8B or 14B"
     return ""
 
 
@@ -272,13 +283,12 @@ def _preprocessor(folder: Path) -> Mapping[str, Any]:
     return read_json(folder / "preprocessor_config.json") or whole.get("image_processor") or {}
 
 
-def _tile_limits(
-    config: Mapping[str, Any], preprocessor: Mapping[str, Any], tile_size: int
-) -> TileLimits:
+def _tile_limits(config: Mapping[str, Any], folder: Path, tile_size: int) -> TileLimits:
     if config["model_type"] == ORIGINAL:
         fewest, most = config.get("min_dynamic_patch", 1), config.get("max_dynamic_patch", 12)
         cuts, thumbnail = config.get("dynamic_image_size", True), config.get("use_thumbnail", True)
     else:
+        preprocessor = _preprocessor(folder)
         fewest, most = preprocessor.get("min_patches", 1), preprocessor.get("max_patches", 12)
         # Their files say crop_to_patches: false, which transformers' InternVLProcessor overrides.
         cuts, thumbnail = True, True

@@ -187,6 +187,9 @@ def _merge_calls(message: AIMessage, calls: Sequence[ToolCall], where: str) -> l
                 for one in message.invalid_tool_calls
             ),
         ]
+        legacy = message.additional_kwargs.get("function_call")  # OpenAI's, before tools
+        if isinstance(legacy, Mapping) and legacy.get("name"):
+            calls = [*calls, ToolCall(str(legacy["name"]), str(legacy.get("arguments") or "{}"))]
     except (RecursionError, TypeError, ValueError) as error:
         raise MessageError(f"{where}: arguments of a tool call are no JSON: {error}") from error
     ids = {call.id for call in told if call.id is not None}

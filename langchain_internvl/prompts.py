@@ -152,7 +152,7 @@ def build_prompt(
 def _with_system(
     turns: Sequence[Turn], template: ChatTemplate, options: PromptOptions
 ) -> Sequence[Turn]:
-    if turns and turns[0].role == "system":
+    if any(turn.role == "system" for turn in turns):
         return turns
     system = options.default_system
     text = template.default_system if system == "template" else system

@@ -13,6 +13,8 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.media.tiling import MOST_TILES, TileLimits
 from langchain_internvl.prompts import ImageOrder, PromptOptions
 
+DEFAULT_MAX_TOKENS = 1024
+
 
 class CallSettings(BaseModel):
     """Settings that `ChatInternVL` has as arguments, and that one call may change."""
@@ -27,8 +29,8 @@ class CallSettings(BaseModel):
     """Factor against tokens the reply already has; 1: none. None: the checkpoint's."""
     seed: int | None = Field(default=None, ge=LEAST_SEED, le=GREATEST_SEED)
     """Makes sampling repeatable."""
-    max_tokens: int = Field(default=1024, ge=1)
-    """Most tokens of a reply."""
+    max_tokens: int = Field(default=DEFAULT_MAX_TOKENS, ge=1)
+    """Most tokens of a reply; None means the default, as in other models of LangChain."""
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
     """Texts that end a reply; they are cut off."""
     logprobs: bool = False
@@ -54,6 +56,11 @@ class CallSettings(BaseModel):
     """Turn photographs upright as their EXIF orientation says; the reference does not."""
     default_system: str | None = "template"
     """System text where messages have none; "template": the template's, None: no system turn."""
+
+    @field_validator("max_tokens", mode="before")
+    @classmethod
+    def _default_max_tokens(cls, value: Any) -> Any:
+        return DEFAULT_MAX_TOKENS if value is None else value
 
     @field_validator("stop", mode="before")
     @classmethod

@@ -169,6 +169,8 @@ class PromptTokenizer:
     def jinja_template(self) -> str | None:
         """The chat template that came with the tokenizer."""
         template = self._tokenizer.chat_template
+        if isinstance(template, dict):  # several by name
+            template = template.get("default")
         return template if isinstance(template, str) else None
 
     @cached_property
@@ -245,15 +247,11 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
         UnsupportedCheckpointError: The tokenizer needs code of the checkpoint's own.
         ImportError: The extra `transformers` is not installed.
     """
-    files = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
-    if not files:
-        raise CheckpointNotFoundError(
-            f"{folder} has no tokenizer: one of {', '.join(_TOKENIZER_FILES)} is needed"
-        )
-    for file in files:
-        refuse_pointer(file)
+    _refuse_gaps(folder)
     transformers = require("transformers", extra="transformers")
-    settings = read_json(folder / "tokenizer_config.json") or {}
+    settings = read_json(folder / "tokenizer_config.json")
+    if settings is None:  # without it tokens would be cut in another way, and nothing would say so
+        raise CheckpointNotFoundError(f"{folder} has no tokenizer_config.json")
     try:
         if settings.get("tokenizer_class") in _INTERNLM2_CLASSES:
             # Its own class is remote code; as a Llama tokenizer its ids are shifted.
@@ -276,6 +274,19 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
         raise UnsupportedCheckpointError(
             f"the tokenizer of {folder} is damaged, or needs remote code: {error}"
         ) from error
+
+
+def _refuse_gaps(folder: Path) -> None:
+    """Name the file that is missing, or there as a pointer only."""
+    files = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    if not files:
+        raise CheckpointNotFoundError(
+            f"{folder} has no tokenizer: one of {', '.join(_TOKENIZER_FILES)} is needed"
+        )
+    if [file.name for file in files] == ["vocab.json"] and not (folder / "merges.txt").is_file():
+        raise CheckpointNotFoundError(f"{folder} has a vocab.json, but no merges.txt")
+    for file in files:
+        refuse_pointer(file)
 
 
 _INTERNLM2_CLASSES = {"InternLM2Tokenizer", "InternLM2TokenizerFast"}

@@ -28,6 +28,7 @@ IMAGE_SHAPES = {
     },
     "openai chat": {"type": "image_url", "image_url": {"url": DATA_URL, "detail": "auto"}},
     "openai chat string": {"type": "image_url", "image_url": DATA_URL},
+    "openai chat without a type": {"image_url": {"url": DATA_URL}},
     "openai responses": {"type": "input_image", "image_url": DATA_URL, "detail": "auto"},
     "openai file": {"type": "file", "file": {"filename": "a.png", "file_data": DATA_URL}},
     "anthropic": {

@@ -171,7 +171,7 @@ class _CheckedNetwork(httpcore.SyncBackend):
             try:
                 found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                 answer.put(list(dict.fromkeys(str(one[4][0]).split("%", 1)[0] for one in found)))
-            except (OSError, UnicodeError) as error:
+            except Exception as error:  # noqa: BLE001 - a name or a port that is none
                 answer.put(error)
 
         threading.Thread(target=ask, daemon=True).start()

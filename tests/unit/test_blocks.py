@@ -200,3 +200,5 @@ def test_tiles_of_a_block():
     block = {"type": "image", "base64": BASE64, "max_tiles": 4, "min_tiles": 2, "detail": "low"}
     (part,) = read_block(block, "here")
     assert (part.min_tiles, part.max_tiles) == (2, 4)
+    lmdeploy = {"type": "image_url", "image_url": {"url": DATA_URL, "max_dynamic_patch": 5}}
+    assert read_block(lmdeploy, "here")[0].max_tiles == 5

@@ -301,8 +301,12 @@ def test_cache_tells_images_and_settings_apart(backend, tmp_path):
 def test_cache_tells_backends_apart():
     cache = InMemoryCache()
 
+    class Quiet(FixedBackend):
+        def __repr__(self):
+            return "Quiet"
+
     def says(words):
-        backend = FixedBackend(Delta(1, words, "stop"))
+        backend = Quiet(Delta(1, words, "stop"))
         return ChatInternVL(model=MODEL, backend=backend, cache=cache)
 
     one, other = says("one"), says("other")

@@ -117,6 +117,9 @@ def test_tool_calls_are_read_once():
     assert calls_of(AIMessage([bedrock])) == expected
     assert calls_of(AIMessage([bedrock], tool_calls=[call])) == expected
     assert calls_of(ChatMessage(role="assistant", content=[block])) == expected
+    legacy = {"function_call": {"name": "look", "arguments": '{"where": "hier ü"}'}}
+    assert calls_of(AIMessage("", additional_kwargs=legacy)) == expected
+    assert calls_of(AIMessage("", additional_kwargs=legacy, tool_calls=[call])) == expected
 
 
 @pytest.mark.parametrize("kind", [HumanMessage, SystemMessage])

@@ -73,6 +73,11 @@ def test_tile_limits():
         CallSettings(min_tiles=4, max_tiles=3)
 
 
+def test_no_most_tokens_means_the_default():
+    assert CallSettings(max_tokens=None).max_tokens == 1024
+    assert CallSettings(max_tokens=5).for_call({"max_tokens": None}).max_tokens == 1024
+
+
 def test_one_stop_text_need_not_be_a_list():
     assert CallSettings(stop="END").stop == ["END"]
     assert CallSettings().for_call({"stop": "END"}).stop == ["END"]

@@ -319,6 +319,22 @@ def test_damaged_tokenizer_files(name, content, words, tmp_path):
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("internlm2", "tokenizer_config.json"), ("phi3", "tokenizer_config.json"),
+        ("qwen2", "tokenizer_config.json"), ("qwen2", "merges.txt"),
+    ],
+)  # fmt: skip
+def test_a_missing_tokenizer_file_is_named(name, missing, tmp_path):
+    """Without tokenizer_config.json some tokenizers load, and give other ids."""
+    for file in checkpoint_folder(name).iterdir():
+        if file.suffix != ".safetensors" and file.name != missing:
+            shutil.copy(file, tmp_path)
+    with pytest.raises(CheckpointNotFoundError, match=missing):
+        load_tokenizer(tmp_path)
+
+
 def test_tokenizers_with_code_of_their_own_are_refused(tmp_path):
     for file in checkpoint_folder("internlm2").iterdir():
         if file.suffix != ".safetensors":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ from langchain_internvl.backends.base import Delta, Request
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.backends.transformers.worker import Ticket, Worker
-from langchain_internvl.errors import BackendError
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
@@ -37,14 +35,12 @@ class TransformersBackend:
         self._checkpoint = checkpoint
         self._tokenizer = tokenizer
         self._options = options or LoadOptions()
-        self._lock = threading.Lock()
-        self._worker: Worker | None = None
-        self._closed = False
+        self._worker = Worker(self._load)
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
         """Answer a request; see `Backend.stream`."""
-        ticket = Ticket(request)  # before the weights are loaded: its timeout counts that too
-        self._get_worker().submit(ticket)
+        ticket = Ticket(request)
+        self._worker.submit(ticket)
         try:
             while True:
                 delta = ticket.next()
@@ -56,18 +52,8 @@ class TransformersBackend:
 
     def close(self) -> None:
         """End all requests and free the model."""
-        with self._lock:
-            worker, self._worker, self._closed = self._worker, None, True
-        if worker is not None:
-            worker.close()
+        self._worker.close()
 
-    def _get_worker(self) -> Worker:
-        with self._lock:
-            if self._closed:
-                raise BackendError("the engine was closed")
-            if self._worker is None:
-                model = load_model(
-                    self._checkpoint, self._tokenizer.image_context_id, self._options
-                )
-                self._worker = Worker(DecodeLoop(model, self._tokenizer.token_bytes))
-            return self._worker
+    def _load(self) -> DecodeLoop:
+        model = load_model(self._checkpoint, self._tokenizer.image_context_id, self._options)
+        return DecodeLoop(model, self._tokenizer.token_bytes)

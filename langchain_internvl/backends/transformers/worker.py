@@ -11,6 +11,7 @@ import atexit
 import threading
 import traceback
 from collections import deque
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
 from weakref import WeakSet
@@ -45,7 +46,8 @@ class Ticket:
 
         Raises:
             BackendError: The engine failed.
-            InternVLError: The request is faulty.
+            ImportError: A package that it needs is missing.
+            InternVLError: The request is faulty, or the checkpoint cannot be loaded.
             RequestTimeoutError: It took too long.
         """
         wait = None
@@ -55,7 +57,7 @@ class Ticket:
             event = self._events.get(timeout=wait)
         except Empty:
             raise RequestTimeoutError(f"no reply within timeout={self.request.timeout} s") from None
-        if isinstance(event, InternVLError):
+        if isinstance(event, (InternVLError, ImportError)):
             raise event
         if isinstance(event, Exception):
             raise BackendError(f"the engine failed: {type(event).__name__}: {event}") from event
@@ -66,11 +68,14 @@ class Worker:
     """Runs requests on a decode loop.
 
     Args:
-        loop: The loop; only the worker's thread touches it.
+        load: Makes the loop, when the first request is there. Only the worker's thread calls it
+            and touches what it makes. If it fails, those who wait hear of it, and the next
+            request tries again.
     """
 
-    def __init__(self, loop: DecodeLoop) -> None:
-        self._loop = loop
+    def __init__(self, load: Callable[[], DecodeLoop]) -> None:
+        self._load = load
+        self._loop: DecodeLoop | None = None
         self._lock = threading.Lock()
         self._inbox: deque[Ticket] = deque()
         self._tickets: dict[Row, Ticket] = {}
@@ -98,12 +103,13 @@ class Worker:
             self._inbox.append(ticket)
 
     def close(self) -> None:
-        """End all requests and wait for the thread; it is safe to call twice."""
+        """End all requests, wait for the thread and free the loop; it is safe to call twice."""
         with self._lock:
             self._closed = True
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+        self._loop = None
 
     def _run(self) -> None:
         while True:
@@ -114,31 +120,40 @@ class Worker:
                     # From here on a new thread may run; this one touches nothing any more.
                     self._running = False
                     return
-                # One at a time: those who wait for their next token wait for one prompt at most.
-                newcomer = self._inbox.popleft() if self._inbox else None
-            if newcomer is not None:
-                self._admit(newcomer)
             try:
-                self._step()
-            except Exception as error:  # noqa: BLE001 - a fault of the loop must not hang its callers
+                if self._loop is None:
+                    self._loop = self._load()
+                self._work(self._loop)
+            except Exception as error:  # noqa: BLE001 - no fault may hang those who wait
                 self._end_all(error)
-        for ticket in self._inbox:
-            ticket.put(_closed())
-        self._inbox.clear()
-        self._end_all()
+        self._end_all(closed=True)
 
-    def _end_all(self, error: Exception | None = None) -> None:
-        """Tell all who are being answered what failed, or that the engine was closed."""
+    def _end_all(self, error: Exception | None = None, *, closed: bool = False) -> None:
+        """Tell all who are being answered what failed; also those who wait, if none can be."""
         tickets, self._tickets = list(self._tickets.values()), {}
-        self._loop.clear()
+        if self._loop is not None:
+            self._loop.clear()
+        if closed or self._loop is None:
+            with self._lock:
+                tickets += self._inbox
+                self._inbox.clear()
         for ticket in tickets:
             ticket.put(error or _closed())
 
-    def _admit(self, ticket: Ticket) -> None:
+    def _work(self, loop: DecodeLoop) -> None:
+        """Let one request begin, and all others go on by a token."""
+        with self._lock:
+            # One at a time: those who wait for their next token wait for one prompt at most.
+            newcomer = self._inbox.popleft() if self._inbox else None
+        if newcomer is not None:
+            self._admit(loop, newcomer)
+        self._step(loop)
+
+    def _admit(self, loop: DecodeLoop, ticket: Ticket) -> None:
         if ticket.cancelled:
             return
         try:
-            row, first = self._loop.add(ticket.request)
+            row, first = loop.add(ticket.request)
         except Exception as error:  # noqa: BLE001 - the caller raises it
             ticket.put(error)
             return
@@ -146,12 +161,12 @@ class Worker:
             self._tickets[row] = ticket
         ticket.put(first)
 
-    def _step(self) -> None:
+    def _step(self, loop: DecodeLoop) -> None:
         for row, ticket in list(self._tickets.items()):
             if ticket.cancelled:
                 del self._tickets[row]
-                self._loop.remove(row)
-        for row, event in self._loop.step():
+                loop.remove(row)
+        for row, event in loop.step():
             ticket = self._tickets[row]
             if isinstance(event, Failure) or event.finish_reason is not None:
                 del self._tickets[row]

@@ -257,6 +257,7 @@ def test_cut_off_answers_and_closed_ports_are_errors():
         "http://no such host/",
         "http://.invalid/",
         "http://a:99999999/",
+        "http://127.0.0.1:99999999999999999999999/",
         "http://[::1/",
         "http://xn--/",
         "http://user:secret@example.com/",

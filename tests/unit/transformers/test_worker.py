@@ -1,11 +1,13 @@
 """One thread for all callers, which is there only while there is work."""
 
+import gc
 import subprocess
 import sys
 import threading
 import time
 import traceback
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -18,7 +20,12 @@ from langchain_internvl.backends.transformers.backend import TransformersBackend
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.backends.transformers.worker import Ticket, Worker
 from langchain_internvl.checkpoint import read_checkpoint
-from langchain_internvl.errors import BackendError, PromptError, RequestTimeoutError
+from langchain_internvl.errors import (
+    BackendError,
+    CheckpointError,
+    PromptError,
+    RequestTimeoutError,
+)
 from langchain_internvl.tokenization import load_tokenizer
 
 FOLDER = checkpoint_folder("qwen2")
@@ -35,7 +42,9 @@ def backend():
 
 @pytest.fixture
 def worker():
-    worker = Worker(load_loop(FOLDER).loop)
+    worker = Worker(lambda: load_loop(FOLDER).loop)
+    submit(worker, Request([1], max_tokens=1)).next()  # loaded
+    assert wait_until(lambda: not threads())
     yield worker
     worker.close()
 
@@ -118,7 +127,7 @@ def test_closing_a_stream_frees_its_row(worker):
 def test_a_request_that_is_cancelled_while_it_waits_never_starts(worker):
     ticket = Ticket(Request([1, 2], max_tokens=5))
     ticket.cancelled = True
-    worker._admit(ticket)
+    worker._admit(worker._loop, ticket)
     assert worker._loop.rows == ()
 
 
@@ -242,7 +251,7 @@ def test_a_program_may_end_at_any_time():
         "from support import load_loop\n"
         "from langchain_internvl.backends.base import Request\n"
         "from langchain_internvl.backends.transformers.worker import Ticket, Worker\n"
-        "worker = Worker(load_loop(checkpoint_folder('qwen2')).loop)\n"
+        "worker = Worker(lambda: load_loop(checkpoint_folder('qwen2')).loop)\n"
         "ticket = Ticket(Request([1, 2], max_tokens=10**6))\n"
         "worker.submit(ticket)\n"
         "[ticket.next() for _ in range(5)]\n"
@@ -262,14 +271,51 @@ def test_timeout(backend):
         assert len(ids(backend, 1, 2, max_tokens=2, timeout=endless)) == 2
 
 
+LOAD_MODEL = "langchain_internvl.backends.transformers.backend.load_model"
+
+
 def test_the_timeout_counts_loading(backend, monkeypatch):
+    go_on = threading.Event()
+
     def load(*args):
-        time.sleep(0.1)
+        go_on.wait(60)
         return load_model(*args)
 
-    monkeypatch.setattr("langchain_internvl.backends.transformers.backend.load_model", load)
+    monkeypatch.setattr(LOAD_MODEL, load)
     with pytest.raises(RequestTimeoutError):
-        ids(backend, 1, 2, max_tokens=1_000_000, timeout=0.05)
+        ids(backend, 1, 2, timeout=0.05)
+    go_on.set()
+    assert len(ids(backend, 1, 2, max_tokens=3)) == 3
+
+
+@pytest.mark.parametrize("error", [CheckpointError("gap"), ImportError("gap"), KeyError("gap")])
+def test_a_model_that_cannot_be_loaded_is_told_to_all_and_tried_again(backend, error, monkeypatch):
+    started, go_on = threading.Event(), threading.Event()
+
+    def load(*_):
+        started.set()
+        go_on.wait(60)
+        raise error
+
+    monkeypatch.setattr(LOAD_MODEL, load)
+    kind = BackendError if isinstance(error, KeyError) else type(error)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(ids, backend, 1, 2, max_tokens=3) for _ in range(3)]
+        assert started.wait(60)
+        assert wait_until(lambda: len(backend._worker._inbox) == 3)
+        go_on.set()
+        for one in waiting:
+            with pytest.raises(kind, match="gap"):
+                one.result()
+    monkeypatch.undo()
+    assert len(ids(backend, 1, 2, max_tokens=3)) == 3
+
+
+def test_closing_frees_the_model(worker):
+    loop = weakref.ref(worker._loop)
+    worker.close()
+    gc.collect()
+    assert loop() is None
 
 
 def test_closing_ends_what_runs_and_refuses_what_comes(backend):
