@@ -61,13 +61,25 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
         return Text(_file_text(fields, where))
     if kind == "pdf":
         return Document(_source(fields, where))
+    if kind == "video":
+        return to_video(fields, where)
+    least = _whole(fields, "min_tiles", where)
+    return Image(_source(fields, where), least, _max_tiles(fields, where))
+
+
+def to_video(fields: Fields, where: str) -> Video:
+    """The video that a block describes; see `to_part`."""
     max_tiles = _max_tiles(fields, where)
-    if kind == "image":
-        return Image(_source(fields, where), _tiles(fields, "min_tiles", where), max_tiles)
+    num_frames = _whole(fields, "num_frames", where)
+    bound = _bound(fields.get("bound"), where)
     if "frames" not in fields:
-        return Video(source=_source(fields, where), max_tiles=max_tiles)
+        return Video((), _source(fields, where), max_tiles, num_frames, bound)
     if not fields["frames"]:
         raise MessageError(f"{where}: the video has no frames")
+    if num_frames is not None or bound is not None:
+        raise MessageError(
+            f"{where}: given frames are all shown; num_frames and bound are for files"
+        )
     return Video(fields["frames"], max_tiles=max_tiles)
 
 
@@ -142,7 +154,7 @@ def _file_text(fields: Fields, where: str) -> str:
 
 
 def _max_tiles(fields: Fields, where: str) -> int | None:
-    tiles = _tiles(fields, "max_tiles", where) or _tiles(fields, "max_dynamic_patch", where)
+    tiles = _whole(fields, "max_tiles", where) or _whole(fields, "max_dynamic_patch", where)
     detail = fields.get("detail")
     if tiles is not None or detail is None or detail == "auto":
         return tiles
@@ -151,7 +163,19 @@ def _max_tiles(fields: Fields, where: str) -> int | None:
     return DETAIL_TILES[detail]
 
 
-def _tiles(fields: Fields, key: str, where: str) -> int | None:
+def _bound(value: Any, where: str) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    try:
+        start, end = map(float, value)
+    except (TypeError, ValueError):
+        start, end = 1.0, 0.0
+    if not start <= end:
+        raise MessageError(f"{where}: bound is [start, end] in seconds, not {value!r}")
+    return start, end
+
+
+def _whole(fields: Fields, key: str, where: str) -> int | None:
     value = fields.get(key)
     if value is None:
         return None

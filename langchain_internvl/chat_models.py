@@ -270,6 +270,8 @@ class ChatInternVL(CallSettings, BaseChatModel):
             options=settings.prompt_options(),
             tiles=settings.tile_limits(checkpoint.tiles),
             policy=self.media_policy,
+            videos=self._engines.videos,
+            num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
         )
 

@@ -44,11 +44,15 @@ class Video:
         frames: The frames in order; empty if `source` is given.
         source: A video file.
         max_tiles: Most tiles of each frame; None: the model's setting.
+        num_frames: How many frames are taken from the file; None: the model's setting.
+        bound: The part of the file that they are taken from, start and end in seconds; None: all.
     """
 
     frames: tuple[Image, ...] = ()
     source: Source | None = None
     max_tiles: int | None = None
+    num_frames: int | None = None
+    bound: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What chat models have loaded: tokenizers and engines, each once.
+"""What chat models have loaded: tokenizers, engines and videos, each once.
 
 A chat model and its copies, deep ones too, share one `Engines`.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_internvl._optional import require
 from langchain_internvl.checkpoint import Checkpoint, choose_template, open_checkpoint
+from langchain_internvl.media.video_cache import VideoCache
 from langchain_internvl.tokenization import PromptTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Engines:
         self._lock = threading.RLock()
         self._kept: dict[Hashable, Any] = {}
         self._backends: dict[Hashable, Backend] = {}
+        self.videos = VideoCache()
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Engines:
         return self

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 
+from langchain_internvl.block_fields import to_video
 from langchain_internvl.blocks import Block, read_block, to_json
 from langchain_internvl.conversation import (
     Image,
@@ -24,13 +27,12 @@ from langchain_internvl.conversation import (
 )
 from langchain_internvl.errors import (
     InternVLError,
-    MediaError,
     MessageError,
     UnsupportedMediaError,
 )
 from langchain_internvl.media.images import read_size, sniff_mime_type
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.sources import Source, UrlSource, to_source
+from langchain_internvl.media.sources import PathSource, Source, UrlSource, to_source
 from langchain_internvl.media.tiling import TileLimits
 
 _ROLES: dict[str, Role] = {
@@ -106,38 +108,49 @@ def image_block(
 
 
 def video_block(
-    video: Sequence[Any],
+    video: Any,
     *,
+    num_frames: int | None = None,
+    bound: tuple[float, float] | None = None,
     max_tiles: int | None = None,
     policy: MediaPolicy | None = None,
 ) -> dict[str, Any]:
-    """A content block of a video given as its frames.
+    """A content block of a video.
 
     Args:
-        video: The frames in order, each anything that `image_block` takes, or a uint8 array
-            [frames, height, width, 3]; used as they are.
+        video: A video file, as a path, bytes, or a data or http(s) URL; or its frames in order,
+            as a list of anything that `image_block` takes or a uint8 array [frames, height,
+            width, 3], which are all shown. Everything but an http(s) URL is read at once and kept
+            in the block. (A large file may stay where it is: `{"type": "video", "path": ...}`.)
+        num_frames: How many frames of a file are shown; None: the model's setting.
+        bound: The part of a file that they are taken from, start and end in seconds.
         max_tiles: Most tiles of each frame; None: the model's `max_tiles_per_frame`.
         policy: Limits on what is read; None: the defaults of `MediaPolicy`.
 
     Returns:
-        A block of type `video` with `frames`, a list of v1 image blocks.
+        A block of type `video`: with `url`, with `base64` and `mime_type`, or with `frames`, a
+        list of v1 image blocks.
 
     Raises:
-        MediaError: A frame cannot be read, or there is none.
-        UnsupportedMediaError: It is no list of frames.
+        MediaError: The file or a frame cannot be read.
+        MessageError: There is no frame, or `num_frames`, `bound` or `max_tiles` is impossible.
+        UnsupportedMediaError: It is no file and no list of frames.
     """
-    if isinstance(video, (str, bytes)) or not isinstance(video, (Sequence, np.ndarray)):
+    policy = policy or MediaPolicy()
+    settings = {"num_frames": num_frames, "bound": bound, "max_tiles": max_tiles}
+    if isinstance(video, (str, PathLike, bytes, bytearray, memoryview)):
+        path = Path(video) if isinstance(video, PathLike) else video
+        file = to_video({"path": path, **settings}, "video_block()")
+        return _video_block(file, policy, keep_path=False)
+    if not isinstance(video, (Sequence, np.ndarray)):
         raise UnsupportedMediaError(
-            "video_block()",
-            f"takes a list of frames, not a {type(video).__name__}; video files cannot be read yet",
+            "video_block()", f"takes a file or a list of frames, not a {type(video).__name__}"
         )
-    if not len(video):
-        raise MediaError("video_block()", "the list has no frames")
     frames = tuple(
         Image(to_source(frame, f"video_block(), frame {number}"))
         for number, frame in enumerate(video, 1)
     )
-    return _video_block(Video(frames, max_tiles=max_tiles), policy or MediaPolicy())
+    return _video_block(to_video({"frames": frames, **settings}, "video_block()"), policy)
 
 
 def _turn(message: BaseMessage, number: int) -> Turn:
@@ -225,7 +238,7 @@ def _normal_block(
             return {"type": "text", "text": text}
         case [Image() as image]:
             return _image_block(image, policy)
-        case [Video(frames=frames) as video] if frames:
+        case [Video() as video]:
             return _video_block(video, policy)
         case _:
             return block
@@ -237,6 +250,8 @@ def _is_normal(block: Mapping[str, Any]) -> bool:
     if not isinstance(kind, str):
         return False
     if kind in {"image", "video", "file"}:
+        if kind == "video" and "fingerprint" in block:
+            return isinstance(block.get("path"), str)
         if "base64" in block:
             return "mime_type" in block and isinstance(block["base64"], str)
         if kind == "video" and isinstance(block.get("frames"), list):
@@ -246,7 +261,7 @@ def _is_normal(block: Mapping[str, Any]) -> bool:
 
 
 def _image_block(image: Image, policy: MediaPolicy) -> dict[str, Any]:
-    block = {"type": "image", **_data(image.source, policy)}
+    block = {"type": "image", **_data(image.source, policy, "image/png")}
     if image.min_tiles is not None:
         block["min_tiles"] = image.min_tiles
     if image.max_tiles is not None:
@@ -254,22 +269,26 @@ def _image_block(image: Image, policy: MediaPolicy) -> dict[str, Any]:
     return block
 
 
-def _video_block(video: Video, policy: MediaPolicy) -> dict[str, Any]:
-    block: dict[str, Any] = {
-        "type": "video",
-        "frames": [_image_block(frame, policy) for frame in video.frames],
-    }
-    if video.max_tiles is not None:
-        block["max_tiles"] = video.max_tiles
-    return block
+def _video_block(video: Video, policy: MediaPolicy, *, keep_path: bool = True) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "video"}
+    if video.source is None:
+        block["frames"] = [_image_block(frame, policy) for frame in video.frames]
+    elif isinstance(video.source, PathSource) and keep_path:
+        # Videos are large: a file stays where it is, and is told apart by its last change.
+        block["path"] = video.source.check(policy.for_videos())
+        block["fingerprint"] = list(video.source.fingerprint() or ())
+    else:
+        block |= _data(video.source, policy.for_videos(), "video/mp4")
+    settings = {name: getattr(video, name) for name in ("max_tiles", "num_frames", "bound")}
+    return block | {name: value for name, value in settings.items() if value is not None}
 
 
-def _data(source: Source, policy: MediaPolicy) -> dict[str, Any]:
+def _data(source: Source, policy: MediaPolicy, fallback: str) -> dict[str, Any]:
     if isinstance(source, UrlSource):
         return {"url": source.url}
     data = source.read(policy)
     return {
         "base64": base64.b64encode(data).decode("ascii"),
-        # A broken image gets a type that lets LangChain trace it; decoding it says what is wrong.
-        "mime_type": sniff_mime_type(data) or "image/png",
+        # What is broken gets a type that lets LangChain trace it; decoding it says what is wrong.
+        "mime_type": sniff_mime_type(data) or fallback,
     }

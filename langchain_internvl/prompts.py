@@ -82,7 +82,7 @@ class _Layout:
     def _video(self, video: Video) -> list[Segment]:
         if video.source is not None:
             raise UnsupportedMediaError(
-                video.source.name, "video files cannot be read yet; pass a list of frames"
+                video.source.name, "frames must be taken from the video first"
             )
         segments: list[Segment] = []
         for number, frame in enumerate(video.frames, 1):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from PIL.Image import fromarray
+
+from langchain_internvl.conversation import Image, Video
 from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.images import load_rgb, read_size
+from langchain_internvl.media.sources import PixelSource
 from langchain_internvl.prompts import PromptOptions, build_prompt
 from langchain_internvl.tool_calls import get_tool_format
 
@@ -16,9 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_internvl.checkpoint import Checkpoint
-    from langchain_internvl.conversation import Image, Turn
+    from langchain_internvl.conversation import Part, Turn
     from langchain_internvl.media.policy import MediaPolicy
     from langchain_internvl.media.tiling import TileLimits
+    from langchain_internvl.media.video_cache import VideoCache
     from langchain_internvl.segments import Prompt
     from langchain_internvl.templates import ChatTemplate
     from langchain_internvl.tokenization import PromptTokenizer
@@ -35,6 +40,8 @@ class Renderer:
         options: How media and the system text are written.
         tiles: How images are cut up unless their blocks say otherwise.
         policy: Limits on media.
+        videos: Reads video files.
+        num_frames: Frames of a video file, unless its block says otherwise.
         exif_transpose: Turn pictures as their EXIF orientation says.
     """
 
@@ -44,10 +51,13 @@ class Renderer:
     options: PromptOptions
     tiles: TileLimits
     policy: MediaPolicy
+    videos: VideoCache
+    num_frames: int = 8
     exif_transpose: bool = False
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
-        """Write a conversation in the template."""
+        """Write a conversation in the template, with frames of its videos."""
+        turns = [replace(turn, parts=tuple(map(self._with_frames, turn.parts))) for turn in turns]
         tools = get_tool_format(self.checkpoint.language_model)
         return build_prompt(turns, self.template, self.options, tools)
 
@@ -69,6 +79,19 @@ class Renderer:
     def cut_images(self, prompt: Prompt) -> list[NDArray[np.uint8]]:
         """The tiles of the prompt's images, each uint8 [tiles, size, size, 3]."""
         return [self._cut(image) for image in prompt.images]
+
+    def _with_frames(self, part: Part) -> Part:
+        if not isinstance(part, Video) or part.source is None:
+            return part
+        name = part.source.name
+        clip = self.videos.read(
+            part.source, self.policy, part.num_frames or self.num_frames, part.bound
+        )
+        frames = tuple(
+            Image(PixelSource(fromarray(pixels), f"{name}, frame {number}"))
+            for number, pixels in enumerate(clip.frames, 1)
+        )
+        return replace(part, frames=frames, source=None)
 
     def _cut(self, image: Image) -> NDArray[np.uint8]:
         rgb = load_rgb(image.source, self.policy, exif_transpose=self.exif_transpose)

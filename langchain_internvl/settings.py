@@ -46,6 +46,8 @@ class CallSettings(BaseModel):
     """Most tiles of an image; None: the checkpoint's. A block's `max_tiles` comes first."""
     max_tiles_per_frame: int = Field(default=1, ge=1, le=MOST_TILES)
     """Most tiles of a video frame."""
+    num_frames: int = Field(default=8, ge=1)
+    """Frames that are taken from a video file. A block's `num_frames` comes first."""
     number_images: bool = True
     """Write `Image-k: ` before images, unless there is only one so far."""
     join_images: bool = False

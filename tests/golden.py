@@ -15,6 +15,7 @@ from langchain_internvl import image_block, video_block
 DATA = Path(__file__).parent / "data"
 GOLDEN = DATA / "golden"
 PHOTOS = DATA / "photos"
+VIDEO = DATA / "videos/bigbuckbunny.mp4"
 TINY = ("internlm2", "qwen2", "phi3", "llama")
 
 # The lone U+2581 that transformers 4 put in front of the first special token, by tokenizer.

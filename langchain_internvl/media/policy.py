@@ -18,10 +18,12 @@ class MediaPolicy(Serializable):
 
     Attributes:
         max_bytes: Largest encoded size of one medium, in bytes. Default 64 MiB.
-        max_pixels: Largest width times height of one image. The default is Pillow's own
+        max_video_bytes: Largest encoded size of a video, in bytes. Default 1 GiB.
+        max_frames: Most frames that are taken from one video.
+        max_pixels: Largest width times height of one image or frame. The default is Pillow's own
             limit; to read larger pictures raise `PIL.Image.MAX_IMAGE_PIXELS` too.
         max_redirects: How many redirects of a URL are followed.
-        timeout: Seconds for the whole of one download.
+        timeout: Seconds for the whole of one download, and for decoding one video.
         allow_private_hosts: Also fetch from loopback, private and link-local addresses.
             Only for hosts that you trust: a document could name your own services.
     """
@@ -29,6 +31,8 @@ class MediaPolicy(Serializable):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
+    max_video_bytes: int = Field(default=1024 * 1024 * 1024, gt=0)
+    max_frames: int = Field(default=512, gt=0)
     max_pixels: int = Field(default=89_478_485, gt=0)
     max_redirects: int = Field(default=5, ge=0)
     timeout: float = Field(default=30.0, gt=0)
@@ -38,6 +42,10 @@ class MediaPolicy(Serializable):
     def is_lc_serializable(cls) -> bool:
         """A policy is part of the serialised chat model."""
         return True
+
+    def for_videos(self) -> MediaPolicy:
+        """The same policy, with the limit of bytes that holds for videos."""
+        return self.model_copy(update={"max_bytes": self.max_video_bytes})
 
     def allows_address(self, address: str) -> bool:
         """Whether a connection to this IP address (text form) may be made."""

@@ -79,17 +79,38 @@ class PathSource:
 
     def read(self, policy: MediaPolicy) -> bytes:
         """The bytes of the file; never more than the limit is read."""
+        path = self.check(policy)
+        try:
+            with Path(path).open("rb") as file:
+                return _within_limit(file.read(policy.max_bytes + 1), self.name, policy)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def check(self, policy: MediaPolicy) -> str:
+        """The absolute path, of a regular file that is within the limit of bytes."""
         try:
             if self.path.is_file():
-                with self.path.open("rb") as file:
-                    return _within_limit(file.read(policy.max_bytes + 1), self.name, policy)
+                if self.path.stat().st_size > policy.max_bytes:
+                    raise _too_large(self.name, policy)
+                return str(self.path.absolute())
             reason = "is not a regular file" if self.path.exists() else "no such file"
         except MediaTooLargeError:
             raise
         except (OSError, ValueError) as error:
-            raise MediaError(self.name, f"cannot be read: {error.__class__.__name__}") from error
+            raise self._unreadable(error) from error
         hint = "; base64 belongs under the key base64" if len(self.name) > 199 else ""
         raise MediaError(self.name, reason + hint)
+
+    def fingerprint(self) -> tuple[str, int, int] | None:
+        """Path, size and time of the last change; None if there is no such file."""
+        try:
+            state = self.path.stat()
+        except (OSError, ValueError):
+            return None
+        return str(self.path.absolute()), state.st_size, state.st_mtime_ns
+
+    def _unreadable(self, error: Exception) -> MediaError:
+        return MediaError(self.name, f"cannot be read: {type(error).__name__}")
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from golden import (
 )
 from langchain_core.messages import AIMessage, HumanMessage
 from support import RecordingBackend, decode
+from videos import write_clip
 
-from langchain_internvl import image_block
+from langchain_internvl import image_block, video_block
 from langchain_internvl.backends.base import Request
 from langchain_internvl.backends.transformers.vision import encode_tiles
 from langchain_internvl.conversation import Turn
@@ -183,6 +184,25 @@ def test_rows_that_join_and_leave_at_any_step_generate_the_recorded_ids(name, lo
     assert most > 3
     for row, case in expected.items():
         assert row.reply == until_stop(case), case["id"]
+
+
+VIDEOS = [case for case in SINGLE if "Frame1: " in case["question"] and not case["history"]]
+
+
+@pytest.mark.parametrize("case", **by_id(VIDEOS))
+def test_a_video_file_generates_what_its_frames_do(case, models, tmp_path):
+    """The recorded frames, each three times in a lossless clip: its middles are those frames."""
+    frames = [np.asarray(load_rgb(PathSource(GOLDEN / image["file"]), MediaPolicy()))
+              for image in case["images"]]  # fmt: skip
+    clip = [frame for frame in frames for _ in range(3)]
+    path = write_clip(tmp_path / "clip.avi", clip, codec="ffv1", pix_fmt="bgr0")
+    question = case["question"].split("\n", len(frames))[-1]
+    llm = models(model_of(case))
+    recorder = RecordingBackend(llm._backend(llm._renderer(llm)))
+    recorded = llm.model_copy(update={"backend": recorder})
+    video = video_block(path, num_frames=len(frames))
+    recorded.invoke([HumanMessage([video, {"type": "text", "text": question}])])
+    assert recorder.replies == [until_stop(case)]
 
 
 @pytest.mark.parametrize("case", **by_id(CHAINS))

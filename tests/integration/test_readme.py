@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from golden import PHOTOS, checkpoint_folder
+from golden import PHOTOS, VIDEO, checkpoint_folder
 
 from langchain_internvl import blocks
 
@@ -19,6 +19,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 def photographs(tmp_path, monkeypatch):
     shutil.copy(PHOTOS / "chelsea.png", tmp_path / "cat.png")
     shutil.copy(PHOTOS / "coffee.png", tmp_path)
+    shutil.copy(VIDEO, tmp_path / "red-panda.mp4")
     monkeypatch.chdir(tmp_path)
 
 
@@ -41,7 +42,7 @@ def test_readme(name, photographs, capsys):
 def test_every_section_of_the_quick_start_has_code():
     quick_start = README.split("## The quick start, in LangChain")[1].split("\n## ")[0]
     sections = quick_start.split("\n### ")[1:]
-    assert len(sections) >= 7
+    assert len(sections) >= 8
     for section in sections:
         assert "```text" in section, section.splitlines()[0]
         assert "```python" in section, section.splitlines()[0]
@@ -64,4 +65,4 @@ def test_the_demo_runs(capsys, monkeypatch):
     runpy.run_path(str(ROOT / "cookbook/demo.py"), run_name="__main__")
     printed = capsys.readouterr().out
     assert "WORDS MEAN NOTHING" in printed
-    assert printed.count("tokens in") == 3
+    assert printed.count("tokens in") == 4

@@ -196,6 +196,19 @@ def test_detail_is_a_number_of_tiles(shape, detail, tiles):
     assert part.max_tiles == tiles
 
 
+def test_what_is_shown_of_a_video():
+    block = {"type": "video", "url": URL, "num_frames": 4, "bound": [1, 2], "max_tiles": 3}
+    (video,) = read_block(block, "here")
+    assert video == Video((), UrlSource(URL), 3, 4, (1.0, 2.0))
+    inner = {"type": "video_url", "video_url": {"url": URL, "num_frames": 4}}
+    assert read_block(inner, "here")[0].num_frames == 4
+    for wrong in ({"bound": [2, 1]}, {"bound": "1-2"}, {"bound": [1]}, {"num_frames": 0.5}):
+        with pytest.raises(MessageError, match=f"here: {next(iter(wrong))}"):
+            read_block({**block, **wrong}, "here")
+    with pytest.raises(MessageError, match="all shown"):
+        read_block({"type": "video", "frames": [{"image": FILE}], "num_frames": 2}, "here")
+
+
 def test_tiles_of_a_block():
     block = {"type": "image", "base64": BASE64, "max_tiles": 4, "min_tiles": 2, "detail": "low"}
     (part,) = read_block(block, "here")

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from golden import GOLDEN, checkpoint_folder
+from golden import GOLDEN, VIDEO, checkpoint_folder
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumpd, load
@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import ValidationError
 from support import FixedBackend
 
-from langchain_internvl import ChatInternVL, MediaPolicy, image_block
+from langchain_internvl import ChatInternVL, MediaPolicy, image_block, video_block
 from langchain_internvl.backends.base import Delta, Sampling, TokenLogprob
 from langchain_internvl.errors import (
     CheckpointNotFoundError,
@@ -25,6 +25,7 @@ from langchain_internvl.errors import (
     MessageError,
     RequestError,
 )
+from langchain_internvl.media.video_process import read_clip
 
 MODEL = str(checkpoint_folder("internlm2"))
 IMAGE = GOLDEN / "images/rgb_1344x896.png"
@@ -142,6 +143,39 @@ def test_tiles_of_the_model_of_the_call_and_of_the_block(backend):
     llm.invoke(ask(plain, own), max_tiles=2)
     shapes = [[len(tiles) for tiles in request.tiles] for request in backend.requests]
     assert shapes == [[1, 7], [3, 7]]
+
+
+def test_frames_of_the_model_of_the_call_and_of_the_block(backend):
+    llm = ChatInternVL(model=MODEL, backend=backend, num_frames=3)
+    plain, own = video_block(VIDEO), video_block(VIDEO, num_frames=5, bound=(1, 2))
+    llm.invoke(ask(plain, own))
+    llm.invoke(ask(plain, own), num_frames=2, max_tiles_per_frame=6)
+    shapes = [[len(tiles) for tiles in request.tiles] for request in backend.requests]
+    assert shapes == [[1] * 8, [3] * 7]
+    assert "Frame3: <image>\nFrame1: <image>" in llm.render(ask(plain, own, "x"))
+    messages = ask(plain, "What happens?")
+    assert llm.get_num_tokens_from_messages(messages) == len(llm.prompt_ids(messages))
+
+
+def test_videos_are_decoded_once(llm, monkeypatch):
+    read = []
+
+    def count(*arguments):
+        read.append(arguments)
+        return read_clip(*arguments)
+
+    monkeypatch.setattr("langchain_internvl.media.video_cache.read_clip", count)
+    messages = ask({"type": "video", "path": str(VIDEO), "num_frames": 2}, "x")
+    llm.get_num_tokens_from_messages(messages)
+    llm.invoke([*messages, llm.invoke(messages), HumanMessage("again")])
+    assert len(read) == 1
+
+
+def test_a_broken_video_fails_alone_and_by_name(llm):
+    broken = ask({"type": "video", "base64": "AAAA", "mime_type": "video/mp4"})
+    replies = llm.batch(["a", broken, "b"], return_exceptions=True)
+    assert [type(reply) for reply in replies] == [AIMessage, MediaError, AIMessage]
+    assert "message 1 (human), block 1: is no video" in str(replies[1])
 
 
 def test_detail(llm, backend):

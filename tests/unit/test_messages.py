@@ -1,5 +1,6 @@
 """Messages as turns, and as what caching and tracing see."""
 
+import base64
 import json
 
 import numpy as np
@@ -17,8 +18,9 @@ from block_shapes import (
     TEXT_SHAPES,
     URL,
     URL_SHAPES,
+    WORDS,
 )
-from golden import GOLDEN
+from golden import GOLDEN, VIDEO
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -268,9 +270,71 @@ def test_video_block():
     assert len(video.frames) == 3
     assert video.max_tiles == 3
     assert len(video_block(np.stack([PIXELS, PIXELS]))["frames"]) == 2
-    for wrong in ("clip.mp4", b"data", FILE, 3, None):
+    for wrong in (3, None, {"path": "a.mp4"}):
         with pytest.raises(UnsupportedMediaError, match="list of frames"):
             video_block(wrong)
     for empty in ([], np.empty((0, 4, 4, 3), np.uint8)):
-        with pytest.raises(MediaError, match="no frames"):
+        with pytest.raises(MessageError, match="no frames"):
             video_block(empty)
+    with pytest.raises(MessageError, match="all shown"):
+        video_block([FILE], num_frames=3)
+
+
+@pytest.mark.parametrize("video", [VIDEO, str(VIDEO), VIDEO.read_bytes()], ids=type)
+def test_video_block_of_a_file(video):
+    block = video_block(video, num_frames=4, bound=(1, 2.5), max_tiles=2)
+    assert (block["type"], block["mime_type"]) == ("video", "video/mp4")
+    assert base64.b64decode(block["base64"]) == VIDEO.read_bytes()
+    (part,) = read_block(json.loads(json.dumps(block)), "here")
+    assert (part.num_frames, part.bound, part.max_tiles) == (4, (1.0, 2.5), 2)
+
+
+def test_video_block_of_a_url_is_the_url():
+    assert video_block(URL, num_frames=3) == {"type": "video", "url": URL, "num_frames": 3}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"num_frames": 0}, {"bound": (3, 2)}, {"bound": 5}, {"bound": ("a", "b")}, {"max_tiles": 0}],
+)
+def test_video_block_with_impossible_settings(wrong):
+    with pytest.raises(MessageError, match=next(iter(wrong))):
+        video_block(VIDEO, **wrong)
+
+
+def test_video_block_under_a_policy():
+    with pytest.raises(MediaError, match="max_bytes"):
+        video_block(VIDEO, policy=MediaPolicy(max_video_bytes=1000))
+    assert video_block(VIDEO, policy=MediaPolicy(max_bytes=1000))["base64"]
+
+
+def test_video_files_stay_where_they_are_and_are_told_apart_by_their_state(tmp_path):
+    """Videos are too large to be cached and traced by what they hold."""
+    file = tmp_path / "a.mp4"
+
+    def normal():
+        block = {"type": "video", "path": str(file), "num_frames": 3, "bound": [0, 1]}
+        (message,) = normalise_messages([HumanMessage([block])], POLICY)
+        assert normalise_messages([message], POLICY)[0] is message
+        assert len(message.model_dump_json()) < 1000
+        return message.content[0]
+
+    file.write_bytes(b"one")
+    first = normal()
+    assert (first["path"], first["num_frames"], first["bound"]) == (str(file), 3, (0.0, 1.0))
+    assert normal() == first
+    file.write_bytes(b"another")
+    assert normal() != first
+    with pytest.raises(MediaError, match="no such file"):
+        normalise_messages([HumanMessage([{"type": "video", "path": "/no/such.mp4"}])], POLICY)
+
+
+def test_videos_at_hand_are_json():
+    for block in (
+        {"type": "video", "video": VIDEO.read_bytes()},
+        {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{WORDS}"}},
+        {"video": {"format": "mp4", "source": {"bytes": b"words"}}},
+    ):
+        (message,) = normalise_messages([HumanMessage([block])], POLICY)
+        assert message.content[0]["mime_type"] == "video/mp4"
+        json.dumps(message.content)
