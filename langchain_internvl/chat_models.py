@@ -6,28 +6,31 @@ import difflib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from typing import Any, Literal, cast
 from uuid import uuid4
 
-from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import generate_from_stream
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
-from pydantic import PrivateAttr, field_validator, model_validator
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import run_in_executor
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import override
 
-from langchain_internvl.backends.base import Backend, Request
+from langchain_internvl.backends.base import Backend, EngineStats, Request, astream
 from langchain_internvl.conversation import Turn
 from langchain_internvl.engines import Engines
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.messages import normalise_messages, to_turns
 from langchain_internvl.rendering import Renderer
-from langchain_internvl.replies import to_chunks
+from langchain_internvl.replies import ChunkMaker
 from langchain_internvl.settings import CallSettings
 from langchain_internvl.templates import get_template
 
@@ -68,6 +71,8 @@ class ChatInternVL(CallSettings, BaseChatModel):
     """Where the weights go, as in transformers; "auto": GPUs if there are any."""
     attn_implementation: str = "auto"
     """Attention of transformers; "auto": flash-attention where it can run, else SDPA."""
+    engine_options: dict[str, Any] = Field(default_factory=dict)
+    """What the engine takes on at once: `max_rows`, `max_kv_bytes`, `max_queued`."""
     trust_remote_code: bool = False
     """Stays False: code that comes with a checkpoint is never run."""
     chat_template: str | None = None
@@ -131,6 +136,7 @@ class ChatInternVL(CallSettings, BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         """Everything that changes a reply, so that caches tell models apart."""
         own = type(self).model_fields.keys() - BaseChatModel.model_fields.keys()
+        own -= {"engine_options", "timeout"}
         params = {name: getattr(self, name) for name in sorted(own)}
         params["media_policy"] = self.media_policy.model_dump()
         if not isinstance(self.backend, str):
@@ -213,7 +219,25 @@ class ChatInternVL(CallSettings, BaseChatModel):
         self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any
     ) -> LLMResult:
         """Answer several conversations; see `BaseChatModel.agenerate`."""
-        return await super().agenerate([self._normalise(one) for one in messages], *args, **kwargs)
+        normal = [await run_in_executor(None, self._normalise, one) for one in messages]
+        return await super().agenerate(normal, *args, **kwargs)
+
+    @override
+    async def ainvoke(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AIMessage:
+        prompt = await run_in_executor(None, self._convert_input, input)  # may read files
+        return await super().ainvoke(prompt, config, **kwargs)
+
+    @override
+    async def astream(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[AIMessageChunk]:
+        prompt = await run_in_executor(None, self._convert_input, input)  # may read files
+        chunks = cast("AsyncGenerator[AIMessageChunk]", super().astream(prompt, config, **kwargs))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     @override
     def _generate(
@@ -233,22 +257,49 @@ class ChatInternVL(CallSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        settings = self.for_call(kwargs if stop is None else {**kwargs, "stop": stop})
-        renderer = self._renderer(settings)
-        request = _request(settings, renderer, messages)
-        deltas = self._backend(renderer).stream(request)
-        try:
-            yield from to_chunks(
-                deltas,
-                model=self.model,
-                prompt_tokens=len(request.prompt_ids),
-                token_bytes=renderer.tokenizer.token_bytes,
-            )
-        finally:
-            deltas.close()  # ends the reply in the engine too, when nobody reads on
+        backend, request, chunks = self._prepare(messages, stop, kwargs)
+        with closing(backend.stream(request)) as deltas:  # ends it when nobody reads on
+            for delta in deltas:
+                yield from chunks.add(delta)
+
+    @override
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        chunks = [chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)]
+        return generate_from_stream(iter(chunks))
+
+    @override
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        # Media are read and cut up in another thread; from there on no thread waits for tokens.
+        backend, request, chunks = await run_in_executor(
+            None, self._prepare, messages, stop, kwargs
+        )
+        async with aclosing(astream(backend, request)) as deltas:
+            async for delta in deltas:
+                for chunk in chunks.add(delta):
+                    yield chunk
+
+    @property
+    def engine_stats(self) -> EngineStats:
+        """What the engine is doing; all zero before the first reply."""
+        if isinstance(self.backend, str):
+            return self._engines.stats
+        stats = getattr(self.backend, "stats", None)
+        return stats if isinstance(stats, EngineStats) else EngineStats()
 
     def close(self) -> None:
-        """Free the model; the next reply loads it again."""
+        """Free the model, unless another instance uses it too; the next reply loads it again."""
         self._engines.close()
 
     # What a call is made with.
@@ -258,6 +309,17 @@ class ChatInternVL(CallSettings, BaseChatModel):
 
     def _turns(self, messages: LanguageModelInput) -> list[Turn]:
         return to_turns(self._convert_input(messages).to_messages())
+
+    def _prepare(
+        self, messages: list[BaseMessage], stop: list[str] | None, overrides: Mapping[str, Any]
+    ) -> tuple[Backend, Request, ChunkMaker]:
+        """All that there is to do before the engine is asked."""
+        settings = self.for_call(overrides if stop is None else {**overrides, "stop": stop})
+        renderer = self._renderer(settings)
+        request = _request(settings, renderer, messages)
+        token_bytes = renderer.tokenizer.token_bytes
+        chunks = ChunkMaker(self.model, len(request.prompt_ids), token_bytes)
+        return self._backend(renderer), request, chunks
 
     def _renderer(self, settings: CallSettings) -> Renderer:
         checkpoint, tokenizer, template = self._engines.prompts(
@@ -285,6 +347,7 @@ class ChatInternVL(CallSettings, BaseChatModel):
             dtype=self.dtype,
             device_map=self.device_map,
             attn_implementation=self.attn_implementation,
+            limits=self.engine_options,
         )
 
 

@@ -70,3 +70,11 @@ class RequestTimeoutError(InternVLError, TimeoutError):
 
 class BackendError(InternVLError, RuntimeError):
     """The engine failed while it worked on a request."""
+
+
+class EngineBusyError(BackendError):
+    """Too many requests are waiting."""
+
+
+class EngineMemoryError(BackendError, MemoryError):
+    """There is no memory for a request; the engine goes on."""

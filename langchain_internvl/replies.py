@@ -9,61 +9,62 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from langchain_internvl.backends.base import Delta
 
 PROVIDER = "internvl"
 
 
-def to_chunks(
-    deltas: Iterable[Delta], *, model: str, prompt_tokens: int, token_bytes: Mapping[int, bytes]
-) -> Iterator[ChatGenerationChunk]:
-    """LangChain chunks of a reply.
+class ChunkMaker:
+    """Makes LangChain chunks of one reply.
 
     Usage, the name of the model and the finish reason are in the last chunk only: merging adds
     up what several chunks say.
 
     Args:
-        deltas: The reply.
         model: Name of the model.
         prompt_tokens: Number of tokens of the prompt.
         token_bytes: The bytes of each token id, for log probabilities.
     """
-    for number, delta in enumerate(deltas, 1):
+
+    def __init__(self, model: str, prompt_tokens: int, token_bytes: Mapping[int, bytes]) -> None:
+        self._model = model
+        self._prompt_tokens = prompt_tokens
+        self._token_bytes = token_bytes
+        self._tokens = 0
+
+    def add(self, delta: Delta) -> list[ChatGenerationChunk]:
+        """The chunk of the next delta; none, if it has nothing to say yet."""
+        self._tokens += 1
         metadata: dict[str, Any] = {}
         usage = None
         if delta.logprob is not None:
-            metadata["logprobs"] = {"content": [_logprob(delta, token_bytes)]}
+            metadata["logprobs"] = {"content": [self._logprob(delta)]}
         if delta.finish_reason is not None:
             metadata["finish_reason"] = delta.finish_reason
-            metadata["model_name"] = model
+            metadata["model_name"] = self._model
             metadata["model_provider"] = PROVIDER
             usage = UsageMetadata(
-                input_tokens=prompt_tokens,
-                output_tokens=number,
-                total_tokens=prompt_tokens + number,
+                input_tokens=self._prompt_tokens,
+                output_tokens=self._tokens,
+                total_tokens=self._prompt_tokens + self._tokens,
             )
-        if delta.text or metadata:
-            message = AIMessageChunk(
-                content=delta.text,
-                response_metadata=metadata,
-                usage_metadata=usage,
-                chunk_position="last" if usage else None,
-            )
-            yield ChatGenerationChunk(message=message)
+        if not (delta.text or metadata):
+            return []
+        message = AIMessageChunk(
+            content=delta.text,
+            response_metadata=metadata,
+            usage_metadata=usage,
+            chunk_position="last" if usage else None,
+        )
+        return [ChatGenerationChunk(message=message)]
 
+    def _logprob(self, delta: Delta) -> dict[str, Any]:
+        """One token in the shape of OpenAI's `logprobs.content`."""
+        likeliest = [self._entry(top.token_id, top.logprob) for top in delta.top_logprobs]
+        return {**self._entry(delta.token_id, delta.logprob), "top_logprobs": likeliest}
 
-def _logprob(delta: Delta, token_bytes: Mapping[int, bytes]) -> dict[str, Any]:
-    """One token in the shape of OpenAI's `logprobs.content`."""
-
-    def entry(token_id: int, logprob: float | None) -> dict[str, Any]:
-        data = token_bytes.get(token_id, b"")
-        return {
-            "token": data.decode("utf-8", "replace"),
-            "bytes": list(data),
-            "logprob": logprob,
-        }
-
-    likeliest = [entry(top.token_id, top.logprob) for top in delta.top_logprobs]
-    return {**entry(delta.token_id, delta.logprob), "top_logprobs": likeliest}
+    def _entry(self, token_id: int, logprob: float | None) -> dict[str, Any]:
+        data = self._token_bytes.get(token_id, b"")
+        return {"token": data.decode("utf-8", "replace"), "bytes": list(data), "logprob": logprob}

@@ -5,7 +5,9 @@ Requests carry token ids and pixels; a backend knows nothing of messages, templa
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -128,6 +130,23 @@ class Delta:
     top_logprobs: tuple[TokenLogprob, ...] = ()
 
 
+@dataclass(frozen=True)
+class EngineStats:
+    """What an engine is doing.
+
+    Attributes:
+        active_rows: Requests that are being answered.
+        queued: Requests that wait to begin.
+        kv_bytes: Memory of the keys and values of the active rows, in bytes.
+        decode_steps: Forward passes so far that gave rows their next token.
+    """
+
+    active_rows: int = 0
+    queued: int = 0
+    kv_bytes: int = 0
+    decode_steps: int = 0
+
+
 @runtime_checkable
 class Backend(Protocol):
     """An engine."""
@@ -145,3 +164,31 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; requests that are running end with `BackendError`."""
+
+
+async def astream(backend: Backend, request: Request) -> AsyncGenerator[Delta, None]:
+    """Answer a request in an event loop.
+
+    Backends may have an `astream` of their own, which blocks no thread; for others every step of
+    `stream` is waited for in another thread.
+    """
+    native = getattr(backend, "astream", None)
+    if native is not None:
+        async with aclosing(native(request)) as deltas:
+            async for delta in deltas:
+                yield delta
+        return
+    stream = backend.stream(request)
+    step = None
+    try:
+        while True:
+            step = asyncio.ensure_future(asyncio.to_thread(next, stream, None))
+            next_one = await asyncio.shield(step)
+            if next_one is None:
+                return
+            yield next_one
+    finally:
+        if step is None or step.done():
+            stream.close()
+        else:  # a generator cannot be closed while the other thread is in it
+            step.add_done_callback(lambda _: stream.close())

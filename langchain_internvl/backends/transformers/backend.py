@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
-from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.base import Delta, EngineStats, Request
+from langchain_internvl.backends.transformers.admission import Limits
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
-from langchain_internvl.backends.transformers.worker import Ticket, Worker
+from langchain_internvl.backends.transformers.tickets import TaskTicket, ThreadTicket
+from langchain_internvl.backends.transformers.worker import Worker
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
@@ -24,6 +26,7 @@ class TransformersBackend:
         checkpoint: The checkpoint.
         tokenizer: Its tokenizer.
         options: How its weights are loaded.
+        limits: What it takes on at once.
     """
 
     def __init__(
@@ -31,19 +34,39 @@ class TransformersBackend:
         checkpoint: Checkpoint,
         tokenizer: PromptTokenizer,
         options: LoadOptions | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._checkpoint = checkpoint
         self._tokenizer = tokenizer
         self._options = options or LoadOptions()
-        self._worker = Worker(self._load)
+        self._limits = limits or Limits()
+        self._worker = Worker(self._load, self._limits.max_queued)
+
+    @property
+    def stats(self) -> EngineStats:
+        """What is going on."""
+        return self._worker.stats
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
         """Answer a request; see `Backend.stream`."""
-        ticket = Ticket(request)
+        ticket = ThreadTicket(request)
         self._worker.submit(ticket)
         try:
             while True:
                 delta = ticket.next()
+                yield delta
+                if delta.finish_reason is not None:
+                    return
+        finally:
+            ticket.cancelled = True
+
+    async def astream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Answer a request in an event loop, whose thread is never blocked; see `stream`."""
+        ticket = TaskTicket(request)
+        self._worker.submit(ticket)
+        try:
+            while True:
+                delta = await ticket.next()
                 yield delta
                 if delta.finish_reason is not None:
                     return
@@ -56,4 +79,4 @@ class TransformersBackend:
 
     def _load(self) -> DecodeLoop:
         model = load_model(self._checkpoint, self._tokenizer.image_context_id, self._options)
-        return DecodeLoop(model, self._tokenizer.token_bytes)
+        return DecodeLoop(model, self._tokenizer.token_bytes, self._limits)

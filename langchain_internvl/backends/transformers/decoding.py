@@ -13,6 +13,7 @@ import torch
 from transformers import DynamicCache
 
 from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.transformers.admission import Budget, Limits, Load, full_length
 from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.backends.transformers.rope import DynamicRope, batch_key
 from langchain_internvl.backends.transformers.rows import Row, RowBatch
@@ -33,10 +34,18 @@ class DecodeLoop:
     Args:
         model: A native InternVL, in evaluation mode.
         token_bytes: The bytes of each token id.
+        limits: What it takes on at once; `add` itself refuses nothing.
+
+    Attributes:
+        steps: Forward passes so far that gave rows their next token.
     """
 
-    def __init__(self, model: Any, token_bytes: Mapping[int, bytes]) -> None:
+    def __init__(
+        self, model: Any, token_bytes: Mapping[int, bytes], limits: Limits | None = None
+    ) -> None:
+        self.steps = 0
         self._model = model
+        self._budget = Budget(model, limits or Limits())
         self._text_config = model.config.get_text_config()
         self._rope = DynamicRope(model)
         self._token_bytes = token_bytes
@@ -47,6 +56,26 @@ class DecodeLoop:
     def rows(self) -> tuple[Row, ...]:
         """The rows that are being decoded."""
         return tuple(self._keys)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Memory of the keys and values of all rows."""
+        return sum(batch.kv_bytes for batch in list(self._batches.values()))
+
+    def has_room(self, request: Request) -> bool:
+        """Whether a request may begin now, under the limits.
+
+        Raises:
+            EngineMemoryError: It never may.
+        """
+        key = self._key(request, None)
+        return self._budget.has_room(
+            request,
+            [
+                Load(len(batch.rows), batch.held, max(map(_full_length, batch.rows)), other == key)
+                for other, batch in self._batches.items()
+            ],
+        )
 
     @torch.inference_mode()
     def add(self, request: Request) -> tuple[Row, Delta]:
@@ -62,7 +91,7 @@ class DecodeLoop:
         cache = self._read_prompt(row)
         first = row.advance()
         if first.finish_reason is None:
-            key = batch_key(self._text_config, row.length, request.max_tokens, id(row))
+            key = self._key(request, row)
             batch = self._batches.get(key, RowBatch())
             batch.join(row, cache)
             self._batches[key] = batch
@@ -92,11 +121,16 @@ class DecodeLoop:
         self._batches.clear()
         self._keys.clear()
 
+    def _key(self, request: Request, row: Row | None) -> Hashable:
+        length = len(request.prompt_ids)
+        return batch_key(self._text_config, length, request.max_tokens, id(row))
+
     def _step(self, batch: RowBatch) -> list[tuple[Row, Delta | Failure]]:
         rows = list(batch.rows)
         events: list[tuple[Row, Delta | Failure]] = []
         try:
             self._rope.prepare(max(row.length for row in rows) + 1)
+            self.steps += 1
             batch.forward(self._model)
         except Exception as error:  # noqa: BLE001 - whatever it is, the rows must hear of it
             events = [(row, Failure(error)) for row in rows]
@@ -140,6 +174,10 @@ class DecodeLoop:
             return embeddings
         features = features.to(embeddings.device, embeddings.dtype)
         return embeddings.masked_scatter(places[..., None], features)
+
+
+def _full_length(row: Row) -> int:
+    return full_length(row.request)
 
 
 def _advance(row: Row) -> Delta | Failure:

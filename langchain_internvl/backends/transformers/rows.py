@@ -90,6 +90,19 @@ class RowBatch:
         self.rows.append(row)
         self._held.append(row)
 
+    @property
+    def held(self) -> int:
+        """Number of rows whose keys and values are held; some may have left."""
+        return len(self._held)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Memory of the keys and values."""
+        if self.cache is None:
+            return 0
+        layers = _layers(self.cache)
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+
     def leave(self, row: Row) -> None:
         """Drop a row.
 

@@ -1,0 +1,442 @@
+"""Many callers, one running batch: nobody's reply depends on the others."""
+
+import asyncio
+import gc
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from golden import TINY, checkpoint_folder
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import ConfigurableField
+from reference import SINGLE, model_of, reference_request, until_stop
+from support import FixedBackend
+
+from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.base import Delta, EngineStats, Request, astream
+from langchain_internvl.backends.transformers import backend as backend_module
+from langchain_internvl.backends.transformers.admission import Limits
+from langchain_internvl.backends.transformers.backend import TransformersBackend
+from langchain_internvl.backends.transformers.loading import LoadOptions
+from langchain_internvl.checkpoint import read_checkpoint
+from langchain_internvl.errors import (
+    BackendError,
+    EngineBusyError,
+    EngineMemoryError,
+    RequestError,
+    RequestTimeoutError,
+)
+from langchain_internvl.tokenization import load_tokenizer
+
+FOLDER = checkpoint_folder("qwen2")
+
+
+def make_backend(folder=FOLDER, **limits):
+    return TransformersBackend(
+        read_checkpoint(folder), load_tokenizer(folder), LoadOptions(dtype="float32"),
+        Limits(**limits),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def engine(request):
+    backend = make_backend(**getattr(request, "param", {}))
+    yield backend
+    backend.close()
+
+
+def ids(backend, *prompt, **settings):
+    return [delta.token_id for delta in backend.stream(Request(prompt, **settings))]
+
+
+def wait_until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "internvl"]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", TINY)
+def test_recorded_generations_from_16_threads_a_third_of_them_cancelled(name, loops):
+    """The others say what is recorded, and nothing is left over."""
+    chance = random.Random(name)
+    cases = [case for case in SINGLE if model_of(case) == name]
+    chance.shuffle(cases)
+    cancelled = {case["id"] for case in cases if chance.random() < 0.34}
+    assert cancelled
+    requests = {case["id"]: reference_request(case, loops(name)) for case in cases}
+    backend = make_backend(checkpoint_folder(name))
+    ids(backend, 1, 2, max_tokens=1)
+    most = 0
+
+    def run(case):
+        nonlocal most
+        stream = backend.stream(requests[case["id"]])
+        stop_after = random.Random(case["id"]).randrange(4) if case["id"] in cancelled else 10**6
+        tokens = []
+        for delta in stream:
+            most = max(most, backend.stats.active_rows)
+            tokens.append(delta.token_id)
+            if len(tokens) > stop_after:
+                stream.close()
+        return tokens
+
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(run, cases))
+    for case, tokens in zip(cases, replies, strict=True):
+        assert tokens == until_stop(case)[: len(tokens)], case["id"]
+        assert case["id"] in cancelled or tokens == until_stop(case), case["id"]
+    assert most > 3
+    assert wait_until(lambda: not threads())
+    stats = backend.stats
+    assert stats == EngineStats(decode_steps=stats.decode_steps)
+    backend.close()
+
+
+# Admission.
+
+
+@pytest.mark.parametrize("engine", [{"max_rows": 2}], indirect=True)
+def test_no_more_rows_than_allowed(engine):
+    alone = [ids(engine, 1, 2, 3 + n, max_tokens=12) for n in range(6)]
+    seen = []
+
+    def run(n):
+        tokens = []
+        for delta in engine.stream(Request([1, 2, 3 + n], max_tokens=12)):
+            tokens.append(delta.token_id)
+            seen.append(engine.stats.active_rows)
+        return tokens
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(run, range(6))) == alone
+    assert max(seen) == 2
+
+
+# Keys and values of a token: 2 layers, 2 heads of 16 float32 numbers, of both.
+PER_TOKEN = 2 * 2 * 2 * 16 * 4
+
+
+@pytest.mark.parametrize("engine", [{"max_kv_bytes": 100 * PER_TOKEN}], indirect=True)
+def test_no_more_keys_and_values_than_allowed(engine):
+    """Of requests of up to 40 tokens two may run, and one that never could is refused."""
+    seen = []
+
+    def run(n):
+        for _ in engine.stream(Request(range(3, 33), max_tokens=10)):
+            stats = engine.stats
+            seen.append((stats.active_rows, stats.kv_bytes))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(4)))
+    assert max(rows for rows, _ in seen) == 2
+    assert 0 < max(size for _, size in seen) <= 100 * PER_TOKEN
+    with pytest.raises(EngineMemoryError, match=r"101 tokens need .* max_kv_bytes"):
+        ids(engine, 1, max_tokens=100)
+    assert len(ids(engine, 1, max_tokens=99)) <= 99
+    assert engine.stats.queued == 0
+
+
+@pytest.mark.parametrize("engine", [{"max_rows": 1, "max_queued": 2}], indirect=True)
+def test_a_full_queue_refuses_and_one_that_is_left_takes_more(engine):
+    running = engine.stream(Request([1, 2], max_tokens=100_000))
+    next(running)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(ids, engine, 1, 2, max_tokens=3) for _ in range(2)]
+        assert wait_until(lambda: engine.stats.queued == 2)
+        with pytest.raises(EngineBusyError, match="2 requests are waiting"):
+            ids(engine, 1, 2, max_tokens=3)
+        running.close()
+        assert [len(one.result()) for one in waiting] == [3, 3]
+    assert len(ids(engine, 1, 2, max_tokens=3)) == 3
+
+
+@pytest.mark.parametrize("engine", [{"max_rows": 1}], indirect=True)
+def test_who_waits_may_give_up(engine):
+    running = engine.stream(Request([1, 2], max_tokens=100_000))
+    next(running)
+    with pytest.raises(RequestTimeoutError):
+        ids(engine, 1, 2, timeout=0.1)
+    next(running)
+    assert engine.stats.active_rows == 1
+    running.close()
+    assert wait_until(lambda: engine.stats.queued == 0 and not threads())
+
+
+def test_a_cancelled_row_gets_no_further_token(engine):
+    """It is gone before the next step begins."""
+    stream = engine.stream(Request([1, 2], max_tokens=100_000))
+    other = engine.stream(Request([1, 2], max_tokens=100_000))
+    next(stream)
+    next(other)
+    worker = engine._worker
+    ((row, ticket), *_) = list(worker._tickets.items())
+    with worker._lock:  # between two steps, or in one that is the last
+        ticket.cancelled = True
+        before = len(row.reply)
+    assert wait_until(lambda: row not in worker._tickets)
+    assert len(row.reply) <= before + 1
+    steps = engine.stats.decode_steps
+    assert wait_until(lambda: engine.stats.decode_steps > steps)
+    other.close()
+
+
+def test_limits_are_checked():
+    for wrong in ({"max_rows": 0}, {"max_kv_bytes": -1}, {"max_queued": 1.5}):
+        with pytest.raises(RequestError, match=next(iter(wrong))):
+            Limits(**wrong)
+    with pytest.raises(RequestError, match="not rows"):
+        ChatInternVL(model=str(FOLDER), engine_options={"rows": 3}).invoke("x")
+
+
+def test_full_memory_is_a_typed_error_and_the_engine_goes_on(engine, monkeypatch):
+    ids(engine, 1, 2, max_tokens=1)
+    loop = engine._worker._loop
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate"),
+        MemoryError(),
+    ):
+
+        def full(row, error=error):
+            raise error
+
+        monkeypatch.setattr(loop, "_read_prompt", full)
+        with pytest.raises(EngineMemoryError, match="max_tokens") as caught:
+            ids(engine, 1, 2)
+        assert isinstance(caught.value, MemoryError)
+        monkeypatch.undo()
+        assert len(ids(engine, 1, 2, max_tokens=2)) == 2
+
+
+# Tasks.
+
+
+async def becomes(condition):
+    return await asyncio.to_thread(wait_until, condition)
+
+
+async def gather(backend, requests):
+    async def run(request):
+        return [delta.token_id async for delta in backend.astream(request)]
+
+    return await asyncio.gather(*map(run, requests))
+
+
+def test_tasks_share_the_running_batch_in_any_event_loop(engine):
+    requests = [Request([1, 2, 3 + n], max_tokens=8) for n in range(8)]
+    alone = [ids(engine, *request.prompt_ids, max_tokens=8) for request in requests]
+    steps = engine.stats.decode_steps
+    assert asyncio.run(gather(engine, requests)) == alone
+    assert engine.stats.decode_steps - steps < 8 * 7
+    assert asyncio.run(gather(engine, requests)) == alone
+
+
+async def test_no_thread_waits_for_tokens(engine, monkeypatch):
+    hops = []
+    loop = asyncio.get_running_loop()
+    run_in_executor = loop.run_in_executor
+    monkeypatch.setattr(
+        loop, "run_in_executor", lambda *a, **k: hops.append(a) or run_in_executor(*a, **k)
+    )
+    llm = ChatInternVL(model=str(FOLDER), backend=engine, temperature=0)
+    counts = []
+    for length in (2, 40):
+        hops.clear()
+        chunks = [chunk async for chunk in llm.astream("Hello", max_tokens=length)]
+        assert chunks[-1].usage_metadata["output_tokens"] == length
+        counts.append(len(hops))
+    assert counts[0] == counts[1] <= 4
+
+
+async def test_a_cancelled_task_ends_its_row(engine):
+    llm = ChatInternVL(model=str(FOLDER), backend=engine, max_tokens=100_000)
+    llm_task = asyncio.create_task(llm.ainvoke("Hello"))
+    assert await becomes(lambda: engine.stats.active_rows)
+    llm_task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await llm_task
+    assert await becomes(lambda: not engine.stats.active_rows)
+    async for _ in llm.astream("Hello"):
+        break
+    assert await becomes(lambda: not engine.stats.active_rows)
+    with pytest.raises(RequestTimeoutError):
+        await llm.ainvoke("Hello", timeout=0.1)
+    for endless in (1e12, float("inf")):
+        assert (await llm.ainvoke("Hello", timeout=endless, max_tokens=2)).content is not None
+
+
+async def test_an_event_loop_that_is_gone_loses_nothing_but_its_row(engine):
+    def leave():
+        async def begin():
+            stream = engine.astream(Request([1, 2], max_tokens=100_000))
+            return await stream.__anext__()
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin())
+        loop.close()
+
+    await asyncio.to_thread(leave)
+    gc.collect()
+    assert await becomes(lambda: not engine.stats.active_rows)
+    assert len(await asyncio.to_thread(ids, engine, 1, 2, max_tokens=2)) == 2
+
+
+async def test_batches_of_all_kinds_share_the_batch(engine):
+    llm = ChatInternVL(model=str(FOLDER), backend=engine, temperature=0, max_tokens=6)
+    inputs = [f"question {n}" for n in range(5)]
+    alone = [llm.invoke(one).content for one in inputs]
+    assert [reply.content for reply in llm.batch(inputs)] == alone
+    assert [reply.content for reply in await llm.abatch(inputs)] == alone
+    with ThreadPoolExecutor(5) as pool:
+        assert [reply.content for reply in pool.map(llm.invoke, inputs)] == alone
+
+
+async def test_backends_without_an_astream_are_waited_for_in_threads():
+    backend = FixedBackend(*(Delta(n, "x") for n in range(3)), Delta(3, "", "stop"))
+    assert [delta.token_id async for delta in astream(backend, Request([1]))] == [0, 1, 2, 3]
+    stream = astream(backend, Request([1]))
+    await stream.__anext__()
+    await stream.aclose()
+    assert backend.closed == 2
+    started, go_on = threading.Event(), threading.Event()
+
+    class Slow(FixedBackend):
+        def stream(self, request):
+            try:
+                started.set()
+                go_on.wait(20)
+                yield Delta(1, "x", "stop")
+            finally:
+                self.closed += 1
+
+    slow = Slow()
+    task = asyncio.create_task(astream(slow, Request([1])).__anext__())
+    await asyncio.to_thread(started.wait, 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    assert await becomes(lambda: slow.closed)
+
+
+# One model for all.
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """What is loaded, by dtype."""
+    loaded = []
+    load_model = backend_module.load_model
+
+    def count(checkpoint, image_token_id, options):
+        loaded.append(options.dtype)
+        return load_model(checkpoint, image_token_id, options)
+
+    monkeypatch.setattr(backend_module, "load_model", count)
+    return loaded
+
+
+def chat(**settings):
+    return ChatInternVL(model=str(checkpoint_folder("llama")), max_tokens=2, **settings)
+
+
+def test_instances_and_copies_share_a_model(loads):
+    first, second, other = chat(), chat(temperature=0.5), chat(dtype="float16")
+    for llm in (
+        first, second, first.bind(seed=1), first.with_config(tags=["a"]), first.model_copy(),
+    ):  # fmt: skip
+        llm.invoke("x")
+    assert loads == ["auto"]
+    other.invoke("x")
+    assert loads == ["auto", "float16"]
+    first.close()
+    second.invoke("x")
+    assert loads == ["auto", "float16"]
+    second.close()
+    first.invoke("x")
+    assert loads == ["auto", "float16", "auto"]
+    for llm in (first, other):
+        llm.close()
+    assert first.engine_stats == EngineStats()
+    assert not threads()
+
+
+def test_configurable_fields_do_not_load_anew(loads):
+    llm = chat().configurable_fields(max_tokens=ConfigurableField("length"))
+    for length in (1, 2, 3):
+        reply = llm.with_config(configurable={"length": length}).invoke([HumanMessage("x")])
+        assert reply.usage_metadata["output_tokens"] <= length
+    assert loads == ["auto"]
+    gc.collect()
+    other = chat(dtype="float16")
+    other.invoke("x")
+    assert loads == ["auto", "float16"]
+    other.close()
+
+
+def test_an_engine_without_users_makes_room_for_another(loads):
+    llm = chat()
+    llm.invoke("x")
+    abandoned = llm._backend(llm._renderer(llm))
+    del llm
+    gc.collect()
+    again = chat()
+    again.invoke("x")
+    assert loads == ["auto"]
+    del again
+    gc.collect()
+    other = chat(dtype="float16")
+    other.invoke("x")
+    with pytest.raises(BackendError, match="closed"):
+        ids(abandoned, 1, 2)
+    other.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_is_told(tmp_path):
+    program = f"""
+import os, sys
+from langchain_internvl import ChatInternVL
+llm = ChatInternVL(model={str(FOLDER)!r}, max_tokens=2)
+llm.prompt_ids("x")
+if sys.argv[1] == "loaded":
+    llm.invoke("x")
+child = os.fork()
+if not child:
+    try:
+        print("said", llm.invoke("x").usage_metadata["output_tokens"], flush=True)
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print("parent", llm.invoke("x").usage_metadata["output_tokens"])
+"""
+
+    def run(state):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program, state],
+            capture_output=True, text=True, timeout=120, check=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        return done.stdout
+
+    told = run("loaded")
+    assert "BackendError the model was loaded before os.fork()" in told
+    assert "parent 2" in told
+    told = run("not loaded")
+    assert "said 2" in told
+    assert "parent 2" in told
