@@ -29,7 +29,7 @@ from langchain_internvl.engines import Engines
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.messages import normalise_messages, to_turns
-from langchain_internvl.rendering import Renderer
+from langchain_internvl.rendering import Renderer, make_request
 from langchain_internvl.replies import ChunkMaker
 from langchain_internvl.settings import CallSettings
 from langchain_internvl.templates import get_template
@@ -316,7 +316,7 @@ class ChatInternVL(CallSettings, BaseChatModel):
         """All that there is to do before the engine is asked."""
         settings = self.for_call(overrides if stop is None else {**overrides, "stop": stop})
         renderer = self._renderer(settings)
-        request = _request(settings, renderer, messages)
+        request = make_request(settings, renderer, to_turns(messages))
         token_bytes = renderer.tokenizer.token_bytes
         chunks = ChunkMaker(self.model, len(request.prompt_ids), token_bytes)
         return self._backend(renderer), request, chunks
@@ -349,28 +349,3 @@ class ChatInternVL(CallSettings, BaseChatModel):
             attn_implementation=self.attn_implementation,
             limits=self.engine_options,
         )
-
-
-def _request(
-    settings: CallSettings,
-    renderer: Renderer,
-    messages: list[BaseMessage],
-) -> Request:
-    """What a backend is asked to answer messages."""
-    prompt = renderer.prompt(to_turns(messages))
-    tiles = renderer.cut_images(prompt)
-    template = renderer.template
-    stop_ids = {renderer.tokenizer.stop_id(template.stop)}
-    if template.stops_at_eos:
-        stop_ids.update(renderer.checkpoint.eos_ids)
-    asks_logprobs = settings.logprobs or settings.top_logprobs is not None
-    return Request(
-        prompt_ids=renderer.to_ids(prompt, tiles),
-        tiles=tiles,
-        sampling=settings.sampling(renderer.checkpoint.generation),
-        max_tokens=settings.max_tokens,
-        stop_ids=frozenset(stop_ids),
-        stop=[template.stop, *(settings.stop or ())],
-        top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
-        timeout=settings.timeout,
-    )

@@ -51,6 +51,7 @@ class Checkpoint:
         tiles: How it cuts up images unless told otherwise.
         tokens_per_tile: Context tokens of one tile.
         eos_ids: The end tokens that the checkpoint itself declares.
+        max_length: Longest sequence that its position encoding was made for; None: not said.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Checkpoint:
     tiles: TileLimits
     tokens_per_tile: int
     eos_ids: tuple[int, ...]
+    max_length: int | None
 
     @property
     def is_original(self) -> bool:
@@ -158,7 +160,15 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
         tiles=_tile_limits(config, folder, tile_size),
         tokens_per_tile=_tokens_per_tile(config, vision, tile_size),
         eos_ids=_eos_ids(generation.get("eos_token_id", config.get("eos_token_id"))),
+        max_length=_max_length(text),
     )
+
+
+def _max_length(text: Mapping[str, Any]) -> int | None:
+    length = text.get("max_position_embeddings")
+    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    is_dynamic = "dynamic" in (rope.get("type"), rope.get("rope_type"))
+    return None if length is None else int(length * (rope["factor"] if is_dynamic else 1))
 
 
 def _eos_ids(stored: Any) -> tuple[int, ...]:

@@ -22,6 +22,13 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Instruction:
+    """Words of this package's own for the system turn; tokens that they spell are meant."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Image:
     """One image.
 
@@ -62,7 +69,7 @@ class Document:
     source: Source
 
 
-Part = Text | Image | Video | Document
+Part = Text | Instruction | Image | Video | Document
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ expect, so that `except ValueError` and `except FileNotFoundError` keep working.
 
 from __future__ import annotations
 
+from langchain_core.exceptions import ContextOverflowError as LangChainOverflowError
+
 
 class InternVLError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -46,6 +48,13 @@ class MessageError(InternVLError, ValueError):
 
 class PromptError(InternVLError, ValueError):
     """A prompt and its media, or its template, do not fit together."""
+
+
+class ContextOverflowError(PromptError, LangChainOverflowError):
+    """A prompt is longer than the model's context window.
+
+    Also LangChain's error of that name, which middleware looks for.
+    """
 
 
 class CheckpointError(InternVLError):

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
-from langchain_internvl.conversation import Document, Image, Part, Text, Turn, Video
+from langchain_internvl.conversation import Document, Image, Instruction, Part, Text, Turn, Video
 from langchain_internvl.errors import PromptError, UnsupportedMediaError
+from langchain_internvl.reasoning import THINKING_SYSTEM
 from langchain_internvl.segments import Markup, Prompt, Segment, Slot, Words
 from langchain_internvl.templates import ChatTemplate, Frame
 from langchain_internvl.tool_calls import HERMES, ToolFormat
@@ -31,6 +32,8 @@ class PromptOptions:
             as the models were trained; "as_given" never moves anything.
         default_system: "template", a text, or None for no system turn; used if the conversation
             has no system turn of its own.
+        reasoning: Ask the model to think before it answers, in place of the template's system
+            text.
         max_tiles_per_frame: Most tiles of a video frame, unless its block says otherwise.
     """
 
@@ -38,6 +41,7 @@ class PromptOptions:
     join_images: bool = False
     image_order: ImageOrder = "auto"
     default_system: str | None = "template"
+    reasoning: bool = False
     max_tiles_per_frame: int = 1
 
 
@@ -66,6 +70,8 @@ class _Layout:
         for part in parts:
             if isinstance(part, Text):
                 segments.append(Words(part.text))
+            elif isinstance(part, Instruction):
+                segments.append(Markup(part.text))
             elif isinstance(part, Video):
                 segments += self._video(part)
             elif isinstance(part, Document):
@@ -119,7 +125,7 @@ def lay_out(
 
 def _order(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """Media first, if all text of the message precedes them."""
-    media = [part for part in parts if not isinstance(part, Text)]
+    media = [part for part in parts if not isinstance(part, (Text, Instruction))]
     first = len(parts) - len(media)
     if not media or any(isinstance(part, Text) for part in parts[first:]):
         return parts
@@ -155,6 +161,8 @@ def _with_system(
     if any(turn.role == "system" for turn in turns):
         return turns
     system = options.default_system
+    if options.reasoning and system == "template":
+        return [Turn("system", (Instruction(THINKING_SYSTEM),)), *turns]
     text = template.default_system if system == "template" else system
     if text is None:
         return turns

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from PIL.Image import fromarray
 
+from langchain_internvl.backends.base import Request
+from langchain_internvl.context import fit_reply
 from langchain_internvl.conversation import Image, Video
 from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.images import load_rgb, read_size
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from langchain_internvl.media.tiling import TileLimits
     from langchain_internvl.media.video_cache import VideoCache
     from langchain_internvl.segments import Prompt
+    from langchain_internvl.settings import CallSettings
     from langchain_internvl.templates import ChatTemplate
     from langchain_internvl.tokenization import PromptTokenizer
 
@@ -117,3 +120,41 @@ class Renderer:
     def _limits(self, image: Image) -> TileLimits:
         """The model's limits, with what the image's own block says."""
         return self.tiles.narrowed(image.min_tiles, image.max_tiles)
+
+
+def make_request(
+    settings: CallSettings,
+    renderer: Renderer,
+    turns: Sequence[Turn],
+) -> Request:
+    """What a backend is asked to answer a conversation.
+
+    Raises:
+        ContextOverflowError: The conversation is too long for the model.
+    """
+    prompt = renderer.prompt(turns)
+    tiles = renderer.cut_images(prompt)
+    template = renderer.template
+    stop_ids = {renderer.tokenizer.stop_id(template.stop)}
+    if template.stops_at_eos:
+        stop_ids.update(renderer.checkpoint.eos_ids)
+    prompt_ids = renderer.to_ids(prompt, tiles)
+    window = settings.context_window or renderer.tokenizer.model_max_length
+    per_image = [len(one) * renderer.checkpoint.tokens_per_tile for one in tiles]
+    asks_logprobs = settings.logprobs or settings.top_logprobs is not None
+    return Request(
+        prompt_ids=prompt_ids,
+        tiles=tiles,
+        sampling=settings.sampling(renderer.checkpoint.generation),
+        max_tokens=fit_reply(
+            window or renderer.checkpoint.max_length,
+            prompt,
+            len(prompt_ids),
+            per_image,
+            settings.max_tokens,
+        ),
+        stop_ids=frozenset(stop_ids),
+        stop=[template.stop, *(settings.stop or ())],
+        top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
+        timeout=settings.timeout,
+    )

@@ -8,6 +8,8 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 
+from langchain_internvl.reasoning import ThoughtStream
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -33,15 +35,22 @@ class ChunkMaker:
         self._prompt_tokens = prompt_tokens
         self._token_bytes = token_bytes
         self._tokens = 0
+        self._thinking_tokens = 0
+        self._thoughts = ThoughtStream()
 
     def add(self, delta: Delta) -> list[ChatGenerationChunk]:
         """The chunk of the next delta; none, if it has nothing to say yet."""
         self._tokens += 1
+        ends = delta.finish_reason is not None
+        was_thinking = self._thoughts.is_thinking
+        thoughts, text = self._thoughts.push(delta.text, last=ends)
+        if was_thinking or thoughts or self._thoughts.is_thinking:
+            self._thinking_tokens = self._tokens
         metadata: dict[str, Any] = {}
         usage = None
         if delta.logprob is not None:
             metadata["logprobs"] = {"content": [self._logprob(delta)]}
-        if delta.finish_reason is not None:
+        if ends:
             metadata["finish_reason"] = delta.finish_reason
             metadata["model_name"] = self._model
             metadata["model_provider"] = PROVIDER
@@ -50,10 +59,14 @@ class ChunkMaker:
                 output_tokens=self._tokens,
                 total_tokens=self._prompt_tokens + self._tokens,
             )
-        if not (delta.text or metadata):
+            if self._thinking_tokens:
+                usage["output_token_details"] = {"reasoning": self._thinking_tokens}
+        if not (text or thoughts or metadata):
             return []
         message = AIMessageChunk(
-            content=delta.text,
+            content=text,
+            # LangChain shows it as a reasoning block in `content_blocks`.
+            additional_kwargs={"reasoning_content": thoughts} if thoughts else {},
             response_metadata=metadata,
             usage_metadata=usage,
             chunk_position="last" if usage else None,

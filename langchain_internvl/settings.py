@@ -58,6 +58,11 @@ class CallSettings(BaseModel):
     """Turn photographs upright as their EXIF orientation says; the reference does not."""
     default_system: str | None = "template"
     """System text where messages have none; "template": the template's, None: no system turn."""
+    reasoning: bool = False
+    """Ask InternVL3.5 to think first, by its own system text in place of the template's. Thoughts
+    are kept apart from every reply that has some: in `content_blocks`, and not in later turns."""
+    context_window: int | None = Field(default=None, ge=1)
+    """Most tokens of prompt and reply together. None: what tokenizer or config say."""
 
     @field_validator("max_tokens", mode="before")
     @classmethod
@@ -126,6 +131,7 @@ class CallSettings(BaseModel):
             join_images=self.join_images,
             image_order=self.image_order,
             default_system=self.default_system,
+            reasoning=self.reasoning,
             max_tiles_per_frame=self.max_tiles_per_frame,
         )
 

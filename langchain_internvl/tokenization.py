@@ -173,6 +173,12 @@ class PromptTokenizer:
             template = template.get("default")
         return template if isinstance(template, str) else None
 
+    @property
+    def model_max_length(self) -> int | None:
+        """Longest input that the tokenizer declares, if it declares one."""
+        length = self._tokenizer.model_max_length
+        return int(length) if length < 10**9 else None  # transformers says 10**30 for none
+
     @cached_property
     def token_bytes(self) -> dict[int, bytes]:
         """The bytes that each id adds to a decoded reply.
