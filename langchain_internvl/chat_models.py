@@ -71,6 +71,8 @@ class ChatInternVL(CallSettings, BaseChatModel):
     """Where the weights go, as in transformers; "auto": GPUs if there are any."""
     attn_implementation: str = "auto"
     """Attention of transformers; "auto": flash-attention where it can run, else SDPA."""
+    quantization: Literal["8bit", "4bit"] | None = None
+    """Quantise the language model while loading, by bitsandbytes."""
     engine_options: dict[str, Any] = Field(default_factory=dict)
     """What the engine takes on at once: `max_rows`, `max_kv_bytes`, `max_queued`."""
     trust_remote_code: bool = False
@@ -347,5 +349,6 @@ class ChatInternVL(CallSettings, BaseChatModel):
             dtype=self.dtype,
             device_map=self.device_map,
             attn_implementation=self.attn_implementation,
+            quantization=self.quantization,
             limits=self.engine_options,
         )

@@ -52,6 +52,8 @@ class Checkpoint:
         tokens_per_tile: Context tokens of one tile.
         eos_ids: The end tokens that the checkpoint itself declares.
         max_length: Longest sequence that its position encoding was made for; None: not said.
+        num_layers: Layers of its language model.
+        stored_dtype: Name of the type of its weights, as far as it says; else "float32".
     """
 
     folder: Path
@@ -63,6 +65,8 @@ class Checkpoint:
     tokens_per_tile: int
     eos_ids: tuple[int, ...]
     max_length: int | None
+    num_layers: int
+    stored_dtype: str
 
     @property
     def is_original(self) -> bool:
@@ -161,7 +165,14 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
         tokens_per_tile=_tokens_per_tile(config, vision, tile_size),
         eos_ids=_eos_ids(generation.get("eos_token_id", config.get("eos_token_id"))),
         max_length=_max_length(text),
+        num_layers=int(text.get("num_hidden_layers", 1)),
+        stored_dtype=_stored_dtype(config, text),
     )
+
+
+def _stored_dtype(*configs: Mapping[str, Any]) -> str:
+    said = (config.get(key) for config in configs for key in ("dtype", "torch_dtype"))
+    return str(next(filter(None, said), "float32"))
 
 
 def _max_length(text: Mapping[str, Any]) -> int | None:

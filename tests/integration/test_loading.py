@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import original_config, random_model, to_original, write_hf, write_original
@@ -18,7 +19,11 @@ from transformers import InternVLForConditionalGeneration
 from langchain_internvl import ChatInternVL, image_block
 from langchain_internvl.backends.base import Request
 from langchain_internvl.backends.transformers.config import translate_config
-from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
+from langchain_internvl.backends.transformers.loading import (
+    LoadOptions,
+    load_model,
+    quantization_config,
+)
 from langchain_internvl.backends.transformers.weights import InternVLChatModel
 from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.errors import CheckpointError, CheckpointNotFoundError, RequestError
@@ -389,3 +394,44 @@ def test_a_local_folder_is_never_looked_up_on_the_hub(monkeypatch):
     llm = ChatInternVL(model=str(checkpoint_folder("qwen2")), max_tokens=2)
     assert llm.invoke("Hello").usage_metadata["output_tokens"] > 0
     llm.close()
+
+
+@pytest.mark.parametrize(("bits", "kind"), [("8bit", "Linear8bitLt"), ("4bit", "Linear4bit")])
+def test_quantised_while_loading(bits, kind, loops, tmp_path):
+    """Only the language model, and straight from the original tensors: as from an -hf copy."""
+    source = random_model(KINDS["InternVL3.5 (Qwen3)"])
+    write_original(tmp_path / "original", KINDS["InternVL3.5 (Qwen3)"],
+                   to_original(source.state_dict()))  # fmt: skip
+    write_hf(tmp_path / "hf", source)
+    one, other = (load(tmp_path / name, quantization=bits) for name in ("original", "hf"))
+    quantised = [name for name, part in one.named_modules() if type(part).__name__ == kind]
+    assert len(quantised) == 2 * 7
+    assert all(name.startswith("model.language_model.layers.") for name in quantised)
+    assert_same_weights(one, other)
+    engine = load_loop(tmp_path / "original", dtype="bfloat16", quantization=bits)
+    request = Request([1, 2, *[engine.tokenizer.image_context_id] * 256, 3],
+                      [np.zeros((1, 448, 448, 3), np.uint8)], max_tokens=3)  # fmt: skip
+    ((reply, _),) = decode(engine.loop, request)
+    assert len(reply) == 3
+
+
+def test_what_bitsandbytes_is_told():
+    eight, four = quantization_config("8bit"), quantization_config("4bit", "float16")
+    assert eight.load_in_8bit
+    assert not eight.load_in_4bit
+    assert four.load_in_4bit
+    assert (four.bnb_4bit_quant_type, four.bnb_4bit_compute_dtype) == ("nf4", torch.float16)
+    assert quantization_config("4bit").bnb_4bit_compute_dtype == torch.bfloat16
+    for config in (eight, four):
+        assert config.llm_int8_skip_modules == [
+            "model.vision_tower", "model.multi_modal_projector", "lm_head",
+        ]  # fmt: skip
+    assert quantization_config(None) is None
+    with pytest.raises(RequestError, match="3bit"):
+        quantization_config("3bit")
+
+
+def test_a_missing_bitsandbytes_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ImportError, match=r"langchain-internvl\[quantization\]"):
+        load(checkpoint_folder("qwen2"), quantization="8bit")

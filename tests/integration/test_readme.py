@@ -42,7 +42,7 @@ def test_readme(name, photographs, capsys):
 def test_every_section_of_the_quick_start_has_code():
     quick_start = README.split("## The quick start, in LangChain")[1].split("\n## ")[0]
     sections = quick_start.split("\n### ")[1:]
-    assert len(sections) >= 9
+    assert len(sections) >= 11
     for section in sections:
         assert "```text" in section, section.splitlines()[0]
         assert "```python" in section, section.splitlines()[0]

@@ -11,10 +11,16 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import InternVLForConditionalGeneration
+from transformers import BitsAndBytesConfig, InternVLForConditionalGeneration
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from langchain_internvl._optional import require
 from langchain_internvl.backends.transformers.config import translate_config
+from langchain_internvl.backends.transformers.placement import (
+    DeviceMap,
+    can_use_flash_attention,
+    place,
+)
 from langchain_internvl.backends.transformers.weights import InternVLChatModel
 from langchain_internvl.errors import CheckpointError, RequestError
 
@@ -36,11 +42,13 @@ class LoadOptions:
         dtype: "auto" (as stored), "bfloat16", "float16" or "float32".
         device_map: As in transformers: "auto", a device, or a map of module names to devices.
         attn_implementation: "auto", or any name that transformers knows.
+        quantization: "8bit", "4bit" or None.
     """
 
     dtype: str = "auto"
     device_map: str | dict[str, Any] | None = "auto"
     attn_implementation: str = "auto"
+    quantization: str | None = None
 
 
 def load_model(
@@ -91,11 +99,14 @@ def _load(
     offload_folder: Path,
 ) -> tuple[Any, dict[str, Any]]:
     """The model, and transformers' report on its tensors."""
+    layers = checkpoint.num_layers
+    device_map = place(options.device_map, layers, torch.cuda.device_count())
     settings: dict[str, Any] = {
         "dtype": _dtype(options.dtype),
-        "device_map": _device_map(options.device_map),
+        "device_map": device_map,
+        "quantization_config": quantization_config(options.quantization, options.dtype),
         "offload_folder": str(offload_folder),
-        "attn_implementation": _attention(options),
+        "attn_implementation": _attention(options, checkpoint, device_map),
         "trust_remote_code": False,
         "local_files_only": True,
         "output_loading_info": True,
@@ -146,15 +157,46 @@ def _dtype(name: str) -> str | torch.dtype:
     return _DTYPES[name]
 
 
-def _device_map(device_map: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-    """Without a GPU "auto" is the CPU, for which accelerate's hooks would be in the way."""
-    if device_map == "auto" and not torch.cuda.is_available():
-        return None
-    return device_map
-
-
-def _attention(options: LoadOptions) -> str:
+def _attention(options: LoadOptions, checkpoint: Checkpoint, device_map: DeviceMap) -> str:
     if options.attn_implementation != "auto":
         return options.attn_implementation
-    half = options.dtype != "float32"
-    return "flash_attention_2" if half and is_flash_attn_2_available() else "sdpa"
+    gpus = range(torch.cuda.device_count())
+    flash = can_use_flash_attention(
+        checkpoint.stored_dtype if options.dtype == "auto" else options.dtype,
+        device_map,
+        [torch.cuda.get_device_capability(gpu) for gpu in gpus],
+        is_installed=is_flash_attn_2_available(),
+    )
+    return "flash_attention_2" if flash else "sdpa"
+
+
+def quantization_config(name: str | None, dtype: str = "auto") -> BitsAndBytesConfig | None:
+    """What bitsandbytes is told.
+
+    Only the language model is quantised, all of it but its head: the vision tower and the
+    projector are a small part of the memory, and what they lose is lost for every token.
+
+    Args:
+        name: "8bit", "4bit" (NF4, computed in `dtype`) or None.
+        dtype: As in `LoadOptions`; "auto": bfloat16.
+
+    Raises:
+        ImportError: bitsandbytes is not installed.
+        RequestError: There is no such quantisation.
+    """
+    if name is None:
+        return None
+    if name not in {"8bit", "4bit"}:
+        raise RequestError(f"quantization is 8bit, 4bit or None, not {name!r}")
+    require("bitsandbytes", extra="quantization")
+    kept = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
+    if name == "8bit":
+        return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_8bit=True, llm_int8_skip_modules=kept
+        )
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=_DTYPES.get(dtype, torch.bfloat16),
+        llm_int8_skip_modules=kept,
+    )

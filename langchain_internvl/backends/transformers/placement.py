@@ -1,0 +1,85 @@
+"""Where the parts of a model go, and which attention can run there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+DeviceMap = str | Mapping[str, Any] | None
+
+_FLASH_DTYPES = {"float16", "bfloat16"}
+_AMPERE = (8, 0)
+
+
+def split_model(num_layers: int, num_gpus: int) -> dict[str, int]:
+    """The placement of `split_model` in the InternVL2 quick start, by transformers' names.
+
+    GPU 0 also has the vision tower and the projector, so it takes half as many layers as the
+    others. Embeddings, norm, head and the last layer are there too: what enters and what leaves
+    the language model is on one device.
+
+    Args:
+        num_layers: Layers of the language model.
+        num_gpus: GPUs, at least 1.
+
+    Returns:
+        A device map.
+    """
+    share = math.ceil(num_layers / (num_gpus - 0.5))
+    shares = [math.ceil(share * 0.5), *[share] * (num_gpus - 1)]
+    devices = [gpu for gpu, count in enumerate(shares) for _ in range(count)][:num_layers]
+    devices[-1] = 0
+    first = (
+        "model.vision_tower",
+        "model.multi_modal_projector",
+        "model.language_model.embed_tokens",
+        "model.language_model.rotary_emb",
+        "model.language_model.norm",
+        "lm_head",
+    )
+    return {
+        **dict.fromkeys(first, 0),
+        **{f"model.language_model.layers.{layer}": gpu for layer, gpu in enumerate(devices)},
+    }
+
+
+def place(device_map: DeviceMap, num_layers: int, num_gpus: int) -> DeviceMap:
+    """The device map for a machine.
+
+    Args:
+        device_map: What was asked for. "auto" is the CPU without GPUs, transformers' own choice
+            with one (which moves to the CPU what does not fit), `split_model` with several.
+        num_layers: Layers of the language model.
+        num_gpus: GPUs of this machine.
+    """
+    if device_map != "auto" or num_gpus == 1:
+        return device_map
+    # On the CPU alone accelerate's hooks would be in the way.
+    return split_model(num_layers, num_gpus) if num_gpus else None
+
+
+def can_use_flash_attention(
+    dtype: str,
+    device_map: DeviceMap,
+    capabilities: Sequence[tuple[int, int]],
+    *,
+    is_installed: bool,
+) -> bool:
+    """Whether flash-attention can run: installed, in 16 bits, all on GPUs from Ampere on.
+
+    Args:
+        dtype: Name of the type of the weights.
+        device_map: Where they go.
+        capabilities: Compute capability of each GPU of this machine.
+        is_installed: Whether the package is.
+    """
+    places = device_map.values() if isinstance(device_map, Mapping) else [device_map]
+    leaves_gpus = any(str(place) in {"None", "cpu", "disk", "meta"} for place in places)
+    return (
+        is_installed
+        and dtype in _FLASH_DTYPES
+        and not leaves_gpus
+        and bool(capabilities)
+        and min(capabilities) >= _AMPERE
+    )
