@@ -10,13 +10,14 @@ from langchain_internvl._version import __version__
 if TYPE_CHECKING:
     from langchain_internvl.chat_models import ChatInternVL
     from langchain_internvl.media.policy import MediaPolicy
-    from langchain_internvl.messages import image_block, video_block
+    from langchain_internvl.messages import image_block, pdf_block, video_block
 
 __all__ = [
     "ChatInternVL",
     "MediaPolicy",
     "__version__",
     "image_block",
+    "pdf_block",
     "video_block",
 ]
 
@@ -24,6 +25,7 @@ _HOMES = {
     "ChatInternVL": "langchain_internvl.chat_models",
     "MediaPolicy": "langchain_internvl.media.policy",
     "image_block": "langchain_internvl.messages",
+    "pdf_block": "langchain_internvl.messages",
     "video_block": "langchain_internvl.messages",
 }
 

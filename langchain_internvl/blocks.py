@@ -73,7 +73,7 @@ def read_block(block: str | Block, where: str) -> list[Item]:
         # Blocks are anybody's JSON: every wrong type in one ends here.
         raise MessageError(f"{where}: malformed content block: {error}") from error
     raise MessageError(
-        f"{where}: unknown content block {kind!r}; InternVL takes text, images and videos"
+        f"{where}: unknown content block {kind!r}; InternVL takes text, images, videos and PDFs"
     )
 
 

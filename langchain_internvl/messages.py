@@ -17,6 +17,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_internvl.block_fields import to_video
 from langchain_internvl.blocks import Block, read_block, to_json
 from langchain_internvl.conversation import (
+    Document,
     Image,
     Part,
     Role,
@@ -27,6 +28,7 @@ from langchain_internvl.conversation import (
 )
 from langchain_internvl.errors import (
     InternVLError,
+    MediaError,
     MessageError,
     UnsupportedMediaError,
 )
@@ -153,6 +155,27 @@ def video_block(
     return _video_block(to_video({"frames": frames, **settings}, "video_block()"), policy)
 
 
+def pdf_block(pdf: Any, *, policy: MediaPolicy | None = None) -> dict[str, Any]:
+    """A LangChain v1 content block of a PDF, whose pages are shown as images.
+
+    Args:
+        pdf: A path, bytes, or a data or http(s) URL. Everything but an http(s) URL is read at
+            once and kept in the block.
+        policy: Limits on what is read; None: the defaults of `MediaPolicy`.
+
+    Returns:
+        A block of type `file` with `url`, or with `base64` and `mime_type`.
+
+    Raises:
+        MediaError: The file cannot be read, or is no PDF.
+    """
+    policy = policy or MediaPolicy()
+    source = to_source(Path(pdf) if isinstance(pdf, PathLike) else pdf, "pdf_block()")
+    if not isinstance(source, UrlSource) and b"%PDF" not in source.read(policy)[:1024]:
+        raise MediaError(source.name, "is no PDF")
+    return _pdf_block(source, policy)
+
+
 def _turn(message: BaseMessage, number: int) -> Turn:
     role = _role(message, number)
     parts: list[Part] = []
@@ -233,15 +256,22 @@ def _normal_block(
         parts = read_block(block, where)
     except InternVLError:
         return block  # the model will refuse it, in a run that can be traced
-    match parts:
-        case [Text(text)]:
+    normal = _normal_part(parts[0], policy) if len(parts) == 1 else None
+    return block if normal is None else normal
+
+
+def _normal_part(part: Part | ToolCall, policy: MediaPolicy) -> dict[str, Any] | None:
+    match part:
+        case Text(text):
             return {"type": "text", "text": text}
-        case [Image() as image]:
-            return _image_block(image, policy)
-        case [Video() as video]:
-            return _video_block(video, policy)
+        case Image():
+            return _image_block(part, policy)
+        case Video():
+            return _video_block(part, policy)
+        case Document(source):
+            return _pdf_block(source, policy)
         case _:
-            return block
+            return None
 
 
 def _is_normal(block: Mapping[str, Any]) -> bool:
@@ -281,6 +311,11 @@ def _video_block(video: Video, policy: MediaPolicy, *, keep_path: bool = True) -
         block |= _data(video.source, policy.for_videos(), "video/mp4")
     settings = {name: getattr(video, name) for name in ("max_tiles", "num_frames", "bound")}
     return block | {name: value for name, value in settings.items() if value is not None}
+
+
+def _pdf_block(source: Source, policy: MediaPolicy) -> dict[str, Any]:
+    data = _data(source, policy, "application/pdf")
+    return {"type": "file", **data, "mime_type": "application/pdf"}
 
 
 def _data(source: Source, policy: MediaPolicy, fallback: str) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class _Layout:
                 segments += self._video(part)
             elif isinstance(part, Document):
                 raise UnsupportedMediaError(
-                    part.source.name, "PDF pages cannot be read yet; pass them as images"
+                    part.source.name, "pages must be taken from the PDF first"
                 )
             elif slots:  # joined images stand where the first of them does
                 self.groups += 1

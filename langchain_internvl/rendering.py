@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from PIL.Image import Image as Picture
 from PIL.Image import fromarray
 
 from langchain_internvl.backends.base import Request
 from langchain_internvl.context import fit_reply
-from langchain_internvl.conversation import Image, Video
+from langchain_internvl.conversation import Document, Image, Video
 from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.images import load_rgb, read_size
+from langchain_internvl.media.pdf import read_pages
 from langchain_internvl.media.sources import PixelSource
 from langchain_internvl.prompts import PromptOptions, build_prompt
 from langchain_internvl.tool_calls import get_tool_format
@@ -59,8 +61,11 @@ class Renderer:
     exif_transpose: bool = False
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
-        """Write a conversation in the template, with frames of its videos."""
-        turns = [replace(turn, parts=tuple(map(self._with_frames, turn.parts))) for turn in turns]
+        """Write a conversation in the template, with frames of its videos and pages of its PDFs."""
+        turns = [
+            replace(turn, parts=tuple(one for part in turn.parts for one in self._read(part)))
+            for turn in turns
+        ]
         tools = get_tool_format(self.checkpoint.language_model)
         return build_prompt(turns, self.template, self.options, tools)
 
@@ -83,18 +88,17 @@ class Renderer:
         """The tiles of the prompt's images, each uint8 [tiles, size, size, 3]."""
         return [self._cut(image) for image in prompt.images]
 
-    def _with_frames(self, part: Part) -> Part:
+    def _read(self, part: Part) -> list[Part]:
+        """A part, with what is a file taken apart into images."""
+        if isinstance(part, Document):
+            pages = read_pages(part.source, self.policy)
+            return [*_images(pages, f"{part.source.name}, page")]
         if not isinstance(part, Video) or part.source is None:
-            return part
-        name = part.source.name
-        clip = self.videos.read(
-            part.source, self.policy, part.num_frames or self.num_frames, part.bound
-        )
-        frames = tuple(
-            Image(PixelSource(fromarray(pixels), f"{name}, frame {number}"))
-            for number, pixels in enumerate(clip.frames, 1)
-        )
-        return replace(part, frames=frames, source=None)
+            return [part]
+        num_frames = part.num_frames or self.num_frames
+        clip = self.videos.read(part.source, self.policy, num_frames, part.bound)
+        frames = _images(map(fromarray, clip.frames), f"{part.source.name}, frame")
+        return [replace(part, frames=tuple(frames), source=None)]
 
     def _cut(self, image: Image) -> NDArray[np.uint8]:
         rgb = load_rgb(image.source, self.policy, exif_transpose=self.exif_transpose)
@@ -120,6 +124,13 @@ class Renderer:
     def _limits(self, image: Image) -> TileLimits:
         """The model's limits, with what the image's own block says."""
         return self.tiles.narrowed(image.min_tiles, image.max_tiles)
+
+
+def _images(pictures: Iterable[Picture], name: str) -> list[Image]:
+    return [
+        Image(PixelSource(picture, f"{name} {number}"))
+        for number, picture in enumerate(pictures, 1)
+    ]
 
 
 def make_request(

@@ -16,6 +16,7 @@ DATA = Path(__file__).parent / "data"
 GOLDEN = DATA / "golden"
 PHOTOS = DATA / "photos"
 VIDEO = DATA / "videos/bigbuckbunny.mp4"
+SCAN = DATA / "documents/c03-29.pdf"
 TINY = ("internlm2", "qwen2", "phi3", "llama")
 
 # The lone U+2581 that transformers 4 put in front of the first special token, by tokenizer.

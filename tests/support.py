@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.checkpoint import choose_template, read_checkpoint
@@ -61,23 +62,12 @@ class RecordingBackend:
         self.backend.close()
 
 
-class FixedBackend:
-    """Says the same tokens to every request, and keeps the requests."""
+class FixedBackend(ScriptedBackend):
+    """Says the same tokens to every request."""
 
     def __init__(self, *deltas):
         self.deltas = deltas or (Delta(1, "Hello"), Delta(2, " there", "stop"))
-        self.requests: list[Request] = []
-        self.closed = 0
-
-    def stream(self, request):
-        self.requests.append(request)
-        try:
-            yield from self.deltas
-        finally:
-            self.closed += 1
-
-    def close(self):
-        pass
+        super().__init__(lambda request: self.deltas)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ class MediaPolicy(Serializable):
         max_bytes: Largest encoded size of one medium, in bytes. Default 64 MiB.
         max_video_bytes: Largest encoded size of a video, in bytes. Default 1 GiB.
         max_frames: Most frames that are taken from one video.
+        max_pages: Most pages of a PDF.
         max_pixels: Largest width times height of one image or frame. The default is Pillow's own
             limit; to read larger pictures raise `PIL.Image.MAX_IMAGE_PIXELS` too.
         max_redirects: How many redirects of a URL are followed.
@@ -33,6 +34,7 @@ class MediaPolicy(Serializable):
     max_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
     max_video_bytes: int = Field(default=1024 * 1024 * 1024, gt=0)
     max_frames: int = Field(default=512, gt=0)
+    max_pages: int = Field(default=128, gt=0)
     max_pixels: int = Field(default=89_478_485, gt=0)
     max_redirects: int = Field(default=5, ge=0)
     timeout: float = Field(default=30.0, gt=0)

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from golden import GOLDEN, VIDEO, checkpoint_folder
+from golden import GOLDEN, SCAN, VIDEO, checkpoint_folder
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumpd, load
@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import ValidationError
 from support import FixedBackend
 
-from langchain_internvl import ChatInternVL, MediaPolicy, image_block, video_block
+from langchain_internvl import ChatInternVL, MediaPolicy, image_block, pdf_block, video_block
 from langchain_internvl.backends.base import Delta, Sampling, TokenLogprob
 from langchain_internvl.errors import (
     CheckpointNotFoundError,
@@ -176,6 +176,24 @@ def test_a_broken_video_fails_alone_and_by_name(llm):
     replies = llm.batch(["a", broken, "b"], return_exceptions=True)
     assert [type(reply) for reply in replies] == [AIMessage, MediaError, AIMessage]
     assert "message 1 (human), block 1: is no video" in str(replies[1])
+
+
+def test_pages_of_a_pdf_are_images(llm, backend):
+    question = {"type": "text", "text": "x"}
+    for block in (
+        pdf_block(SCAN), pdf_block(SCAN.read_bytes()), {"type": "file", "path": str(SCAN)},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": pdf_block(SCAN)["base64"]}},
+    ):  # fmt: skip
+        llm.invoke(ask(block, question), max_tiles=6)
+    assert {request.prompt_ids == backend.requests[0].prompt_ids for request in backend.requests}
+    assert [len(tiles) for tiles in backend.requests[0].tiles] == [7]
+    assert "<image>\nx" in llm.render(ask(pdf_block(SCAN), question))
+    two = ask(pdf_block(SCAN), image_block(IMAGE), question)
+    assert "Image-1: <image>\nImage-2: <image>\nx" in llm.render(two)
+    with pytest.raises(MediaError, match="is no PDF"):
+        pdf_block(IMAGE)
+    with pytest.raises(MediaError, match=r"block 1: is no PDF"):
+        llm.invoke(ask({"type": "file", "base64": "AAAA", "mime_type": "application/pdf"}))
 
 
 def test_detail(llm, backend):

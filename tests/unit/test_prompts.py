@@ -119,7 +119,7 @@ def test_frames_get_few_tiles_unless_told_otherwise():
 def test_files_that_must_be_read_first_are_refused_for_now():
     with pytest.raises(UnsupportedMediaError, match="frames must be taken"):
         render(said(Video(source=SOURCE)))
-    with pytest.raises(UnsupportedMediaError, match="PDF"):
+    with pytest.raises(UnsupportedMediaError, match="pages must be taken"):
         render(said(Document(SOURCE)))
 
 
