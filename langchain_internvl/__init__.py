@@ -10,7 +10,7 @@ from langchain_internvl._version import __version__
 if TYPE_CHECKING:
     from langchain_internvl.chat_models import ChatInternVL
     from langchain_internvl.media.policy import MediaPolicy
-    from langchain_internvl.messages import image_block, pdf_block, video_block
+    from langchain_internvl.media_blocks import image_block, pdf_block, video_block
 
 __all__ = [
     "ChatInternVL",
@@ -24,9 +24,9 @@ __all__ = [
 _HOMES = {
     "ChatInternVL": "langchain_internvl.chat_models",
     "MediaPolicy": "langchain_internvl.media.policy",
-    "image_block": "langchain_internvl.messages",
-    "pdf_block": "langchain_internvl.messages",
-    "video_block": "langchain_internvl.messages",
+    "image_block": "langchain_internvl.media_blocks",
+    "pdf_block": "langchain_internvl.media_blocks",
+    "video_block": "langchain_internvl.media_blocks",
 }
 
 

@@ -38,6 +38,21 @@ Block = Mapping[str, Any]
 Item = Part | ToolCall
 
 
+class MediaBlock(dict[str, Any]):
+    """A block that says what a medium is and carries it along, for caches and traces.
+
+    As JSON it is small; only this process can read it. See `references.py`.
+
+    Args:
+        part: What it stands for.
+        **known: What it says; what is None is left out.
+    """
+
+    def __init__(self, part: Part, **known: Any) -> None:
+        super().__init__({name: value for name, value in known.items() if value is not None})
+        self.part = part
+
+
 @dataclass(frozen=True)
 class _Rule:
     """A shape of block: how to know it, and how to read it."""
@@ -62,6 +77,8 @@ def read_block(block: str | Block, where: str) -> list[Item]:
     """
     if isinstance(block, str):
         return [Text(block)]
+    if isinstance(block, MediaBlock):
+        return [block.part]
     try:
         for rule in _RULES:
             if rule.applies(block):

@@ -15,6 +15,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
@@ -28,7 +29,8 @@ from langchain_internvl.conversation import Turn
 from langchain_internvl.engines import Engines
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.messages import normalise_messages, to_turns
+from langchain_internvl.messages import to_turns
+from langchain_internvl.references import normalise_messages
 from langchain_internvl.rendering import Renderer, make_request
 from langchain_internvl.replies import ChunkMaker
 from langchain_internvl.settings import CallSettings
@@ -150,6 +152,32 @@ class ChatInternVL(CallSettings, BaseChatModel):
         """The cache's name for this model: LangChain's own leaves out what it cannot serialise."""
         own = json.dumps(self._identifying_params, sort_keys=True, default=str)
         return f"{super()._get_llm_string(stop, **kwargs)}---{own}"
+
+    @override
+    def _resolve_model_profile(self) -> ModelProfile:
+        """What every InternVL takes; nothing that only its files tell, which are not read yet."""
+        profile = ModelProfile(
+            text_inputs=True,
+            image_inputs=True,
+            image_url_inputs=True,
+            pdf_inputs=True,
+            video_inputs=True,
+            audio_inputs=False,
+            image_tool_message=True,
+            pdf_tool_message=True,
+            text_outputs=True,
+            image_outputs=False,
+            audio_outputs=False,
+            video_outputs=False,
+            reasoning_output=self.reasoning,
+            tool_calling=False,
+            structured_output=False,
+            temperature=True,
+            max_output_tokens=self.max_tokens,
+        )
+        if self.context_window is not None:
+            profile["max_input_tokens"] = self.context_window
+        return profile
 
     @classmethod
     @override

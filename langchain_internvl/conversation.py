@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from langchain_internvl.media.sources import Source
@@ -60,6 +60,12 @@ class Video:
     max_tiles: int | None = None
     num_frames: int | None = None
     bound: tuple[float, float] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it is shown, by name."""
+        names = ("max_tiles", "num_frames", "bound")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.sources import UrlSource
-from langchain_internvl.messages import normalise_messages
+from langchain_internvl.references import normalise_messages
 
 POLICY = MediaPolicy()
 

@@ -13,6 +13,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumpd, load
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim_messages
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.rate_limiters import InMemoryRateLimiter
 from PIL import Image
 from pydantic import ValidationError
 from support import FixedBackend
@@ -434,7 +435,7 @@ class Tracer(BaseCallbackHandler):
         {"type": "video", "video": [IMAGE, IMAGE]},
     ],
 )
-def test_tracing_takes_every_image(llm, method, block):
+def test_tracing_takes_every_image_by_reference(llm, backend, method, block):
     tracer = Tracer()
     messages = ask(block, "x")
     if method == "generate":
@@ -445,7 +446,8 @@ def test_tracing_takes_every_image(llm, method, block):
     else:
         llm.invoke(messages, {"callbacks": [tracer]})
     ((serialized, traced, kwargs),) = tracer.started
-    json.dumps([message.model_dump() for message in traced[0]])
+    assert len(json.dumps([message.model_dump() for message in traced[0]])) < 2000
+    assert backend.requests[0].tiles
     assert serialized["name"] == "ChatInternVL"
     assert serialized["id"] == ["langchain_internvl", "chat_models", "ChatInternVL"]
     metadata = kwargs["metadata"]
@@ -459,6 +461,30 @@ def test_errors_are_traced(llm):
     with pytest.raises(MessageError):
         llm.invoke(ask({"type": "hologram"}), {"callbacks": [tracer], "run_id": uuid4()})
     assert [type(error) for error in tracer.failed] == [MessageError]
+
+
+def test_profile():
+    profile = ChatInternVL(max_tokens=7, context_window=4096).profile
+    assert all(profile[f"{kind}_inputs"] for kind in ("text", "image", "video", "pdf"))
+    assert not profile["audio_inputs"]
+    assert (profile["max_input_tokens"], profile["max_output_tokens"]) == (4096, 7)
+    assert "max_input_tokens" not in ChatInternVL().profile
+    assert ChatInternVL(profile={"text_inputs": False}).profile == {"text_inputs": False}
+
+
+def test_rate_limiter(backend):
+    class Counting(InMemoryRateLimiter):
+        taken = 0
+
+        def acquire(self, *, blocking=True):
+            self.taken += 1
+            return True
+
+    limiter = Counting()
+    llm = ChatInternVL(model=MODEL, backend=backend, rate_limiter=limiter)
+    llm.invoke("x")
+    list(llm.stream("x"))
+    assert limiter.taken == 2
 
 
 def test_tracing_names_the_stop_texts():

@@ -45,7 +45,8 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.sources import UrlSource
-from langchain_internvl.messages import normalise_messages, to_turns
+from langchain_internvl.messages import to_turns
+from langchain_internvl.references import normalise_messages
 
 POLICY = MediaPolicy()
 
@@ -158,15 +159,17 @@ def test_images_in_tool_results():
 
 
 @pytest.mark.parametrize("shape", [*IMAGE_SHAPES.values()], ids=[*IMAGE_SHAPES])
-def test_normal_images_are_json_with_their_data(shape):
+def test_normal_images_are_small_json_and_carry_their_data(shape):
     message = HumanMessage([shape, {"type": "text", "text": "x"}])
     before = list(message.content)
     (normal,) = normalise_messages([message], POLICY)
     block = json.loads(json.dumps(normal.content))[0]
-    assert block["type"] in {"image", "file"}
-    assert block["mime_type"]
-    assert "base64" in block
-    (part,) = read_block(block, "here")
+    assert block["type"] == "image"
+    assert block["id"].startswith("sha256:")
+    assert len(json.dumps(block)) < 300
+    with pytest.raises(MessageError, match="no data"):
+        read_block(block, "in another process")
+    (part,) = read_block(normal.content[0], "here")
     assert np.array_equal(np.asarray(load_rgb(part.source, POLICY)), PIXELS)
     assert all(new is old for new, old in zip(message.content, before, strict=True))
 
@@ -317,6 +320,8 @@ def test_video_files_stay_where_they_are_and_are_told_apart_by_their_state(tmp_p
         (message,) = normalise_messages([HumanMessage([block])], POLICY)
         assert normalise_messages([message], POLICY)[0] is message
         assert len(message.model_dump_json()) < 1000
+        (part,) = read_block(message.content[0], "here")
+        assert (part.num_frames, part.bound) == (3, (0.0, 1.0))
         return message.content[0]
 
     file.write_bytes(b"one")
@@ -337,4 +342,4 @@ def test_videos_at_hand_are_json():
     ):
         (message,) = normalise_messages([HumanMessage([block])], POLICY)
         assert message.content[0]["mime_type"] == "video/mp4"
-        json.dumps(message.content)
+        assert len(json.dumps(message.content)) < 300
