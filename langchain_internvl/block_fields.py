@@ -69,7 +69,7 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
 
 def to_video(fields: Fields, where: str) -> Video:
     """The video that a block describes; see `to_part`."""
-    max_tiles = _max_tiles(fields, where)
+    max_tiles = _max_tiles(fields, where) or _whole(fields, "max_tiles_per_frame", where)
     num_frames = _whole(fields, "num_frames", where)
     bound = _bound(fields.get("bound"), where)
     if "frames" not in fields:

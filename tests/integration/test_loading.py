@@ -150,6 +150,25 @@ def test_dtypes(name, dtype, expected):
     assert {parameter.dtype for parameter in model.parameters()} == {expected}
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", TINY)
+def test_sixteen_bits_say_what_32_do_for_as_long_as_rounding_lets_them(name, dtype, loops):
+    engine = load_loop(checkpoint_folder(name), dtype=dtype)
+    context = engine.tokenizer.image_context_id
+    tiles = np.random.default_rng(0).integers(0, 256, (1, 448, 448, 3), np.uint8)
+    requests = [Request([5, 6, *[context] * 256, 7, 8 + n], [tiles], max_tokens=3,
+                        top_logprobs=5) for n in range(3)]  # fmt: skip
+    likeliest = {}
+    for kind, loop in (("16", engine.loop), ("32", loops(name).loop)):
+        begun = [loop.add(request) for request in requests]
+        likeliest[kind] = [{one.token_id for one in first.top_logprobs} for _, first in begun]
+        while loop.rows:
+            loop.step()
+        assert [len(row.reply) for row, _ in begun] == [3, 3, 3]
+    for one, other in zip(likeliest["16"], likeliest["32"], strict=True):
+        assert len(one & other) >= 3
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
 def test_weights_as_stored_stay_mapped_to_the_file():
     """No second copy: a tensor that is only renamed shares the file's own pages."""

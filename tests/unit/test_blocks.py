@@ -202,6 +202,8 @@ def test_what_is_shown_of_a_video():
     assert video == Video((), UrlSource(URL), 3, 4, (1.0, 2.0))
     inner = {"type": "video_url", "video_url": {"url": URL, "num_frames": 4}}
     assert read_block(inner, "here")[0].num_frames == 4
+    per_frame = {"type": "video", "url": URL, "max_tiles_per_frame": 2}
+    assert read_block(per_frame, "here")[0].max_tiles == 2
     for wrong in ({"bound": [2, 1]}, {"bound": "1-2"}, {"bound": [1]}, {"num_frames": 0.5}):
         with pytest.raises(MessageError, match=f"here: {next(iter(wrong))}"):
             read_block({**block, **wrong}, "here")
