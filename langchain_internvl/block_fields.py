@@ -11,9 +11,11 @@ from typing import Any
 
 from langchain_internvl.conversation import Document, Image, Part, Text, Video
 from langchain_internvl.errors import MessageError
+from langchain_internvl.media.held import HELD, PREFIX
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import (
     Base64Source,
+    BytesSource,
     Source,
     UrlSource,
     to_source,
@@ -60,7 +62,8 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
     if kind == "text":
         return Text(_file_text(fields, where))
     if kind == "pdf":
-        return Document(_source(fields, where))
+        least = _whole(fields, "min_tiles", where)
+        return Document(_source(fields, where), least, _max_tiles(fields, where))
     if kind == "video":
         return to_video(fields, where)
     least = _whole(fields, "min_tiles", where)
@@ -69,9 +72,10 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
 
 def to_video(fields: Fields, where: str) -> Video:
     """The video that a block describes; see `to_part`."""
+    _refuse_other_choices(fields, where)
     max_tiles = _max_tiles(fields, where) or _whole(fields, "max_tiles_per_frame", where)
-    num_frames = _whole(fields, "num_frames", where)
-    bound = _bound(fields.get("bound"), where)
+    num_frames = _whole(fields, "num_frames", where) or _whole(fields, "nframes", where)
+    bound = _bound(_video_bound(fields), where)
     if "frames" not in fields:
         return Video((), _source(fields, where), max_tiles, num_frames, bound)
     if not fields["frames"]:
@@ -81,6 +85,30 @@ def to_video(fields: Fields, where: str) -> Video:
             f"{where}: given frames are all shown; num_frames and bound are for files"
         )
     return Video(fields["frames"], max_tiles=max_tiles)
+
+
+# Ways of others (Qwen's, LMDeploy's) to choose frames and tiles, which InternVL has not.
+_OTHER_CHOICES = (
+    "fps", "video_fps", "max_frames", "min_frames", "min_pixels", "max_pixels", "total_pixels",
+    "min_tiles",
+)  # fmt: skip
+
+
+def _refuse_other_choices(fields: Fields, where: str) -> None:
+    others = [name for name in _OTHER_CHOICES if fields.get(name) is not None]
+    if others:
+        raise MessageError(
+            f"{where}: {', '.join(others)} cannot be set of a video; it has num_frames, bound and "
+            "max_tiles"
+        )
+
+
+def _video_bound(fields: Fields) -> Any:
+    """The part of a video that is shown, also as Qwen's blocks tell it."""
+    start, end = fields.get("video_start"), fields.get("video_end")
+    if start is None and end is None:
+        return fields.get("bound")
+    return (0.0 if start is None else start, float("inf") if end is None else end)
 
 
 def _kind_of_file(fields: Fields, where: str) -> str:
@@ -117,7 +145,7 @@ def _is_data_url(value: object) -> bool:
     return isinstance(value, str) and value[:5].lower() == "data:"
 
 
-def _source(fields: Fields, where: str) -> Source:
+def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one look after the other
     for key in _DATA_KEYS:
         value = fields.get(key)
         if _is_data_url(value):
@@ -134,11 +162,24 @@ def _source(fields: Fields, where: str) -> Source:
             return to_url_source(value, where)
     if fields.get("path") is not None:
         return to_source(fields["path"], where)
+    if str(fields.get("id")).startswith(PREFIX):
+        return _held(str(fields["id"]), where)
     if {"file_id", "fileId", "s3Location"} & fields.keys() or fields.get("source_type") == "id":
         raise MessageError(
             f"{where}: the file was uploaded to another provider; pass its bytes, path or URL"
         )
     raise MessageError(f"{where}: the block has no data, url or path")
+
+
+def _held(reference: str, where: str) -> Source:
+    """A medium that a trace refers to by its hash."""
+    data = HELD.find(reference)
+    if data is None:
+        raise MessageError(
+            f"{where}: the message comes from a trace, which refers to media by their hash, and "
+            "this process has them no longer; keep the messages themselves, not traces of them"
+        )
+    return BytesSource(data, where)
 
 
 def _file_text(fields: Fields, where: str) -> str:

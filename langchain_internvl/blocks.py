@@ -151,9 +151,6 @@ def to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-_LOCAL_KEYS = {"path", "frames"}
-
-
 def _media(
     kind: str, *, urls: Iterable[str] = (), values: Iterable[str] = (), dicts: Iterable[str] = ()
 ) -> Callable[[Block, str], list[Item]]:
@@ -166,6 +163,7 @@ def _media(
         dicts: Keys that hold a dict of further fields. Like those under a URL they may come from
             anybody, so what names a local file in them is not looked at.
     """
+    local = {"path", "frames", *values}
 
     def read(block: Block, where: str) -> list[Item]:
         if "type" not in block and "text" in block:
@@ -179,7 +177,7 @@ def _media(
                 fields |= {
                     name: value
                     for name, value in inner.items()
-                    if name != "type" and (key in values or name not in _LOCAL_KEYS)
+                    if name != "type" and (key in values or name not in local)
                 }
                 fields.setdefault("source_type", inner.get("type"))  # Anthropic's `source`
             elif inner is not None and key in urls:
@@ -188,7 +186,7 @@ def _media(
                 fields["path"] = inner
         frames = fields.get("frames", fields.get("path"))
         if kind == "video" and isinstance(frames, (list, tuple)):
-            fields["frames"] = _frames(frames, where)
+            fields["frames"] = read_frames(frames, where)
         elif fields.pop("frames", None) is not None:
             raise MessageError(f"{where}: frames are a list of images, and make a video")
         return [to_part(kind, fields, where)]
@@ -196,7 +194,17 @@ def _media(
     return read
 
 
-def _frames(frames: Iterable[Any], where: str) -> tuple[Image, ...]:
+def read_frames(frames: Iterable[Any], where: str) -> tuple[Image, ...]:
+    """The frames of a video.
+
+    Args:
+        frames: Image blocks, or what images are made of.
+        where: Name of the video's place, for error messages.
+
+    Raises:
+        MediaError: Data of a frame is malformed.
+        MessageError: One is no image.
+    """
     images = []
     for number, frame in enumerate(frames, 1):
         place = f"{where}, frame {number}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
-import os
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import Any, Literal, cast
+from typing import Any, cast
 from uuid import uuid4
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -21,26 +21,26 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import run_in_executor
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import PrivateAttr, model_validator
 from typing_extensions import override
 
 from langchain_internvl.backends.base import Backend, EngineStats, Request, astream
 from langchain_internvl.conversation import Turn
 from langchain_internvl.engines import Engines
-from langchain_internvl.errors import RequestError
-from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.errors import MediaError, RequestError
+from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages import to_turns
+from langchain_internvl.model_settings import ModelSettings
 from langchain_internvl.references import normalise_messages
 from langchain_internvl.rendering import Renderer, make_request
 from langchain_internvl.replies import ChunkMaker
 from langchain_internvl.settings import CallSettings
-from langchain_internvl.templates import get_template
 
 _OF_OTHER_PROVIDERS = frozenset({"api_key", "max_retries", "streaming"})
 """Standard LangChain arguments that a model on this machine has no use for."""
 
 
-class ChatInternVL(CallSettings, BaseChatModel):
+class ChatInternVL(ModelSettings, BaseChatModel):
     """InternVL on this machine, as a LangChain chat model.
 
     Loads `OpenGVLab/InternVL2`, 2.5, 3 and 3.5 in their original format and `-hf` checkpoints,
@@ -61,29 +61,6 @@ class ChatInternVL(CallSettings, BaseChatModel):
         ```
     """
 
-    model: str = "OpenGVLab/InternVL2-8B"
-    """Id on the Hugging Face hub, or a local folder."""
-    revision: str | None = None
-    """Branch, tag or commit on the hub; None: the default branch."""
-    backend: Any = "transformers"
-    """"transformers", or any object with the methods of `backends.base.Backend`."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type of the weights; "auto": as stored."""
-    device_map: str | dict[str, Any] | None = "auto"
-    """Where the weights go, as in transformers; "auto": GPUs if there are any."""
-    attn_implementation: str = "auto"
-    """Attention of transformers; "auto": flash-attention where it can run, else SDPA."""
-    quantization: Literal["8bit", "4bit"] | None = None
-    """Quantise the language model while loading, by bitsandbytes."""
-    engine_options: dict[str, Any] = Field(default_factory=dict)
-    """What the engine takes on at once: `max_rows`, `max_kv_bytes`, `max_queued`."""
-    trust_remote_code: bool = False
-    """Stays False: code that comes with a checkpoint is never run."""
-    chat_template: str | None = None
-    """Name of a template; None: the checkpoint's own."""
-    media_policy: MediaPolicy = MediaPolicy()
-    """Limits on images: bytes, pixels, addresses."""
-
     _engines: Engines = PrivateAttr(default_factory=Engines)
     # Tells backend objects apart in caches, as an address may be used again.
     _backend_key: str = PrivateAttr(default_factory=lambda: uuid4().hex)
@@ -101,32 +78,6 @@ class ChatInternVL(CallSettings, BaseChatModel):
             warnings.warn(f"ChatInternVL has no argument {name!r}{hint}", stacklevel=4)
         # Other chat models of LangChain call it so.
         return {"model": values["model_name"], **values} if "model_name" in values else values
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _read_path(cls, value: Any) -> Any:
-        return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-    @field_validator("chat_template")
-    @classmethod
-    def _check_template(cls, value: str | None) -> str | None:
-        if value is not None:
-            get_template(value)
-        return value
-
-    @field_validator("trust_remote_code")
-    @classmethod
-    def _refuse_remote_code(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
-        if value:
-            raise ValueError("ChatInternVL never runs code of a checkpoint; leave it False")
-        return value
-
-    @field_validator("backend")
-    @classmethod
-    def _check_backend(cls, value: Any) -> Any:
-        if value != "transformers" and not isinstance(value, Backend):
-            raise ValueError(f'backend is "transformers" or a Backend object, not {value!r}')
-        return value
 
     # What the model is, for LangChain.
 
@@ -223,12 +174,18 @@ class ChatInternVL(CallSettings, BaseChatModel):
         """The exact number of prompt tokens of messages, images included."""
         if tools:
             raise RequestError("tools are not part of prompts yet; count without them")
-        return len(self.prompt_ids(messages))
+        # trim_messages asks for the length of nothing too.
+        return len(self.prompt_ids(messages)) if messages else 0
 
     @override
     def get_token_ids(self, text: str) -> list[int]:
         """The ids of a text, as it would be read in the middle of a message."""
         return self._renderer(self).tokenizer.encode_text(text)
+
+    def get_text(self, token_ids: Sequence[int]) -> str:
+        """What ids say, without special tokens: of a prompt or a reply, as tests look at them."""
+        table = self._renderer(self).tokenizer.token_bytes
+        return b"".join(table.get(one, b"") for one in token_ids).decode("utf-8", "replace")
 
     # Replies.
 
@@ -287,7 +244,7 @@ class ChatInternVL(CallSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        backend, request, chunks = self._prepare(messages, stop, kwargs)
+        backend, request, chunks = self._prepare(messages, stop, kwargs, Deadline)
         with closing(backend.stream(request)) as deltas:  # ends it when nobody reads on
             for delta in deltas:
                 yield from chunks.add(delta)
@@ -312,9 +269,20 @@ class ChatInternVL(CallSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         # Media are read and cut up in another thread; from there on no thread waits for tokens.
-        backend, request, chunks = await run_in_executor(
-            None, self._prepare, messages, stop, kwargs
-        )
+        deadlines: list[Deadline] = []
+
+        def begin(seconds: float | None) -> Deadline:
+            deadlines.append(Deadline(seconds))
+            return deadlines[0]
+
+        try:
+            backend, request, chunks = await run_in_executor(
+                None, self._prepare, messages, stop, kwargs, begin
+            )
+        except asyncio.CancelledError:
+            for deadline in deadlines:  # nobody waits for what is being decoded
+                deadline.cancel()
+            raise
         async with aclosing(astream(backend, request)) as deltas:
             async for delta in deltas:
                 for chunk in chunks.add(delta):
@@ -341,17 +309,27 @@ class ChatInternVL(CallSettings, BaseChatModel):
         return to_turns(self._convert_input(messages).to_messages())
 
     def _prepare(
-        self, messages: list[BaseMessage], stop: list[str] | None, overrides: Mapping[str, Any]
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        overrides: Mapping[str, Any],
+        begin: Callable[[float | None], Deadline],
     ) -> tuple[Backend, Request, ChunkMaker]:
         """All that there is to do before the engine is asked."""
         settings = self.for_call(overrides if stop is None else {**overrides, "stop": stop})
-        renderer = self._renderer(settings)
-        request = make_request(settings, renderer, to_turns(messages))
+        deadline = begin(settings.timeout)
+        renderer = self._renderer(settings, deadline)
+        try:
+            request = make_request(settings, renderer, to_turns(messages))
+        except MediaError as error:
+            if deadline.is_over:
+                raise deadline.error() from error
+            raise
         token_bytes = renderer.tokenizer.token_bytes
         chunks = ChunkMaker(self.model, len(request.prompt_ids), token_bytes)
         return self._backend(renderer), request, chunks
 
-    def _renderer(self, settings: CallSettings) -> Renderer:
+    def _renderer(self, settings: CallSettings, deadline: Deadline | None = None) -> Renderer:
         checkpoint, tokenizer, template = self._engines.prompts(
             self.model, self.revision, self.chat_template
         )
@@ -362,7 +340,8 @@ class ChatInternVL(CallSettings, BaseChatModel):
             options=settings.prompt_options(),
             tiles=settings.tile_limits(checkpoint.tiles),
             policy=self.media_policy,
-            videos=self._engines.videos,
+            media=self._engines.media,
+            deadline=deadline or Deadline(),
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from langchain_internvl.errors import ContextOverflowError
 from langchain_internvl.segments import Prompt
@@ -35,14 +36,23 @@ def fit_reply(
     if prompt_tokens < window:
         return window - prompt_tokens
     words = prompt_tokens - sum(context_tokens)
-    images = [
-        f"image {number} ({image.source.name[:60]}): {tokens}"
-        for number, (image, tokens) in enumerate(zip(prompt.images, context_tokens, strict=True), 1)
-    ]
-    shown = images if len(images) <= 8 else [*images[:7], f"{len(images) - 7} more"]
+    names = [image.source.name[:60] for image in prompt.images]
+    images = list(_told(names, context_tokens))
     advice = "lower max_tiles (or num_frames of videos), " if images else ""
     raise ContextOverflowError(
         f"the prompt has {prompt_tokens} tokens, and the context window {window}: "
-        f"{', '.join([*shown, f'words: {words}'])}. To fit, {advice}leave out earlier messages "
+        f"{', '.join([*images, f'words: {words}'])}. To fit, {advice}leave out earlier messages "
         "(trim_messages), or set context_window if the model was made for more"
     )
+
+
+def _told(names: Sequence[str], tokens: Sequence[int]) -> Iterator[str]:
+    """What each image takes; long rows of equal ones, as frames are, together."""
+    numbers = range(1, len(names) + 1)
+    for count, group in groupby(zip(numbers, names, tokens, strict=True), lambda image: image[2]):
+        alike = list(group)
+        (first, first_name, _), (last, last_name, _) = alike[0], alike[-1]
+        if len(alike) > 3:
+            yield f"images {first} ({first_name}) to {last} ({last_name}): {count} each"
+        else:
+            yield from (f"image {number} ({name}): {count}" for number, name, _ in alike)

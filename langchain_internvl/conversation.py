@@ -70,9 +70,17 @@ class Video:
 
 @dataclass(frozen=True)
 class Document:
-    """A PDF file, to be shown as images of its pages."""
+    """A PDF file, to be shown as images of its pages.
+
+    Attributes:
+        source: The file.
+        min_tiles: Fewest tiles of each page; None: the model's setting.
+        max_tiles: Most tiles of each page; None: the model's setting.
+    """
 
     source: Source
+    min_tiles: int | None = None
+    max_tiles: int | None = None
 
 
 Part = Text | Instruction | Image | Video | Document

@@ -1,38 +1,48 @@
-"""What chat models have loaded: tokenizers, engines and videos, each once.
+"""What chat models have loaded: tokenizers, engines and media, each once.
 
-A chat model and its copies, deep ones too, share one `Engines`. Engines of the same checkpoint
-and settings are shared by all in the process.
+A chat model and its copies, deep ones too, share one `Engines`. Tokenizers and engines of the
+same checkpoint and settings are shared by all in the process.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from langchain_internvl._optional import require
 from langchain_internvl.backends.base import EngineStats
+from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.checkpoint import Checkpoint, choose_template, open_checkpoint
-from langchain_internvl.media.video_cache import VideoCache
+from langchain_internvl.errors import RequestError
+from langchain_internvl.forks import renew_after_fork
+from langchain_internvl.media.reader import MediaReader
 from langchain_internvl.tokenization import PromptTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend
     from langchain_internvl.templates import ChatTemplate
 
-T = TypeVar("T")
+Prompts = tuple[Checkpoint, PromptTokenizer, "ChatTemplate"]
 
 
 class Engines:
     """Loads what is asked for, and keeps it."""
 
     def __init__(self) -> None:
+        self._prompts: dict[Hashable, Prompts] = {}
+        # By what was asked for: the name among the shared ones, and the backend.
+        self._backends: dict[Hashable, tuple[Hashable, Backend]] = {}
+        self.media = MediaReader()
+        self._renew_lock()
+        renew_after_fork(self, Engines._renew_lock)
+
+    def _renew_lock(self) -> None:
         self._lock = threading.RLock()
-        self._kept: dict[Hashable, Any] = {}
-        self._backends: dict[Hashable, Backend] = {}
-        self.videos = VideoCache()
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Engines:
         return self
@@ -41,21 +51,20 @@ class Engines:
         """Another process loads for itself."""
         return Engines, ()
 
-    def prompts(
-        self, model: str, revision: str | None, template: str | None
-    ) -> tuple[Checkpoint, PromptTokenizer, ChatTemplate]:
+    def prompts(self, model: str, revision: str | None, template: str | None) -> Prompts:
         """What prompts are made with: the checkpoint's description, tokenizer and template."""
-
-        def load() -> tuple[Checkpoint, PromptTokenizer]:
-            checkpoint = open_checkpoint(model, revision)
-            return checkpoint, load_tokenizer(checkpoint.folder)
-
-        checkpoint, tokenizer = self._keep(("prompts", model, revision), load)
-        chosen = self._keep(
-            ("template", model, revision, template),
-            lambda: choose_template(checkpoint, tokenizer, template),
-        )
-        return checkpoint, tokenizer, chosen
+        key = model, revision, template
+        with self._lock:
+            if key not in self._prompts:
+                checkpoint = open_checkpoint(model, revision)
+                folder = checkpoint.folder.resolve()
+                tokenizer = _tokenizer(folder, _state(folder, "*.json", "*.model", "*.txt"))
+                self._prompts[key] = (
+                    checkpoint,
+                    tokenizer,
+                    choose_template(checkpoint, tokenizer, template),
+                )
+            return self._prompts[key]
 
     def transformers(
         self,
@@ -69,39 +78,43 @@ class Engines:
         Args:
             checkpoint: The checkpoint.
             tokenizer: Its tokenizer.
-            limits: Fields of `backends.transformers.admission.Limits`.
+            limits: Fields of `backends.transformers.limits.Limits`; without any, those of an
+                engine that is there already will do.
             **options: Fields of `backends.transformers.loading.LoadOptions`.
 
         Raises:
             ImportError: The extra `transformers` is not installed.
-            RequestError: A limit is unknown or out of range.
+            RequestError: A limit is unknown or out of range, or others use the model with
+                other limits.
         """
         require("torch", extra="transformers")
         # Imported here: only this backend needs torch.
-        from langchain_internvl.backends.transformers.admission import Limits  # noqa: PLC0415
         from langchain_internvl.backends.transformers.backend import (  # noqa: PLC0415
             TransformersBackend,
         )
         from langchain_internvl.backends.transformers.loading import LoadOptions  # noqa: PLC0415
 
         checked = Limits.from_options(limits)
-        key = (checkpoint.folder, checked, repr(sorted(options.items(), key=lambda item: item[0])))
+
+        def make() -> Backend:
+            return TransformersBackend(checkpoint, tokenizer, LoadOptions(**options), checked)
+
+        chosen = repr(sorted(options.items(), key=lambda item: item[0]))
+        asked = checkpoint.folder, chosen, checked, bool(limits)
         with self._lock:
-            if key not in self._backends:
-                self._backends[key] = SHARED.get(
-                    key,
-                    self,
-                    lambda: TransformersBackend(
-                        checkpoint, tokenizer, LoadOptions(**options), checked
-                    ),
-                )
-            return self._backends[key]
+            if asked not in self._backends:
+                folder = checkpoint.folder.resolve()
+                name = folder, _state(folder, "*.json", "*.safetensors"), chosen
+                backend = SHARED.get(name, self, make, checked, is_strict=bool(limits))
+                self._backends[asked] = name, backend
+            return self._backends[asked][1]
 
     @property
     def stats(self) -> EngineStats:
         """What the engines are doing, all together."""
         with self._lock:
-            known = [getattr(one, "stats", EngineStats()) for one in self._backends.values()]
+            backends = {id(backend): backend for _, backend in self._backends.values()}
+        known = [getattr(one, "stats", EngineStats()) for one in backends.values()]
         return EngineStats(
             *(sum(getattr(one, field.name) for one in known) for field in fields(EngineStats))
         )
@@ -109,17 +122,32 @@ class Engines:
     def close(self) -> None:
         """Give up all engines; those that nobody else uses are closed. Tokenizers are kept."""
         with self._lock:
-            keys = list(self._backends)
+            names = {name for name, _ in self._backends.values()}
             self._backends.clear()
-        for key in keys:
-            SHARED.release(key, self)
+            unused = [SHARED.release(name, self) for name in names]
+        for backend in filter(None, unused):
+            backend.close()
 
-    def _keep(self, key: Hashable, load: Callable[[], T]) -> T:
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = load()
-            kept: T = self._kept[key]
-            return kept
+
+def _state(folder: Path, *patterns: str) -> tuple[tuple[str, int, int], ...]:
+    """What changes if one of these files does."""
+    files = sorted(file for pattern in patterns for file in folder.glob(pattern))
+    states = [(file.name, file.stat()) for file in files if file.is_file()]
+    return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(folder: Path, _state: Hashable) -> PromptTokenizer:
+    return load_tokenizer(folder)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """A backend and those who use it."""
+
+    backend: Backend
+    limits: Limits
+    users: WeakSet[Engines] = field(default_factory=WeakSet)
 
 
 class _SharedBackends:
@@ -130,27 +158,68 @@ class _SharedBackends:
     """
 
     def __init__(self) -> None:
+        self._backends: dict[Hashable, _Shared] = {}
+        self._renew_lock()
+        renew_after_fork(self, _SharedBackends._renew_lock)
+
+    def _renew_lock(self) -> None:
         self._lock = threading.Lock()
-        self._backends: dict[Hashable, tuple[Backend, WeakSet[Engines]]] = {}
 
-    def get(self, key: Hashable, user: Engines, make: Callable[[], Backend]) -> Backend:
-        with self._lock:
-            if key not in self._backends:
-                for idle in [key for key, (_, users) in self._backends.items() if not users]:
-                    self._backends.pop(idle)[0].close()
-                self._backends[key] = make(), WeakSet()
-            backend, users = self._backends[key]
-            users.add(user)
-            return backend
+    def get(
+        self,
+        name: Hashable,
+        user: Engines,
+        make: Callable[[], Backend],
+        limits: Limits,
+        *,
+        is_strict: bool,
+    ) -> Backend:
+        """The backend of a name, made if there is none.
 
-    def release(self, key: Hashable, user: Engines) -> None:
+        Args:
+            name: What it is known by.
+            user: Who will use it.
+            make: Makes it.
+            limits: What it was asked to take on.
+            is_strict: Whether one with other limits will not do.
+
+        Raises:
+            RequestError: Others use it with other limits.
+        """
+        idle: list[Backend] = []
         with self._lock:
-            backend, users = self._backends.get(key, (None, WeakSet()))
-            users.discard(user)
-            if backend is None or users:
-                return
-            del self._backends[key]
-        backend.close()
+            shared = self._backends.get(name)
+            if shared is not None and is_strict and shared.limits != limits:
+                if set(shared.users) - {user}:
+                    raise RequestError(
+                        f"the model is in use with {shared.limits}; give this instance the same "
+                        "engine_options or none, or close() the others first"
+                    )
+                idle.append(self._backends.pop(name).backend)
+                shared = None
+            if shared is None:
+                unused = [key for key, one in self._backends.items() if not one.users]
+                idle += [self._backends.pop(key).backend for key in unused]
+                shared = self._backends[name] = _Shared(make(), limits)
+            shared.users.add(user)
+        for backend in idle:  # which may have to finish a step first
+            backend.close()
+        return shared.backend
+
+    def release(self, name: Hashable, user: Engines) -> Backend | None:
+        """Use it no more.
+
+        Returns:
+            The backend, to be closed, if nobody uses it now.
+        """
+        with self._lock:
+            shared = self._backends.get(name)
+            if shared is None:
+                return None
+            shared.users.discard(user)
+            if shared.users:
+                return None
+            return self._backends.pop(name).backend
 
 
 SHARED = _SharedBackends()

@@ -17,9 +17,8 @@ from langchain_internvl.conversation import (
     ToolCall,
     Turn,
 )
-from langchain_internvl.errors import (
-    MessageError,
-)
+from langchain_internvl.errors import MessageError
+from langchain_internvl.reasoning import without_thoughts
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -54,7 +53,9 @@ def _turn(message: BaseMessage, number: int) -> Turn:
     for place, block in enumerate(_blocks(message), 1):
         where = place_of(message, number, place)
         for item in read_block(block, where):
-            if not isinstance(item, ToolCall):
+            if isinstance(item, Text) and role == "assistant":
+                parts.append(Text(without_thoughts(item.text)))
+            elif not isinstance(item, ToolCall):
                 parts.append(item)
             elif role == "assistant":
                 calls.append(item)

@@ -32,8 +32,8 @@ class PromptOptions:
             as the models were trained; "as_given" never moves anything.
         default_system: "template", a text, or None for no system turn; used if the conversation
             has no system turn of its own.
-        reasoning: Ask the model to think before it answers, in place of the template's system
-            text.
+        reasoning: Ask the model to think before it answers: in place of the template's system
+            text, or in front of another one.
         max_tiles_per_frame: Most tiles of a video frame, unless its block says otherwise.
     """
 
@@ -158,15 +158,23 @@ def build_prompt(
 def _with_system(
     turns: Sequence[Turn], template: ChatTemplate, options: PromptOptions
 ) -> Sequence[Turn]:
-    if any(turn.role == "system" for turn in turns):
+    own = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
+    if own is not None and not options.reasoning:
         return turns
+    if own is not None:
+        thinking = Instruction(THINKING_SYSTEM + ("\n\n" if turns[own].parts else ""))
+        asking = replace(turns[own], parts=(thinking, *turns[own].parts))
+        return [*turns[:own], asking, *turns[own + 1 :]]
     system = options.default_system
-    if options.reasoning and system == "template":
-        return [Turn("system", (Instruction(THINKING_SYSTEM),)), *turns]
+    if options.reasoning:
+        return _with_system([_system(None if system == "template" else system), *turns],
+                            template, options)  # fmt: skip
     text = template.default_system if system == "template" else system
-    if text is None:
-        return turns
-    return [Turn("system", (Text(text),) if text else ()), *turns]
+    return turns if text is None else [_system(text), *turns]
+
+
+def _system(text: str | None) -> Turn:
+    return Turn("system", (Text(text),) if text else ())
 
 
 def frame_turns(

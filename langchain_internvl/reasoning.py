@@ -73,6 +73,12 @@ class ThoughtStream:
         return shown
 
 
+def without_thoughts(reply: str) -> str:
+    """What a whole reply says besides its thoughts; all of it, if they do not end."""
+    has_thoughts = reply.startswith(OPEN) and CLOSE in reply
+    return ThoughtStream().push(reply, last=True)[1] if has_thoughts else reply
+
+
 def _begun_tag(text: str) -> int:
     """Length of the end of a text with which the closing tag may begin."""
     return next(

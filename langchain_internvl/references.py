@@ -8,9 +8,9 @@ bytes) and only carry what they hold.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -18,6 +18,7 @@ from langchain_core.messages import BaseMessage
 from langchain_internvl.blocks import MediaBlock, read_block
 from langchain_internvl.conversation import Document, Image, Part, Text, ToolCall, Video
 from langchain_internvl.errors import InternVLError
+from langchain_internvl.media.held import HELD
 from langchain_internvl.media.images import sniff_mime_type
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, PathSource, Source, UrlSource
@@ -34,7 +35,8 @@ def normalise_messages(messages: Sequence[BaseMessage], policy: MediaPolicy) -> 
         policy: Limits on files that are read.
 
     Returns:
-        Messages that are small as JSON, and that only this process can read. Those that hold
+        Messages that are small as JSON. What is made from that JSON can be read by this process,
+        as long as it holds the media (see `media.held`), and by no other. Those that hold
         text and public URLs alone are the same objects; doing it twice changes nothing.
 
     Raises:
@@ -77,28 +79,32 @@ def _normal_part(part: Part | ToolCall, policy: MediaPolicy) -> dict[str, Any] |
         case Text(text):
             return {"type": "text", "text": text}
         case Image():
-            return _image(part, policy)
+            return _image(part, policy)[1]
         case Video():
             return _video(part, policy)
-        case Document(source):
-            known, held = _hold(source, policy, "application/pdf")
-            return MediaBlock(Document(held), type="file", **known)
+        case Document():
+            known, held = _hold(part.source, policy, "application/pdf")
+            return MediaBlock(replace(part, source=held), type="file", **known, **_limits(part))
         case _:
             return None
 
 
-def _image(image: Image, policy: MediaPolicy) -> MediaBlock:
+def _image(image: Image, policy: MediaPolicy) -> tuple[Image, MediaBlock]:
     known, held = _hold(image.source, policy, "image/png")
-    limits = {"min_tiles": image.min_tiles, "max_tiles": image.max_tiles}
-    return MediaBlock(replace(image, source=held), type="image", **known, **limits)
+    part = replace(image, source=held)
+    return part, MediaBlock(part, type="image", **known, **_limits(image))
+
+
+def _limits(part: Image | Document) -> dict[str, int | None]:
+    return {"min_tiles": part.min_tiles, "max_tiles": part.max_tiles}
 
 
 def _video(video: Video, policy: MediaPolicy) -> MediaBlock:
     if video.source is None:
         frames = [_image(frame, policy) for frame in video.frames]
-        held = tuple(frame.part for frame in frames if isinstance(frame.part, Image))
-        shown = replace(video, frames=held)
-        return MediaBlock(shown, type="video", frames=frames, **video.settings)
+        shown = replace(video, frames=tuple(frame for frame, _ in frames))
+        blocks = [block for _, block in frames]
+        return MediaBlock(shown, type="video", frames=blocks, **video.settings)
     known, source = _hold(video.source, policy.for_videos(), "video/mp4", is_large=True)
     return MediaBlock(replace(video, source=source), type="video", **known, **video.settings)
 
@@ -112,10 +118,11 @@ def _hold(
     if is_large and isinstance(source, PathSource):
         # It stays where it is, and is told apart by its last change.
         path = source.check(policy)
-        return {"path": path, "state": list(source.fingerprint() or ())}, source
+        state = list(source.fingerprint() or ())
+        return {"path": path, "state": state}, PathSource(Path(path))
     data = source.read(policy)
     known = {
-        "id": f"sha256:{hashlib.sha256(data).hexdigest()}",
+        "id": HELD.hold(data),
         "mime_type": sniff_mime_type(data) or fallback,
         "size": len(data),
     }

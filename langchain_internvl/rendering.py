@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from PIL.Image import Image as Picture
 from PIL.Image import fromarray
 
 from langchain_internvl.backends.base import Request
 from langchain_internvl.context import fit_reply
 from langchain_internvl.conversation import Document, Image, Video
 from langchain_internvl.errors import MediaTooLargeError
+from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, read_size
-from langchain_internvl.media.pdf import read_pages
-from langchain_internvl.media.sources import PixelSource
+from langchain_internvl.media.sources import BytesSource, PixelSource, UrlSource
+from langchain_internvl.media.video_process import check_frames
 from langchain_internvl.prompts import PromptOptions, build_prompt
 from langchain_internvl.tool_calls import get_tool_format
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
     from langchain_internvl.conversation import Part, Turn
     from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.reader import MediaReader
     from langchain_internvl.media.tiling import TileLimits
-    from langchain_internvl.media.video_cache import VideoCache
     from langchain_internvl.segments import Prompt
     from langchain_internvl.settings import CallSettings
     from langchain_internvl.templates import ChatTemplate
@@ -45,7 +45,8 @@ class Renderer:
         options: How media and the system text are written.
         tiles: How images are cut up unless their blocks say otherwise.
         policy: Limits on media.
-        videos: Reads video files.
+        media: Reads videos and PDFs.
+        deadline: When the call has to be done.
         num_frames: Frames of a video file, unless its block says otherwise.
         exif_transpose: Turn pictures as their EXIF orientation says.
     """
@@ -56,7 +57,8 @@ class Renderer:
     options: PromptOptions
     tiles: TileLimits
     policy: MediaPolicy
-    videos: VideoCache
+    media: MediaReader
+    deadline: Deadline = field(default_factory=Deadline)
     num_frames: int = 8
     exif_transpose: bool = False
 
@@ -71,33 +73,65 @@ class Renderer:
 
     def to_text(self, prompt: Prompt, *, expand: bool = False) -> str:
         """The prompt as text, with every context token if `expand`."""
-        return prompt.to_text(self._context_tokens(self._count(prompt)) if expand else None)
+        return prompt.to_text(self.count_tokens(prompt) if expand else None)
 
-    def to_ids(self, prompt: Prompt, tiles: Sequence[NDArray[np.uint8]] | None = None) -> list[int]:
-        """The prompt as token ids.
+    def to_ids(self, prompt: Prompt) -> list[int]:
+        """The prompt as token ids."""
+        return self.tokenizer.encode(prompt, self.count_tokens(prompt))
 
-        Args:
-            prompt: The prompt.
-            tiles: The tiles of its images, if they were cut already; else only the sizes of the
-                images are read.
-        """
-        counts = self._count(prompt) if tiles is None else [len(one) for one in tiles]
-        return self.tokenizer.encode(prompt, self._context_tokens(counts))
+    def count_tokens(self, prompt: Prompt) -> list[int]:
+        """Context tokens of each of its images, of which only the sizes are read."""
+        return [
+            self._limits(image).count(
+                *read_size(image.source, self.policy, exif_transpose=self.exif_transpose)
+            )
+            * self.checkpoint.tokens_per_tile
+            for image in prompt.images
+        ]
 
     def cut_images(self, prompt: Prompt) -> list[NDArray[np.uint8]]:
         """The tiles of the prompt's images, each uint8 [tiles, size, size, 3]."""
         return [self._cut(image) for image in prompt.images]
 
+    def fetch_images(self, prompt: Prompt) -> Prompt:
+        """The prompt with its images downloaded.
+
+        Raises:
+            MediaError: One cannot be had.
+            RequestTimeoutError: The deadline came first.
+        """
+        return replace(prompt, images=tuple(map(self._fetch, prompt.images)))
+
+    def _fetch(self, image: Image) -> Image:
+        source = image.source
+        if not isinstance(source, UrlSource):
+            return image
+        data = source.read(self.deadline.narrow(self.policy))
+        return replace(image, source=BytesSource(data, source.name))
+
     def _read(self, part: Part) -> list[Part]:
-        """A part, with what is a file taken apart into images."""
+        """A part, with what is a file taken apart into images.
+
+        Raises:
+            MediaError: It cannot be read, or is over a limit.
+            RequestError: What is asked for is not in it.
+            RequestTimeoutError: The deadline came first.
+        """
         if isinstance(part, Document):
-            pages = read_pages(part.source, self.policy)
-            return [*_images(pages, f"{part.source.name}, page")]
-        if not isinstance(part, Video) or part.source is None:
+            pages = self.media.pages(part.source, self.policy, self.deadline)
+            images = _images(pages, f"{part.source.name}, page")
+            return [
+                replace(image, min_tiles=part.min_tiles, max_tiles=part.max_tiles)
+                for image in images
+            ]
+        if not isinstance(part, Video):
+            return [part]
+        if part.source is None:
+            check_frames(len(part.frames), "the list of frames", self.policy)
             return [part]
         num_frames = part.num_frames or self.num_frames
-        clip = self.videos.read(part.source, self.policy, num_frames, part.bound)
-        frames = _images(map(fromarray, clip.frames), f"{part.source.name}, frame")
+        clip = self.media.clip(part.source, self.policy, num_frames, part.bound, self.deadline)
+        frames = _images(clip.frames, f"{part.source.name}, frame")
         return [replace(part, frames=tuple(frames), source=None)]
 
     def _cut(self, image: Image) -> NDArray[np.uint8]:
@@ -110,25 +144,14 @@ class Renderer:
                 image.source.name, f"{size} cannot be resized to tiles"
             ) from error
 
-    def _count(self, prompt: Prompt) -> list[int]:
-        return [
-            self._limits(image).count(
-                *read_size(image.source, self.policy, exif_transpose=self.exif_transpose)
-            )
-            for image in prompt.images
-        ]
-
-    def _context_tokens(self, tile_counts: Sequence[int]) -> list[int]:
-        return [count * self.checkpoint.tokens_per_tile for count in tile_counts]
-
     def _limits(self, image: Image) -> TileLimits:
         """The model's limits, with what the image's own block says."""
         return self.tiles.narrowed(image.min_tiles, image.max_tiles)
 
 
-def _images(pictures: Iterable[Picture], name: str) -> list[Image]:
+def _images(pictures: Iterable[NDArray[np.uint8]], name: str) -> list[Image]:
     return [
-        Image(PixelSource(picture, f"{name} {number}"))
+        Image(PixelSource(fromarray(picture), f"{name} {number}"))
         for number, picture in enumerate(pictures, 1)
     ]
 
@@ -142,30 +165,33 @@ def make_request(
 
     Raises:
         ContextOverflowError: The conversation is too long for the model.
+        MediaError: A medium cannot be used.
+        RequestTimeoutError: Reading media took longer than there is time.
     """
-    prompt = renderer.prompt(turns)
-    tiles = renderer.cut_images(prompt)
+    prompt = renderer.fetch_images(renderer.prompt(turns))
     template = renderer.template
     stop_ids = {renderer.tokenizer.stop_id(template.stop)}
     if template.stops_at_eos:
         stop_ids.update(renderer.checkpoint.eos_ids)
-    prompt_ids = renderer.to_ids(prompt, tiles)
+    # Counted before any image is decoded: a prompt that is too long shall not cost that.
+    context_tokens = renderer.count_tokens(prompt)
+    prompt_ids = renderer.tokenizer.encode(prompt, context_tokens)
     window = settings.context_window or renderer.tokenizer.model_max_length
-    per_image = [len(one) * renderer.checkpoint.tokens_per_tile for one in tiles]
+    max_tokens = fit_reply(
+        window or renderer.checkpoint.max_length,
+        prompt,
+        len(prompt_ids),
+        context_tokens,
+        settings.max_tokens,
+    )
     asks_logprobs = settings.logprobs or settings.top_logprobs is not None
     return Request(
         prompt_ids=prompt_ids,
-        tiles=tiles,
+        tiles=renderer.cut_images(prompt),
         sampling=settings.sampling(renderer.checkpoint.generation),
-        max_tokens=fit_reply(
-            window or renderer.checkpoint.max_length,
-            prompt,
-            len(prompt_ids),
-            per_image,
-            settings.max_tokens,
-        ),
+        max_tokens=max_tokens,
         stop_ids=frozenset(stop_ids),
         stop=[template.stop, *(settings.stop or ())],
         top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
-        timeout=settings.timeout,
+        timeout=renderer.deadline.remaining(),
     )

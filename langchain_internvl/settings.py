@@ -28,17 +28,19 @@ class CallSettings(BaseModel):
     repetition_penalty: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Factor against tokens the reply already has; 1: none. None: the checkpoint's."""
     seed: int | None = Field(default=None, ge=LEAST_SEED, le=GREATEST_SEED)
-    """Makes sampling repeatable."""
+    """Makes sampling repeatable, whatever else runs. (In 16 bits such a reply decodes by itself,
+    as the size of a batch changes the last digits there.)"""
     max_tokens: int = Field(default=DEFAULT_MAX_TOKENS, ge=1)
     """Most tokens of a reply; None means the default, as in other models of LangChain."""
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
     """Texts that end a reply; they are cut off."""
     logprobs: bool = False
-    """Report log probabilities in `response_metadata["logprobs"]`, in OpenAI's shape."""
+    """Report log probabilities in `response_metadata["logprobs"]`, in OpenAI's shape: of every
+    token that was made, those of a stop text that was cut off too."""
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     """Also report this many likeliest tokens at each place."""
     timeout: float | None = Field(default=None, gt=0)
-    """Seconds until a reply is given up; None: never."""
+    """Seconds until a reply is given up, reading media and loading included; None: never."""
 
     min_tiles: int | None = Field(default=None, ge=1, le=MOST_TILES)
     """Fewest tiles of an image; None: the checkpoint's. A block's `min_tiles` comes first."""
@@ -59,8 +61,9 @@ class CallSettings(BaseModel):
     default_system: str | None = "template"
     """System text where messages have none; "template": the template's, None: no system turn."""
     reasoning: bool = False
-    """Ask InternVL3.5 to think first, by its own system text in place of the template's. Thoughts
-    are kept apart from every reply that has some: in `content_blocks`, and not in later turns."""
+    """Ask InternVL3.5 to think first, by its own system text: in place of the template's, or in
+    front of what messages or `default_system` say. Thoughts are kept apart from every reply that
+    has some: in `content_blocks`, and not in later turns."""
     context_window: int | None = Field(default=None, ge=1)
     """Most tokens of prompt and reply together. None: what tokenizer or config say."""
 
@@ -93,6 +96,8 @@ class CallSettings(BaseModel):
                 f"a call of ChatInternVL takes no {', '.join(unknown)}; it takes {', '.join(known)}"
             )
         own = {name: getattr(self, name) for name in known}
+        if overrides.get("max_tokens", 0) is None:  # LangChain's way of not saying
+            overrides = {name: one for name, one in overrides.items() if name != "max_tokens"}
         try:
             return CallSettings.model_validate({**own, **overrides})
         except ValidationError as error:

@@ -34,6 +34,23 @@ def write_clip(path, frames, *, codec="libx264", fps=25, pix_fmt="yuv420p", **op
     return path
 
 
+def trim_clip(path, target, seconds):
+    """Copy a video from a time on, undecoded: with an edit list that hides what is before it."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        stream = source.streams.video[0]
+        copied = container.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                shift = round(seconds / packet.time_base)
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts - shift,
+                    packet.dts - shift,
+                    copied,
+                )
+                container.mux(packet)
+    return target
+
+
 def turn_clip(path, degrees):
     """Let an MP4 file say that it was taken with the camera turned (ISO 14496-12, tkhd)."""
     a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
@@ -53,6 +70,13 @@ CLIPS = {
     "h264, only keyframes": ("clip.mkv", {"g": 1}),
     "h264, 29.97 fps": ("clip.mp4", {"fps": 30000 / 1001, "g": 9}),
     "mpeg4": ("clip.avi", {"codec": "mpeg4", "g": 10}),
+    "mpeg4 with B-frames": ("clip.avi", {"codec": "mpeg4", "g": 12, "bf": 2}),
+    "h264 in AVI with B-frames": ("clip.avi", {"g": 12, "bf": 2}),
+    "h264 in a transport stream": ("clip.ts", {"g": 12, "bf": 3}),
+    "mpeg2": ("clip.mpg", {"codec": "mpeg2video", "g": 12, "bf": 2}),
+    "wmv": ("clip.wmv", {"codec": "wmv2", "g": 12}),
+    "gif": ("clip.gif", {"codec": "gif", "pix_fmt": "rgb8"}),
+    "av1": ("clip.mp4", {"codec": "libsvtav1", "g": 12}),
     "vp9": ("clip.webm", {"codec": "libvpx-vp9", "g": 15}),
     "h264, open groups": ("clip.mp4", {"g": 12, "bf": 3, "x264-params": "open-gop=1"}),
     "hevc": (

@@ -6,6 +6,7 @@ Requests carry token ids and pixels; a backend knows nothing of messages, templa
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class Sampling:
         _check("temperature", self.temperature, at_least=0.0)
         _check("top_p", self.top_p, above=0.0, at_most=1.0)
         _check("top_k", self.top_k, at_least=0)
+        if self.top_k != int(self.top_k):
+            raise RequestError(f"top_k is a whole number, not {self.top_k}")
         _check("repetition_penalty", self.repetition_penalty, above=0.0)
         if self.seed is not None:
             _check("seed", self.seed, at_least=LEAST_SEED, at_most=GREATEST_SEED)
@@ -171,6 +174,10 @@ async def astream(backend: Backend, request: Request) -> AsyncGenerator[Delta, N
 
     Backends may have an `astream` of their own, which blocks no thread; for others every step of
     `stream` is waited for in another thread.
+
+    Raises:
+        BackendError: The engine failed.
+        InternVLError: Whatever else `stream` raises.
     """
     native = getattr(backend, "astream", None)
     if native is not None:
@@ -178,17 +185,42 @@ async def astream(backend: Backend, request: Request) -> AsyncGenerator[Delta, N
             async for delta in deltas:
                 yield delta
         return
-    stream = backend.stream(request)
-    step = None
+    steps = _Steps(backend.stream(request))
+    loop = asyncio.get_running_loop()
     try:
         while True:
-            step = asyncio.ensure_future(asyncio.to_thread(next, stream, None))
-            next_one = await asyncio.shield(step)
-            if next_one is None:
+            step = loop.run_in_executor(None, steps.next)
+            step.add_done_callback(lambda done: done.cancelled() or done.exception())
+            delta_or_end = await asyncio.shield(step)
+            if delta_or_end is None:
                 return
-            yield next_one
+            yield delta_or_end
     finally:
-        if step is None or step.done():
-            stream.close()
-        else:  # a generator cannot be closed while the other thread is in it
-            step.add_done_callback(lambda _: stream.close())
+        steps.close()
+
+
+class _Steps:
+    """A stream that one thread advances and another may close meanwhile."""
+
+    def __init__(self, stream: Generator[Delta, None, None]) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def next(self) -> Delta | None:
+        """The next delta; None at the end."""
+        try:
+            with self._lock:
+                return None if self._is_closed else next(self._stream, None)
+        finally:
+            if self._is_closed:
+                self.close()
+
+    def close(self) -> None:
+        """End the stream: now, or by the thread that is in it, as soon as it comes out."""
+        self._is_closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self._stream.close()
+            finally:
+                self._lock.release()

@@ -16,31 +16,47 @@ class ScriptedBackend:
     """Answers from a script, without a model.
 
     A reply that is a text comes word by word, cut at the request's stop texts and after its
-    `max_tokens` words; deltas come as they are; an exception is raised.
+    `max_tokens` words; deltas come as they are, the last with a finish reason; an exception is
+    raised. Probabilities and timeouts of requests are not looked at.
+
+    Prompts are made as for the model itself, so the checkpoint's small files (configuration and
+    tokenizer) have to be there: name a folder that has them.
 
     Example:
         ```python
         backend = ScriptedBackend(["A cat.", "A grey one."])
         llm = ChatInternVL(model=folder, backend=backend)
         llm.invoke("What is it?")
-        assert backend.requests[0].max_tokens == 1024
+        assert "What is it?" in llm.get_text(backend.requests[0].prompt_ids)
         ```
 
     Args:
-        replies: The replies in the order of the requests, or a function that makes a reply to a
-            request.
+        replies: The replies in the order in which requests arrive (which is any order for those
+            of a `batch`), or a function that makes the reply to a request.
 
     Attributes:
         requests: The requests so far.
         closed: How many replies have ended or were broken off.
+
+    Raises:
+        TypeError: `replies` is a text, or holds something that is no reply.
     """
 
     def __init__(self, replies: Iterable[Reply] | Callable[[Request], Reply]) -> None:
+        if isinstance(replies, str):
+            raise TypeError("replies is a list of replies or a function, not one text")
         self.requests: list[Request] = []
         self.closed = 0
         self._make = replies if callable(replies) else None
         self._replies = [] if callable(replies) else list(replies)
         self._lock = threading.Lock()
+        for number, reply in enumerate(self._replies, 1):
+            if not _is_reply(reply):
+                raise TypeError(f"reply {number} is {reply!r}; {_KINDS}")
+
+    def __deepcopy__(self, _memo: dict[int, object]) -> ScriptedBackend:
+        """Copies of a chat model share their engine."""
+        return self
 
     @property
     def stats(self) -> EngineStats:
@@ -51,7 +67,7 @@ class ScriptedBackend:
         """Give the next reply; see `Backend.stream`.
 
         Raises:
-            BackendError: The script has no more replies.
+            BackendError: The script has no more replies, or its function gave none.
         """
         with self._lock:
             number = len(self.requests)
@@ -60,6 +76,8 @@ class ScriptedBackend:
             if self._make is None and number >= len(self._replies):
                 raise BackendError(f"the script has {number} replies, and this is one request more")
             reply = self._replies[number] if self._make is None else self._make(request)
+            if not _is_reply(reply):
+                raise BackendError(f"the reply to request {number + 1} is {reply!r}; {_KINDS}")
             if isinstance(reply, Exception):
                 raise reply
             yield from _words(reply, request) if isinstance(reply, str) else reply
@@ -69,6 +87,18 @@ class ScriptedBackend:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+_KINDS = "a reply is a text, an exception, or a list of Delta whose last has a finish_reason"
+
+
+def _is_reply(reply: object) -> bool:
+    if isinstance(reply, (str, Exception)):
+        return True
+    if not isinstance(reply, Sequence) or not reply:
+        return False
+    are_deltas = all(isinstance(one, Delta) for one in reply)
+    return are_deltas and reply[-1].finish_reason is not None
 
 
 def _words(text: str, request: Request) -> Generator[Delta, None, None]:

@@ -19,12 +19,14 @@ class MediaPolicy(Serializable):
     Attributes:
         max_bytes: Largest encoded size of one medium, in bytes. Default 64 MiB.
         max_video_bytes: Largest encoded size of a video, in bytes. Default 1 GiB.
-        max_frames: Most frames that are taken from one video.
+        max_frames: Most frames of one video.
         max_pages: Most pages of a PDF.
         max_pixels: Largest width times height of one image or frame. The default is Pillow's own
             limit; to read larger pictures raise `PIL.Image.MAX_IMAGE_PIXELS` too.
+        max_total_pixels: Most pixels of all frames of a video, or all pages of a PDF, together;
+            each takes three bytes.
         max_redirects: How many redirects of a URL are followed.
-        timeout: Seconds for the whole of one download, and for decoding one video.
+        timeout: Seconds for the whole of one download, and for decoding one video or PDF.
         allow_private_hosts: Also fetch from loopback, private and link-local addresses.
             Only for hosts that you trust: a document could name your own services.
     """
@@ -36,6 +38,7 @@ class MediaPolicy(Serializable):
     max_frames: int = Field(default=512, gt=0)
     max_pages: int = Field(default=128, gt=0)
     max_pixels: int = Field(default=89_478_485, gt=0)
+    max_total_pixels: int = Field(default=2**30, gt=0)
     max_redirects: int = Field(default=5, ge=0)
     timeout: float = Field(default=30.0, gt=0)
     allow_private_hosts: bool = False

@@ -23,8 +23,8 @@ def frame_indices(
         num_frames: How many frames are wanted. A clip with fewer shows some of them twice, as in
             the reference.
         bound: Start and end in seconds; None: the whole video. What lies outside the video is cut
-            off. (A bound that starts after the end, or is reversed, gives frames that do not
-            exist in the reference; here it is refused.)
+            off. (A bound that ends before the first frame, starts after the last or is reversed
+            gives frames that do not exist in the reference; here it is refused.)
 
     Returns:
         `num_frames` indices from 0, in order.
@@ -40,8 +40,12 @@ def frame_indices(
     first, end = 0, last
     if bound is not None:
         start, stop = bound
-        if not (start <= stop and stop >= 0 and fps > 0):
+        if not start <= stop:
             raise RequestError(f"bound is (start, end) in seconds with start <= end, not {bound}")
+        if not fps > 0:
+            raise RequestError("the video does not tell its frame rate, so it has no seconds")
+        if stop * fps < -0.5:  # it would be rounded to a frame before the first
+            raise RequestError(f"the bound ends at {stop} s, before the video begins")
         # Clamped before they are rounded: infinity is a fair end.
         first, end = (round(min(max(0.0, time * fps), last + 1.0)) for time in (start, stop))
         if first > last:

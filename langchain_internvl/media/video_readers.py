@@ -44,11 +44,15 @@ class DecordReader:
 
     decord numbers keyframes in the order of decoding. Where frames that are shown before a
     keyframe are decoded after it (an open group of pictures, usual in HEVC), it is several frames
-    off after every seek; decoding on from the start is always right.
+    off after every seek; so it is in containers that do not tell when every frame is shown.
+    Decoding on from the start is right for those.
 
     Args:
         path: The file.
-        seeks: Whether it may seek: only if no group of pictures is open.
+        seeks: Whether it may seek; see `PyAVReader.can_seek`.
+
+    Raises:
+        Exception: decord cannot read it; of whatever type.
     """
 
     def __init__(self, path: str, *, seeks: bool = False) -> None:
@@ -72,6 +76,10 @@ class DecordReader:
             yield frame.asnumpy()[..., :3]
 
 
+# Containers whose index leads to the very keyframe.
+_INDEXED = {"mov", "matroska", "mp4", "webm"}
+
+
 class PyAVReader:
     """A video read by PyAV.
 
@@ -79,38 +87,56 @@ class PyAVReader:
         path: The file.
 
     Attributes:
-        is_closed: Whether no group of pictures is open.
+        is_plain: Whether every library shows the same frames: the container is one with a true
+            index, tells of each frame when it is shown, and hides none (as edit lists do).
+        can_seek: Whether, besides, nothing is shown before a keyframe that is decoded after it.
 
     Raises:
+        Exception: PyAV cannot read it; of whatever type.
         ValueError: It has no video.
     """
 
     def __init__(self, path: str) -> None:
         import av  # noqa: PLC0415 - one of two libraries of an extra
 
-        self._container: Any = av.open(path)
+        self._path = path
+        self._open(av)
         if not self._container.streams.video:
             raise ValueError("the file has no video stream")
-        self._stream: Any = self._container.streams.video[0]
         # The packets tell the frames' times, and which can be decoded without the others.
-        packets = [
-            (time, packet.is_keyframe)
-            for packet in self._container.demux(self._stream)
-            if packet.size and (time := _time(packet)) is not None
-        ]
-        self.is_closed = _is_closed(packets)
-        frames = sorted(packets)
-        self._times = [time for time, _ in frames]
-        self._keys = [index for index, (_, is_key) in enumerate(frames) if is_key] or [0]
-        self.frame_count = len(frames)
+        packets = [packet for packet in self._container.demux(self._stream) if packet.size]
+        shown = [packet for packet in packets if not packet.is_discard]
+        self.is_plain = (
+            bool(_INDEXED & set(self._container.format.name.split(",")))
+            and len(shown) == len(packets)
+            and all(packet.pts is not None for packet in packets)
+        )
+        times = [(packet.pts, packet.is_keyframe) for packet in shown] if self.is_plain else []
+        self.can_seek = self.is_plain and _is_closed(times)
+        times.sort()
+        self._times = [time for time, _ in times]
+        self._keys = [index for index, (_, is_key) in enumerate(times) if is_key] or [0]
+        self.frame_count = len(shown)
         self.fps = float(self._stream.average_rate or 0)
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Decode frames; seeks if a keyframe lies in between, else decodes on.
+        """Decode frames; where it can, seeks if a keyframe lies in between, else decodes on.
 
         Raises:
             ValueError: The file ends before a frame.
         """
+        frames = self._seek(indices) if self.is_plain else self._count(indices)
+        for frame in frames:
+            # Phones store how they were held; decord turns frames upright itself.
+            turns = round(frame.rotation / 90) % 4
+            yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+
+    def _open(self, av: Any) -> None:
+        self._container: Any = av.open(self._path, options={"protocol_whitelist": "file"})
+        self._stream: Any = self._container.streams.best("video")
+
+    def _seek(self, indices: Sequence[int]) -> Iterator[Any]:
+        """Frames, by when they are shown."""
         decoded: Iterator[Any] = iter(())
         position: int | None = None  # index of the next frame that is decoded
         for wanted in indices:
@@ -119,22 +145,26 @@ class PyAVReader:
                 self._container.seek(self._times[key], stream=self._stream)
                 decoded, position = self._container.decode(self._stream), key
             for frame in decoded:
-                time = _time(frame)
-                index = position if time is None else bisect_left(self._times, time)
+                index = position if frame.pts is None else bisect_left(self._times, frame.pts)
                 position = index + 1
                 if index >= wanted:
-                    # Phones store how they were held; decord turns frames upright itself.
-                    turns = round(frame.rotation / 90) % 4
-                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                    yield frame
                     break
             else:
                 raise ValueError(f"the file ends before frame {wanted}")
 
+    def _count(self, indices: Sequence[int]) -> Iterator[Any]:
+        """Frames, by how many come before them from the start."""
+        import av  # noqa: PLC0415 - one of two libraries of an extra
 
-def _time(part: Any) -> int | None:
-    """When a packet or frame is shown; some containers tell only when it is decoded."""
-    time: int | None = part.dts if part.pts is None else part.pts
-    return time
+        self._container.close()
+        self._open(av)  # not every container can be wound back
+        decoded = enumerate(self._container.decode(self._stream))
+        for wanted in indices:
+            frame = next((frame for index, frame in decoded if index == wanted), None)
+            if frame is None:
+                raise ValueError(f"the file ends before frame {wanted}")
+            yield frame
 
 
 def _is_closed(packets: Sequence[tuple[int, bool]]) -> bool:
@@ -155,13 +185,21 @@ def open_reader(path: str) -> VideoReader:
     """Open a video with decord, if it is installed and right about this one, else with PyAV.
 
     Raises:
+        Exception: Nothing that is installed can read it; of whatever type.
         ImportError: Neither is installed.
     """
     has_decord, has_av = (find_spec(name) is not None for name in ("decord", "av"))
     if not has_av:
         return DecordReader(path)
     pyav = PyAVReader(path)
-    return DecordReader(path, seeks=True) if has_decord and pyav.is_closed else pyav
+    if not (has_decord and pyav.can_seek):
+        return pyav
+    try:
+        decord = DecordReader(path, seeks=True)
+    except Exception:  # noqa: BLE001 - its FFmpeg is of 2021 and knows less, AV1 for one
+        return pyav
+    agree = decord.frame_count == pyav.frame_count and abs(decord.fps - pyav.fps) < 1e-3
+    return decord if agree else pyav
 
 
 def can_read() -> bool:

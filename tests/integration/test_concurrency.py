@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,23 +13,24 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from golden import TINY, checkpoint_folder
+from golden import TINY, VIDEO, checkpoint_folder
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField
 from reference import SINGLE, model_of, reference_request, until_stop
 from support import FixedBackend
 
 from langchain_internvl import ChatInternVL
-from langchain_internvl.backends.base import Delta, EngineStats, Request, astream
+from langchain_internvl.backends.base import Delta, EngineStats, Request, Sampling, astream
 from langchain_internvl.backends.transformers import backend as backend_module
-from langchain_internvl.backends.transformers.admission import Limits
 from langchain_internvl.backends.transformers.backend import TransformersBackend
+from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.loading import LoadOptions
 from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.errors import (
     BackendError,
     EngineBusyError,
     EngineMemoryError,
+    MediaError,
     RequestError,
     RequestTimeoutError,
 )
@@ -198,8 +200,10 @@ def test_limits_are_checked():
     for wrong in ({"max_rows": 0}, {"max_kv_bytes": -1}, {"max_queued": 1.5}):
         with pytest.raises(RequestError, match=next(iter(wrong))):
             Limits(**wrong)
-    with pytest.raises(RequestError, match="not rows"):
-        ChatInternVL(model=str(FOLDER), engine_options={"rows": 3}).invoke("x")
+    with pytest.raises(ValueError, match="not rows"):
+        ChatInternVL(model=str(FOLDER), engine_options={"rows": 3})
+    with pytest.raises(ValueError, match="dtype, engine_options: a backend object has its own"):
+        ChatInternVL(backend=FixedBackend(), dtype="float16", engine_options={"max_rows": 3})
 
 
 def test_full_memory_is_a_typed_error_and_the_engine_goes_on(engine, monkeypatch):
@@ -279,6 +283,56 @@ async def test_a_cancelled_task_ends_its_row(engine):
         assert (await llm.ainvoke("Hello", timeout=endless, max_tokens=2)).content is not None
 
 
+async def test_a_cancellation_beside_a_token_is_not_lost(engine):
+    """Python before 3.12 loses some of those that wait with a timeout."""
+    llm = ChatInternVL(model=str(FOLDER), backend=engine, max_tokens=300, timeout=100)
+    for number in range(12):
+        tokens = []
+        enough = asyncio.Event()
+
+        async def read(tokens=tokens, enough=enough, count=3 + number % 3):
+            async for chunk in llm.astream("Hello"):
+                tokens.append(chunk)
+                if len(tokens) == count:
+                    enough.set()
+
+        reading = asyncio.create_task(read())
+        await enough.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert len(tokens) < 20
+    assert await becomes(lambda: not engine.stats.active_rows)
+
+
+async def test_media_are_part_of_a_calls_time_and_are_not_read_for_nobody(engine, monkeypatch):
+    started, ended = threading.Event(), threading.Event()
+
+    def hang(source, policy, num_frames, bound, deadline):
+        stop = threading.Event()
+        with deadline.stopping(stop.set):
+            started.set()
+            stop.wait(min(20, deadline.remaining() or 20))
+        ended.set()
+        raise MediaError("clip", "was not read")
+
+    monkeypatch.setattr("langchain_internvl.media.reader.read_clip", hang)
+    llm = ChatInternVL(model=str(FOLDER), backend=engine)
+    video = [HumanMessage([{"type": "video", "path": str(VIDEO)}])]
+    with pytest.raises(RequestTimeoutError, match=r"timeout=0\.3 s"):
+        await asyncio.to_thread(llm.invoke, video, timeout=0.3)
+    with pytest.raises(RequestTimeoutError, match=r"timeout=0\.3 s"):
+        await llm.ainvoke(video, timeout=0.3)
+    for event in (started, ended):
+        event.clear()
+    task = asyncio.create_task(llm.ainvoke(video))
+    await asyncio.to_thread(started.wait, 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(ended.wait, 5)
+
+
 async def test_an_event_loop_that_is_gone_loses_nothing_but_its_row(engine):
     def leave():
         async def begin():
@@ -299,10 +353,12 @@ async def test_batches_of_all_kinds_share_the_batch(engine):
     llm = ChatInternVL(model=str(FOLDER), backend=engine, temperature=0, max_tokens=6)
     inputs = [f"question {n}" for n in range(5)]
     alone = [llm.invoke(one).content for one in inputs]
-    assert [reply.content for reply in llm.batch(inputs)] == alone
+    steps = engine.stats.decode_steps
+    assert [reply.content for reply in await asyncio.to_thread(llm.batch, inputs)] == alone
     assert [reply.content for reply in await llm.abatch(inputs)] == alone
     with ThreadPoolExecutor(5) as pool:
         assert [reply.content for reply in pool.map(llm.invoke, inputs)] == alone
+    assert engine.stats.decode_steps - steps < 3 * 5 * 5  # alone each takes five
 
 
 async def test_backends_without_an_astream_are_waited_for_in_threads():
@@ -375,6 +431,108 @@ def test_instances_and_copies_share_a_model(loads):
     assert not threads()
 
 
+def test_a_checkpoint_is_known_by_what_it_holds(loads, tmp_path, monkeypatch):
+    """By no spelling of its folder, and not when its files have changed."""
+    folder = tmp_path / "a" / "model"
+    shutil.copytree(checkpoint_folder("llama"), folder)
+    monkeypatch.chdir(tmp_path / "a")
+    spelled = ["model", "./model", "../a/model", str(folder)]
+    llms = [ChatInternVL(model=name, max_tokens=2) for name in spelled]
+    for llm in llms:
+        llm.invoke("x")
+    assert loads == ["auto"]
+    (tmp_path / "b").mkdir()
+    shutil.copytree(checkpoint_folder("qwen2"), tmp_path / "b" / "model")
+    monkeypatch.chdir(tmp_path / "b")
+    other = ChatInternVL(model="model", max_tokens=2)
+    other.invoke("x")
+    assert loads == ["auto"] * 2
+    assert other.prompt_ids("x") != llms[0].prompt_ids("x")
+    for llm in llms:
+        llm.close()
+    os.utime(folder / "model.safetensors", ns=(1, 1))
+    again = ChatInternVL(model=str(folder), max_tokens=2)
+    again.invoke("x")
+    assert loads == ["auto"] * 3
+    for llm in (other, again):
+        llm.close()
+
+
+def test_engine_options_are_those_of_the_shared_engine(loads):
+    plain, first = chat(), chat(engine_options={"max_rows": 3})
+    first.invoke("x")
+    plain.invoke("x")
+    assert loads == ["auto"]
+    other = chat(engine_options={"max_rows": 4})
+    with pytest.raises(RequestError, match=r"in use with Limits\(max_rows=3"):
+        other.invoke("x")
+    for llm in (first, plain):
+        llm.close()
+    other.invoke("x")
+    assert loads == ["auto"] * 2
+    other.close()
+
+
+def test_closing_beside_calls_of_others_leaves_nothing_closed(loads):
+    """A call that comes while the last one closes gets an engine that works."""
+    llms = [chat(), chat()]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(10):
+            closing = pool.submit(llms[0].close)
+            calls = [pool.submit(llm.invoke, "x") for llm in llms]
+            closing.result()
+            for call in calls:
+                error = call.exception()
+                assert error is None or "closed" in str(error)
+    for llm in llms:
+        assert llm.invoke("x").usage_metadata
+        llm.close()
+
+
+def test_rows_that_have_left_do_not_let_others_over_the_limit():
+    """Their padding stays until the next step."""
+    limit = 300 * PER_TOKEN
+    backend = make_backend(max_kv_bytes=limit)
+    ids(backend, 1, max_tokens=1)
+    worker = backend._worker
+    loop = worker._loop
+    long, _ = loop.add(Request(range(3, 203), max_tokens=5))
+    loop.add(Request([1, 2], max_tokens=50))
+    loop.remove(long)
+    newcomer = Request([1, 2], max_tokens=50)
+    assert not loop.has_room(newcomer)
+    loop.step()
+    assert loop.has_room(newcomer)
+    loop.add(newcomer)
+    assert loop.kv_bytes <= limit
+    loop.clear()
+    backend.close()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_16_bits_a_seed_says_the_same_whatever_else_runs(dtype):
+    """The size of a batch changes the last digits of scores there."""
+    backend = TransformersBackend(
+        read_checkpoint(FOLDER), load_tokenizer(FOLDER), LoadOptions(dtype=dtype)
+    )
+    requests = [
+        Request([5, 6 + n], max_tokens=24, sampling=Sampling(temperature=1.0, seed=n))
+        for n in range(5)
+    ]
+
+    def run(request):
+        return [delta.token_id for delta in backend.stream(request)]
+
+    alone = [run(request) for request in requests]
+    others = [Request([7, 8, n], max_tokens=40, sampling=Sampling(1.0)) for n in range(4)]
+    with ThreadPoolExecutor(9) as pool:
+        noise = [pool.submit(run, other) for other in others]
+        assert list(pool.map(run, requests)) == alone
+        for one in noise:
+            one.result()
+    backend.close()
+
+
 def test_configurable_fields_do_not_load_anew(loads):
     llm = chat().configurable_fields(max_tokens=ConfigurableField("length"))
     for length in (1, 2, 3):
@@ -435,8 +593,51 @@ print("parent", llm.invoke("x").usage_metadata["output_tokens"])
         return done.stdout
 
     told = run("loaded")
-    assert "BackendError the model was loaded before os.fork()" in told
+    assert "BackendError a model was loaded before os.fork()" in told
     assert "parent 2" in told
     told = run("not loaded")
     assert "said 2" in told
     assert "parent 2" in told
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_nothing_hangs_in_a_forked_process():
+    """Not a reply that was begun before, nor whoever needs a lock that a lost thread has."""
+    program = f"""
+import os, threading
+from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.transformers.loading import _LOADING
+from langchain_internvl.engines import SHARED
+llm = ChatInternVL(model={str(FOLDER)!r}, max_tokens=100_000)
+begun = llm.stream("x")
+next(begun)
+locked, done = threading.Event(), threading.Event()
+def hold():
+    with llm._engines._lock, SHARED._lock, _LOADING, llm._engines.media._lock:
+        locked.set()
+        done.wait(30)
+threading.Thread(target=hold).start()
+locked.wait(30)
+child = os.fork()
+if not child:
+    def told(run):
+        try:
+            run()
+        except Exception as error:
+            print(type(error).__name__, error, flush=True)
+    told(lambda: list(begun))
+    told(lambda: llm.invoke("x"))
+    told(lambda: ChatInternVL(model={str(FOLDER)!r}, dtype="bfloat16").invoke("x"))
+    llm.close()
+    told(lambda: llm.invoke("x"))
+    os._exit(0)
+os.waitpid(child, 0)
+done.set()
+llm.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True, text=True, timeout=120, check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.stdout.count("BackendError a model was loaded before os.fork()") == 4

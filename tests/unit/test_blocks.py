@@ -196,6 +196,38 @@ def test_detail_is_a_number_of_tiles(shape, detail, tiles):
     assert part.max_tiles == tiles
 
 
+@pytest.mark.parametrize("name", ["fps", "max_frames", "min_tiles", "total_pixels"])
+def test_other_ways_to_choose_frames_are_refused(name):
+    block = {"type": "video", "url": URL, name: 2}
+    with pytest.raises(MessageError, match=f"here: {name} cannot be set of a video"):
+        read_block(block, "here")
+
+
+def test_qwens_names_for_frames_and_bounds():
+    block = {"type": "video", "video": URL, "nframes": 5, "video_start": 1, "video_end": 2.5}
+    assert read_block(block, "here") == [Video((), UrlSource(URL), num_frames=5, bound=(1.0, 2.5))]
+    del block["video_end"]
+    assert read_block(block, "here")[0].bound == (1.0, float("inf"))
+
+
+def test_tiles_of_pages():
+    block = {"type": "file", "url": URL, "mime_type": "application/pdf", "max_tiles": 3}
+    assert read_block(block, "here") == [Document(UrlSource(URL), max_tiles=3)]
+    del block["max_tiles"]
+    for wrong in ({"max_tiles": "many"}, {"detail": "much"}, {"min_tiles": 0}):
+        with pytest.raises(MessageError, match=next(iter(wrong))):
+            read_block({**block, **wrong}, "here")
+
+
+@pytest.mark.parametrize("key", ["path", "image", "video", "frames"])
+@pytest.mark.parametrize("outer", ["image_url", "video_url"])
+def test_fields_under_a_url_name_no_local_file(outer, key, tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"x")
+    block = {"type": outer, outer: {key: str(tmp_path / "secret.png")}}
+    with pytest.raises(MessageError, match=r"no data, url or path"):
+        read_block(block, "here")
+
+
 def test_what_is_shown_of_a_video():
     block = {"type": "video", "url": URL, "num_frames": 4, "bound": [1, 2], "max_tiles": 3}
     (video,) = read_block(block, "here")

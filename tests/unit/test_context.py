@@ -3,7 +3,7 @@
 import pytest
 from golden import GOLDEN, checkpoint_folder
 from langchain_core.exceptions import ContextOverflowError as LangChainOverflowError
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim_messages
 from support import FixedBackend
 
 from langchain_internvl import ChatInternVL, image_block
@@ -54,8 +54,32 @@ def test_a_prompt_over_the_window_says_what_makes_it_long(backend):
     assert not backend.requests
     with pytest.raises(ContextOverflowError, match=r"To fit, leave out earlier messages"):
         llm.invoke("word " * 2000)
-    with pytest.raises(ContextOverflowError, match="5 more, words"):
-        llm.invoke([HumanMessage([image_block(IMAGE, max_tiles=1)] * 12)])
+    many = [image_block(IMAGE, max_tiles=2), *[image_block(IMAGE, max_tiles=1)] * 11]
+    told = r"image 1 \(.*\): 768, images 2 \(.*block 2\) to 12 \(.*block 12\): 256 each, words"
+    with pytest.raises(ContextOverflowError, match=told):
+        llm.invoke([HumanMessage(many)])
+
+
+def test_no_image_is_decoded_for_a_prompt_that_is_too_long(backend, monkeypatch):
+    monkeypatch.setattr("langchain_internvl.rendering.load_rgb", lambda *_, **__: 1 / 0)
+    with pytest.raises(ContextOverflowError):
+        chat(backend, context_window=1000).invoke([HumanMessage([image_block(IMAGE)])])
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("strategy", ["first", "last"])
+def test_messages_are_trimmed_to_exact_counts(backend, strategy, partial):
+    llm = chat(backend)
+    messages = [HumanMessage("One. " * 20), AIMessage("Two. " * 20), HumanMessage("Three.\n" * 9)]
+    whole = llm.get_num_tokens_from_messages(messages)
+    assert llm.get_num_tokens_from_messages([]) == 0
+    for budget in (1, 100, whole - 1, whole):
+        kept = trim_messages(
+            messages, token_counter=llm, max_tokens=budget, strategy=strategy,
+            allow_partial=partial,
+        )  # fmt: skip
+        assert llm.get_num_tokens_from_messages(kept) <= budget
+        assert (kept == messages) is (budget == whole)
 
 
 def test_the_window_is_what_is_set_then_the_tokenizers_then_the_configs(backend):
@@ -115,13 +139,20 @@ def test_thoughts_stay_out_of_later_turns():
         prompt = llm.render([HumanMessage("x"), said, HumanMessage("y")])
         assert "secret" not in prompt
         assert prompt == llm.render([HumanMessage("x"), AIMessage("A cat."), HumanMessage("y")])
+    raw = AIMessage("<think>\nsecret</think>\n\nA cat.")  # of a model that was asked elsewhere
+    assert llm.render([HumanMessage("x"), raw, HumanMessage("y")]) == prompt
+    assert "<think> open" in llm.render([AIMessage("<think> open")])
 
 
 def test_thinking_is_switched_by_its_system_text():
     llm = chat(think("A cat."))
     assert "within <think> and </think> tags" in llm.render("x", reasoning=True)
     assert "think" not in llm.render("x")
-    own = llm.render("x", reasoning=True, default_system="Mine.")
-    assert "Mine." in own
-    assert "<think>" not in own
+    for own in (
+        llm.render("x", reasoning=True, default_system="Mine."),
+        llm.render([SystemMessage("Mine."), HumanMessage("x")], reasoning=True),
+    ):
+        assert "not reference the thinking section.\n\nMine.<|im_end|>" in own
+    asked = llm.render("x", reasoning=True)
+    assert llm.render("x", reasoning=True, default_system=None) == asked
     assert llm.invoke("x").usage_metadata.get("output_token_details") is None

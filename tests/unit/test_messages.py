@@ -43,6 +43,7 @@ from langchain_internvl.errors import (
     RequestError,
     UnsupportedMediaError,
 )
+from langchain_internvl.media.held import HeldMedia
 from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.sources import UrlSource
 from langchain_internvl.messages import to_turns
@@ -159,7 +160,7 @@ def test_images_in_tool_results():
 
 
 @pytest.mark.parametrize("shape", [*IMAGE_SHAPES.values()], ids=[*IMAGE_SHAPES])
-def test_normal_images_are_small_json_and_carry_their_data(shape):
+def test_normal_images_are_small_json_and_carry_their_data(shape, monkeypatch):
     message = HumanMessage([shape, {"type": "text", "text": "x"}])
     before = list(message.content)
     (normal,) = normalise_messages([message], POLICY)
@@ -167,10 +168,12 @@ def test_normal_images_are_small_json_and_carry_their_data(shape):
     assert block["type"] == "image"
     assert block["id"].startswith("sha256:")
     assert len(json.dumps(block)) < 300
-    with pytest.raises(MessageError, match="no data"):
+    for known in (normal.content[0], block):  # as it is, and made anew from a trace
+        (part,) = read_block(known, "here")
+        assert np.array_equal(np.asarray(load_rgb(part.source, POLICY)), PIXELS)
+    monkeypatch.setattr("langchain_internvl.block_fields.HELD", HeldMedia())
+    with pytest.raises(MessageError, match="comes from a trace"):
         read_block(block, "in another process")
-    (part,) = read_block(normal.content[0], "here")
-    assert np.array_equal(np.asarray(load_rgb(part.source, POLICY)), PIXELS)
     assert all(new is old for new, old in zip(message.content, before, strict=True))
 
 

@@ -1,5 +1,7 @@
 """The backend for tests of users."""
 
+import copy
+
 import pytest
 from golden import checkpoint_folder
 
@@ -61,6 +63,33 @@ def test_nothing_deltas_and_errors():
 def test_replies_may_depend_on_the_request():
     llm = chat(lambda request: f"{len(request.prompt_ids)} tokens")
     assert llm.invoke("Hello").content == f"{len(llm.prompt_ids('Hello'))} tokens"
+
+
+@pytest.mark.parametrize(
+    "wrong", ["A cat.", [None], [KeyError], [["a", "b"]], [[]], [[Delta(1, "endless")]]]
+)
+def test_what_is_no_reply_is_refused_at_once(wrong):
+    with pytest.raises(TypeError, match=r"repl(y 1|ies) is"):
+        ScriptedBackend(wrong)
+
+
+def test_a_function_that_gives_no_reply_is_told_by_number():
+    llm = chat(lambda request: None)
+    with pytest.raises(BackendError, match="the reply to request 1 is None; a reply is a text"):
+        llm.invoke("x")
+
+
+def test_the_words_of_what_was_asked():
+    llm = chat(["A cat."])
+    llm.invoke("What is it, naïvely? <|im_end|>")
+    assert "What is it, naïvely? <|im_end|>" in llm.get_text(llm.backend.requests[0].prompt_ids)
+
+
+def test_copies_share_it():
+    llm = chat(["A cat.", "A dog."])
+    assert copy.deepcopy(llm).invoke("x").content == "A cat."
+    assert llm.model_copy(deep=True).invoke("x").content == "A dog."
+    assert len(llm.backend.requests) == 2
 
 
 def test_what_is_broken_off_has_ended():

@@ -73,9 +73,16 @@ def test_tile_limits():
         CallSettings(min_tiles=4, max_tiles=3)
 
 
-def test_no_most_tokens_means_the_default():
+def test_no_most_tokens_means_the_default_and_in_a_call_the_models_own():
     assert CallSettings(max_tokens=None).max_tokens == 1024
-    assert CallSettings(max_tokens=5).for_call({"max_tokens": None}).max_tokens == 1024
+    assert CallSettings(max_tokens=5).for_call({"max_tokens": None}).max_tokens == 5
+
+
+def test_whole_numbers_and_fractions_of_generation_configs():
+    stored = {"do_sample": True, "temperature": 1, "top_k": 20.0, "repetition_penalty": 2}
+    assert CallSettings().sampling(stored) == Sampling(1.0, 1.0, 20, 2.0)
+    with pytest.raises(RequestError, match="top_k is a whole number"):
+        CallSettings().sampling({"top_k": 1.5})
 
 
 def test_one_stop_text_need_not_be_a_list():

@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from langchain_internvl.backends.transformers.memory import free_for_cache
+from langchain_internvl.errors import EngineMemoryError
 
-from langchain_internvl.backends.base import Request
-from langchain_internvl.errors import EngineMemoryError, RequestError
+if TYPE_CHECKING:
+    import torch
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What an engine takes on at once.
-
-    Attributes:
-        max_rows: Most requests that are answered at once.
-        max_kv_bytes: Most memory of their keys and values, in bytes; None: four fifths of the
-            memory that is free after the model was loaded, on the GPUs or, without any, half of
-            this machine's.
-        max_queued: Most requests that wait.
-    """
-
-    max_rows: int = 32
-    max_kv_bytes: int | None = None
-    max_queued: int = 1024
-
-    def __post_init__(self) -> None:
-        for name in ("max_rows", "max_kv_bytes", "max_queued"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise RequestError(f"{name} is a whole number from 1, not {value!r}")
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Limits:
-        """Limits by their names.
-
-        Raises:
-            RequestError: A name or a value is wrong.
-        """
-        unknown = options.keys() - cls.__dataclass_fields__.keys()
-        if unknown:
-            raise RequestError(
-                f"engine_options of transformers are {', '.join(cls.__dataclass_fields__)}, "
-                f"not {', '.join(sorted(unknown))}"
-            )
-        return cls(**options)
+    from langchain_internvl.backends.base import Request
+    from langchain_internvl.backends.transformers.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -58,7 +23,8 @@ class Load:
     Attributes:
         rows: Its rows.
         held: Rows whose keys and values are held: for a moment also of some that have left.
-        longest: Tokens of its longest row when that is full.
+        longest: Tokens that its rows are padded to when the longest is full, or are now: those
+            that only a row needed which has left go with the next step.
         is_joined: Whether the request in question would join it.
     """
 
@@ -82,7 +48,7 @@ class Budget:
         self._limits = limits
         self._per_token = kv_bytes_per_token(model.config.get_text_config(), model.dtype)
         most = limits.max_kv_bytes
-        self._most = free_memory() if most is None else most
+        self._most = free_for_cache(model) if most is None else most
 
     def has_room(self, request: Request, batches: Iterable[Load]) -> bool:
         """Whether a request may begin now.
@@ -90,6 +56,9 @@ class Budget:
         Args:
             request: The request.
             batches: What is there already.
+
+        Returns:
+            False if it has to wait for others to end.
 
         Raises:
             EngineMemoryError: It could not begin if it were alone.
@@ -117,19 +86,16 @@ def full_length(request: Request) -> int:
 
 
 def kv_bytes_per_token(text_config: Any, dtype: torch.dtype) -> int:
-    """Memory of the keys and values of one token in all layers."""
+    """Memory of the keys and values of one token in all layers.
+
+    Args:
+        text_config: Config of the language model.
+        dtype: Type of its activations.
+
+    Returns:
+        Bytes.
+    """
     heads = text_config.num_key_value_heads
     size = getattr(text_config, "head_dim", None)
     size = size or text_config.hidden_size // text_config.num_attention_heads
     return int(2 * text_config.num_hidden_layers * heads * size * dtype.itemsize)
-
-
-def free_memory() -> int:
-    """Bytes that keys and values may take, if nobody said how many."""
-    if torch.cuda.is_available():
-        free = (torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
-        return int(sum(free) * 0.8)
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, OSError, ValueError):  # not on every system
-        return 8 << 30

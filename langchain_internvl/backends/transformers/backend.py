@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.base import Delta, EngineStats, Request
-from langchain_internvl.backends.transformers.admission import Limits
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
+from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.backends.transformers.tickets import TaskTicket, ThreadTicket
 from langchain_internvl.backends.transformers.worker import Worker
@@ -44,7 +44,7 @@ class TransformersBackend:
 
     @property
     def stats(self) -> EngineStats:
-        """What is going on."""
+        """Rows, queue and memory at this moment."""
         return self._worker.stats
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
@@ -58,7 +58,7 @@ class TransformersBackend:
                 if delta.finish_reason is not None:
                     return
         finally:
-            ticket.cancelled = True
+            ticket.leave()
 
     async def astream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer a request in an event loop, whose thread is never blocked; see `stream`."""
@@ -71,7 +71,7 @@ class TransformersBackend:
                 if delta.finish_reason is not None:
                     return
         finally:
-            ticket.cancelled = True
+            ticket.leave()
 
     def close(self) -> None:
         """End all requests and free the model."""

@@ -13,8 +13,10 @@ import torch
 from transformers import DynamicCache
 
 from langchain_internvl.backends.base import Delta, Request
-from langchain_internvl.backends.transformers.admission import Budget, Limits, Load, full_length
+from langchain_internvl.backends.transformers.admission import Budget, Load, full_length
 from langchain_internvl.backends.transformers.devices import execution_device
+from langchain_internvl.backends.transformers.limits import Limits
+from langchain_internvl.backends.transformers.memory import is_out_of_memory
 from langchain_internvl.backends.transformers.rope import DynamicRope, batch_key
 from langchain_internvl.backends.transformers.rows import Row, RowBatch
 from langchain_internvl.backends.transformers.vision import encode_tiles
@@ -48,6 +50,9 @@ class DecodeLoop:
         self._budget = Budget(model, limits or Limits())
         self._text_config = model.config.get_text_config()
         self._rope = DynamicRope(model)
+        # In 16 bits the size of a batch changes the last digits of scores, and with them, now and
+        # then, a word. So a row that shall be repeatable decodes by itself.
+        self._rounds = model.dtype.itemsize < 4
         self._token_bytes = token_bytes
         self._batches: dict[Hashable, RowBatch] = {}
         self._keys: dict[Row, Hashable] = {}
@@ -59,7 +64,7 @@ class DecodeLoop:
 
     @property
     def kv_bytes(self) -> int:
-        """Memory of the keys and values of all rows."""
+        """Memory of the keys and values of all rows, in bytes."""
         return sum(batch.kv_bytes for batch in list(self._batches.values()))
 
     def has_room(self, request: Request) -> bool:
@@ -71,10 +76,7 @@ class DecodeLoop:
         key = self._key(request, None)
         return self._budget.has_room(
             request,
-            [
-                Load(len(batch.rows), batch.held, max(map(_full_length, batch.rows)), other == key)
-                for other, batch in self._batches.items()
-            ],
+            [_load(batch, is_joined=other == key) for other, batch in self._batches.items()],
         )
 
     @torch.inference_mode()
@@ -85,7 +87,10 @@ class DecodeLoop:
             The row, and the first token of its reply.
 
         Raises:
+            BackendError: The model gives scores that are no numbers.
             PromptError: The tiles do not fit the context tokens of the prompt.
+            RuntimeError: Whatever else goes wrong in torch, full memory too; other rows are as
+                they were.
         """
         row = Row(request, self._token_bytes)
         cache = self._read_prompt(row)
@@ -102,7 +107,8 @@ class DecodeLoop:
     def step(self) -> list[tuple[Row, Delta | Failure]]:
         """Give every row its next token; rows whose reply ended are gone afterwards.
 
-        What fails for one row ends that row; a forward pass that fails ends the rows of its batch.
+        What fails for one row ends that row. For want of memory the youngest row ends, and the
+        others try again; a forward pass that fails for another reason ends the rows of its batch.
         """
         return [event for batch in list(self._batches.values()) for event in self._step(batch)]
 
@@ -122,24 +128,37 @@ class DecodeLoop:
         self._keys.clear()
 
     def _key(self, request: Request, row: Row | None) -> Hashable:
+        if request.sampling.seed is not None and self._rounds:
+            return "seeded", id(row)
         length = len(request.prompt_ids)
         return batch_key(self._text_config, length, request.max_tokens, id(row))
 
     def _step(self, batch: RowBatch) -> list[tuple[Row, Delta | Failure]]:
-        rows = list(batch.rows)
         events: list[tuple[Row, Delta | Failure]] = []
-        try:
-            self._rope.prepare(max(row.length for row in rows) + 1)
-            self.steps += 1
-            batch.forward(self._model)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rows must hear of it
-            events = [(row, Failure(error)) for row in rows]
-        else:
-            events = [(row, _advance(row)) for row in rows]
+        while batch.rows:
+            error = self._forward(batch)
+            if error is None:
+                self.steps += 1
+                events += [(row, _advance(row)) for row in batch.rows]
+                break
+            is_full = is_out_of_memory(error) and batch.is_whole
+            lost = batch.rows[-1:] if is_full else list(batch.rows)
+            events += [(row, Failure(error)) for row in lost]
+            for row in lost:
+                self.remove(row)
         for row, event in events:
             if isinstance(event, Failure) or event.finish_reason is not None:
                 self.remove(row)
         return events
+
+    def _forward(self, batch: RowBatch) -> Exception | None:
+        """A forward pass; what went wrong, if something did: the rows must hear of it."""
+        try:
+            self._rope.prepare(max(row.length for row in batch.rows) + 1)
+            batch.forward(self._model)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            return error
+        return None
 
     def _read_prompt(self, row: Row) -> DynamicCache:
         """Run the prompt through the model; leaves the first scores in the row."""
@@ -176,8 +195,9 @@ class DecodeLoop:
         return embeddings.masked_scatter(places[..., None], features)
 
 
-def _full_length(row: Row) -> int:
-    return full_length(row.request)
+def _load(batch: RowBatch, *, is_joined: bool) -> Load:
+    longest = max(full_length(row.request) for row in batch.rows)
+    return Load(len(batch.rows), batch.held, max(longest, batch.width), is_joined)
 
 
 def _advance(row: Row) -> Delta | Failure:

@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import torch
+from tqdm import tqdm
 from transformers import BitsAndBytesConfig, InternVLForConditionalGeneration
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -23,6 +24,7 @@ from langchain_internvl.backends.transformers.placement import (
 )
 from langchain_internvl.backends.transformers.weights import InternVLChatModel
 from langchain_internvl.errors import CheckpointError, RequestError
+from langchain_internvl.forks import renew_after_fork
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
@@ -88,7 +90,28 @@ def load_model(
 
 # transformers changes settings of the whole process while it loads, torch's default dtype among
 # them: two loads at once would get each other's.
-_LOADING = threading.Lock()
+class _Loading:
+    """One at a time."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self, _Loading.renew)
+
+    def renew(self) -> None:
+        """Forget who loads: in a forked process nobody does."""
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        # Progress bars would leave a thread that watches them.
+        self._interval, tqdm.monitor_interval = tqdm.monitor_interval, 0
+
+    def __exit__(self, *_: object) -> None:
+        tqdm.monitor_interval = self._interval
+        self._lock.release()
+
+
+_LOADING = _Loading()
 
 
 def _load(

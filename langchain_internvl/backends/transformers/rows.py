@@ -44,7 +44,11 @@ class Row:
         self._text = TextStream(token_bytes, request.stop)
 
     def advance(self) -> Delta:
-        """Choose the next token from the scores at hand."""
+        """Choose the next token from the scores at hand.
+
+        Raises:
+            BackendError: The scores are no numbers.
+        """
         if self.logits is None:
             raise RuntimeError("the row's prompt has not been read")
         token_id = self._sampler.choose(self.logits, self.reply)
@@ -70,10 +74,13 @@ class RowBatch:
     Attributes:
         rows: The rows that are still being made.
         cache: Keys and values; each layer [held rows, heads, longest length, head size].
+        is_whole: Whether it can be used; false after a pass that failed in the middle and could
+            not be taken back.
     """
 
     rows: list[Row] = field(default_factory=list)
     cache: DynamicCache | None = None
+    is_whole: bool = True
     _held: list[Row] = field(default_factory=list)  # in the order of the cache; some have left
 
     def join(self, row: Row, cache: DynamicCache) -> None:
@@ -86,7 +93,7 @@ class RowBatch:
         if self.cache is None:
             self.cache = cache
         else:
-            self._stack(self.cache, cache)
+            self._extend(self.cache, cache)
         self.rows.append(row)
         self._held.append(row)
 
@@ -97,11 +104,15 @@ class RowBatch:
 
     @property
     def kv_bytes(self) -> int:
-        """Memory of the keys and values."""
-        if self.cache is None:
-            return 0
-        layers = _layers(self.cache)
+        """Memory of the keys and values, in bytes; may be asked for by other threads."""
+        cache = self.cache
+        layers = [] if cache is None else _layers(cache)
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+
+    @property
+    def width(self) -> int:
+        """Tokens that the rows are padded to."""
+        return 0 if self.cache is None else int(_layers(self.cache)[0].keys.shape[-2])
 
     def leave(self, row: Row) -> None:
         """Drop a row.
@@ -114,7 +125,7 @@ class RowBatch:
         if not self.rows:
             self.cache, self._held = None, []
 
-    def _stack(self, cache: DynamicCache, new: DynamicCache) -> None:
+    def _extend(self, cache: DynamicCache, new: DynamicCache) -> None:
         count, _, longest, _ = _layers(cache)[0].keys.shape
         stacked: list[Any] = []
         try:
@@ -143,9 +154,28 @@ class RowBatch:
     def forward(self, model: Any) -> None:
         """Add the last token of every row's reply, and leave the scores of the next in the row.
 
-        If it fails, the batch is of no more use.
+        If it fails, the rows are as they were, if `is_whole`.
+
+        Args:
+            model: A native InternVL.
         """
+        self.is_whole = False
         self._compact()
+        width = self.width
+        try:
+            output = self._pass(model)
+        except BaseException:
+            for layer in _layers(self.cache) if self.cache is not None else ():
+                layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
+            self.is_whole = True
+            raise
+        self.is_whole = True
+        for row, logits in zip(self.rows, output, strict=True):
+            row.length += 1
+            row.logits = logits
+
+    def _pass(self, model: Any) -> torch.Tensor:
+        """The scores of the next tokens, float32 [rows, vocabulary]."""
         device = execution_device(model.get_input_embeddings())
         tokens = torch.tensor([[row.reply[-1]] for row in self.rows], device=device)
         positions = torch.tensor([[row.length] for row in self.rows], device=device)
@@ -157,9 +187,8 @@ class RowBatch:
             use_cache=True,
             logits_to_keep=1,
         )
-        for row, logits in zip(self.rows, output.logits[:, -1].float(), strict=True):
-            row.length += 1
-            row.logits = logits
+        scores: torch.Tensor = output.logits[:, -1].float()
+        return scores
 
     def _mask(self, device: torch.device) -> torch.Tensor | None:
         """1 where a row has a token, the new one included; None if no row is padded."""

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from langchain_internvl.backends.base import TokenLogprob
+from langchain_internvl.errors import BackendError
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Sampling
@@ -27,8 +28,7 @@ COLDEST = 1e-5
 class Sampler:
     """Chooses the tokens of one row.
 
-    Every row has its own random numbers, drawn on the CPU: with a seed it says the same words
-    whatever else runs, and on whatever device.
+    Every row has its own random numbers, drawn on the CPU, so what else runs does not change them.
 
     Args:
         sampling: How to choose.
@@ -43,14 +43,16 @@ class Sampler:
             self._random.manual_seed(sampling.seed)
         # The order of transformers' `generate`.
         self._processors = LogitsProcessorList()
-        if sampling.repetition_penalty != 1:
-            self._processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+        # transformers refuses whole numbers for one, and others for the other.
+        penalty = float(sampling.repetition_penalty)
+        if penalty != 1:
+            self._processors.append(RepetitionPenaltyLogitsProcessor(penalty))
         if not self._greedy:
             self._processors.append(TemperatureLogitsWarper(float(sampling.temperature)))
             if sampling.top_k:
-                self._processors.append(TopKLogitsWarper(sampling.top_k))
+                self._processors.append(TopKLogitsWarper(int(sampling.top_k)))
             if sampling.top_p < 1:
-                self._processors.append(TopPLogitsWarper(sampling.top_p))
+                self._processors.append(TopPLogitsWarper(float(sampling.top_p)))
 
     def choose(self, logits: torch.Tensor, reply: Sequence[int]) -> int:
         """The next token.
@@ -59,15 +61,30 @@ class Sampler:
             logits: float32 tensor of shape [vocabulary].
             reply: The tokens of the reply so far. As in the reference, whose prompt reaches
                 `generate` as embeddings, the repetition penalty does not see the prompt.
+
+        Raises:
+            BackendError: The scores are no numbers.
         """
         scores = logits[None]
         if self._processors:
             seen = torch.LongTensor([list(reply)]).to(logits.device)
             scores = self._processors(seen, scores)  # type: ignore[arg-type]
         if self._greedy:
-            return int(scores.argmax())
+            likeliest, token_id = scores[0].max(-1)
+            if not torch.isfinite(likeliest):
+                raise _no_numbers()
+            return int(token_id)
         probabilities = scores[0].softmax(-1).cpu()
+        if not torch.isfinite(probabilities[0]):  # one that is none makes all so
+            raise _no_numbers()
         return int(torch.multinomial(probabilities, 1, generator=self._random))
+
+
+def _no_numbers() -> BackendError:
+    return BackendError(
+        "the model's scores are no numbers: its weights are damaged, or dtype is too small for "
+        "them (float16 for a model made in bfloat16); try dtype='float32'"
+    )
 
 
 def logprobs_of(

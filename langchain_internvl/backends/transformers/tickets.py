@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 import traceback
-from collections.abc import Awaitable
 from queue import Empty, SimpleQueue
 from time import monotonic
 
-import torch
-
 from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.transformers.memory import is_out_of_memory
 from langchain_internvl.errors import (
     BackendError,
     EngineMemoryError,
@@ -19,7 +18,10 @@ from langchain_internvl.errors import (
     RequestTimeoutError,
 )
 
-Event = Delta | Exception
+Event = Delta | BaseException
+
+_YEAR = 365 * 24 * 3600.0
+"""Longer than this no event loop waits."""
 
 
 class Ticket:
@@ -30,7 +32,7 @@ class Ticket:
 
     Attributes:
         request: The request.
-        cancelled: Set by the caller, who wants no more of it.
+        cancelled: Nobody waits for it any more; set by whoever knows first.
     """
 
     def __init__(self, request: Request) -> None:
@@ -38,23 +40,35 @@ class Ticket:
         self.cancelled = False
         self._deadline = None if request.timeout is None else monotonic() + request.timeout
 
+    @property
+    def is_late(self) -> bool:
+        """Whether its time is over."""
+        return self._deadline is not None and monotonic() >= self._deadline
+
     def put(self, event: Event) -> None:
         """Hand over what happened to the request; called by the worker."""
-        if isinstance(event, Exception):
+        if isinstance(event, BaseException):
             _forget_locals(event)
         self._deliver(event)
+
+    def end_late(self) -> None:
+        """Tell the caller that its time is over; called by the worker."""
+        self.cancelled = True
+        self.put(self._timed_out())
+
+    def leave(self) -> None:
+        """Want no more of it; called by the caller, at the latest when it has all."""
+        self.cancelled = True
 
     def _deliver(self, event: Event) -> None:
         raise NotImplementedError
 
     def _remaining(self) -> float | None:
         """Seconds until the deadline."""
-        if self._deadline is None:
-            return None
-        return min(max(0.0, self._deadline - monotonic()), threading.TIMEOUT_MAX)
+        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
 
     def _timed_out(self) -> RequestTimeoutError:
-        return RequestTimeoutError(f"no reply within timeout={self.request.timeout} s")
+        return RequestTimeoutError(f"no reply within timeout={self.request.timeout:.3g} s")
 
 
 class ThreadTicket(Ticket):
@@ -70,14 +84,19 @@ class ThreadTicket(Ticket):
     def next(self) -> Delta:
         """Wait for the next delta.
 
+        What came before the deadline is given also after it.
+
         Raises:
             BackendError: The engine failed.
             ImportError: A package that it needs is missing.
             InternVLError: The request is faulty, or the checkpoint cannot be loaded.
             RequestTimeoutError: It took too long.
         """
+        remaining = self._remaining()
+        if remaining is not None:
+            remaining = min(remaining, threading.TIMEOUT_MAX)
         try:
-            return _delta(self._events.get(timeout=self._remaining()))
+            return _delta(self._events.get(timeout=remaining))
         except Empty:
             raise self._timed_out() from None
 
@@ -89,6 +108,16 @@ class TaskTicket(Ticket):
         super().__init__(request)
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        remaining = self._remaining()
+        # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes in the same
+        # turn of the loop as a token.
+        self._alarm = (
+            None
+            if remaining is None
+            else self._loop.call_later(
+                min(remaining, _YEAR), lambda: self._events.put_nowait(self._timed_out())
+            )
+        )
 
     def _deliver(self, event: Event) -> None:
         try:
@@ -96,19 +125,25 @@ class TaskTicket(Ticket):
         except RuntimeError:  # the event loop was closed with the task unfinished
             self.cancelled = True
 
+    def leave(self) -> None:
+        """Want no more of it; see `Ticket.leave`."""
+        super().leave()
+        if self._alarm is not None:
+            self._alarm.cancel()
+
     async def next(self) -> Delta:
         """Wait for the next delta; raises what `ThreadTicket.next` does."""
-        event: Awaitable[Event] = self._events.get()
-        remaining = self._remaining()
-        try:
-            return _delta(await (event if remaining is None else _within(event, remaining)))
-        except asyncio.TimeoutError:
-            raise self._timed_out() from None
+        return _delta(await self._events.get())
 
 
-def _within(event: Awaitable[Event], seconds: float) -> Awaitable[Event]:
-    # An event loop refuses to wait for centuries; a year is as good.
-    return asyncio.wait_for(event, min(seconds, 365 * 24 * 3600.0))
+def for_another(error: BaseException) -> BaseException:
+    """The same error for another caller: each is raised in a thread of its own."""
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001 - errors of libraries may refuse to be made again
+        return error
+    twin.__cause__ = error.__cause__
+    return twin.with_traceback(error.__traceback__)
 
 
 def _delta(event: Event) -> Delta:
@@ -122,13 +157,6 @@ def _delta(event: Event) -> Delta:
             f"engine_options ({event})"
         ) from event
     raise BackendError(f"the engine failed: {type(event).__name__}: {event}") from event
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory is full; torch has no type for that of the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    )
 
 
 def _forget_locals(error: BaseException | None) -> None:

@@ -8,17 +8,17 @@ torch then, and torch aborts the process for it.
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from weakref import WeakSet
 
 from langchain_internvl.backends.base import EngineStats
 from langchain_internvl.backends.transformers.decoding import DecodeLoop, Failure
 from langchain_internvl.backends.transformers.rows import Row
-from langchain_internvl.backends.transformers.tickets import Ticket
-from langchain_internvl.errors import BackendError, EngineBusyError, InternVLError
+from langchain_internvl.backends.transformers.tickets import Ticket, for_another
+from langchain_internvl.errors import BackendError, EngineBusyError
+from langchain_internvl.forks import renew_after_fork
 
 
 class Worker:
@@ -26,8 +26,8 @@ class Worker:
 
     Args:
         load: Makes the loop, when the first request is there. Only the worker's thread calls it
-            and touches what it makes. If it fails, those who wait hear of it, and the next
-            request tries again.
+            and touches what it makes. It may raise anything: those who wait hear of it, and the
+            next request tries again.
         max_queued: Most requests that wait to begin.
     """
 
@@ -37,19 +37,24 @@ class Worker:
         self._loop: DecodeLoop | None = None
         self._lock = threading.Lock()
         self._inbox: deque[Ticket] = deque()
+        self._newcomer: Ticket | None = None  # whose prompt is being read
         self._tickets: dict[Row, Ticket] = {}
         self._thread: threading.Thread | None = None  # the last one
         self._running = False
         self._closed: BackendError | None = None
         _WORKERS.add(self)
+        renew_after_fork(self, Worker._after_fork)
 
     @property
     def stats(self) -> EngineStats:
-        """What is going on."""
-        loop = self._loop
+        """Rows, queue and memory at this moment."""
+        with self._lock:
+            self._forget_those_who_left()
+            active = len(self._tickets) + (self._newcomer is not None)
+            queued, loop = len(self._inbox), self._loop
         if loop is None:
-            return EngineStats(queued=len(self._inbox))
-        return EngineStats(len(loop.rows), len(self._inbox), loop.kv_bytes, loop.steps)
+            return EngineStats(active, queued)
+        return EngineStats(active, queued, loop.kv_bytes, loop.steps)
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a request.
@@ -58,13 +63,16 @@ class Worker:
             BackendError: The worker was closed, or there can be no thread for it.
             EngineBusyError: Too many requests wait already.
         """
+        if _FORKED:
+            raise for_another(_REFUSED)
         with self._lock:
             if self._closed is not None:
-                raise _again(self._closed)
+                raise for_another(self._closed)
+            self._forget_those_who_left()
             if len(self._inbox) >= self._max_queued:
                 raise EngineBusyError(
-                    f"{len(self._inbox)} requests are waiting already; try again later, or raise "
-                    "max_queued of engine_options"
+                    f"{len(self._inbox)} requests are waiting already; try again later, give "
+                    "batches a max_concurrency, or raise max_queued of engine_options"
                 )
             if not self._running:
                 thread = threading.Thread(target=self._run, name="internvl", daemon=True)
@@ -84,23 +92,26 @@ class Worker:
             thread.join()
         self._loop = None
 
-    def after_fork(self) -> None:
-        """Make the copy of this worker in a forked process honest: it has lost its thread."""
+    def _after_fork(self) -> None:
+        """Make the copy in a forked process honest: it has lost its thread."""
         self._lock = threading.Lock()
         if self._loop is not None or self._running:
-            self._closed = BackendError(
-                "the model was loaded before os.fork(), and torch does not work in the forked "
-                "process; start processes by 'spawn', or load the model in each of them"
-            )
+            _FORKED.append(True)
+        lost = [*self._inbox, *self._tickets.values()]
+        if self._newcomer is not None:
+            lost.append(self._newcomer)
         self._inbox.clear()
-        self._tickets.clear()
+        self._tickets, self._newcomer = {}, None
         self._thread, self._running = None, False
+        self._tell(lost, _REFUSED)
 
     def _run(self) -> None:
         while True:
             with self._lock:
-                if self._closed is not None:
+                closed = self._closed
+                if closed is not None:
                     break
+                self._forget_those_who_left()
                 if not (self._inbox or self._tickets):
                     # From here on a new thread may run; this one touches nothing any more.
                     self._running = False
@@ -109,22 +120,25 @@ class Worker:
                 if self._loop is None:
                     self._loop = self._load()
                 self._work(self._loop)
-            except Exception as error:  # noqa: BLE001 - no fault may hang those who wait
+            except BaseException as error:  # noqa: BLE001 - no fault may hang those who wait
                 self._end_all(error)
-        self._end_all()
+        self._end_all(closed)
 
-    def _end_all(self, error: Exception | None = None) -> None:
+    def _end_all(self, error: BaseException) -> None:
         """Tell all who are being answered what failed; also those who wait, if none can be."""
-        tickets, self._tickets = list(self._tickets.values()), {}
+        with self._lock:
+            lost = list(self._tickets.values())
+            self._tickets = {}
+            if self._closed is not None or self._loop is None:
+                lost += self._inbox
+                self._inbox.clear()
         if self._loop is not None:
             self._loop.clear()
-        with self._lock:
-            closed = self._closed
-            if closed is not None or self._loop is None:
-                tickets += self._inbox
-                self._inbox.clear()
+        self._tell(lost, error)
+
+    def _tell(self, tickets: Iterable[Ticket], error: BaseException) -> None:
         for ticket in tickets:
-            ticket.put(_again(closed) if error is None and closed is not None else error or _lost())
+            ticket.put(for_another(error))
 
     def _work(self, loop: DecodeLoop) -> None:
         """Let one request begin, if there is room, and all others go on by a token."""
@@ -134,67 +148,82 @@ class Worker:
             self._admit(loop, newcomer)
         self._step(loop)
 
+    def _forget_those_who_left(self) -> None:
+        """Take those out of the queue who want no reply any more; needs the lock."""
+        if any(ticket.cancelled or ticket.is_late for ticket in self._inbox):
+            waiting = deque[Ticket]()
+            for ticket in self._inbox:
+                if ticket.is_late and not ticket.cancelled:
+                    ticket.end_late()
+                elif not ticket.cancelled:
+                    waiting.append(ticket)
+            self._inbox = waiting
+
     def _next_in_line(self, loop: DecodeLoop) -> Ticket | None:
         with self._lock:
-            while self._inbox and self._inbox[0].cancelled:
-                self._inbox.popleft()
+            self._forget_those_who_left()
             if not self._inbox:
                 return None
             first = self._inbox[0]
+        error: BaseException | None = None
         try:
             if not loop.has_room(first.request):
                 return None
-        except InternVLError as error:
-            first.put(error)
-            first.cancelled = True
-            return None
+        except BaseException as fault:  # noqa: BLE001 - the caller raises it
+            error = fault
         with self._lock:
-            return self._inbox.popleft()
+            if first not in self._inbox:  # it has left meanwhile
+                return None
+            self._inbox.remove(first)
+            self._newcomer = None if error else first
+        if error:
+            first.put(error)
+        return self._newcomer
 
     def _admit(self, loop: DecodeLoop, ticket: Ticket) -> None:
         try:
             row, first = loop.add(ticket.request)
-        except Exception as error:  # noqa: BLE001 - the caller raises it
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            with self._lock:
+                self._newcomer = None
             ticket.put(error)
             return
-        if first.finish_reason is None:
-            self._tickets[row] = ticket
+        with self._lock:
+            self._newcomer = None
+            if first.finish_reason is None:
+                self._tickets[row] = ticket
         ticket.put(first)
 
     def _step(self, loop: DecodeLoop) -> None:
         for row, ticket in list(self._tickets.items()):
+            if ticket.is_late and not ticket.cancelled:
+                ticket.end_late()
             if ticket.cancelled:
-                del self._tickets[row]
+                self._forget(row)
                 loop.remove(row)
         for row, event in loop.step():
             ticket = self._tickets[row]
             if isinstance(event, Failure) or event.finish_reason is not None:
-                del self._tickets[row]
+                self._forget(row)
             ticket.put(event.error if isinstance(event, Failure) else event)
 
-
-def _again(error: BackendError) -> BackendError:
-    """The same error for another caller: each is raised in a thread of its own."""
-    return BackendError(*error.args)
-
-
-def _lost() -> BackendError:
-    return BackendError("the engine lost the request")
+    def _forget(self, row: Row) -> None:
+        with self._lock:
+            del self._tickets[row]
 
 
 _WORKERS: WeakSet[Worker] = WeakSet()
+
+_FORKED: list[bool] = []
+"""Not empty in a process that was forked after torch had worked: no engine works there."""
+
+_REFUSED = BackendError(
+    "a model was loaded before os.fork(), and torch does not work in the forked process; start "
+    "processes by 'spawn', or load the model in each of them only"
+)
 
 
 @atexit.register
 def _close_all() -> None:
     for worker in list(_WORKERS):
         worker.close()
-
-
-def _after_fork() -> None:
-    for worker in list(_WORKERS):
-        worker.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

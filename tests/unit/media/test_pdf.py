@@ -33,18 +33,19 @@ def read(data, policy=POLICY):
 
 def test_pages_in_order():
     pages = read(make_pdf(*COLOURS))
-    assert [page.mode for page in pages] == ["RGB"] * 3
+    assert len(pages) == 3
     for page, colour in zip(pages, COLOURS, strict=True):
-        assert max(page.size) == LONG_SIDE
-        assert abs(page.width / page.height - 1.5) < 0.01
-        middle = np.asarray(page)[page.height // 2, page.width // 2].astype(int)
+        height, width, _ = page.shape
+        assert max(width, height) == LONG_SIDE
+        assert abs(width / height - 1.5) < 0.01
+        middle = page[height // 2, width // 2].astype(int)
         assert np.abs(middle - np.asarray(Image.new("RGB", (1, 1), colour))[0, 0]).max() < 4
 
 
 def test_a_real_scan():
     (page,) = read_pages(PathSource(SCAN), POLICY)
-    assert page.height == LONG_SIDE
-    ink = np.asarray(page.convert("L")) < 128
+    assert page.shape[0] == LONG_SIDE
+    ink = page.min(-1) < 128
     assert 0.005 < ink.mean() < 0.3
 
 
@@ -94,3 +95,59 @@ def test_many_threads():
         for pages in pool.map(lambda _: read(data), range(8)):
             assert len(pages) == 3
     assert threading.active_count() < 20
+
+
+def nested_forms(depth):
+    """A small PDF that takes ten times as long to draw for every level of it."""
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R/Resources 5 0 R>>",
+        b"<</Length 5>>stream\n/F Do\nendstream",
+        b"<</XObject<</F 6 0 R>>>>",
+    ]
+    for level in range(depth):
+        last = level == depth - 1
+        drawn = b"0 0 200 200 re f " * 10 if last else b"/F Do " * 10
+        below = b"" if last else b"/Resources<</XObject<</F %d 0 R>>>>" % (7 + level)
+        objects.append(
+            b"<</Type/XObject/Subtype/Form/BBox[0 0 200 200]%s/Length %d>>stream\n%s\nendstream"
+            % (below, len(drawn), drawn)
+        )
+    body = b"%PDF-1.4\n"
+    places = []
+    for number, content in enumerate(objects, 1):
+        places.append(len(body))
+        body += b"%d 0 obj%s endobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    return body + (
+        b"xref\n0 %d\n0000000000 65535 f \n%strailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF"
+        % (len(objects) + 1, table, len(objects) + 1, len(body))
+    )
+
+
+def test_a_pdf_that_takes_for_ever_is_given_up_and_holds_up_no_other():
+    assert len(read(nested_forms(2))) == 1
+    with ThreadPoolExecutor(2) as pool:
+        endless = pool.submit(read, nested_forms(12), MediaPolicy(timeout=3))
+        assert len(read(make_pdf("red"))) == 1
+        assert not endless.done()
+        with pytest.raises(MediaError, match=r"not decoded within MediaPolicy\.timeout=3"):
+            endless.result()
+
+
+@pytest.mark.parametrize("size", [(600, 800), (1, 2000), (3000, 3000), (612, 792)])
+def test_pages_of_any_shape_have_one_longer_side(size):
+    (page,) = read(make_pdf("red", size=size))
+    assert max(page.shape) == LONG_SIDE
+
+
+def test_limits_of_pixels():
+    data = make_pdf("red", "blue")
+    height, width, _ = read(data)[0].shape
+    for policy in (
+        MediaPolicy(max_pixels=height * width - 1),
+        MediaPolicy(max_total_pixels=2 * height * width - 1),
+    ):
+        with pytest.raises(MediaTooLargeError, match="pixels"):
+            read(data, policy)

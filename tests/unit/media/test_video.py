@@ -56,6 +56,7 @@ def test_indices_exist_and_are_in_order(count, fps, wanted, bound):
         (10, 25, 0, None),
         (10, 25, 8, (3, 2)),
         (10, 25, 8, (-2, -1)),
+        (10, 25, 8, (-2, -0.03)),
         (10, 25, 8, (float("nan"), 1)),
         (10, 25, 8, (1, 2)),
         (10, 0, 8, (0, 2)),
@@ -64,3 +65,8 @@ def test_indices_exist_and_are_in_order(count, fps, wanted, bound):
 def test_what_gives_no_frames(count, fps, wanted, bound):
     with pytest.raises(RequestError):
         frame_indices(count, fps, wanted, bound)
+
+
+def test_a_bound_that_ends_within_half_a_frame_of_the_first_shows_it():
+    """The reference rounds, so this one exists there."""
+    assert frame_indices(10, 25, 2, (-0.5, -0.02)) == [0, 0]

@@ -1,10 +1,13 @@
 """Videos are decoded elsewhere; whatever happens there is a typed error here."""
 
 import base64
+import os
 import random
+import shutil
 import stat
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +22,12 @@ from langchain_internvl.errors import (
     MediaFetchError,
     MediaTooLargeError,
     RequestError,
+    RequestTimeoutError,
 )
-from langchain_internvl.media import video_process
+from langchain_internvl.media import process, video_process
+from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.media.reader import MediaReader
 from langchain_internvl.media.sources import Base64Source, BytesSource, PathSource, UrlSource
-from langchain_internvl.media.video_cache import VideoCache
 from langchain_internvl.media.video_process import read_clip
 
 POLICY = MediaPolicy()
@@ -115,12 +120,18 @@ def test_limits(clip):
     for policy, words in (
         (MediaPolicy(max_frames=3), "max_frames=3"),
         (MediaPolicy(max_pixels=96 * 64 - 1), "max_pixels"),
+        (MediaPolicy(max_total_pixels=4 * 96 * 64 - 1), "max_total_pixels"),
         (MediaPolicy(max_video_bytes=size - 1), "max_bytes"),
     ):
         for source in (PathSource(path), BytesSource(path.read_bytes(), "clip")):
             with pytest.raises(MediaError, match=words):
                 read_clip(source, policy, 4)
-    exact = MediaPolicy(max_frames=4, max_pixels=96 * 64, max_video_bytes=size, max_bytes=1)
+            with pytest.raises(MediaTooLargeError):
+                read_clip(source, policy, 4)
+    exact = MediaPolicy(
+        max_frames=4, max_pixels=96 * 64, max_total_pixels=4 * 96 * 64, max_video_bytes=size,
+        max_bytes=1,
+    )  # fmt: skip
     assert len(read_clip(BytesSource(path.read_bytes(), "clip"), exact, 4).frames) == 4
     with pytest.raises(MediaTooLargeError):
         read_clip(PathSource(path), MediaPolicy(max_frames=3), 4)
@@ -131,7 +142,7 @@ def worker_that(monkeypatch, tmp_path, program):
     script = tmp_path / "python"
     script.write_text(f"#!{sys.executable}\nimport os, sys, time\n{program}", "utf-8")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(video_process.sys, "executable", str(script))
+    monkeypatch.setattr(process.sys, "executable", str(script))
 
 
 @pytest.mark.parametrize(
@@ -175,10 +186,77 @@ def _is_running(pid):
     return True
 
 
-def test_a_process_that_wants_too_much_memory_fails_alone(clip, monkeypatch):
-    monkeypatch.setattr(video_process, "_MAX_MEMORY", 1 << 20)
-    with pytest.raises(MediaError):
+def test_a_process_that_wants_too_much_memory_fails_alone(clip, monkeypatch, tmp_path):
+    worker_that(
+        monkeypatch, tmp_path,
+        "from langchain_internvl.media.worker import main\n"
+        "sys.argv[1:] = sys.argv[3:]\n"
+        "main(lambda task, records: bytearray(task['max_memory']))",
+    )  # fmt: skip
+    with pytest.raises(MediaError, match="MemoryError"):
         read_clip(PathSource(clip[0]), POLICY)
+
+
+def test_what_the_process_lacks_is_no_fault_of_the_video(clip, monkeypatch, tmp_path):
+    worker_that(monkeypatch, tmp_path, "os.write(1, b'I' + (5).to_bytes(4, 'little') + b'no av')")
+    with pytest.raises(ImportError, match="lacks something: no av"):
+        read_clip(PathSource(clip[0]), POLICY)
+    for executable in ("/not/there", "", None):
+        monkeypatch.setattr(process.sys, "executable", executable)
+        with pytest.raises(MediaError, match="no process can be started"):
+            read_clip(PathSource(clip[0]), POLICY)
+
+
+def test_the_process_runs_nothing_of_the_folder_and_knows_no_secrets(clip, monkeypatch, tmp_path):
+    for name in ("av.py", "types.py", "numpy.py"):
+        (tmp_path / name).write_text("raise SystemExit(7)", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRET_TOKEN", "x")
+    assert len(read_clip(PathSource(clip[0]), POLICY, 4).frames) == 4
+    worker_that(monkeypatch, tmp_path, "sys.exit(3 if 'SECRET_TOKEN' in os.environ else 4)")
+    with pytest.raises(MediaError, match="exit 4"):
+        read_clip(PathSource(clip[0]), POLICY)
+
+
+def test_names_that_are_no_utf8(clip, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9 \n.avi")
+    shutil.copy(clip[0], path)
+    assert len(read_clip(PathSource(path), POLICY, 4).frames) == 4
+
+
+@pytest.mark.parametrize("head", ["#EXTM3U\n", "\n\nffconcat version 1.0\n", "\ufeff#EXTM3U\n"])
+@pytest.mark.parametrize("suffix", ["m3u8", "mp4"])
+def test_playlists_show_no_other_files(head, suffix, clip, tmp_path):
+    lists = f"{head}#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{clip[0]}\nfile '{clip[0]}'\n\0"
+    path = tmp_path / f"list.{suffix}"
+    path.write_text(lists, "utf-8")
+    for source in (PathSource(path), BytesSource(lists.encode(), "list")):
+        with pytest.raises(MediaError, match="a text or a playlist"):
+            read_clip(source, POLICY)
+
+
+def test_a_call_that_is_over_ends_the_process(clip, monkeypatch, tmp_path):
+    pid = tmp_path / "pid"
+    worker_that(
+        monkeypatch, tmp_path,
+        f"open({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)",
+    )  # fmt: skip
+    with pytest.raises(RequestTimeoutError, match=r"timeout=0\.7 s"):
+        read_clip(PathSource(clip[0]), POLICY, deadline=Deadline(0.7))
+    assert not _is_running(int(pid.read_text("utf-8")))
+    pid.unlink()
+    deadline = Deadline()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_clip, PathSource(clip[0]), POLICY, deadline=deadline)
+        while not (pid.exists() and pid.read_text("utf-8")):
+            time.sleep(0.01)
+        deadline.cancel()
+        with pytest.raises(RequestTimeoutError, match="cancelled"):
+            reading.result(20)
+    assert not _is_running(int(pid.read_text("utf-8")))
+    for over in (deadline, Deadline(0)):
+        with pytest.raises(RequestTimeoutError):
+            read_clip(PathSource(clip[0]), POLICY, deadline=over)
 
 
 def test_the_extra_is_named_if_it_is_missing(clip, monkeypatch):
@@ -219,16 +297,21 @@ def test_damaged_videos_give_frames_or_a_typed_error(clip, tmp_path):
 # The cache.
 
 
+class Cache(MediaReader):
+    def read(self, source, policy, num_frames, bound):
+        return self.clip(source, policy, num_frames, bound, Deadline())
+
+
 def test_a_clip_is_decoded_once_for_each_way_it_is_shown(clip, monkeypatch):
     path, _ = clip
     read = []
 
-    def count(source, policy, num_frames, bound):
+    def count(source, policy, num_frames, bound, deadline):
         read.append((source, num_frames, bound))
-        return read_clip(source, policy, num_frames, bound)
+        return read_clip(source, policy, num_frames, bound, deadline)
 
-    monkeypatch.setattr("langchain_internvl.media.video_cache.read_clip", count)
-    cache = VideoCache()
+    monkeypatch.setattr("langchain_internvl.media.reader.read_clip", count)
+    cache = Cache()
     for source in (PathSource(path), BytesSource(path.read_bytes(), "a")):
         for _ in range(2):
             assert cache.read(source, POLICY, 2, None).indices == (4, 14)
@@ -238,9 +321,25 @@ def test_a_clip_is_decoded_once_for_each_way_it_is_shown(clip, monkeypatch):
     assert len(read) == 8
 
 
+def test_who_asks_at_once_for_the_same_waits_for_one(clip, monkeypatch):
+    read = []
+
+    def slow(*arguments):
+        read.append(arguments)
+        time.sleep(0.2)
+        return read_clip(*arguments)
+
+    monkeypatch.setattr("langchain_internvl.media.reader.read_clip", slow)
+    cache = Cache()
+    with ThreadPoolExecutor(6) as pool:
+        clips = list(pool.map(lambda _: cache.read(PathSource(clip[0]), POLICY, 2, None), range(6)))
+    assert len(read) == 1
+    assert all(one is clips[0] for one in clips)
+
+
 def test_a_file_that_changed_is_another_video(tmp_path):
     path = tmp_path / "clip.mp4"
-    cache = VideoCache()
+    cache = Cache()
     counts = []
     for count in (10, 20):
         write_clip(path, pictures(count))
@@ -250,8 +349,8 @@ def test_a_file_that_changed_is_another_video(tmp_path):
 
 def test_the_cache_has_a_limit(clip):
     path, frames = clip
-    cache = VideoCache(max_bytes=frames[0].nbytes * 5)
+    cache = Cache(max_bytes=frames[0].nbytes * 5)
     for wanted in (2, 3, 1):
         cache.read(PathSource(path), POLICY, wanted, None)
-    assert sum(len(one.frames) for one in cache._clips.values()) == 4
-    VideoCache(max_bytes=1).read(PathSource(path), POLICY, 2, None)
+    assert sum(len(one.frames) for one in cache._kept.values()) == 4
+    Cache(max_bytes=1).read(PathSource(path), POLICY, 2, None)

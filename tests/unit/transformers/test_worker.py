@@ -17,6 +17,7 @@ from support import load_loop
 from langchain_internvl.backends.base import Backend, Request
 from langchain_internvl.backends.transformers import rows
 from langchain_internvl.backends.transformers.backend import TransformersBackend
+from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.backends.transformers.tickets import ThreadTicket
 from langchain_internvl.backends.transformers.worker import Worker
@@ -24,6 +25,8 @@ from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.errors import (
     BackendError,
     CheckpointError,
+    EngineBusyError,
+    EngineMemoryError,
     PromptError,
     RequestTimeoutError,
 )
@@ -331,3 +334,151 @@ def test_closing_ends_what_runs_and_refuses_what_comes(backend):
     with pytest.raises(BackendError, match="closed"):
         ids(backend, 1, 2)
     backend.close()
+
+
+class Panic(BaseException):
+    """As the libraries in Rust raise it."""
+
+
+@pytest.mark.parametrize("place", ["load", "_read_prompt", "step", "has_room"])
+def test_a_panic_is_told_and_hangs_nobody(place, worker, monkeypatch):
+    def panic(*_):
+        raise Panic("panic")
+
+    running = submit(worker, Request([1, 2], max_tokens=1_000_000))
+    running.next()
+    if place == "load":
+        fresh = Worker(panic)
+        with pytest.raises(BackendError, match="Panic"):
+            submit(fresh, Request([1], timeout=20)).next()
+        fresh._load = lambda: worker._loop
+        fresh.close()
+        return
+    monkeypatch.setattr(worker._loop, place, panic)
+    ticket = submit(worker, Request([1, 2], max_tokens=5, timeout=20))
+    with pytest.raises(BackendError, match="Panic"):
+        read_all(ticket)
+    monkeypatch.undo()
+    running.leave()
+    assert submit(worker, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+    assert wait_until(lambda: not threads())
+
+
+def test_a_request_that_cannot_be_admitted_fails_alone(worker, monkeypatch):
+    running = submit(worker, Request([1, 2], max_tokens=1_000_000))
+    running.next()
+    asked = []
+
+    def fail(request):
+        asked.append(request)
+        raise KeyError("rope")
+
+    monkeypatch.setattr(worker._loop, "has_room", fail)
+    with pytest.raises(BackendError, match="KeyError"):
+        submit(worker, Request([1, 2], timeout=20)).next()
+    assert len(asked) == 1
+    for _ in range(3):
+        running.next()
+    running.leave()
+
+
+def test_the_youngest_row_makes_room_when_memory_is_full(worker, monkeypatch):
+    """And the others say what they would have said."""
+    expected = [
+        [ticket.next().token_id for _ in range(30)]
+        for ticket in (submit(worker, Request([5, 6 + n], max_tokens=30)) for n in range(2))
+    ]
+    layers = worker._loop._model.model.language_model.layers
+    forward = layers[1].forward
+
+    def full_for_three(hidden, *args, **kwargs):
+        if hidden.shape[:2] == (3, 1):  # the first layer has its new keys by now
+            raise torch.OutOfMemoryError("full")
+        return forward(hidden, *args, **kwargs)
+
+    monkeypatch.setattr(layers[1], "forward", full_for_three)
+    old = [submit(worker, Request([5, 6 + n], max_tokens=30)) for n in range(2)]
+    said = [[ticket.next().token_id] for ticket in old]
+    young = submit(worker, Request([9], max_tokens=30))
+    young.next()
+    with pytest.raises(EngineMemoryError):
+        read_all(young)
+    for ticket, ids_ in zip(old, said, strict=True):
+        ids_ += [ticket.next().token_id for _ in range(29)]
+    assert said == expected
+
+
+def test_whoever_gave_up_waits_no_longer(worker):
+    """Behind one that still waits, too."""
+    worker._max_queued = 2
+    worker._loop._budget._limits = Limits(max_rows=1)
+    running = submit(worker, Request([1, 2], max_tokens=1_000_000))
+    running.next()
+    waiting = submit(worker, Request([1, 2], max_tokens=3))
+    late = submit(worker, Request([1, 2], timeout=0.05))
+    with pytest.raises(EngineBusyError, match="max_concurrency"):
+        submit(worker, Request([1, 2]))
+    with pytest.raises(RequestTimeoutError):
+        late.next()
+    assert worker.stats.queued == 1
+    left = submit(worker, Request([1, 2]))
+    left.leave()
+    assert worker.stats.queued == 1
+    running.leave()
+    assert [waiting.next().finish_reason for _ in range(3)] == [None, None, "length"]
+
+
+def test_a_stream_that_nobody_reads_ends_at_its_deadline(worker):
+    ticket = submit(worker, Request([1, 2], max_tokens=1_000_000, timeout=0.2))
+    assert wait_until(lambda: not threads())
+    assert ticket.next().finish_reason is None
+    with pytest.raises(RequestTimeoutError):
+        read_all(ticket)
+
+
+def test_what_was_said_before_the_deadline_is_not_lost(worker):
+    ticket = submit(worker, Request([1, 2], max_tokens=3, timeout=0.5))
+    assert wait_until(lambda: not threads())
+    time.sleep(0.6)
+    assert [ticket.next().finish_reason for _ in range(3)] == [None, None, "length"]
+
+
+def test_whose_prompt_is_read_is_active(worker, monkeypatch):
+    read, go_on = threading.Event(), threading.Event()
+    read_prompt = worker._loop._read_prompt
+
+    def slow(row):
+        read.set()
+        go_on.wait(20)
+        return read_prompt(row)
+
+    monkeypatch.setattr(worker._loop, "_read_prompt", slow)
+    ticket = submit(worker, Request([1, 2], max_tokens=1))
+    assert read.wait(20)
+    assert (worker.stats.active_rows, worker.stats.queued) == (1, 0)
+    go_on.set()
+    ticket.next()
+    assert wait_until(lambda: worker.stats.active_rows == 0)
+
+
+def test_everyone_gets_an_error_of_their_own(backend, monkeypatch):
+    go_on = threading.Event()
+
+    def load(*_):
+        go_on.wait(60)
+        raise CheckpointError("gap")
+
+    monkeypatch.setattr(LOAD_MODEL, load)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(ids, backend, 1, 2) for _ in range(3)]
+        assert wait_until(lambda: len(backend._worker._inbox) == 3)
+        go_on.set()
+        errors = {id(one.exception()) for one in waiting}
+    assert len(errors) == 3
+
+
+def test_loading_leaves_no_thread(backend):
+    before = set(threading.enumerate())
+    ids(backend, 1, 2, max_tokens=1)
+    backend.close()
+    assert set(threading.enumerate()) <= before

@@ -1,0 +1,66 @@
+"""How much memory there is, and whether an error says that it is full."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_GPU_SHARE, _CPU_SHARE = 0.8, 0.5
+_UNKNOWN = 8 << 30
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is full; torch has no type for that of the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
+def free_for_cache(model: Any) -> int:
+    """Bytes that keys and values may take, if nobody said how many.
+
+    Args:
+        model: A native InternVL. Each layer's keys and values lie where the layer is, so of
+            several devices the one decides that has least for its share of the layers.
+
+    Returns:
+        Of GPUs four fifths of what is free now; of the CPU half of this machine's memory, or of
+        what its container may have.
+    """
+    layers = Counter(_device(layer) for layer in model.model.language_model.layers)
+    total = sum(layers.values())
+    return min(
+        int(_free(device) * total / count)
+        for device, count in layers.items()
+    )  # fmt: skip
+
+
+def _device(layer: Any) -> torch.device:
+    hook = getattr(getattr(layer, "_hf_hook", None), "execution_device", None)
+    return next(layer.parameters()).device if hook is None else torch.device(hook)
+
+
+def _free(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] * _GPU_SHARE
+    return min(_machine(), _container()) * _CPU_SHARE
+
+
+def _machine() -> float:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not on every system
+        return 2 * _UNKNOWN
+
+
+def _container() -> float:
+    """The limit of this process's control group (Linux, version 2)."""
+    try:
+        return float(_CGROUP.read_text("ascii"))
+    except (OSError, ValueError):  # none; "max"
+        return float("inf")

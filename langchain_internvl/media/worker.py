@@ -1,0 +1,67 @@
+"""The process that decodes a video or a PDF: it may crash, hang or eat memory, alone.
+
+It is given its task as JSON on the command line and writes records to its standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+from langchain_internvl.errors import MediaTooLargeError, RequestError
+from langchain_internvl.media.records import FAULT, LACK, LIMIT, REFUSAL, write_record
+
+Decode = Callable[[Mapping[str, Any], BinaryIO], None]
+"""Does a task: writes the records of what is shown."""
+
+
+def main(decode: Decode, *missing: type[Exception]) -> None:
+    """Do the task of the command line.
+
+    Args:
+        decode: Does it.
+        *missing: What it raises if something is missing on this machine.
+    """
+    # Libraries print to standard output too; ours is kept for the records.
+    records = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    task = json.loads(sys.argv[1])
+    _limit_memory(task["max_memory"])
+    try:
+        decode(task, records)
+    except RequestError as error:
+        write_record(records, REFUSAL, str(error).encode())
+    except MediaTooLargeError as error:
+        write_record(records, LIMIT, error.reason.encode())
+    except missing as error:
+        write_record(records, LACK, str(error).encode("utf-8", "replace"))
+    except (Exception, MemoryError) as error:  # noqa: BLE001 - decoders raise anything
+        text = f"{type(error).__name__}: {error}"
+        write_record(records, FAULT, text.encode("utf-8", "replace"))
+    records.flush()
+    os._exit(0)  # without the clean-up of libraries that may hang in it
+
+
+def check_size(width: int, height: int, task: Mapping[str, Any]) -> None:
+    """Refuse pictures of too many pixels.
+
+    Raises:
+        MediaTooLargeError: There are more than the task allows.
+    """
+    if width * height > task["max_pixels"]:
+        raise MediaTooLargeError(
+            "",
+            f"{width} x {height} pixels are over MediaPolicy.max_pixels={task['max_pixels']}",
+        )
+
+
+def _limit_memory(most: int) -> None:
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
