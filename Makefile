@@ -6,11 +6,11 @@ READY := $(VENV)/.ready
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test lint format typing bench clean
+.PHONY: help demo test lint format typing bench nano-train nano-export nano-eval clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(READY) ## Talk to a tiny checkpoint about real photographs, offline
 	$(BIN)/python cookbook/demo.py
@@ -32,6 +32,20 @@ typing: $(READY) ## Check types
 bench: $(READY) ## Measure loading and decoding against a peer (minutes, 3 GB of disk)
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/load_memory.py
+
+RUN ?= training/runs/nano
+STEPS ?= 12000
+WEIGHTS := training/nano/weights
+NANO := PYTHONPATH=training/nano $(BIN)/python -m nano_training
+
+nano-train: $(READY) ## Train the small model on (RUN=folder, STEPS=number); goes on where it was
+	$(NANO).train $(RUN) --start $(WEIGHTS) --steps $(STEPS)
+
+nano-export: $(READY) ## Keep the weights of a run (RUN=folder)
+	$(NANO).export $(RUN) $(WEIGHTS)
+
+nano-eval: $(READY) ## Measure the small model on what it never saw
+	$(NANO).evaluate $(WEIGHTS) --out training/nano/report.json
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

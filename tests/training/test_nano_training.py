@@ -1,0 +1,343 @@
+"""What the embedded model is trained and measured with."""
+
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from nano_training import held_out, scores, words
+from nano_training.encoding import IGNORED, Encoder, collate
+from nano_training.export import export
+from nano_training.fonts import load_font, new_fonts, training_fonts
+from nano_training.grow import grow
+from nano_training.held_out import COLOURS, SHAPES
+from nano_training.held_out import held_out as the_list
+from nano_training.mixture import KINDS, MIXTURES, Steps
+from nano_training.model import answer, build_config, build_model, build_tokenizer, see
+from nano_training.pages import Print, draw_page
+from nano_training.scenes import Thing, draw_scene, ground_answer, questions, scene_sample
+from nano_training.train import Plan, Trainer, run
+from nano_training.trials import TRIALS, draw_trials
+from nano_training.videos import any_acted
+
+from langchain_internvl import ChatInternVL, image_block, video_block
+from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.media.tiling import normalise
+
+TOKENIZER = build_tokenizer()
+SMALL = build_config(TOKENIZER, width=32, vision_layers=1, text_layers=1)
+
+
+# What is held out.
+
+
+def test_the_list_is_the_one_that_training_was_begun_with(monkeypatch, tmp_path):
+    listed = the_list()
+    assert len(listed.words) == 600
+    assert {len(listed.placed), len(listed.acted)} == {48, 37}
+    changed = tmp_path / "held_out.json"
+    changed.write_bytes(held_out.PATH.read_bytes() + b"\n")
+    monkeypatch.setattr(held_out, "PATH", changed)
+    the_list.cache_clear()
+    with pytest.raises(RuntimeError, match="changed after training began"):
+        the_list()
+    monkeypatch.undo()
+    the_list.cache_clear()
+
+
+def test_training_draws_nothing_of_it():
+    rng = random.Random(0)
+    written = {word.lower() for _ in range(2000) for word in words.training_line(rng).split()}
+    assert len(written & set(words.training_words())) > 1000
+    assert not {word for word in written if len(word) > 5} & the_list().words
+    assert not set(training_fonts()) & set(new_fonts())
+    for _ in range(300):
+        _, things = draw_scene(rng, 448, 448)
+        for one in things:
+            assert (one.colour, one.shape, one.cell(448, 448)) not in the_list().placed
+        assert any_acted(rng) not in the_list().acted
+    assert any_acted(rng, new=True) in the_list().acted
+
+
+def test_trials_are_of_what_is_held_out_and_always_the_same():
+    for name in TRIALS:
+        one, other = draw_trials(name, 3), draw_trials(name, 2)
+        for first, second in zip(one, other, strict=False):
+            assert (first.question, first.truth) == (second.question, second.truth)
+            assert all(map(np.array_equal, first.pictures, second.pictures))
+    lines = " ".join(trial.truth for trial in draw_trials("page", 20)).lower().split()
+    known = [word for word in lines if word.isalpha() and len(word) > 3]
+    assert all(any(new.startswith(word) for new in the_list().words) for word in known)
+
+
+# What is drawn.
+
+
+@pytest.mark.parametrize("name", sorted({*training_fonts(), *new_fonts()}))
+def test_fonts_are_there_and_differ(name):
+    assert 100 < load_font(name, 40).getlength("Hamburgefonts") < 500
+
+
+def test_pages_hold_what_they_say():
+    """A line that is said is drawn, within the picture, where ink differs from paper."""
+    rng = random.Random(1)
+    for width, height in ((448, 448), (56, 56), (112, 56), (896, 448), (90, 30)):
+        for style in (Print((1, 4), (20, 48)), Print((1, 2), (20, 30), one_font=True)):
+            picture, text = draw_page(rng, width, height, style)
+            assert picture.size == (width, height)
+            assert text
+            assert all(line == line.strip() and line for line in text.split("\n"))
+            assert np.asarray(picture).std() > 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("colour", COLOURS)
+def test_shapes_fill_their_boxes(colour, shape):
+    """All four sides are touched, so the box of an answer is true to the pixel."""
+    rng = random.Random(f"{shape} {colour}")
+    while True:
+        picture, things = draw_scene(rng, 300, 200, lambda _: True, count=1)
+        if (things[0].colour, things[0].shape) == (colour, shape):
+            break
+    pixels = np.asarray(picture).astype(int)
+    rows, columns = np.nonzero(np.abs(pixels - COLOURS[colour]).sum(-1) == 0)
+    left, top, right, bottom = things[0].box
+    assert (columns.min(), columns.max() + 1) == (left, right)
+    assert (rows.min(), rows.max() + 1) == (top, bottom)
+
+
+def test_cells_and_answers():
+    thing = Thing((0, 0, 100, 50), "red circle", "red", "circle")
+    assert thing.cell(300, 300) == 0
+    assert Thing((250, 250, 300, 300), "", "", "").cell(300, 300) == 8
+    assert ground_answer("red circle", [thing], 200, 100) == (
+        "<ref>red circle</ref><box>[[0, 0, 500, 500]]</box>"
+    )
+
+
+def test_questions_are_different_and_true():
+    rng = random.Random(3)
+    for _ in range(200):
+        _, things = draw_scene(rng, 448, 448)
+        asked = questions(rng, things, 448, 448, 4)
+        texts = [question.text for question in asked if question.job != "describe"]
+        assert len(set(texts)) == len(texts)
+        for question in asked:
+            if question.text.startswith("Is there"):
+                name = question.text.removeprefix("Is there a").lstrip("n ").rstrip("?")
+                there = any(thing.name == name for thing in things)
+                assert question.answer == ("Yes." if there else "No.")
+
+
+# What the model reads.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_what_chat_internvl_would_ask(kind, tmp_path):
+    """Ids, tiles and the ids of answers, for every question of a sample."""
+    export_random(tmp_path)
+    llm = ChatInternVL(model=str(tmp_path))
+    rng = random.Random(kind)
+    sample = next(one for one in iter(lambda: KINDS[kind].draw(rng), None) if not one.is_chat)
+    row = Encoder().row(sample)
+    pictures = list(sample.pictures)
+    media = [video_block(pictures)] if sample.is_video else [image_block(one) for one in pictures]
+    for number, question in enumerate(sample.questions, 1):
+        messages = [("user", [*media, {"type": "text", "text": question.text}])]
+        if sample.system is not None:
+            messages.insert(0, ("system", sample.system))
+        # Alone a question is part of what all see.
+        mine = [place for place, one in enumerate(row.segments) if one in (0, number)]
+        prompt = [row.ids[place] for place in mine if row.labels[place] == IGNORED]
+        assert prompt == llm.prompt_ids(messages)
+        reply = [row.ids[place] for place in mine if row.labels[place] != IGNORED]
+        assert llm.get_text(reply) == question.answer
+        assert reply[-1] == TOKENIZER.convert_tokens_to_ids("<|im_end|>")
+    request = llm._prepare([*llm._convert_input(messages).to_messages()], None, {}, Deadline)[1]
+    assert np.array_equal(np.concatenate(request.tiles), row.tiles)
+
+
+def test_questions_that_share_a_picture_do_not_see_each_other():
+    """Logits of a row of three are those of three rows of one."""
+    model = build_model(SMALL).eval()
+    rng = random.Random(5)
+    sample = scene_sample(rng, 448, 448, count=3)
+    while sample.is_chat or len(sample.questions) < 3:
+        sample = scene_sample(rng, 448, 448, count=3)
+    encoder = Encoder()
+    singles = [
+        encoder.row(type(sample)(sample.pictures, [one], system=sample.system))
+        for one in sample.questions
+    ]
+    with torch.no_grad():
+        together, labels = answer(model, collate("", [encoder.row(sample)], 0))
+        apart = [answer(model, collate("", [row], 0)) for row in singles]
+    assert torch.equal(labels, torch.cat([right for _, right in apart]))
+    assert torch.allclose(together, torch.cat([logits for logits, _ in apart]), atol=1e-4)
+
+
+def test_chats_learn_every_answer():
+    rng = random.Random(2)
+    sample = next(
+        one for one in iter(lambda: scene_sample(rng, 448, 448), None)
+        if one.is_chat and len(one.questions) > 1
+    )  # fmt: skip
+    row = Encoder().row(sample)
+    learnt = [id_ for id_ in row.labels if id_ != IGNORED]
+    end = TOKENIZER.convert_tokens_to_ids("<|im_end|>")
+    assert learnt.count(end) == len(sample.questions)
+    assert not any(row.segments)
+
+
+def test_windows_are_seen_as_the_model_sees_tiles():
+    model = build_model(SMALL).eval()
+    tiles = torch.randint(0, 256, (2, 448, 448, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        own = model.model.get_image_features(torch.from_numpy(normalise(tiles.numpy())))
+        assert torch.equal(see(model, tiles, (0, 0)), own.pooler_output)
+        assert see(model, tiles[:, :112, :224], (2, 4)).shape == (2, 8, 32)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_steps_are_the_same_whenever_they_are_drawn(mixture):
+    whole = Steps(MIXTURES[mixture], 7, 0, 4, 0)
+    rest = Steps(MIXTURES[mixture], 7, 2, 4, 0)
+    assert (len(whole), len(rest)) == (4, 2)
+    for one, other in zip(itertools.islice(whole, 2, None), rest, strict=True):
+        assert one.kind == other.kind
+        assert torch.equal(one.ids, other.ids)
+        assert torch.equal(one.tiles, other.tiles)
+
+
+# Training.
+
+
+def export_random(folder):
+    model = build_model(build_config(TOKENIZER))
+    run_folder = folder / "run"
+    run_folder.mkdir()
+    average = dict(model.named_parameters())
+    torch.save({"average": average, "step": 1, "seconds": 60.0}, run_folder / "state.pt")
+    (run_folder / "plan.json").write_text(
+        json.dumps({"plan": {"seed": 3}, "before": ["a prototype"]}), "utf-8"
+    )
+    export(run_folder, folder)
+    return model
+
+
+def test_a_larger_model_begins_as_the_smaller_one():
+    small = build_model(SMALL, 1)
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    large = build_model(build_config(TOKENIZER, width=64, vision_layers=2, text_layers=2), 2)
+    grow(dict(small.state_dict()), large)
+    batch = Steps({"window": 1.0}, 1, 0, 1, 0)[0]
+    with torch.no_grad():
+        features = [see(model.eval(), batch.tiles, batch.origin) for model in (small, large)]
+        scale = float(features[0].abs().max())
+        assert float((features[0] - features[1][..., :32]).abs().max()) < 0.05 * scale
+        assert not features[1][..., 32:].any()
+        # The language models alone, on the same features, agree exactly.
+        logits = [
+            model(inputs_embeds=model.get_input_embeddings()(batch.ids)).logits
+            for model in (small, large)
+        ]
+    assert torch.allclose(*logits, atol=1e-3)
+
+
+def test_training_learns_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Ten steps at once, and five and five, give the same weights; and the loss falls."""
+    monkeypatch.setattr("nano_training.train.build_config", lambda _: SMALL)
+    plan = Plan(mixture="first windows", steps=10, warm_up=2)
+    run(tmp_path / "whole", plan, None, save_every=10)
+
+    class StopError(Exception):
+        pass
+
+    learn = Trainer.learn
+
+    def stop_at_five(self, batch):
+        if self.step == 5:
+            raise StopError
+        return learn(self, batch)
+
+    monkeypatch.setattr(Trainer, "learn", stop_at_five)
+    with pytest.raises(StopError):
+        run(tmp_path / "parts", plan, None, save_every=5)
+    monkeypatch.setattr(Trainer, "learn", learn)
+    run(tmp_path / "parts", Plan(steps=99), None, save_every=5)
+    states = [torch.load(tmp_path / name / "state.pt") for name in ("whole", "parts")]
+    assert [state["step"] for state in states] == [10, 10]
+    for kind in ("model", "average"):
+        for name, tensor in states[0][kind].items():
+            assert torch.equal(tensor, states[1][kind][name]), name
+    lines = (tmp_path / "whole" / "log.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(lines[-1])["step"] == 10
+
+
+def test_the_rate_rises_stays_and_falls():
+    plan = Plan(steps=1000, warm_up=100, steady=0.5)
+    rates = [plan.rate(step) for step in (0, 99, 400, 750, 999)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[1] == rates[2] == 1
+    assert 0.4 < rates[3] < 0.6
+    assert rates[4] < 0.03
+
+
+def test_what_is_exported_is_the_same_model(tmp_path):
+    model = export_random(tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_size < 7_500_000
+    llm = ChatInternVL(model=str(tmp_path), temperature=0, max_tokens=4)
+    batch = Steps({"few lines": 1.0}, 1, 0, 1, 0)[0]
+    llm.invoke("x")
+    loaded = llm._backend(llm._renderer(llm))._worker._loop._model
+    assert loaded.dtype == torch.float32
+    with torch.no_grad():
+        ours, theirs = answer(model, batch)[0], answer(loaded, batch)[0]
+    assert torch.allclose(ours, theirs, atol=0.05)
+    assert json.loads((tmp_path / "training.json").read_text("utf-8")) == {
+        "runs": ["a prototype", {"plan": {"seed": 3}, "steps_done": 1, "minutes": 1}]
+    }
+    llm.close()
+
+
+# Figures.
+
+
+def test_intervals():
+    score = scores.share([True] * 95 + [False] * 5)
+    assert score.value == 0.95
+    assert score.low == pytest.approx(0.888, abs=1e-3)  # Wilson, as statsmodels gives it
+    assert score.high == pytest.approx(0.978, abs=1e-3)
+    assert scores.share([True] * 10).high == 1.0
+    rate = scores.error_rate([("abc", "abd"), ("abcd", "abcd")])
+    assert rate.value == pytest.approx(1 / 7)
+    assert rate.low <= rate.value <= rate.high
+
+
+@given(st.text("abc", max_size=8), st.text("abc", max_size=8))
+def test_distance_is_levenshteins(one, other):
+    def slow(a, b):
+        if not a or not b:
+            return len(a) + len(b)
+        return min(slow(a[1:], b) + 1, slow(a, b[1:]) + 1, slow(a[1:], b[1:]) + (a[0] != b[0]))
+
+    if len(one) + len(other) < 9:
+        assert scores.distance(one, other) == slow(one, other)
+    assert scores.distance(one, other) == scores.distance(other, one)
+
+
+def test_lines_and_boxes():
+    assert scores.right_lines("a\nb\nc", "a\nx\nc") == [True, False, True]
+    assert scores.right_lines("a", "a\na") == [True, False]
+    box = "<box>[[0, 0, 100, 100]]</box>"
+    assert scores.overlap(box, box) == 1
+    assert scores.overlap("<box>[[50, 0, 150, 100]]</box>", box) == pytest.approx(1 / 3)
+    assert (
+        scores.overlap("no box", box) == scores.overlap("<box>[[200, 0, 300, 9]]</box>", box) == 0
+    )

@@ -1,0 +1,160 @@
+"""Samples to ids and tiles, by langchain-internvl's own prompts and tiling.
+
+Several independent questions about one picture share a row: each sees the picture and itself,
+not the others, and its positions go on from the picture's. So a picture is looked at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image as Picture
+from torch import Tensor
+
+from langchain_internvl.conversation import Image, Text, Turn, Video
+from langchain_internvl.media.sources import BytesSource
+from langchain_internvl.media.tiling import tile_image
+from langchain_internvl.prompts import build_prompt
+from langchain_internvl.templates import TEMPLATES
+from langchain_internvl.tokenization import PromptTokenizer
+from nano_training.model import TOKENS, build_tokenizer
+from nano_training.samples import Question, Sample
+
+MOST_TILES = 6
+"""Most tiles of a picture, thumbnail not counted; also the embedded model's setting."""
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sample as a model reads it.
+
+    Attributes:
+        tiles: uint8 [n, height, width, 3].
+        ids: The prompt and all questions with their answers.
+        labels: The ids of answers; elsewhere IGNORED.
+        segments: 0 for what all questions see, k for the k-th question.
+    """
+
+    tiles: NDArray[np.uint8]
+    ids: list[int]
+    labels: list[int]
+    segments: list[int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows side by side.
+
+    Attributes:
+        kind: What kind of samples they are.
+        tiles: uint8 [n, height, width, 3], of all rows.
+        origin: Patch of the tile where windows begin, (row, column).
+        ids: int64 [rows, length].
+        labels: int64 [rows, length].
+        positions: int64 [rows, length].
+        mask: bool [rows, 1, length, length], true where a token (third axis) sees another.
+    """
+
+    kind: str
+    tiles: Tensor
+    origin: tuple[int, int]
+    ids: Tensor
+    labels: Tensor
+    positions: Tensor
+    mask: Tensor
+
+
+class Encoder:
+    """Writes samples in the template of the embedded model."""
+
+    def __init__(self) -> None:
+        self._tokenizer = PromptTokenizer(build_tokenizer())
+        self._template = TEMPLATES["internvl-hf"]
+        self._end = self._tokenizer.stop_id(self._template.stop)
+
+    def row(self, sample: Sample, *, whole_tiles: bool = True) -> Row:
+        """A sample as a model reads it.
+
+        Args:
+            sample: The sample.
+            whole_tiles: Cut pictures into tiles; else each is one window, as it is.
+        """
+        cut = [self._tiles(sample, picture, whole=whole_tiles) for picture in sample.pictures]
+        height, width = cut[0].shape[1:3]
+        tokens = [len(tiles) * height * width * TOKENS // 448**2 for tiles in cut]
+        chats = [sample.questions] if sample.is_chat else [[one] for one in sample.questions]
+        rows = [self._chat(sample, chat, tokens) for chat in chats]
+        shared = _shared(rows, self._tokenizer.image_context_id)
+        ids, labels = rows[0][0][:shared], rows[0][1][:shared]
+        segments = [0] * shared
+        for number, (more_ids, more_labels) in enumerate(rows, 1):
+            ids = ids + more_ids[shared:]
+            labels = labels + more_labels[shared:]
+            segments += [number] * (len(more_ids) - shared)
+        return Row(np.concatenate(cut), ids, labels, segments)
+
+    def _tiles(self, sample: Sample, picture: Picture, *, whole: bool) -> NDArray[np.uint8]:
+        if not whole:
+            return np.asarray(picture)[None]
+        return tile_image(picture, 1, 1 if sample.is_video else MOST_TILES)
+
+    def _chat(
+        self, sample: Sample, chat: Sequence[Question], tokens: list[int]
+    ) -> tuple[list[int], list[int]]:
+        """Ids and labels of a chat."""
+        turns = [] if sample.system is None else [Turn("system", (Text(sample.system),))]
+        media = self._media(sample)
+        ids: list[int] = []
+        labels: list[int] = []
+        for question in chat:
+            turns.append(Turn("user", (*media, Text(question.text))))
+            prompt = self._tokenizer.encode(build_prompt(turns, self._template), tokens)
+            reply = [*self._tokenizer.encode_text(question.answer), self._end]
+            labels += [IGNORED] * (len(prompt) - len(ids)) + reply
+            ids = prompt + reply
+            turns.append(Turn("assistant", (Text(question.answer),)))
+            media = ()
+        return ids, labels
+
+    def _media(self, sample: Sample) -> tuple[Image | Video, ...]:
+        images = tuple(Image(BytesSource(b"", "a drawing")) for _ in sample.pictures)
+        return (Video(images),) if sample.is_video else images
+
+
+def _shared(rows: Sequence[tuple[list[int], list[int]]], context: int) -> int:
+    """Length of what comes before the questions: up to the last picture, and the line's end."""
+    ids = rows[0][0]
+    if len(rows) == 1:
+        return len(ids)
+    last = len(ids) - 1 - ids[::-1].index(context)
+    return last + 3
+
+
+def collate(kind: str, rows: Sequence[Row], pad: int, origin: tuple[int, int] = (0, 0)) -> Batch:
+    """Rows side by side, padded at the end."""
+    length = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), length), pad)
+    labels = torch.full((len(rows), length), IGNORED)
+    segments = torch.full((len(rows), length), -1)
+    for index, row in enumerate(rows):
+        size = len(row.ids)
+        ids[index, :size] = torch.tensor(row.ids)
+        labels[index, :size] = torch.tensor(row.labels)
+        segments[index, :size] = torch.tensor(row.segments)
+    places = torch.arange(length).expand(len(rows), -1)
+    shared = (segments == 0).sum(1, keepdim=True)
+    # How far into its own segment each token is.
+    starts = (
+        torch.where((segments > 0) & (segments != segments.roll(1, 1)), places, 0).cummax(1).values
+    )
+    positions = torch.where(segments > 0, shared + places - starts, places)
+    sees = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
+    mask = sees & (places[:, None, :] <= places[:, :, None])
+    tiles = torch.from_numpy(np.concatenate([row.tiles for row in rows]))
+    return Batch(kind, tiles, origin, ids, labels, positions, mask[:, None])

@@ -1,0 +1,142 @@
+"""Measure a model on held-out pictures: `python -m nano_training.evaluate FOLDER`.
+
+It is asked through ChatInternVL, as users ask it. As a control every question is also asked of
+another question's picture, where it must do no better than chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import HumanMessage
+from tqdm import tqdm
+
+from langchain_internvl import ChatInternVL, image_block, video_block
+from nano_training.held_out import held_out
+from nano_training.scores import Score, error_rate, overlap, right_lines, share
+from nano_training.trials import TRIALS, Trial, draw_trials
+
+TARGETS = {
+    "few lines: character error rate": 0.03,
+    "few lines: exact lines": 0.90,
+    "page: character error rate": 0.08,
+    "ground: accuracy at IoU 0.5": 0.95,
+    "describe: exact": 0.95,
+    "video: exact": 0.95,
+    "ask: exact": 0.95,
+}
+"""What is aimed at; error rates at most, the others at least."""
+
+Answers = Sequence[tuple[str, str]]
+"""Pairs of an answer and the truth."""
+
+
+def answer(llm: ChatInternVL, trials: Sequence[Trial], at_once: int = 16) -> list[str]:
+    """What a model says to trials."""
+    messages: list[LanguageModelInput] = []
+    for trial in trials:
+        media = (
+            [video_block(list(trial.pictures))]
+            if trial.is_video
+            else [image_block(picture) for picture in trial.pictures]
+        )
+        messages.append([HumanMessage([*media, {"type": "text", "text": trial.question}])])
+    replies = []
+    for start in tqdm(range(0, len(messages), at_once), leave=False, disable=len(messages) < 2):
+        batch = llm.batch(messages[start : start + at_once])
+        replies += [str(reply.content) for reply in batch]
+    return replies
+
+
+def latency(llm: ChatInternVL, count: int = 10) -> dict[str, float]:
+    """Seconds to load, and of one answer at a time, by job; of several the median."""
+    began = time.perf_counter()
+    llm.invoke("Hello", max_tokens=1)
+    seconds = {"load": time.perf_counter() - began}
+    for name in ("describe", "few lines", "ground", "video"):
+        taken = []
+        for trial in draw_trials(name, count):
+            began = time.perf_counter()
+            answer(llm, [trial])
+            taken.append(time.perf_counter() - began)
+        seconds[name] = median(taken)
+    return seconds
+
+
+def figures(name: str, answers: Answers) -> dict[str, Score]:
+    """The figures of a job."""
+    if name in ("few lines", "page"):
+        lines = [right for pair in answers for right in right_lines(*pair)]
+        return {
+            f"{name}: character error rate": error_rate(answers),
+            f"{name}: exact lines": share(lines),
+        }
+    if name == "ground":
+        return {"ground: accuracy at IoU 0.5": share([overlap(*pair) >= 0.5 for pair in answers])}
+    return {f"{name}: exact": share([said == truth for said, truth in answers])}
+
+
+def evaluate(folder: Path, count: int, names: Sequence[str]) -> dict[str, Any]:
+    """All figures of a model.
+
+    Args:
+        folder: The model, a -hf checkpoint.
+        count: Samples of each job.
+        names: The jobs.
+    """
+    llm = ChatInternVL(model=str(folder), temperature=0, max_tokens=400)
+    report: dict[str, Any] = {"samples": count, "held_out": held_out().sha256, "figures": {}}
+    report["latency"] = latency(llm)
+    report["cpu"] = f"{os.cpu_count()} cores, {platform.machine()}"
+    for name in names:
+        trials = draw_trials(name, count)
+        began = time.perf_counter()
+        said = answer(llm, trials)
+        seconds = time.perf_counter() - began
+        shifted = [
+            Trial(other.pictures, trial.question, trial.truth, trial.is_video)
+            for trial, other in zip(trials, trials[1:] + trials[:1], strict=True)
+        ]
+        control = answer(llm, shifted)
+        truths = [trial.truth for trial in trials]
+        right = figures(name, list(zip(said, truths, strict=True)))
+        wrong = figures(name, list(zip(control, truths, strict=True)))
+        for figure, score in right.items():
+            report["figures"][figure] = {
+                "value": score.value, "low": score.low, "high": score.high,
+                "samples": score.samples, "control": wrong[figure].value,
+                "target": TARGETS.get(figure),
+            }  # fmt: skip
+            print(f"{figure}: {score}; wrong picture: {wrong[figure].value:.1%}")
+        report.setdefault("seconds_per_answer", {})[name] = seconds / count
+        report.setdefault("examples", {})[name] = [
+            {"question": trial.question, "truth": trial.truth, "said": reply}
+            for trial, reply in zip(trials[:5], said[:5], strict=True)
+        ]
+    return report
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=500, help="samples of each job")
+    parser.add_argument("--jobs", nargs="+", default=list(TRIALS), choices=list(TRIALS))
+    parser.add_argument("--out", type=Path, help="where the report goes, as JSON")
+    arguments = parser.parse_args()
+    report = evaluate(arguments.folder, arguments.count, arguments.jobs)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

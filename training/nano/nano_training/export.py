@@ -1,0 +1,73 @@
+"""Write a run's weights as a -hf checkpoint: `python -m nano_training.export RUN FOLDER`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
+from nano_training.encoding import MOST_TILES
+from nano_training.model import TILE, build_config, build_tokenizer
+
+_TIED = "lm_head.weight"
+
+
+def export(run: Path, folder: Path) -> None:
+    """Write the checkpoint, with the running average of the weights.
+
+    Weights are stored in 16 bits, to be small, and loaded in 32, as the config says.
+
+    Args:
+        run: The folder of a run of `train`.
+        folder: Where the checkpoint goes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = torch.load(run / "state.pt", weights_only=True)
+    tokenizer = build_tokenizer()
+    config = build_config(tokenizer)
+    config.architectures = ["InternVLForConditionalGeneration"]
+    config.dtype = "float32"
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    weights = {
+        name: tensor.to(torch.float16).contiguous()
+        for name, tensor in state["average"].items()
+        if name != _TIED
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    eos = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    _write(folder / "generation_config.json", {
+        "do_sample": False, "eos_token_id": eos, "pad_token_id": tokenizer.pad_token_id,
+    })  # fmt: skip
+    _write(folder / "preprocessor_config.json", {
+        "image_processor_type": "GotOcr2ImageProcessor", "crop_to_patches": True,
+        "min_patches": 1, "max_patches": MOST_TILES, "size": {"height": TILE, "width": TILE},
+        "do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
+        "resample": 3, "rescale_factor": 1 / 255, "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD), "processor_class": "InternVLProcessor",
+    })  # fmt: skip
+    this = json.loads((run / "plan.json").read_text("utf-8"))
+    before = this.pop("before")
+    done = {"steps_done": state["step"], "minutes": round(state["seconds"] / 60)}
+    _write(folder / "training.json", {"runs": [*before, {**this, **done}]})
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    export(arguments.run, arguments.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""The model: InternVL as transformers has it, very small."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
+
+from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from nano_training.encoding import Batch
+
+TILE, PATCH = 448, 28
+TOKENS = (TILE // PATCH // 2) ** 2
+"""Context tokens of a tile: 64, each of 56 x 56 pixels."""
+
+CONTROL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<img>",
+    "</img>",
+    "<IMG_CONTEXT>",
+    "<ref>",
+    "</ref>",
+    "<box>",
+    "</box>",
+    "<quad>",
+    "</quad>",
+)
+"""Special tokens; their ids follow those of the 256 bytes."""
+
+PLAIN = (
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+)
+"""Tokens that decoding shows."""
+
+VOCABULARY = 256 + len(CONTROL) + len(PLAIN)
+
+JINJA = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '<IMG_CONTEXT>\n' }}"
+    "{% elif part['type'] == 'video' %}{{ '<video>\n' }}"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""The chat template of the -hf checkpoints."""
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, as byte-level BPE without merges, so any text can be said."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({piece: id_ for id_, piece in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(text, special=True) for text in CONTROL])
+    backend.add_tokens([AddedToken(text, special=False, normalized=False) for text in PLAIN])
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=JINJA,
+        model_max_length=4096,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_config(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> InternVLConfig:
+    """The configuration.
+
+    Args:
+        tokenizer: Its tokenizer.
+        **sizes: `width` (160), `vision_layers` (5) and `text_layers` (4), where they differ.
+    """
+    width = sizes.get("width", 160)
+    ids: dict[str, int] = tokenizer.get_vocab()
+    vision: dict[str, Any] = {
+        "hidden_size": width,
+        "num_hidden_layers": sizes.get("vision_layers", 5),
+        "num_attention_heads": width // 32,
+        "intermediate_size": 4 * width,
+        "image_size": [TILE, TILE],
+        "patch_size": [PATCH, PATCH],
+        "norm_type": "layer_norm",
+        "attention_bias": True,
+        "use_mean_pooling": False,
+        "layer_scale_init_value": 1.0,
+    }
+    text: dict[str, Any] = {
+        "model_type": "llama",
+        "hidden_size": width,
+        "num_hidden_layers": sizes.get("text_layers", 4),
+        "num_attention_heads": width // 32,
+        "num_key_value_heads": width // 32,
+        "intermediate_size": 3 * width,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": ids["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+    }
+    return InternVLConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=ids["<IMG_CONTEXT>"],
+        image_seq_length=TOKENS,
+        downsample_ratio=0.5,
+        tie_word_embeddings=True,
+    )
+
+
+def build_model(config: InternVLConfig, seed: int = 0) -> InternVLForConditionalGeneration:
+    """The model with random weights."""
+    torch.manual_seed(seed)
+    model = InternVLForConditionalGeneration(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lambda" in name:  # transformers initialises them as if they were weights
+                parameter.fill_(1.0)
+    return model
+
+
+def see(model: InternVLForConditionalGeneration, tiles: Tensor, origin: tuple[int, int]) -> Tensor:
+    """Features of tiles, or of windows: parts of a tile that cost less to look at.
+
+    Args:
+        model: The model.
+        tiles: uint8 [n, height, width, 3], sides multiples of 56, at most 448.
+        origin: Row and column of the patch where the window begins; even.
+
+    Returns:
+        [n, height * width / 56**2, width of the model].
+    """
+    pixels = tiles.permute(0, 3, 1, 2).float().div_(255)
+    pixels.sub_(torch.tensor(IMAGENET_MEAN)[:, None, None])
+    pixels.div_(torch.tensor(IMAGENET_STD)[:, None, None])
+    tower = model.model.vision_tower
+    embeddings = tower.embeddings
+    patches = embeddings.patch_embeddings.projection(pixels)
+    count, width, rows, columns = patches.shape
+    side, (top, left) = TILE // PATCH, origin
+    grid = embeddings.position_embeddings[:, 1:].reshape(side, side, width)
+    places = grid[top : top + rows, left : left + columns].reshape(1, rows * columns, width)
+    cls = embeddings.cls_token + embeddings.position_embeddings[:, :1]
+    hidden = torch.cat([cls.expand(count, -1, -1), patches.flatten(2).mT + places], 1)
+    hidden = tower.layernorm(tower.encoder(hidden)[0])[:, 1:]
+    # Pixel shuffle as in transformers, which takes squares only.
+    hidden = hidden.reshape(count, rows, columns // 2, 2 * width).permute(0, 2, 1, 3)
+    hidden = hidden.reshape(count, columns // 2, rows // 2, 4 * width).permute(0, 2, 1, 3)
+    features: Tensor = model.model.multi_modal_projector(hidden.reshape(count, -1, 4 * width))
+    return features
+
+
+def answer(model: InternVLForConditionalGeneration, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits of all tokens that are to be learnt.
+
+    Returns:
+        float [m, vocabulary], and the right ids, int64 [m].
+    """
+    features = see(model, batch.tiles, batch.origin)
+    embedded = model.get_input_embeddings()(batch.ids)
+    is_context = (batch.ids == model.config.image_token_id).unsqueeze(-1).expand_as(embedded)
+    embedded = embedded.masked_scatter(is_context, features.to(embedded.dtype))
+    hidden = model.model.language_model(
+        inputs_embeds=embedded,
+        attention_mask=batch.mask,
+        position_ids=batch.positions,
+        use_cache=False,
+    ).last_hidden_state
+    learnt = batch.labels[:, 1:] >= 0
+    logits = model.lm_head(hidden[:, :-1][learnt])
+    return logits.float(), batch.labels[:, 1:][learnt]

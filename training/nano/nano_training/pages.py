@@ -1,0 +1,100 @@
+"""Pictures of printed text."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from nano_training import fonts, prompts, words
+from nano_training.samples import Question, Sample
+
+TILE = 448
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Print:
+    """How a page is printed.
+
+    Attributes:
+        lines: Fewest and most lines.
+        sizes: Smallest and largest font in pixels.
+        writer: Draws a line of text.
+        fonts: Names of fonts to choose from.
+        one_font: Whether all lines share a font and size, as printed pages do.
+    """
+
+    lines: tuple[int, int]
+    sizes: tuple[int, int]
+    writer: words.Writer = words.training_line
+    fonts: Sequence[str] | None = None
+    one_font: bool = False
+
+
+def draw_page(rng: random.Random, width: int, height: int, style: Print) -> tuple[Image.Image, str]:
+    """A page of text.
+
+    Args:
+        rng: Where chance comes from.
+        width: In pixels.
+        height: In pixels.
+        style: How it is printed.
+
+    Returns:
+        The picture, and its lines joined by newlines. There is at least one line.
+    """
+    paper, ink = _colours(rng)
+    picture = Image.new("RGB", (width, height), paper)
+    draw = ImageDraw.Draw(picture)
+    names = style.fonts or fonts.training_fonts()
+    font = fonts.any_font(rng, names, style.sizes)
+    left = rng.randint(4, max(4, width // 6)) if style.one_font else None
+    lines: list[str] = []
+    wanted = rng.randint(*style.lines)
+    room = height - wanted * font.size * 1.3
+    top = rng.uniform(2, max(3, min(room, height / 2)))
+    while len(lines) < wanted:
+        if not style.one_font:
+            font = fonts.any_font(rng, names, style.sizes)
+        if top + font.size * 1.3 > height and lines:
+            break
+        start = left if left is not None else rng.randint(2, max(2, width // 3))
+        text = _fit(style.writer(rng), font, width - start - 4)
+        if not text and left is None and start > 4:
+            start, text = 2, _fit(style.writer(rng), font, width - 6)
+        if not text:  # too narrow for this font
+            font = fonts.any_font(rng, names, (style.sizes[0], style.sizes[0]))
+            text, start = _fit("".join(style.writer(rng).split())[:2], font, width - 4) or "1", 2
+        draw.text((start, top), text, fill=ink, font=font)
+        lines.append(text)
+        top += font.size * rng.uniform(1.15, 1.5) + (0 if style.one_font else rng.randint(0, 16))
+    return picture, "\n".join(lines)
+
+
+def page_sample(rng: random.Random, width: int, height: int, style: Print) -> Sample:
+    """A page, and the question what it says."""
+    picture, text = draw_page(rng, width, height, style)
+    question = Question("read", prompts.read(rng), text)
+    return Sample([picture], [question], system=prompts.system(rng))
+
+
+def _fit(text: str, font: fonts.Font, width: float) -> str:
+    """As many whole words as fit; of one word that does not, its beginning."""
+    while text and font.getlength(text) > width:
+        shorter = text.rpartition(" ")[0]
+        text = shorter or text[:-1]
+    return text.strip()
+
+
+def _colours(rng: random.Random) -> tuple[Colour, Colour]:
+    """Dark ink on light paper, or now and then the other way round."""
+    light: Colour = (255, 255, 255) if rng.random() < 0.5 else _grey(rng, 205, 255)
+    dark: Colour = (0, 0, 0) if rng.random() < 0.4 else _grey(rng, 0, 95)
+    return (dark, light) if rng.random() < 0.12 else (light, dark)
+
+
+def _grey(rng: random.Random, low: int, high: int) -> Colour:
+    return rng.randint(low, high), rng.randint(low, high), rng.randint(low, high)

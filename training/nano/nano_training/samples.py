@@ -1,0 +1,45 @@
+"""One picture or video and what can be asked about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+
+Job = Literal["describe", "read", "ground", "ask"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and its true answer.
+
+    Attributes:
+        job: What kind of question it is; figures are given for each.
+        text: The question.
+        answer: What a perfect model replies.
+    """
+
+    job: Job
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Pictures and questions about them.
+
+    Attributes:
+        pictures: RGB pictures; of a video its frames.
+        questions: Independent questions, or those of a chat.
+        is_video: Whether the pictures are frames.
+        is_chat: Whether each question follows on the answers before it.
+        system: System text; None: no system turn.
+    """
+
+    pictures: Sequence[Image.Image]
+    questions: Sequence[Question]
+    is_video: bool = False
+    is_chat: bool = False
+    system: str | None = None

@@ -1,0 +1,265 @@
+"""Pictures of coloured shapes and signs."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from nano_training import fonts, prompts, words
+from nano_training.held_out import COLOURS, SHAPES, held_out
+from nano_training.samples import Question, Sample
+
+GROUNDS = ((255, 255, 255), (205, 205, 205), (225, 235, 245), (120, 140, 120), (240, 225, 200))
+NUMBERS = ("zero", "one", "two", "three", "four", "five")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something on a picture.
+
+    Attributes:
+        box: left, top, right, bottom in pixels; the last ones are outside.
+        name: What it is called, such as "red circle" or "sign".
+        colour: Name of its colour.
+        shape: Its kind.
+        text: What is written on it.
+    """
+
+    box: tuple[int, int, int, int]
+    name: str
+    colour: str
+    shape: str
+    text: str | None = None
+
+    @property
+    def full_name(self) -> str:
+        """Its name, with an article and what is written on it."""
+        said = f' that says "{self.text}"' if self.text else ""
+        return with_article(self.name) + said
+
+    def cell(self, width: int, height: int) -> int:
+        """In which ninth of a picture its middle is."""
+        left, top, right, bottom = self.box
+        return (left + right) * 3 // (2 * width) + 3 * ((top + bottom) * 3 // (2 * height))
+
+
+Rule = Callable[[tuple[str, str, int]], bool]
+"""Whether a shape of a colour may stand in a ninth of the picture."""
+
+
+def seen(placed: tuple[str, str, int]) -> bool:
+    """The rule of training: all but what is held out."""
+    return placed not in held_out().placed
+
+
+def draw_scene(
+    rng: random.Random, width: int, height: int, rule: Rule = seen, count: int | None = None
+) -> tuple[Image.Image, list[Thing]]:
+    """A picture of one to four things that do not touch, no two of them alike."""
+    ground = rng.choice(GROUNDS)
+    picture = Image.new("RGB", (width, height), ground)
+    draw = ImageDraw.Draw(picture)
+    things: list[Thing] = []
+    wanted = count or rng.randint(1, 4)
+    colours = [name for name in COLOURS if not (name == "white" and min(ground) > 200)]
+    while not things:  # a rule may leave no place where chance first looks
+        for _ in range(40 * wanted):
+            if len(things) == wanted:
+                break
+            is_sign = rng.random() < 0.12 and all(one.shape != "sign" for one in things)
+            thing = _sign(rng, width, height) if is_sign else _shape(rng, width, height, colours)
+            is_new = all(one.name != thing.name for one in things)
+            if not is_new or any(_near(one.box, thing.box) for one in things):
+                continue
+            cell = thing.cell(width, height)
+            if not is_sign and not rule((thing.colour, thing.shape, cell)):
+                continue
+            draw_thing(draw, thing, rng)
+            things.append(thing)
+    return picture, things
+
+
+def draw_thing(draw: ImageDraw.ImageDraw, thing: Thing, rng: random.Random) -> None:
+    """Draw it where its box is."""
+    left, top, right, bottom = thing.box
+    colour = COLOURS[thing.colour]
+    corners = (left, top, right - 1, bottom - 1)
+    if thing.shape == "circle":
+        draw.ellipse(corners, fill=colour)
+    elif thing.shape == "square":
+        draw.rectangle(corners, fill=colour)
+    elif thing.shape == "triangle":
+        middle = (left + right - 1) / 2
+        draw.polygon([(middle, top), (right - 1, bottom - 1), (left, bottom - 1)], fill=colour)
+    elif thing.shape == "star":
+        draw.polygon(_star(thing.box), fill=colour)
+    else:
+        _draw_sign(draw, thing, rng)
+
+
+def describe(things: list[Thing]) -> str:
+    """What is on a picture, from left to right."""
+    ordered = sorted(things, key=lambda thing: thing.box[0] + thing.box[2])
+    names = [thing.full_name for thing in ordered]
+    if len(names) == 1:
+        return sentence(names[0])
+    return f"From left to right: {', '.join(names)}."
+
+
+def ground_answer(name: str, things: list[Thing], width: int, height: int) -> str:
+    """Where things are, as InternVL writes it: integers 0-1000 of the whole picture."""
+    scale = (1000 / width, 1000 / height) * 2
+    boxes = [[round(v * s) for v, s in zip(thing.box, scale, strict=True)] for thing in things]
+    return f"<ref>{name}</ref><box>{boxes}</box>"
+
+
+def questions(
+    rng: random.Random, things: list[Thing], width: int, height: int, count: int
+) -> list[Question]:
+    """Questions about a picture; no two of them the same."""
+    asked: dict[tuple[str, str], Question] = {}
+    for _ in range(4 * count):
+        kind = rng.random()
+        if kind < 0.3:
+            question = Question("describe", prompts.describe(rng), describe(things))
+        elif kind < 0.75:
+            thing = rng.choice(things)
+            answer = ground_answer(thing.name, [thing], width, height)
+            question = Question("ground", prompts.ground(rng, thing.name), answer)
+        else:
+            question = ask(rng, things)
+        key = question.job, "" if question.job == "describe" else question.text
+        asked.setdefault(key, question)
+        if len(asked) == count:
+            break
+    return list(asked.values())
+
+
+def ask(rng: random.Random, things: list[Thing]) -> Question:
+    """A small question about colour, number, shape or text."""
+    shapes = [thing for thing in things if thing.shape != "sign"]
+    choices: list[tuple[str, str]] = [
+        (rng.choice(("How many shapes are there?", "How many shapes do you see?")),
+         sentence(NUMBERS[len(shapes)]))
+    ]  # fmt: skip
+    for thing in things:
+        alike = [one for one in shapes if one.shape == thing.shape]
+        same = [one for one in shapes if one.colour == thing.colour]
+        if thing.shape == "sign":
+            choices.append(("What does the sign say?", thing.text or ""))
+        elif len(alike) == 1:
+            spelling = rng.choice(("color", "color", "colour"))
+            choices.append((f"What {spelling} is the {thing.shape}?", sentence(thing.colour)))
+        if len(same) == 1 and thing.shape != "sign":
+            answer = sentence(with_article(thing.shape))
+            choices.append((f"Which shape is {thing.colour}?", answer))
+    colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
+    if rng.random() < 0.5 and shapes:
+        one = rng.choice(shapes)
+        colour, shape = one.colour, one.shape
+    there = any(one.name == f"{colour} {shape}" for one in shapes)
+    choices.append((f"Is there {with_article(colour)} {shape}?", "Yes." if there else "No."))
+    text, answer = rng.choice(choices)
+    return Question("ask", text, answer)
+
+
+def scene_sample(
+    rng: random.Random, width: int, height: int, *, count: int = 3, things: int | None = None
+) -> Sample:
+    """A picture of shapes, and questions about it.
+
+    Args:
+        rng: Where chance comes from.
+        width: In pixels.
+        height: In pixels.
+        count: How many questions.
+        things: How many things; None: one to four.
+    """
+    picture, drawn = draw_scene(rng, width, height, count=things)
+    asked = questions(rng, drawn, width, height, count)
+    return Sample([picture], asked, is_chat=rng.random() < 0.25, system=prompts.system(rng))
+
+
+def pair_sample(rng: random.Random, size: int) -> Sample:
+    """Two or three pictures in one message."""
+    many = [
+        draw_scene(rng, size, size, count=rng.randint(1, 2)) for _ in range(rng.choice((2, 2, 3)))
+    ]
+    each = [describe(things) for _, things in many]
+    which = rng.randrange(len(many))
+    number = "two" if len(many) == 2 else "three"
+    asked = [
+        Question(
+            "describe",
+            rng.choice((f"Describe the {number} images in detail.", "Describe the images.")),
+            "\n".join(f"Image-{index}: {text}" for index, text in enumerate(each, 1)),
+        ),
+        Question("describe", f"What is in Image-{which + 1}?", each[which]),
+    ]
+    return Sample([picture for picture, _ in many], asked, system=prompts.system(rng))
+
+
+def with_article(name: str) -> str:
+    """A name with "a" or "an"."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _shape(rng: random.Random, width: int, height: int, colours: list[str]) -> Thing:
+    side = min(width, height)
+    size = rng.randint(round(side * 0.11), round(side * 0.34))
+    left, top = rng.randint(2, width - size - 2), rng.randint(2, height - size - 2)
+    colour, shape = rng.choice(colours), rng.choice(SHAPES)
+    return Thing((left, top, left + size, top + size), f"{colour} {shape}", colour, shape)
+
+
+def _sign(rng: random.Random, width: int, height: int) -> Thing:
+    text = words.sign_word(rng, words.training_words())
+    high = rng.randint(height // 9, height // 5)
+    wide = min(width - 8, round(high * rng.uniform(0.45, 0.6) * (len(text) + 1)))
+    left, top = rng.randint(2, width - wide - 2), rng.randint(2, height - high - 2)
+    colour = rng.choice(("white", "yellow", "white"))
+    return Thing((left, top, left + wide, top + high), "sign", colour, "sign", text)
+
+
+def _draw_sign(draw: ImageDraw.ImageDraw, thing: Thing, rng: random.Random) -> None:
+    left, top, right, bottom = thing.box
+    draw.rectangle(
+        (left, top, right - 1, bottom - 1), fill=COLOURS[thing.colour], outline=(0, 0, 0), width=3
+    )
+    name = rng.choice(fonts.training_fonts())
+    size = round((bottom - top) * 0.7)
+    while size > 8 and fonts.load_font(name, size).getlength(thing.text or "") > right - left - 10:
+        size -= 1
+    middle = (left + right) / 2, (top + bottom) / 2
+    font = fonts.load_font(name, size)
+    draw.text(middle, thing.text or "", fill=(0, 0, 0), font=font, anchor="mm")
+
+
+def _star(box: tuple[int, int, int, int]) -> list[tuple[float, float]]:
+    """Five points that touch all four sides of the box."""
+    left, top, right, bottom = box
+    raw = [
+        (radius * math.sin(index * math.pi / 5), -radius * math.cos(index * math.pi / 5))
+        for index, radius in enumerate((1.0, 0.42) * 5)
+    ]
+    xs, ys = [x for x, _ in raw], [y for _, y in raw]
+    wide, high = (right - 1 - left) / (max(xs) - min(xs)), (bottom - 1 - top) / (max(ys) - min(ys))
+    return [(left + (x - min(xs)) * wide, top + (y - min(ys)) * high) for x, y in raw]
+
+
+def _near(one: tuple[int, int, int, int], other: tuple[int, int, int, int], gap: int = 8) -> bool:
+    return not (
+        one[2] + gap < other[0]
+        or other[2] + gap < one[0]
+        or one[3] + gap < other[1]
+        or other[3] + gap < one[1]
+    )
