@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import json
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import Any, cast
 from uuid import uuid4
@@ -244,7 +244,9 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        backend, request, chunks = self._prepare(messages, stop, kwargs, Deadline)
+        settings = self._settings(stop, kwargs)
+        deadline = Deadline(settings.timeout)
+        backend, request, chunks = self._prepare(messages, settings, deadline)
         with closing(backend.stream(request)) as deltas:  # ends it when nobody reads on
             for delta in deltas:
                 yield from chunks.add(delta)
@@ -268,20 +270,15 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        settings = self._settings(stop, kwargs)
+        deadline = Deadline(settings.timeout)
         # Media are read and cut up in another thread; from there on no thread waits for tokens.
-        deadlines: list[Deadline] = []
-
-        def begin(seconds: float | None) -> Deadline:
-            deadlines.append(Deadline(seconds))
-            return deadlines[0]
-
         try:
             backend, request, chunks = await run_in_executor(
-                None, self._prepare, messages, stop, kwargs, begin
+                None, self._prepare, messages, settings, deadline
             )
         except asyncio.CancelledError:
-            for deadline in deadlines:  # nobody waits for what is being decoded
-                deadline.cancel()
+            deadline.cancel()  # nobody waits for what is being decoded
             raise
         async with aclosing(astream(backend, request)) as deltas:
             async for delta in deltas:
@@ -308,16 +305,13 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     def _turns(self, messages: LanguageModelInput) -> list[Turn]:
         return to_turns(self._convert_input(messages).to_messages())
 
+    def _settings(self, stop: list[str] | None, overrides: Mapping[str, Any]) -> CallSettings:
+        return self.for_call(overrides if stop is None else {**overrides, "stop": stop})
+
     def _prepare(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None,
-        overrides: Mapping[str, Any],
-        begin: Callable[[float | None], Deadline],
+        self, messages: list[BaseMessage], settings: CallSettings, deadline: Deadline
     ) -> tuple[Backend, Request, ChunkMaker]:
         """All that there is to do before the engine is asked."""
-        settings = self.for_call(overrides if stop is None else {**overrides, "stop": stop})
-        deadline = begin(settings.timeout)
         renderer = self._renderer(settings, deadline)
         try:
             request = make_request(settings, renderer, to_turns(messages))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,8 +27,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         ValueError: It has no pages.
     """
     pypdfium2 = require("pypdfium2", extra="documents")
-    with open(task["path"], "rb") as file:  # noqa: PTH123 - names that are no UTF-8 too
-        document: Any = pypdfium2.PdfDocument(file.read())
+    document: Any = pypdfium2.PdfDocument(Path(task["path"]).read_bytes())
     if len(document) < 1:
         raise ValueError("it has no pages")
     if len(document) > task["max_pages"]:
@@ -49,4 +49,4 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    main(decode, ImportError)
+    main(decode)

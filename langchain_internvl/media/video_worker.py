@@ -53,4 +53,4 @@ def _refuse_playlists(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(decode, ImportError)
+    main(decode)

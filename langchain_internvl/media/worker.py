@@ -18,12 +18,11 @@ Decode = Callable[[Mapping[str, Any], BinaryIO], None]
 """Does a task: writes the records of what is shown."""
 
 
-def main(decode: Decode, *missing: type[Exception]) -> None:
+def main(decode: Decode) -> None:
     """Do the task of the command line.
 
     Args:
-        decode: Does it.
-        *missing: What it raises if something is missing on this machine.
+        decode: Does it; an ImportError of it says that something is missing on this machine.
     """
     # Libraries print to standard output too; ours is kept for the records.
     records = os.fdopen(os.dup(1), "wb")
@@ -36,7 +35,7 @@ def main(decode: Decode, *missing: type[Exception]) -> None:
         write_record(records, REFUSAL, str(error).encode())
     except MediaTooLargeError as error:
         write_record(records, LIMIT, error.reason.encode())
-    except missing as error:
+    except ImportError as error:
         write_record(records, LACK, str(error).encode("utf-8", "replace"))
     except (Exception, MemoryError) as error:  # noqa: BLE001 - decoders raise anything
         text = f"{type(error).__name__}: {error}"

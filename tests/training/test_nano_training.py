@@ -157,7 +157,7 @@ def test_rows_are_what_chat_internvl_would_ask(kind, tmp_path):
         reply = [row.ids[place] for place in mine if row.labels[place] != IGNORED]
         assert llm.get_text(reply) == question.answer
         assert reply[-1] == TOKENIZER.convert_tokens_to_ids("<|im_end|>")
-    request = llm._prepare([*llm._convert_input(messages).to_messages()], None, {}, Deadline)[1]
+    request = llm._prepare([*llm._convert_input(messages).to_messages()], llm, Deadline())[1]
     assert np.array_equal(np.concatenate(request.tiles), row.tiles)
 
 
