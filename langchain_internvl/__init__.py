@@ -9,22 +9,49 @@ from langchain_internvl._version import __version__
 
 if TYPE_CHECKING:
     from langchain_internvl.chat_models import ChatInternVL
+    from langchain_internvl.documents import InternVLImageParser
+    from langchain_internvl.grounding import Box, draw_boxes, parse_boxes
     from langchain_internvl.media.policy import MediaPolicy
     from langchain_internvl.media_blocks import image_block, pdf_block, video_block
+    from langchain_internvl.tools import (
+        DescribeImageTool,
+        GroundTool,
+        InternVLToolkit,
+        ReadTextTool,
+        VideoQATool,
+    )
 
 __all__ = [
+    "Box",
     "ChatInternVL",
+    "DescribeImageTool",
+    "GroundTool",
+    "InternVLImageParser",
+    "InternVLToolkit",
     "MediaPolicy",
+    "ReadTextTool",
+    "VideoQATool",
     "__version__",
+    "draw_boxes",
     "image_block",
+    "parse_boxes",
     "pdf_block",
     "video_block",
 ]
 
 _HOMES = {
+    "Box": "langchain_internvl.grounding",
+    "DescribeImageTool": "langchain_internvl.tools",
+    "GroundTool": "langchain_internvl.tools",
+    "InternVLImageParser": "langchain_internvl.documents",
+    "InternVLToolkit": "langchain_internvl.tools",
+    "ReadTextTool": "langchain_internvl.tools",
+    "VideoQATool": "langchain_internvl.tools",
     "ChatInternVL": "langchain_internvl.chat_models",
     "MediaPolicy": "langchain_internvl.media.policy",
+    "draw_boxes": "langchain_internvl.grounding",
     "image_block": "langchain_internvl.media_blocks",
+    "parse_boxes": "langchain_internvl.grounding",
     "pdf_block": "langchain_internvl.media_blocks",
     "video_block": "langchain_internvl.media_blocks",
 }

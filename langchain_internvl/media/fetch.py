@@ -51,7 +51,7 @@ def fetch(url: str, policy: MediaPolicy) -> bytes:
             ssl_context=httpx.create_ssl_context(trust_env=False), network_backend=network
         ) as pool:
             for _ in range(policy.max_redirects + 1):
-                with pool.stream(**_request(target, name)) as response:
+                with pool.stream(**_request(target, name, policy)) as response:
                     headers = {key.lower(): value for key, value in response.headers}
                     if response.status not in _REDIRECTS or b"location" not in headers:
                         return _read_body(response, headers, name, policy)
@@ -66,10 +66,12 @@ def fetch(url: str, policy: MediaPolicy) -> bytes:
     raise MediaFetchError(name, f"more than {policy.max_redirects} redirects")
 
 
-def _request(url: httpx.URL, name: str) -> dict[str, Any]:
+def _request(url: httpx.URL, name: str, policy: MediaPolicy) -> dict[str, Any]:
     """Arguments of a GET request."""
     if url.scheme not in {"http", "https"} or not url.raw_host:
         raise MediaFetchError(name, f"only http and https URLs are fetched, not {str(url)[:60]!r}")
+    if not policy.allows_host(url.host):
+        raise MediaFetchError(name, f"host {url.host!r} is not in MediaPolicy.allowed_hosts")
     if url.userinfo:
         raise MediaFetchError(name, "URLs with a user name or password are not fetched")
     return {
@@ -155,7 +157,7 @@ class _CheckedNetwork(httpcore.SyncBackend):
     def _checked_addresses(self, host: str, port: int) -> list[str]:
         addresses = self._look_up(host, port)
         for address in addresses:
-            if not self._policy.allows_address(address):
+            if not self._policy.allows_address(address, port):
                 raise MediaFetchError(
                     self._name,
                     f"host {host!r} is {address}, not a public address "

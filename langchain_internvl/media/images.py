@@ -84,6 +84,11 @@ def read_size(
     return width, height
 
 
+def orientation_of(source: Source, policy: MediaPolicy) -> int:
+    """The EXIF orientation of an image, 1 to 8; see `load_rgb` for the arguments."""
+    return read_orientation(_open(source, policy))
+
+
 def sniff_mime_type(data: bytes) -> str | None:
     """The MIME type of an encoded image, or None if it is no image of a known format."""
     try:

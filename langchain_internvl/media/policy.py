@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, Field
@@ -29,6 +30,13 @@ class MediaPolicy(Serializable):
         timeout: Seconds for the whole of one download, and for decoding one video or PDF.
         allow_private_hosts: Also fetch from loopback, private and link-local addresses.
             Only for hosts that you trust: a document could name your own services.
+        allowed_hosts: The only hosts to fetch from: names or addresses as they stand in URLs,
+            ".example.com" for a domain and all within; None: any public one.
+        roots: The only folders, with all within, that local files are read from where an agent
+            names them, as tools' arguments do; symbolic links may not lead out. None: an agent
+            reads no file. Paths that a program names itself (`image_block(path)`) are not
+            concerned.
+        loopback_ports: Ports of this machine that are fetched from all the same. For tests.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +50,9 @@ class MediaPolicy(Serializable):
     max_redirects: int = Field(default=5, ge=0)
     timeout: float = Field(default=30.0, gt=0)
     allow_private_hosts: bool = False
+    allowed_hosts: tuple[str, ...] | None = None
+    roots: tuple[Path, ...] | None = None
+    loopback_ports: tuple[int, ...] = ()
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -52,9 +63,22 @@ class MediaPolicy(Serializable):
         """The same policy, with the limit of bytes that holds for videos."""
         return self.model_copy(update={"max_bytes": self.max_video_bytes})
 
-    def allows_address(self, address: str) -> bool:
-        """Whether a connection to this IP address (text form) may be made."""
-        return self.allow_private_hosts or is_public(ipaddress.ip_address(address))
+    def allows_host(self, host: str) -> bool:
+        """Whether a URL may name this host."""
+        if self.allowed_hosts is None:
+            return True
+        host = host.lower().rstrip(".")
+        return any(
+            host == one.lstrip(".") or (one.startswith(".") and host.endswith(one))
+            for one in map(str.lower, self.allowed_hosts)
+        )
+
+    def allows_address(self, address: str, port: int) -> bool:
+        """Whether a connection to this IP address (text form) and port may be made."""
+        ip = ipaddress.ip_address(address)
+        if self.allow_private_hosts or is_public(ip):
+            return True
+        return ip.is_loopback and port in self.loopback_ports
 
 
 def is_public(address: IPAddress) -> bool:

@@ -48,6 +48,14 @@ def test_loopback_is_refused_by_default():
     assert not reached
 
 
+def test_single_ports_of_this_machine_can_be_allowed():
+    with http_server(send) as address, http_server(send) as other:
+        policy = MediaPolicy(loopback_ports=[int(address.rpartition(":")[2])])
+        assert fetch(address, policy) == b"picture"
+        with pytest.raises(MediaFetchError, match="not a public address"):
+            fetch(other, policy)
+
+
 def test_every_address_of_a_host_is_checked(monkeypatch):
     found = [(2, 1, 6, "", ("93.184.216.34", 80)), (2, 1, 6, "", ("10.0.0.1", 80))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
@@ -132,7 +140,9 @@ def test_redirects_are_followed_and_checked():
 def test_a_redirect_cannot_lead_to_a_private_address(monkeypatch):
     allowed = {"127.0.0.1"}
     policy_type = type(LOCAL)
-    monkeypatch.setattr(policy_type, "allows_address", lambda self, address: address in allowed)
+    monkeypatch.setattr(
+        policy_type, "allows_address", lambda self, address, port: address in allowed
+    )
     with (
         http_server(
             lambda handler: send(

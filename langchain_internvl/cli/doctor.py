@@ -1,0 +1,129 @@
+"""What is installed on this machine, what works, and what to install."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from langchain_internvl._version import __version__
+from langchain_internvl.checkpoint import open_checkpoint
+from langchain_internvl.errors import InternVLError
+from langchain_internvl.media.video_readers import can_read
+
+_PACKAGES = {
+    "torch": ("transformers", "runs checkpoints"),
+    "transformers": ("transformers", "runs checkpoints"),
+    "xgrammar": ("transformers", "structured output"),
+    "decord": ("video", "reads videos"),
+    "av": ("video", "reads videos"),
+    "pypdfium2": ("documents", "reads PDFs"),
+    "bitsandbytes": ("quantization", "8 and 4 bits"),
+    "flash-attn": ("flash-attn", "faster attention on CUDA"),
+    "lmdeploy": ("lmdeploy", "the LMDeploy backend"),
+    "mcp": ("mcp", "serves tools to MCP clients"),
+}
+"""Packages, the extra that brings each, and what it is for."""
+
+_NEEDED = ("torch", "transformers")
+"""Without these nothing runs on this machine."""
+
+
+@dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        table: For people to read.
+        advice: What to do, a sentence each.
+        is_well: Whether the local backend can run, and the checkpoint too if one was named.
+    """
+
+    table: Table = field(default_factory=lambda: Table(show_header=False, box=None))
+    advice: list[str] = field(default_factory=list)
+    is_well: bool = True
+
+    def add(self, name: str, found: str, *, is_well: bool | None = True) -> None:
+        """Add a line; `is_well` is None for what is optional and missing."""
+        mark = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]-[/]"}[is_well]
+        self.table.add_row(mark, name, escape(found))
+        self.is_well = self.is_well and is_well is not False
+
+
+def examine(model: str | None = None) -> Report:
+    """Look at this machine.
+
+    Args:
+        model: A checkpoint to look at, too; only its small files are read.
+    """
+    report = Report()
+    report.add("langchain-internvl", f"{__version__}, Python {platform.python_version()}")
+    missing: dict[str, list[str]] = {}
+    for package, (extra, purpose) in _PACKAGES.items():
+        found = _version(package)
+        if found is None:
+            missing.setdefault(extra, []).append(f"{package} ({purpose})")
+            report.add(package, f"not installed: {purpose}", is_well=_unless(package in _NEEDED))
+        else:
+            report.add(package, found)
+    _devices(report)
+    can = can_read()
+    report.add("videos", "can be read" if can else "cannot be read", is_well=can or None)
+    for extra, packages in missing.items():
+        if extra != "video" or not can_read():  # one of its two is enough
+            report.advice.append(
+                f"For {', '.join(packages)}: pip install 'langchain-internvl[{extra}]'"
+            )
+    if model is not None:
+        _checkpoint(report, model)
+    return report
+
+
+def _unless(is_needed: bool) -> bool | None:  # noqa: FBT001 - reads as a sentence
+    return False if is_needed else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices(report: Report) -> None:
+    """Where models run, and which attention they use there."""
+    try:
+        import torch
+    except Exception as error:  # noqa: BLE001 - a broken installation raises anything
+        report.add("device", f"torch cannot be imported: {error}", is_well=False)
+        return
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    if names:
+        report.add("device", f"{len(names)} GPU(s): {', '.join(names)}")
+    else:
+        report.add("device", f"CPU, {torch.get_num_threads()} threads (no GPU was found)")
+    report.add("attention", _attention(torch))
+
+
+def _attention(torch: Any) -> str:
+    from langchain_internvl.backends.transformers.placement import can_use_flash_attention
+
+    gpus = [torch.cuda.get_device_capability(gpu) for gpu in range(torch.cuda.device_count())]
+    is_installed = _version("flash-attn") is not None
+    flash = can_use_flash_attention("bfloat16", "auto", gpus, is_installed=is_installed)
+    return "flash-attention in 16 bits, else SDPA" if flash else "SDPA"
+
+
+def _checkpoint(report: Report, model: str) -> None:
+    try:
+        checkpoint = open_checkpoint(model)
+    except (InternVLError, ImportError) as error:
+        report.add(model, str(error), is_well=False)
+        return
+    form = "original format" if checkpoint.is_original else "-hf format"
+    about = f"{form}, {checkpoint.language_model}, {checkpoint.stored_dtype}"
+    report.add(model, f"{about}, up to {checkpoint.tiles.max_tiles} tiles an image")

@@ -1,0 +1,5 @@
+"""Scanned documents as LangChain documents."""
+
+from langchain_internvl.documents.parser import InternVLImageParser
+
+__all__ = ["InternVLImageParser"]

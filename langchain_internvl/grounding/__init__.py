@@ -1,0 +1,16 @@
+"""Where things are: boxes, how models write them, and how they are drawn."""
+
+from langchain_internvl.grounding.box import Box, Size, Space, accuracy
+from langchain_internvl.grounding.drawing import draw_boxes
+from langchain_internvl.grounding.parsing import Grounding, parse_boxes, parse_grounding
+
+__all__ = [
+    "Box",
+    "Grounding",
+    "Size",
+    "Space",
+    "accuracy",
+    "draw_boxes",
+    "parse_boxes",
+    "parse_grounding",
+]

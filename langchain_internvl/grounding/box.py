@@ -1,0 +1,181 @@
+"""Boxes: what they are, how they are converted, compared and scored.
+
+InternVL says where something is by integers from 0 to 1000, of the whole picture whatever its
+shape (`norm1000`); others use shares of 1 (`unit`) or pixels (`pixel`). A `Box` always keeps the
+first and converts on demand, so no number is ever without its space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+Space = Literal["norm1000", "unit", "pixel"]
+"""What coordinates count: thousandths of the picture, shares of it, or its pixels."""
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+class Box(BaseModel):
+    """A rectangle on a picture.
+
+    Attributes:
+        x1: Left side, in thousandths of the picture's width (0 to 1000).
+        y1: Top, in thousandths of its height.
+        x2: Right side, not left of `x1`.
+        y2: Bottom, not above `y1`.
+        label: What is there; None: the model did not say.
+        size: Width and height of the picture in pixels, if they are known.
+        confidence: Mean probability of the digits that the model wrote (0 to 1); None: unknown.
+        repairs: What was wrong with the box as the model wrote it, and was mended.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    x1: float = Field(ge=0, le=1000)
+    y1: float = Field(ge=0, le=1000)
+    x2: float = Field(ge=0, le=1000)
+    y2: float = Field(ge=0, le=1000)
+    label: str | None = None
+    size: Size | None = None
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    repairs: tuple[str, ...] = ()
+
+    def model_post_init(self, _: object, /) -> None:
+        """Refuse corners in the wrong order."""
+        if self.x1 > self.x2 or self.y1 > self.y2:
+            raise ValueError(
+                f"({self.x1}, {self.y1}), ({self.x2}, {self.y2}): the first corner is the upper "
+                "left one; sort the coordinates first"
+            )
+
+    @classmethod
+    def from_space(
+        cls,
+        corners: Sequence[float],
+        space: Space,
+        size: Size | None = None,
+        label: str | None = None,
+    ) -> Box:
+        """A box from coordinates of any space.
+
+        Args:
+            corners: left, top, right, bottom.
+            space: What they count.
+            size: Width and height of the picture in pixels; needed for "pixel".
+            label: What is there.
+
+        Raises:
+            ValueError: There are not four, they are outside the picture or in the wrong order,
+                or `size` is missing.
+        """
+        if len(corners) != 4:
+            raise ValueError(f"a box has four coordinates, not {len(corners)}")
+        across, down = scale_of(space, size)
+        # A division first would not give 1000 for the last pixel of every size.
+        x1, y1, x2, y2 = (
+            value * 1000 / whole for value, whole in zip(corners, (across, down) * 2, strict=True)
+        )
+        return cls(x1=x1, y1=y1, x2=x2, y2=y2, size=size, label=label)
+
+    def corners(self, space: Space) -> tuple[float, float, float, float]:
+        """left, top, right, bottom in a space.
+
+        Raises:
+            ValueError: Pixels are wanted of a picture whose size is unknown.
+        """
+        across, down = scale_of(space, self.size)
+        return (
+            self.x1 * across / 1000,
+            self.y1 * down / 1000,
+            self.x2 * across / 1000,
+            self.y2 * down / 1000,
+        )
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def pixels(self) -> tuple[int, int, int, int] | None:
+        """left, top, right, bottom in pixels, rounded; None: the size is unknown."""
+        if self.size is None:
+            return None
+        left, top, right, bottom = (round(value) for value in self.corners("pixel"))
+        return left, top, right, bottom
+
+    @property
+    def thousandths(self) -> tuple[int, int, int, int]:
+        """left, top, right, bottom as InternVL writes them: integers from 0 to 1000."""
+        return round(self.x1), round(self.y1), round(self.x2), round(self.y2)
+
+    @property
+    def area(self) -> float:
+        """In millionths of the picture."""
+        return (self.x2 - self.x1) * (self.y2 - self.y1)
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union with another box on the same picture, 0 to 1."""
+        wide = min(self.x2, other.x2) - max(self.x1, other.x1)
+        high = min(self.y2, other.y2) - max(self.y1, other.y1)
+        both = max(0.0, wide) * max(0.0, high)
+        either = self.area + other.area - both
+        return both / either if either > 0 else float(self.corners("unit") == other.corners("unit"))
+
+    def within(self, region: Box) -> Box:
+        """The same box on the whole picture, when this one is on a part that was cut out of it.
+
+        Args:
+            region: The part, on the whole picture.
+        """
+        wide, high = region.x2 - region.x1, region.y2 - region.y1
+        place = {
+            "x1": region.x1 + self.x1 * wide / 1000,
+            "y1": region.y1 + self.y1 * high / 1000,
+            "x2": region.x1 + self.x2 * wide / 1000,
+            "y2": region.y1 + self.y2 * high / 1000,
+        }
+        inside = {key: min(1000.0, value) for key, value in place.items()}
+        return self.model_copy(update={**inside, "size": region.size})
+
+    def markup(self) -> str:
+        """The box as InternVL writes it: `<ref>label</ref><box>[[x1, y1, x2, y2]]</box>`."""
+        label = "" if self.label is None else f"<ref>{self.label}</ref>"
+        return f"{label}<box>[{list(self.thousandths)}]</box>"
+
+
+def scale_of(space: Space, size: Size | None) -> tuple[float, float]:
+    """Width and height of a whole picture in a space.
+
+    Raises:
+        ValueError: The space is unknown, or is pixels and there is no size.
+    """
+    if space == "norm1000":
+        return 1000, 1000
+    if space == "unit":
+        return 1, 1
+    if space != "pixel":
+        raise ValueError(f"space is {space!r}; give 'norm1000', 'unit' or 'pixel'")
+    if size is None or min(size) < 1:
+        raise ValueError("for pixels give size=(width, height) of the picture")
+    return size
+
+
+def accuracy(found: Sequence[Box | None], truth: Sequence[Box], threshold: float = 0.5) -> float:
+    """Acc@threshold as RefCOCO counts it: the share of boxes that overlap enough with the truth.
+
+    Args:
+        found: For each phrase the box that was found, or None.
+        truth: The right ones.
+        threshold: Least intersection over union.
+
+    Raises:
+        ValueError: There is nothing to count, or the lengths differ.
+    """
+    if not truth or len(found) != len(truth):
+        raise ValueError(f"{len(found)} boxes found of {len(truth)}: give one (or None) for each")
+    hits = [
+        one is not None and one.iou(right) >= threshold
+        for one, right in zip(found, truth, strict=True)
+    ]
+    return sum(hits) / len(hits)

@@ -1,0 +1,137 @@
+"""Boxes drawn on pictures, so that people and models can read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from langchain_internvl.grounding.box import Box
+
+Rectangle = tuple[int, int, int, int]
+
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), told apart by the colour-blind too.
+_COLOURS = (
+    (213, 94, 0),
+    (0, 114, 178),
+    (0, 158, 115),
+    (204, 121, 167),
+    (230, 159, 0),
+    (86, 180, 233),
+    (240, 228, 66),
+)
+_LEAST_SIDE = 224
+"""Pixels of the longer side; smaller pictures are enlarged, or labels could not be read."""
+
+
+def draw_boxes(
+    image: Image.Image,
+    boxes: Sequence[Box],
+    *,
+    labels: bool = True,
+    font: str | Path | None = None,
+) -> Image.Image:
+    """A copy of a picture with boxes and their labels drawn on it.
+
+    Lines and letters grow with the picture. One whose longer side is under 224 pixels is
+    enlarged by a whole number first. Each label stands where it hides no other label, above its
+    box if there is room.
+
+    Args:
+        image: The picture that the boxes are on.
+        boxes: What to draw, each in the colour of its label.
+        labels: Whether to write labels; boxes without one get none.
+        font: A font file for labels in other scripts than Latin, which Pillow's own lacks.
+
+    Returns:
+        An RGB picture.
+    """
+    times = max(1, -(-_LEAST_SIDE // max(image.size)))
+    drawn = image.convert("RGB").resize(
+        (image.width * times, image.height * times), Image.Resampling.NEAREST
+    )
+    draw = ImageDraw.Draw(drawn)
+    unit = (drawn.width * drawn.height) ** 0.5
+    line, letters = max(2, round(unit / 180)), max(11, round(unit / 32))
+    type_ = ImageFont.truetype(str(font), letters) if font else ImageFont.load_default(letters)
+    names = list(dict.fromkeys(box.label for box in boxes))
+    taken: list[Rectangle] = []
+    for box in boxes:
+        colour = _COLOURS[names.index(box.label) % len(_COLOURS)]
+        place = _pixels(box, drawn.size)
+        halo = (0, 0, 0) if sum(colour) > 380 else (255, 255, 255)
+        draw.rectangle(_grown(place, 1, drawn.size), outline=halo, width=line + 2)
+        draw.rectangle(place, outline=colour, width=line)
+    for box in boxes:
+        if not (labels and box.label):
+            continue
+        colour = _COLOURS[names.index(box.label) % len(_COLOURS)]
+        text = _shortened(box.label, type_, drawn.width - 4)
+        spot = _free_spot(_pixels(box, drawn.size), _extent(text, type_), drawn.size, taken)
+        taken.append(spot)
+        draw.rectangle(spot, fill=colour)
+        ink = (0, 0, 0) if sum(colour) > 380 else (255, 255, 255)
+        middle = (spot[0] + spot[2]) / 2, (spot[1] + spot[3]) / 2
+        draw.text(middle, text, fill=ink, font=type_, anchor="mm")
+    return drawn
+
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def _pixels(box: Box, size: tuple[int, int]) -> Rectangle:
+    """Corners on the drawn picture; the last ones are inside."""
+    width, height = size
+    left, top = round(box.x1 * width / 1000), round(box.y1 * height / 1000)
+    right, bottom = round(box.x2 * width / 1000) - 1, round(box.y2 * height / 1000) - 1
+    return min(left, width - 1), min(top, height - 1), max(left, right), max(top, bottom)
+
+
+def _grown(place: Rectangle, by: int, size: tuple[int, int]) -> Rectangle:
+    left, top, right, bottom = place
+    return (
+        max(0, left - by),
+        max(0, top - by),
+        min(size[0] - 1, right + by),
+        min(size[1] - 1, bottom + by),
+    )
+
+
+def _extent(text: str, font: _Font) -> tuple[int, int]:
+    left, top, right, bottom = font.getbbox(text)
+    return round(right - left) + 6, round(bottom - top) + 6
+
+
+def _shortened(text: str, font: _Font, width: int) -> str:
+    """One line that is not wider than the picture."""
+    text = " ".join(text.split())
+    while len(text) > 1 and _extent(text, font)[0] > width:
+        text = text.rstrip("…")[:-1] + "…"
+        if len(text) <= 2:
+            break
+    return text
+
+
+def _free_spot(
+    place: Rectangle, extent: tuple[int, int], size: tuple[int, int], taken: Sequence[Rectangle]
+) -> Rectangle:
+    """Where a label goes: above its box, inside, below, or right where it hides no other."""
+    left, top, right, bottom = place
+    wide, high = extent
+    wishes = [(left, top - high), (left, top), (left, bottom + 1), (left, bottom - high),
+              (right + 1, top), (left - wide, top)]  # fmt: skip
+    wishes += [(left, y) for y in range(top, size[1] - high, high)]
+    wishes += [(left, y) for y in range(top, 0, -high)]
+    spots = []
+    for x, y in wishes:
+        x = max(0, min(x, size[0] - wide - 1))  # noqa: PLW2901 (moved into the picture)
+        if 0 <= y <= max(0, size[1] - high - 1):
+            spots.append((x, y, x + wide, y + high))
+    spots = spots or [(0, 0, wide, high)]
+    free = [spot for spot in spots if not any(_touch(spot, other) for other in taken)]
+    return (free or spots)[0]
+
+
+def _touch(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

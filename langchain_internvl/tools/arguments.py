@@ -1,0 +1,20 @@
+"""Arguments that several tools have, described for a model to fill in."""
+
+from __future__ import annotations
+
+IMAGE = (
+    "Which picture: a path, an http(s) URL, or a picture of this conversation: 'image:1' is its "
+    "first, 'last' its latest."
+)
+
+REGION = (
+    "Only look at this part of the picture: 'left, top, right, bottom' in thousandths of its "
+    "width and height (0 to 1000), as the ground tool returns them."
+)
+
+VIDEO = (
+    "Which video: a path, an http(s) URL, or a video of this conversation: 'video:1' is its "
+    "first, 'last' its latest."
+)
+
+LANGUAGE = "Language of the answer, such as 'German'; by default that of the question."

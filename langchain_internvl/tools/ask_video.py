@@ -1,0 +1,113 @@
+"""Answer a question about a video."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from langchain_internvl.errors import MediaError
+from langchain_internvl.media.images import load_rgb
+from langchain_internvl.media.video_process import Clip, read_clip
+from langchain_internvl.media_blocks import video_block
+from langchain_internvl.task_prompts import WATCH
+from langchain_internvl.tools.arguments import LANGUAGE, VIDEO
+from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
+from langchain_internvl.tools.reaching import reach_video
+from langchain_internvl.tools.wording import answer_of, in_language
+
+
+class VideoAnswer(BaseModel):
+    """What was said about a video.
+
+    Attributes:
+        video: The video, as it was named.
+        question: What was asked.
+        text: The answer.
+        timestamps: When the frames are that were looked at, in seconds; empty: the video does
+            not tell.
+        num_frames: How many frames were looked at.
+        duration: Length of the whole video in seconds; None: it does not tell.
+        is_complete: Whether the answer ended by itself, not at the limit of its length.
+    """
+
+    video: str
+    question: str
+    text: str
+    timestamps: list[float]
+    num_frames: int
+    duration: float | None = None
+    is_complete: bool = True
+
+
+class VideoArguments(Arguments):
+    """Arguments of `ask_video`."""
+
+    video: str = Field(description=VIDEO)
+    question: str | None = Field(
+        default=None, description="What to find out; without it the video is described."
+    )
+    start: float | None = Field(default=None, ge=0, description="Only look from this second on.")
+    end: float | None = Field(default=None, ge=0, description="Only look up to this second.")
+    num_frames: int = Field(
+        default=8,
+        ge=1,
+        description="How many frames to look at, evenly spread. More for quick or long events.",
+    )
+    language: str | None = Field(default=None, description=LANGUAGE)
+
+
+class VideoQATool(InternVLTool):
+    """Answers a question about a video; the artifact is a `VideoAnswer`."""
+
+    name: str = "ask_video"
+    description: str = (
+        "Look at a video and answer a question about what happens in it. Sees single frames, "
+        "evenly spread; for a moment in a long video give start and end in seconds. Hears nothing."
+    )
+    args_schema: Any = VideoArguments
+
+    def script(self, state: Any, given: VideoArguments) -> Script:
+        """Look, and ask."""
+        bound = None
+        if given.start is not None or given.end is not None:
+            bound = (given.start or 0.0, math.inf if given.end is None else given.end)
+            if bound[0] > bound[1]:
+                raise MediaError(
+                    given.video, f"start={bound[0]} is after end={bound[1]}; swap them"
+                )
+        clip = self._clip(state, given.video, given.num_frames, bound)
+        text = in_language(given.question or WATCH, given.language)
+        frames = [Image.fromarray(frame) for frame in clip.frames]
+        reply = yield Ask([video_block(frames), {"type": "text", "text": text}])
+        answer = answer_of(reply)
+        times = [round(index / clip.fps, 2) for index in clip.indices] if clip.fps else []
+        artifact = VideoAnswer(
+            video=given.video,
+            question=text,
+            text=answer.text,
+            timestamps=times,
+            num_frames=len(frames),
+            duration=round(clip.frame_count / clip.fps, 2) if clip.fps else None,
+            is_complete=answer.is_complete,
+        )
+        seen = f"\n(Frames at {', '.join(f'{time:g}' for time in times)} s.)" if times else ""
+        return Outcome(answer.for_agent + seen, artifact)
+
+    def _clip(
+        self, state: Any, video: str, num_frames: int, bound: tuple[float, float] | None
+    ) -> Clip:
+        """The frames to look at."""
+        policy = self.media_policy
+        part = reach_video(video, policy, state)
+        if part.source is not None:
+            return read_clip(part.source, policy, num_frames, bound or part.bound)
+        # Frames that a program chose are all looked at, and nobody knows when they are.
+        if bound is not None:
+            raise MediaError(video, "is a list of frames without times; leave start and end out")
+        pictures = [load_rgb(frame.source, policy) for frame in part.frames]
+        frames = tuple(np.asarray(picture) for picture in pictures)
+        return Clip(frames, tuple(range(len(frames))), 0.0, len(frames))

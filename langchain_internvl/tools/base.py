@@ -1,0 +1,188 @@
+"""What all vision tools share: one script each, run with or without an event loop."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import patch_config, run_in_executor
+from langchain_core.tools import BaseTool, InjectedToolArg, ToolException
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from langchain_internvl.errors import (
+    EngineBusyError,
+    InternVLError,
+    MediaFetchError,
+    MediaTooLargeError,
+    RequestTimeoutError,
+)
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media_blocks import image_block
+
+
+class Arguments(BaseModel):
+    """What every tool is also given: the agent's runtime, which no model writes."""
+
+    runtime: Annotated[Any, InjectedToolArg] = Field(default=None)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question to the model.
+
+    Attributes:
+        blocks: Content blocks of the message, media first.
+        settings: Settings of this call.
+    """
+
+    blocks: list[dict[str, Any]]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def messages(self) -> list[BaseMessage]:
+        """The conversation."""
+        return [HumanMessage(list(self.blocks))]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a tool answers.
+
+    Attributes:
+        text: For the agent to read.
+        artifact: For programs.
+        picture: To be shown beside the text, if pictures are wanted.
+    """
+
+    text: str
+    artifact: BaseModel
+    picture: Image.Image | None = None
+
+
+Script = Generator[Ask, AIMessage, Outcome]
+"""What a tool does: it yields questions, is sent the replies, and returns an outcome."""
+
+
+def _explain(error: Any) -> str:
+    """What is wrong with an agent's arguments."""
+    wrong = "; ".join(
+        f"{'.'.join(map(str, one['loc']))}: {one['msg'].lower()}" for one in error.errors()
+    )
+    return f"The arguments are wrong. {wrong}."
+
+
+class InternVLTool(BaseTool):
+    """A tool that looks at a picture or a video.
+
+    Attributes:
+        llm: The model that looks: a `ChatInternVL`.
+        media_policy: What an agent may name. By default public http(s) URLs and handles of the
+            conversation; for files give `MediaPolicy(roots=[...])`.
+        return_images: Also return a picture: the part that was looked at, or the boxes drawn.
+        handle_tool_error: Tell the agent of errors, rather than end it. Default true.
+        handle_validation_error: The same for arguments of the wrong type. Default: in words.
+    """
+
+    llm: BaseChatModel
+    media_policy: MediaPolicy = Field(default_factory=MediaPolicy)
+    return_images: bool = False
+    args_schema: Any
+    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
+    handle_tool_error: Any = True
+    handle_validation_error: Any = Field(default=_explain, exclude=True)
+
+    @abstractmethod
+    def script(self, state: Any, given: Any) -> Script:
+        """What the tool does.
+
+        Args:
+            state: The agent's state, or None.
+            given: What the agent gave, as `args_schema`.
+        """
+
+    def _run(
+        self,
+        *,
+        config: RunnableConfig,
+        run_manager: CallbackManagerForToolRun | None = None,
+        runtime: Any = None,
+        **arguments: Any,
+    ) -> tuple[Any, BaseModel]:
+        config = _under(config, run_manager)
+        script = self.script(getattr(runtime, "state", None), self.args_schema(**arguments))
+        step = _advance(script, None)
+        while isinstance(step, Ask):
+            try:
+                reply = self.llm.invoke(step.messages, config, **step.settings)
+            except InternVLError as error:
+                raise _told(error) from error
+            step = _advance(script, reply)
+        return self._content(step), step.artifact
+
+    async def _arun(
+        self,
+        *,
+        config: RunnableConfig,
+        run_manager: AsyncCallbackManagerForToolRun | None = None,
+        runtime: Any = None,
+        **arguments: Any,
+    ) -> tuple[Any, BaseModel]:
+        config = _under(config, run_manager)
+        script = self.script(getattr(runtime, "state", None), self.args_schema(**arguments))
+        # Between questions media are read and pictures drawn, which would hold up the loop.
+        step = await run_in_executor(None, _advance, script, None)
+        while isinstance(step, Ask):
+            try:
+                reply = await self.llm.ainvoke(step.messages, config, **step.settings)
+            except InternVLError as error:
+                raise _told(error) from error
+            step = await run_in_executor(None, _advance, script, reply)
+        return await run_in_executor(None, self._content, step), step.artifact
+
+    def _content(self, outcome: Outcome) -> str | list[dict[str, Any]]:
+        if outcome.picture is None or not self.return_images:
+            return outcome.text
+        return [{"type": "text", "text": outcome.text}, image_block(outcome.picture)]
+
+
+def _under(
+    config: RunnableConfig,
+    run_manager: CallbackManagerForToolRun | AsyncCallbackManagerForToolRun | None,
+) -> RunnableConfig:
+    """The config of runs that are children of the tool's."""
+    callbacks = run_manager.get_child() if run_manager else None
+    return patch_config(config, callbacks=callbacks)
+
+
+def _advance(script: Script, reply: AIMessage | None) -> Ask | Outcome:
+    """The next question, or the outcome."""
+    try:
+        return script.send(reply)  # type: ignore[arg-type]
+    except StopIteration as ended:
+        outcome: Outcome = ended.value
+        return outcome
+    except InternVLError as error:
+        raise _told(error) from error
+
+
+def _told(error: InternVLError) -> ToolException:
+    """An error in words that tell an agent what to do instead."""
+    for kind, hint in _HINTS.items():
+        if isinstance(error, kind):
+            return ToolException(f"{error}. {hint}")
+    return ToolException(f"{error}.")
+
+
+_HINTS: dict[type[InternVLError], str] = {
+    MediaTooLargeError: "Use a smaller one.",
+    MediaFetchError: "Use another address, or a picture of this conversation (image:1).",
+    EngineBusyError: "Try again later.",
+    RequestTimeoutError: "Try again, with a smaller part (region, or start and end).",
+}

@@ -1,0 +1,131 @@
+"""Find something on a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage
+from pydantic import BaseModel, Field
+
+from langchain_internvl.grounding import Box, draw_boxes, parse_grounding
+from langchain_internvl.media_blocks import image_block
+from langchain_internvl.task_prompts import GROUND
+from langchain_internvl.tools.arguments import IMAGE, REGION
+from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
+from langchain_internvl.tools.pictures import Picture, open_picture
+from langchain_internvl.tools.reaching import reach_image
+
+
+class Place(BaseModel):
+    """Where something is on a picture.
+
+    Attributes:
+        image: The picture, as it was named.
+        phrase: What was looked for.
+        boxes: Where it is, on the whole picture as its file stores it (not turned by EXIF, not
+            scaled, not cropped): in thousandths, and in `pixels`. Empty: it was not found.
+        rejected: What the model wrote that was no box, each with the reason.
+        reply: What the model wrote.
+        region: The part that was searched; None: all of it.
+    """
+
+    image: str
+    phrase: str
+    boxes: list[Box]
+    rejected: list[str] = []
+    reply: str = ""
+    region: Box | None = None
+
+
+class GroundArguments(Arguments):
+    """Arguments of `ground`."""
+
+    image: str = Field(description=IMAGE)
+    phrase: str = Field(
+        min_length=1,
+        description="What to find, in a few words that tell it apart: 'the red car on the left'.",
+    )
+    region: str | None = Field(default=None, description=REGION)
+
+
+class GroundTool(InternVLTool):
+    """Finds something on a picture; the artifact is a `Place`."""
+
+    name: str = "ground"
+    description: str = (
+        "Find where something is on a picture. Returns a box for each place: left, top, right, "
+        "bottom in thousandths of the picture, which other tools take as region, and in pixels."
+    )
+    args_schema: Any = GroundArguments
+
+    def script(self, state: Any, given: GroundArguments) -> Script:
+        """Look, and find."""
+        source = reach_image(given.image, self.media_policy, state)
+        picture = open_picture(source, self.media_policy, given.region)
+        # Markup of the agent's own would end the phrase early.
+        question = GROUND.format(" ".join(given.phrase.replace("<", " ").replace(">", " ").split()))
+        blocks = [image_block(picture.pixels), {"type": "text", "text": question}]
+        reply = yield Ask(blocks, {"logprobs": True})
+        shown, rejected = boxes_of(reply, picture)
+        artifact = Place(
+            image=given.image,
+            phrase=given.phrase,
+            boxes=[picture.to_file(box) for box in shown],
+            rejected=rejected,
+            reply=reply.text,
+            region=picture.region,
+        )
+        return Outcome(_said(artifact), artifact, draw_boxes(picture.pixels, shown))
+
+
+def boxes_of(reply: AIMessage, picture: Picture) -> tuple[list[Box], list[str]]:
+    """The boxes of a reply, on the pixels that were shown, and what was no box.
+
+    The confidence of each is the mean probability of the tokens that write its digits.
+    """
+    tokens: Sequence[Mapping[str, Any]] = (reply.response_metadata.get("logprobs") or {}).get(
+        "content", []
+    )
+    written = "".join(token["token"] for token in tokens)
+    if written.strip() != reply.text.strip():
+        grounding = parse_grounding(reply.text, picture.pixels.size)
+    else:
+        grounding = parse_grounding(
+            written,
+            picture.pixels.size,
+            confidence=lambda start, end: _probability(tokens, start, end),
+        )
+    return list(grounding.boxes), list(grounding.rejected)
+
+
+def _probability(tokens: Sequence[Mapping[str, Any]], start: int, end: int) -> float | None:
+    """Mean probability of the tokens with digits between two places of the text."""
+    found = []
+    place = 0
+    for token in tokens:
+        text = token["token"]
+        here = text[max(0, start - place) : max(0, end - place)]
+        if any(letter.isdigit() for letter in here):
+            found.append(math.exp(token["logprob"]))
+        place += len(text)
+    return sum(found) / len(found) if found else None
+
+
+def _said(place: Place) -> str:
+    if not place.boxes:
+        reasons = f" ({'; '.join(place.rejected)})" if place.rejected else ""
+        return (
+            f"{place.phrase!r} was not found{reasons}. Name it in other words, or look at the "
+            "picture with describe_image first."
+        )
+    lines = []
+    for box in place.boxes:
+        sure = "" if box.confidence is None else f", confidence {box.confidence:.2f}"
+        mended = f" ({'; '.join(box.repairs)})" if box.repairs else ""
+        lines.append(
+            f"{box.label or place.phrase}: region {', '.join(map(str, box.thousandths))}; "
+            f"pixels {', '.join(map(str, box.pixels or ()))}{sure}{mended}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,58 @@
+"""All vision tools at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.tools import BaseTool, BaseToolkit
+from pydantic import Field
+
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.tools.ask_video import VideoQATool
+from langchain_internvl.tools.base import InternVLTool
+from langchain_internvl.tools.describe import DescribeImageTool
+from langchain_internvl.tools.ground import GroundTool
+from langchain_internvl.tools.read_text import ReadTextTool
+
+
+class InternVLToolkit(BaseToolkit):
+    """The four vision tools over one model.
+
+    Attributes:
+        llm: The model that looks: a `ChatInternVL`.
+        media_policy: What an agent may name; see `InternVLTool`.
+        return_images: Also return pictures: the part that was looked at, or the boxes drawn.
+
+    Example:
+        ```python
+        from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy
+
+        toolkit = InternVLToolkit(
+            llm=ChatInternVL(model="OpenGVLab/InternVL2-8B"),
+            media_policy=MediaPolicy(roots=["scans"]),
+        )
+        agent = create_agent("anthropic:claude-sonnet-4-5", tools=toolkit.get_tools())
+        ```
+    """
+
+    llm: BaseChatModel
+    media_policy: MediaPolicy = Field(default_factory=MediaPolicy)
+    return_images: bool = False
+
+    def get_tools(self) -> list[BaseTool]:
+        """`describe_image`, `read_text`, `ground` and `ask_video`."""
+        shared: dict[str, Any] = {
+            "llm": self.llm,
+            "media_policy": self.media_policy,
+            "return_images": self.return_images,
+        }
+        return [tool(**shared) for tool in _TOOLS]
+
+
+_TOOLS: tuple[type[InternVLTool], ...] = (
+    DescribeImageTool,
+    ReadTextTool,
+    GroundTool,
+    VideoQATool,
+)

@@ -1,0 +1,123 @@
+"""The command, as a person types it."""
+
+import json
+import shutil
+
+import pytest
+from golden import PHOTOS, VIDEO, checkpoint_folder
+from PIL import Image
+from typer.testing import CliRunner
+
+from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.scripted import ScriptedBackend
+from langchain_internvl.cli import app as module
+from langchain_internvl.cli import doctor
+
+BOX = "<ref>cat</ref><box>[[100, 200, 300, 400]]</box>"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    shutil.copy(PHOTOS / "chelsea.png", tmp_path / "cat.png")
+    shutil.copy(PHOTOS / "coffee.png", tmp_path / "cup.png")
+    shutil.copy(VIDEO, tmp_path / "v.mp4")
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder, monkeypatch):
+    """Runs the command with a model that says one thing."""
+
+    def run(*arguments, reply="A cat."):
+        asked = []
+
+        def make(model, **settings):
+            asked.append(model)
+            backend = ScriptedBackend(lambda request: reply)
+            return ChatInternVL(model=str(checkpoint_folder("qwen2")), backend=backend, **settings)
+
+        monkeypatch.setattr(module, "ChatInternVL", make)
+        result = CliRunner().invoke(module.app, arguments)
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        result.models = asked
+        return result
+
+    return run
+
+
+def test_one_file_gives_its_answer_and_nothing_else(run):
+    result = run("describe", "cat.png", "--model", "nano")
+    assert (result.exit_code, result.stdout, result.models) == (0, "A cat.\n", ["nano"])
+
+
+def test_many_files_are_named_and_a_failure_does_not_stop_the_others(run):
+    result = run("read", "cat.png", "broken.png", "none.png", "cup.png")
+    assert result.exit_code == 1
+    assert result.stdout == "cat.png:\nA cat.\ncup.png:\nA cat.\n"
+    assert "broken.png: " in result.stderr
+    assert "none.png: " in result.stderr
+
+
+def test_json_is_a_line_for_each(run):
+    result = run("ground", "cat.png", "none.png", "-p", "cat", "--json", reply=BOX)
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert (first["file"], first["ok"], second["ok"]) == ("cat.png", True, False)
+    assert first["boxes"][0]["pixels"] == [45, 60, 135, 120]
+    assert "no such file" in second["error"]
+
+
+def test_results_are_kept_in_a_folder(run, folder):
+    run("ground", "cat.png", "cup.png", "-p", "cat", "--out", "found", reply=BOX)
+    names = sorted(path.name for path in (folder / "found").iterdir())
+    assert names == ["0001-cat.png", "0001-cat.txt", "0002-cup.png", "0002-cup.txt"]
+    with Image.open(folder / "found/0001-cat.png") as drawn, Image.open("cat.png") as picture:
+        assert drawn.size == picture.size
+    run("ground", "cat.png", "-p", "cat", "--out", "found", "--json", reply=BOX)
+    assert json.loads((folder / "found/0001-cat.json").read_text())["phrase"] == "cat"
+
+
+def test_ask_takes_pictures_and_videos(run):
+    result = run("ask", "cat.png", "v.mp4", "-q", "What is it?", "--num-frames", "2")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("A cat.\nA cat.\n(Frames at ")
+
+
+def test_files_are_read_wherever_they_are(run, folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "cat.png"
+    shutil.copy(folder / "cat.png", elsewhere)
+    (folder / "link.png").symlink_to(elsewhere)
+    assert run("describe", str(elsewhere)).exit_code == 0
+    assert run("describe", "link.png").exit_code == 0
+
+
+def test_private_addresses_are_not_fetched(run):
+    result = run("describe", "http://127.0.0.1:9/cat.png")
+    assert result.exit_code == 1
+    assert "not a public address" in result.stderr
+
+
+def test_help_names_every_command(run):
+    said = run("--help").stdout
+    for name in ("describe", "read", "ground", "ask", "doctor", "mcp"):
+        assert name in said
+    assert run("ground", "cat.png").exit_code == 2  # without a phrase
+
+
+def test_doctor_says_what_there_is(run):
+    result = run("doctor", "--model", str(checkpoint_folder("qwen2")))
+    assert result.exit_code == 0
+    for word in ("torch", "attention", "SDPA", "videos", "original format"):
+        assert word in result.stdout
+    missing = run("doctor", "--model", "none-such")
+    assert missing.exit_code == 1
+
+
+def test_doctor_says_what_to_install(run, monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda package: None)
+    monkeypatch.setattr(doctor, "can_read", lambda: False)
+    result = run("doctor")
+    assert result.exit_code == 1
+    for extra in ("transformers", "video", "documents", "quantization", "flash-attn", "mcp"):
+        assert f"pip install 'langchain-internvl[{extra}]'" in result.stdout

@@ -1,0 +1,155 @@
+"""Boxes out of answers, in every form that models write them."""
+
+import json
+
+import pytest
+from box_strategies import boxes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_internvl import parse_boxes
+from langchain_internvl.grounding import Box, parse_grounding
+
+NAMES = ("cat", "the red circle", "sign 3")
+
+
+def numbers(box, space):
+    corners = box.corners(space)
+    if space == "unit":
+        return [f"{value:.5f}" for value in corners]
+    return [str(round(value)) for value in corners]
+
+
+FORMS = {
+    "tags": lambda n, label: f"<ref>{label}</ref><box>[[{', '.join(n)}]]</box>",
+    "stripped": lambda n, label: f"{label}[[{', '.join(n)}]]",
+    "plain": lambda n, label: f"{label}: [{','.join(n)}]",
+    "json": lambda n, label: f'{{"bbox_2d": [{", ".join(n)}], "label": {json.dumps(label)}}}',
+    "corners": lambda n, label: f"<ref>{label}</ref><box>({n[0]},{n[1]}),({n[2]},{n[3]})</box>",
+    "pairs": lambda n, label: f"{label}: [[{n[0]}, {n[1]}], [{n[2]}, {n[3]}]]",
+    "bare": lambda n, label: f"<ref>{label}</ref><box>{', '.join(n)}</box>",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(boxes(), st.sampled_from(NAMES), st.sampled_from(["norm1000", "unit", "pixel"]))
+def test_any_box_printed_in_any_form_comes_back(form, box, label, space):
+    if space == "pixel" and min(box.size) < 1000:
+        box = box.model_copy(update={"size": (1000 + box.size[0], 1000 + box.size[1])})
+    text = FORMS[form](numbers(box, space), label)
+    grounding = parse_grounding(text, box.size, space)
+    assert grounding.rejected == ()
+    (back,) = grounding.boxes
+    assert back.label == label
+    assert back.size == box.size
+    assert back.corners("norm1000") == pytest.approx(box.corners("norm1000"), abs=0.51)
+
+
+@given(st.lists(st.tuples(boxes(), st.sampled_from(NAMES)), min_size=1, max_size=6))
+def test_several_come_back_in_their_order(pairs):
+    for join, form in ((" and ", "tags"), ("\n", "plain"), (", ", "json")):
+        text = join.join(FORMS[form](numbers(box, "norm1000"), label) for box, label in pairs)
+        found = parse_boxes(text)
+        assert [box.label for box in found] == [label for _, label in pairs]
+        assert [box.thousandths for box in found] == [box.thousandths for box, _ in pairs]
+
+
+@given(boxes(), st.sampled_from(NAMES))
+def test_what_a_box_writes_of_itself_is_read_back(box, label):
+    box = box.model_copy(update={"label": label})
+    assert parse_boxes(box.markup(), box.size) == [box]
+
+
+@given(st.text(alphabet="[](){}<>,.-0123456789xy_ \n\"':refboxcat/", max_size=300))
+def test_no_text_breaks_it(text):
+    for box in parse_grounding(text).boxes:
+        assert 0 <= box.x1 < box.x2 <= 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes", "rejected"),
+    [
+        (
+            "<ref>cat</ref><box>[[1, 2, 3, 4], [5, 6, 7, 8]]</box>",
+            [("cat", (1, 2, 3, 4)), ("cat", (5, 6, 7, 8))],
+            [],
+        ),
+        ("[[1, 2, 3, 4], [5, 6", [(None, (1, 2, 3, 4))], ["[5, 6: cut off"]),
+        ('{"bbox_2d": [1, 2, 3', [], ["[1, 2, 3: cut off"]),
+        (
+            "<ref>sign</ref><box>[[x1, y1, x2, y2]]</box>",
+            [],
+            ["[[x1, y1, x2, y2]: the template, not a box", "sign: no box"],
+        ),
+        (
+            "<ref>a</ref> is not there; <ref>b</ref><box>[[1, 2, 3, 4]]</box>",
+            [("b", (1, 2, 3, 4))],
+            ["a: no box"],
+        ),
+        ("[[1, 2, 3, 4, 5, 6, 7, 8]]", [], ["[[1, 2, 3, 4, 5, 6, 7, 8]: 8 numbers, not four"]),
+        (
+            "[[1500, 1500, 1800, 1900]]",
+            [],
+            ["[1500, 1500, 1800, 1900]: outside the picture; are these pixels? (space='pixel')"],
+        ),
+        ("[[5, 5, 5, 9]]", [], ["[5, 5, 5, 9]: without an area"]),
+        (
+            """```json
+            [{"bbox_2d": [1, 2, 3, 4], "label": "a \\"b\\""},
+             {'label': 'c', 'bbox_2d': [5, 6, 7, 8]}]
+            ```""",
+            [('a "b"', (1, 2, 3, 4)), ("c", (5, 6, 7, 8))],
+            [],
+        ),
+        (
+            "1. cat [1, 2, 3, 4]\n2. dog [5, 6, 7, 8]",
+            [("cat", (1, 2, 3, 4)), ("dog", (5, 6, 7, 8))],
+            [],
+        ),
+        ("I see [no] box (at all), 3 of 4.", [], []),
+        ("", [], []),
+    ],
+)
+def test_answers_seen_in_the_wild(text, boxes, rejected):
+    grounding = parse_grounding(text)
+    assert [(box.label, box.thousandths) for box in grounding.boxes] == boxes
+    assert list(grounding.rejected) == rejected
+
+
+def test_what_was_mended_is_said():
+    (swapped,) = parse_boxes("[[300, 400, 100, 200]]")
+    assert (swapped.thousandths, swapped.repairs) == (
+        (100, 200, 300, 400),
+        ("corners were swapped",),
+    )
+    (cut,) = parse_boxes("[[-5, 0, 1200, 20]]")
+    assert cut.thousandths == (0, 0, 1000, 20)
+    assert "cut off at its edge" in cut.repairs[0]
+    (share,) = parse_boxes("[0.1, 0.2, 0.5, 1.0]")
+    assert (share.thousandths, share.repairs) == (
+        (100, 200, 500, 1000),
+        ("read as shares of 1, not as thousandths",),
+    )
+    assert parse_boxes("[1, 2, 3, 4]")[0].repairs == ()
+
+
+def test_pixels_are_of_the_picture_that_is_named():
+    (box,) = parse_boxes("cat[[10, 20, 30, 40]]", size=(100, 80), space="pixel")
+    assert (box.thousandths, box.pixels) == ((100, 250, 300, 500), (10, 20, 30, 40))
+    with pytest.raises(ValueError, match="size="):
+        parse_boxes("cat[[10, 20, 30, 40]]", space="pixel")
+    with pytest.raises(ValueError, match="space is"):
+        parse_boxes("", space="percent")
+
+
+def test_code_in_an_answer_is_text():
+    assert parse_boxes("[__import__('os').getpid(), 1, 2, 3]") == []
+
+
+@pytest.mark.parametrize("piece", ["[", "[1,", "<ref>", "{", "[x1", "(1,2),", "cat ", '"label": "'])
+def test_long_nonsense_is_read_in_linear_steps(piece):
+    """A pattern that backtracks would not end."""
+    text = piece * (300_000 // len(piece))
+    grounding = parse_grounding(text)
+    assert grounding.rejected[0].startswith("what follows after 200000 characters")
+    assert all(isinstance(box, Box) for box in grounding.boxes)

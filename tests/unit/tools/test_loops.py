@@ -1,0 +1,36 @@
+"""Circles that models run in, and print that only looks like them."""
+
+import pytest
+
+from langchain_internvl.tools.loops import before_loop
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Total: 12\n" + "the end " * 20, "Total: 12\nthe end "),
+        ("abc" * 40, "abc"),
+        ("Start\n" + "a" * 100, "Start\na"),
+        ("Name\n" + "No. 10\n" * 9 + "done", "Name\nNo. 10\n"),
+        ("line one\nline two\n" * 10, "line one\nline two\n"),
+    ],
+)
+def test_circles_are_cut_off_after_one_turn(text, kept):
+    assert before_loop(text) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Chapter 1 " + "." * 200,
+        "-" * 500 + "\n" + "=" * 500,
+        "1 0 0 0\n" * 7,
+        "ha ha ha ha",
+        "| a | b |\n|---|---|\n" + "".join(f"| {n} | {n * n} |\n" for n in range(40)),
+        "\n" * 300 + "end",
+        "A text of some length that says one thing after the other and never twice the same.",
+    ],
+)
+def test_print_is_left_alone(text):
+    assert before_loop(text) is None

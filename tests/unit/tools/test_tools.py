@@ -1,0 +1,292 @@
+"""The four tools, over a model that says what the tests want."""
+
+import asyncio
+import math
+import threading
+
+import pytest
+from golden import VIDEO, checkpoint_folder
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, HumanMessage
+from PIL import Image, ImageDraw
+
+from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy, image_block
+from langchain_internvl.backends.scripted import ScriptedBackend
+from langchain_internvl.errors import EngineBusyError
+from langchain_internvl.grounding import Box
+from langchain_internvl.tools import describe
+from langchain_internvl.tools.ground import boxes_of
+from langchain_internvl.tools.pictures import Picture, open_picture
+
+SIZE = (120, 80)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    picture = Image.new("RGB", SIZE, "white")
+    ImageDraw.Draw(picture).rectangle((60, 40, 119, 79), fill="red")  # the lower right quarter
+    picture.save(tmp_path / "a.png")
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture.save(tmp_path / f"{orientation}.png", exif=exif)
+    return tmp_path
+
+
+class Script:
+    """A model that gives replies and keeps what it was asked."""
+
+    def __init__(self, *replies, **settings):
+        self.backend = ScriptedBackend(list(replies))
+        self.llm = ChatInternVL(
+            model=str(checkpoint_folder("qwen2")), backend=self.backend, **settings
+        )
+
+    @property
+    def prompt(self):
+        return self.llm.get_text(self.backend.requests[-1].prompt_ids)
+
+    @property
+    def tiles(self):
+        return self.backend.requests[-1].tiles
+
+
+def tools_of(script, folder, **settings):
+    toolkit = InternVLToolkit(llm=script.llm, media_policy=MediaPolicy(roots=[folder]), **settings)
+    return {tool.name: tool for tool in toolkit.get_tools()}
+
+
+def call(tool, **arguments):
+    return tool.invoke({"type": "tool_call", "id": "1", "name": tool.name, "args": arguments})
+
+
+def test_names_and_arguments_are_those_of_the_documentation(folder):
+    tools = tools_of(Script(), folder)
+    assert {name: list(tool.tool_call_schema.model_fields) for name, tool in tools.items()} == {
+        "describe_image": ["image", "question", "region", "language"],
+        "read_text": ["image", "region", "language"],
+        "ground": ["image", "phrase", "region"],
+        "ask_video": ["video", "question", "start", "end", "num_frames", "language"],
+    }
+    for tool in tools.values():
+        fields = tool.tool_call_schema.model_json_schema()["properties"]
+        assert all(field["description"] for field in fields.values())
+
+
+def test_describe(folder):
+    script = Script("A red corner.", "Red.", "Rot.")
+    tool = tools_of(script, folder)["describe_image"]
+    message = call(tool, image="a.png")
+    assert message.content == "A red corner."
+    assert (message.artifact.text, message.artifact.region) == ("A red corner.", None)
+    assert "Please describe the image shortly." in script.prompt
+    assert tool.invoke({"image": "a.png", "question": "What colour?"}) == "Red."
+    assert "What colour?" in script.prompt
+    tool.invoke({"image": "a.png", "question": "What colour?", "language": "German"})
+    assert "What colour? Answer in German." in script.prompt
+
+
+@pytest.mark.parametrize("region", ["500, 500, 1000, 1000", "[[500, 500, 1000, 1000]]", "500 500"])
+def test_only_a_region_is_looked_at(region, folder):
+    script = Script("Red.")
+    tool = tools_of(script, folder, return_images=True)["describe_image"]
+    message = call(tool, image="a.png", region=region)
+    if region == "500 500":
+        assert message.status == "error"
+        assert "is no box; give left, top, right, bottom" in message.content
+        return
+    assert {tuple(pixel) for pixel in script.tiles[0].reshape(-1, 3).tolist()} == {(255, 0, 0)}
+    assert message.artifact.region.pixels == (60, 40, 120, 80)
+    text, picture = message.content
+    assert text["text"] == "Red."
+    assert picture["type"] == "image"
+
+
+def test_a_region_of_nothing_still_shows_a_pixel(folder):
+    script = Script("Red.")
+    call(tools_of(script, folder)["describe_image"], image="a.png", region="999.9,999.9,1000,1000")
+    assert script.tiles[0].size > 0
+
+
+def test_answers_that_were_cut_off_say_so(folder):
+    script = Script("one two three four", max_tokens=2)
+    message = call(tools_of(script, folder)["describe_image"], image="a.png")
+    assert message.content.endswith("(The answer was cut off here.)")
+    assert message.artifact.is_complete is False
+
+
+def test_reading(folder):
+    script = Script("First\nSecond", "Name\n" + "No. 10\n" * 20, "", "a b c d e")
+    tool = tools_of(script, folder)["read_text"]
+    message = call(tool, image="a.png")
+    assert message.content == "First\nSecond"
+    assert (message.artifact.lines, message.artifact.problem) == (["First", "Second"], None)
+    looped = call(tool, image="a.png")
+    assert looped.artifact.problem == "repetition"
+    assert looped.artifact.text == "Name\nNo. 10"
+    assert "The rest was not read" in looped.content
+    assert call(tool, image="a.png").content == "(There is no text.)"
+    script.llm = script.llm.model_copy(update={"max_tokens": 2})
+    cut = call(tools_of(script, folder)["read_text"], image="a.png", language="Thai")
+    assert cut.artifact.problem == "length"
+    assert "There is more text" in cut.content
+    assert "The text is Thai." in script.prompt
+
+
+def test_grounding(folder):
+    script = Script("<ref>corner</ref><box>[[500, 500, 1000, 1000]]</box>")
+    message = call(
+        tools_of(script, folder, return_images=True)["ground"], image="a.png", phrase="corner"
+    )
+    assert "describes: <ref>corner</ref>" in script.prompt
+    (box,) = message.artifact.boxes
+    assert (box.thousandths, box.pixels) == ((500, 500, 1000, 1000), (60, 40, 120, 80))
+    text, picture = message.content
+    assert text["text"].startswith("corner: region 500, 500, 1000, 1000; pixels 60, 40, 120, 80")
+    assert picture["type"] == "image"
+
+
+def test_confidence_is_the_mean_probability_of_the_digits():
+    written = [("<ref>a</ref><box>[[", 1), ("1", 0.5), (", ", 0.1), ("2", 1), (", 3", 0.75)]
+    written += [(", ", 1), ("4", 0.75), ("]]</box> [[x1]] [[5, 6, 7, ", 1), ("8]]", 0.5)]
+    tokens = [{"token": text, "logprob": math.log(sure)} for text, sure in written]
+    text = "".join(text for text, _ in written)
+    picture = Picture(Image.new("RGB", (10, 10)), (10, 10))
+    reply = AIMessage(text, response_metadata={"logprobs": {"content": tokens}})
+    boxes, rejected = boxes_of(reply, picture)
+    assert [box.confidence for box in boxes] == [pytest.approx(0.75), pytest.approx(0.75)]
+    assert rejected == ["[[x1]: the template, not a box"]
+    # Of tokens that do not spell the reply nothing is known.
+    (box, _), _ = boxes_of(reply.model_copy(update={"content": text + " end"}), picture)
+    assert box.confidence is None
+    (box, _), _ = boxes_of(AIMessage(text), picture)
+    assert box.confidence is None
+
+
+def test_boxes_of_a_region_are_on_the_whole_picture(folder):
+    script = Script("[[0, 0, 500, 500]]")
+    message = call(
+        tools_of(script, folder)["ground"],
+        image="a.png",
+        phrase="<ref>x</ref>",
+        region="500, 0, 1000, 500",
+    )
+    assert message.artifact.boxes[0].pixels == (60, 0, 90, 20)
+    assert "describes: <ref>ref x /ref</ref>" in script.prompt
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_are_on_the_picture_as_its_file_stores_it(orientation, folder):
+    """The model sees it upright; the red corner of the file is found there wherever it went."""
+    name = f"{orientation}.png"
+    script = Script("nothing")
+    call(tools_of(script, folder)["ground"], image=name, phrase="x")
+    tile = script.tiles[0][-1]  # the thumbnail
+    rows, columns = (tile[:, :, 1] < 100).nonzero()
+    corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    seen = [round(int(value) * 1000 / 448) for value in corners]
+    script = Script(f"<box>[{seen}]</box>")
+    tool = tools_of(script, folder)["ground"]
+    (box,) = call(tool, image=name, phrase="x").artifact.boxes
+    assert box.size == SIZE
+    assert box.iou(Box(x1=500, y1=500, x2=1000, y2=1000)) > 0.97
+    # And a region is understood as boxes are given.
+    script = Script("Red.")
+    call(tools_of(script, folder)["describe_image"], image=name, region="520, 520, 1000, 1000")
+    assert script.tiles[0][..., 1].max() == 0
+
+
+def test_what_is_not_found_is_said_with_its_reason(folder):
+    script = Script("<ref>cat</ref><box>[[x1, y1, x2, y2]]</box>")
+    message = call(tools_of(script, folder)["ground"], image="a.png", phrase="cat")
+    assert message.artifact.boxes == []
+    assert "'cat' was not found" in message.content
+    assert "the template, not a box" in message.content
+
+
+def test_video(folder):
+    (folder / "v.mp4").write_bytes(VIDEO.read_bytes())
+    script = Script("A panda eats.", "It sits.")
+    tool = tools_of(script, folder)["ask_video"]
+    message = call(tool, video="v.mp4", num_frames=3)
+    assert message.content.startswith("A panda eats.\n(Frames at ")
+    assert len(message.artifact.timestamps) == 3
+    assert message.artifact.timestamps == sorted(message.artifact.timestamps)
+    assert "Frame3: " in script.prompt
+    assert "Describe this video in detail." in script.prompt
+    duration = message.artifact.duration
+    late = call(tool, video="v.mp4", question="What is it doing?", start=duration / 2)
+    assert min(late.artifact.timestamps) >= math.floor(duration / 2)
+    wrong = call(tool, video="v.mp4", start=5, end=1)
+    assert wrong.status == "error"
+    assert "swap them" in wrong.content
+
+
+def test_errors_are_told_to_the_agent_and_do_not_end_it(folder):
+    def busy(request):
+        raise EngineBusyError("too many requests")
+
+    script = Script()
+    script.backend = ScriptedBackend(busy)
+    script.llm = script.llm.model_copy(update={"backend": script.backend})
+    tools = tools_of(script, folder)
+    message = call(tools["describe_image"], image="a.png")
+    assert (message.status, message.content) == ("error", "too many requests. Try again later.")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for name, arguments in (
+        ("read_text", {"image": "none.png"}),
+        ("read_text", {"image": "broken.png"}),
+        ("ask_video", {"video": "a.png"}),
+        ("ground", {"image": "a.png"}),
+        ("ground", {"image": 5, "phrase": "x"}),
+    ):
+        message = call(tools[name], **arguments)
+        assert message.status == "error", name
+        assert "Traceback" not in message.content
+    assert "phrase: field required" in call(tools["ground"], image="a.png").content
+
+
+async def test_async_is_native(folder, monkeypatch):
+    """No thread waits for the model, and the event loop reads no files."""
+    here = threading.get_ident()
+    readers = []
+    script = Script("One.", "Two.")
+    tool = tools_of(script, folder)["describe_image"]
+
+    def look(*args):
+        readers.append(threading.get_ident())
+        return open_picture(*args)
+
+    monkeypatch.setattr(describe, "open_picture", look)
+    said = await asyncio.gather(*(tool.ainvoke({"image": "a.png"}) for _ in range(2)))
+    assert sorted(said) == ["One.", "Two."]
+    assert len(readers) == 2
+    assert here not in readers
+
+
+def test_the_model_runs_under_the_tool(folder):
+    class Recorder(BaseCallbackHandler):
+        def __init__(self):
+            self.tools, self.parents = [], []
+
+        def on_tool_start(self, serialized, input_str, *, run_id, **_):
+            self.tools.append(run_id)
+
+        def on_chat_model_start(self, serialized, messages, *, parent_run_id=None, **_):
+            self.parents.append(parent_run_id)
+
+    script = Script("One.")
+    recorder = Recorder()
+    tools_of(script, folder)["describe_image"].invoke(
+        {"image": "a.png"}, config={"callbacks": [recorder]}
+    )
+    assert recorder.tools == recorder.parents != []
+
+
+def test_runtime_comes_from_the_agent_and_not_from_the_model(folder):
+    script = Script("One.")
+    tool = tools_of(script, folder)["describe_image"]
+    assert "runtime" not in tool.tool_call_schema.model_json_schema()["properties"]
+    picture = image_block(folder / "a.png")
+    runtime = type("Runtime", (), {"state": {"messages": [HumanMessage([picture])]}})()
+    assert tool.invoke({"image": "image:1", "runtime": runtime}) == "One."
