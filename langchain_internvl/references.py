@@ -21,7 +21,13 @@ from langchain_internvl.errors import InternVLError
 from langchain_internvl.media.held import HELD
 from langchain_internvl.media.images import sniff_mime_type
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.sources import BytesSource, PathSource, Source, UrlSource
+from langchain_internvl.media.sources import (
+    BytesSource,
+    PathSource,
+    PixelSource,
+    Source,
+    UrlSource,
+)
 from langchain_internvl.messages import place_of
 
 _Content = list[str | dict[Any, Any]]
@@ -126,4 +132,7 @@ def _hold(
         "mime_type": sniff_mime_type(data) or fallback,
         "size": len(data),
     }
+    if isinstance(source, PixelSource) and len(data) > policy.max_bytes:
+        # Pixels in memory have no limit of bytes; as PNG they may seem to be over one.
+        return known, PixelSource(source.image.copy(), source.name)
     return known, BytesSource(data, source.name)

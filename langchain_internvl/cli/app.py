@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from langchain_internvl.chat_models import ChatInternVL
 from langchain_internvl.cli.doctor import examine
-from langchain_internvl.cli.jobs import Job
+from langchain_internvl.cli.jobs import Output, Task
 from langchain_internvl.mcp_server import serve
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.tools import (
@@ -64,7 +64,8 @@ def describe(
 ) -> None:
     """Describe pictures, or answer a question about each."""
     arguments = {"question": question, "region": region}
-    _finish(_run(DescribeImageTool, "image", files, arguments, _Way(model, out, as_json)))
+    _run(files, lambda file, eyes: eyes.picture(file, DescribeImageTool, arguments),
+         _Way(model, out, as_json))  # fmt: skip
 
 
 @app.command()
@@ -76,7 +77,8 @@ def read(
     out: Out = None,
 ) -> None:
     """Read the text on pictures (OCR)."""
-    _finish(_run(ReadTextTool, "image", files, {"region": region}, _Way(model, out, as_json)))
+    way = _Way(model, out, as_json)
+    _run(files, lambda file, eyes: eyes.picture(file, ReadTextTool, {"region": region}), way)
 
 
 @app.command()
@@ -90,7 +92,8 @@ def ground(
 ) -> None:
     """Find something on pictures; with --out they are written with its boxes drawn."""
     arguments = {"phrase": phrase, "region": region}
-    _finish(_run(GroundTool, "image", files, arguments, _Way(model, out, as_json)))
+    way = _Way(model, out, as_json)
+    _run(files, lambda file, eyes: eyes.picture(file, GroundTool, arguments), way)
 
 
 @app.command()
@@ -105,13 +108,15 @@ def ask(
     out: Out = None,
 ) -> None:
     """Ask about pictures and videos, each on its own."""
-    videos = [name for name in files if Path(name.split("?")[0]).suffix.lower() in _SUFFIXES]
-    pictures = [name for name in files if name not in videos]
-    about: dict[str, Any] = {"question": question}
-    failed = _run(DescribeImageTool, "image", pictures, about, _Way(model, out, as_json))
-    about |= {"start": start, "end": end, "num_frames": num_frames}
-    failed += _run(VideoQATool, "video", videos, about, _Way(model, out, as_json))
-    _finish(failed)
+    about = {"question": question}
+    bound = {"start": start, "end": end, "num_frames": num_frames}
+
+    def task(file: str, eyes: _Eyes) -> Task:
+        if Path(file.split("?", maxsplit=1)[0]).suffix.lower() in _SUFFIXES:
+            return eyes.video(file, {**about, **bound})
+        return eyes.picture(file, DescribeImageTool, about)
+
+    _run(files, task, _Way(model, out, as_json))
 
 
 @app.command()
@@ -124,7 +129,8 @@ def doctor(
     console.print(report.table)
     for advice in report.advice:
         console.print(advice, markup=False, soft_wrap=True)
-    _finish(0 if report.is_well else 1)
+    if not report.is_well:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -140,7 +146,7 @@ def mcp(
     """Serve the tools to MCP clients over standard input and output."""
     toolkit = InternVLToolkit(
         llm=ChatInternVL(model=model),
-        media_policy=MediaPolicy(roots=tuple(root or ())),
+        media_policy=MediaPolicy(roots=tuple(map(str, root or ()))),
         return_images=images,
     )
     serve(toolkit.get_tools())
@@ -155,28 +161,31 @@ class _Way:
     as_json: bool
 
 
-def _run(
-    kind: Callable[..., InternVLTool],
-    argument: str,
-    files: list[str],
-    arguments: dict[str, Any],
-    way: _Way,
-) -> int:
-    """How many files failed."""
-    if not files:
-        return 0
-    llm = ChatInternVL(model=way.model, temperature=0)
-    job = Job(
-        tool=kind(llm=llm, return_images=way.out is not None),
-        argument=argument,
-        as_json=way.as_json,
-        out=way.out,
-        screen=Console(),
-        errors=Console(stderr=True),
-    )
-    return job.run(files, arguments)
+class _Eyes:
+    """Makes tasks for one model."""
+
+    def __init__(self, way: _Way) -> None:
+        self._settings: dict[str, Any] = {
+            "llm": ChatInternVL(model=way.model, temperature=0),
+            "return_images": way.out is not None,
+        }
+
+    def picture(
+        self, file: str, kind: Callable[..., InternVLTool], arguments: Mapping[str, Any]
+    ) -> Task:
+        return Task(file, kind(**self._settings), "image", arguments)
+
+    def video(self, file: str, arguments: Mapping[str, Any]) -> Task:
+        return Task(file, VideoQATool(**self._settings), "video", arguments)
 
 
-def _finish(failed: int) -> None:
-    if failed:
+def _run(files: list[str], task: Callable[[str, _Eyes], Task], way: _Way) -> None:
+    """Do a task for each file, and exit with 1 if one failed."""
+    if way.out is not None:
+        try:
+            way.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise typer.BadParameter(f"{way.out} is no folder: {error}") from error
+    eyes = _Eyes(way)
+    if Output(way.as_json, way.out).run([task(file, eyes) for file in files]):
         raise typer.Exit(1)

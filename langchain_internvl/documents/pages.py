@@ -13,10 +13,9 @@ from PIL import Image
 from langchain_internvl.errors import (
     MediaError,
     MediaTooLargeError,
-    UnsupportedMediaError,
 )
 from langchain_internvl.media.images import formats, load_rgb, sniff_mime_type
-from langchain_internvl.media.pdf import read_pages
+from langchain_internvl.media.pdf import draw_pages
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, PixelSource, to_source
 
@@ -53,13 +52,19 @@ def pages_of(blob: Blob, policy: MediaPolicy) -> Iterator[Page]:
     """
     name = str(blob.source or "the blob")
     data = _data(blob, name)
+    if len(data) > policy.max_bytes:
+        limit = f"MediaPolicy.max_bytes={policy.max_bytes}"
+        raise MediaTooLargeError(name, f"larger than {limit}")
+    kind = sniff_mime_type(data)
     if data[:6] == b"\x93NUMPY":
         yield Page(0, 1, _picture(lambda: load_rgb(_array(data, name), policy), name))
-    elif b"%PDF" in data[:1024]:
-        pictures = read_pages(BytesSource(data, name), policy)
-        for number, pixels in enumerate(pictures):
-            yield Page(number, len(pictures), Image.fromarray(pixels))
-    elif sniff_mime_type(data) == "image/tiff":
+    elif kind is None and b"%PDF" in data[:1024]:
+        # All at once: the process that draws them has a deadline, and reading takes its time.
+        pages = list(draw_pages(BytesSource(data, name), policy))
+        for number, (total, page) in enumerate(pages):
+            shown = page if isinstance(page, MediaError) else Image.fromarray(page)
+            yield Page(number, total, shown)
+    elif kind == "image/tiff":
         yield from _tiff(data, name, policy)
     else:
         source = BytesSource(data, name)
@@ -84,23 +89,29 @@ def _picture(load: Callable[[], Image.Image], name: str) -> Image.Image | MediaE
 
 
 def _array(data: bytes, name: str) -> PixelSource:
-    """The picture of an array; objects in it are not unpickled."""
+    """The picture of an array, as loaders of PDFs make them; objects are not unpickled."""
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise MediaError(name, f"is no array that can be read: {error}") from error
+    if array.dtype == bool:  # scans of one bit
+        array = array.astype(np.uint8) * 255
+    elif array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    if array.ndim == 3 and array.shape[2] == 2:  # grey and alpha
+        array = array[:, :, 0]
     source = to_source(array, name)
-    if not isinstance(source, PixelSource):  # an .npz archive
-        raise UnsupportedMediaError(name, "holds no array")
+    assert isinstance(source, PixelSource)  # noqa: S101 - what arrays become
     return source
 
 
 def _tiff(data: bytes, name: str, policy: MediaPolicy) -> Iterator[Page]:
+    """The pages of a TIFF, up to where its chain of pages is broken."""
     with Image.open(io.BytesIO(data), formats=formats()) as image:
-        total = int(getattr(image, "n_frames", 1))
+        total, broken = _count(image, policy.max_pages + 1)
         if total > policy.max_pages:
             limit = f"MediaPolicy.max_pages={policy.max_pages}"
-            raise MediaTooLargeError(name, f"{total} pages are over {limit}")
+            raise MediaTooLargeError(name, f"more pages than {limit}")
         for number in range(total):
             page = f"{name}, page {number}"
 
@@ -108,4 +119,19 @@ def _tiff(data: bytes, name: str, policy: MediaPolicy) -> Iterator[Page]:
                 image.seek(number)
                 return load_rgb(PixelSource(image, page), policy)
 
-            yield Page(number, total, _picture(load, page))
+            yield Page(number, total + broken, _picture(load, page))
+        if broken:
+            error = MediaError(f"{name}, page {total}", "this page and all after it are damaged")
+            yield Page(total, total + 1, error)
+
+
+def _count(image: Image.Image, most: int) -> tuple[int, bool]:
+    """How many pages there are, at most, and whether one more is damaged."""
+    for number in range(1, most):
+        try:
+            image.seek(number)
+        except EOFError:
+            return number, False
+        except Exception:  # noqa: BLE001 - Pillow's readers raise anything on broken files
+            return number, True
+    return most, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -14,10 +15,11 @@ from langchain_core.messages import HumanMessage
 from langchain_internvl.documents.pages import Page, pages_of
 from langchain_internvl.errors import InternVLError, RequestError
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media_blocks import image_block
 from langchain_internvl.task_prompts import READ
 from langchain_internvl.tools.read_text import whole_text
 from langchain_internvl.tools.wording import answer_of
+
+_LOG = logging.getLogger("langchain_internvl")
 
 
 class InternVLImageParser(BaseBlobParser):
@@ -88,16 +90,19 @@ class InternVLImageParser(BaseBlobParser):
         if isinstance(page.picture, InternVLError):
             return self._failed(page.picture, metadata)
         question = {"type": "text", "text": self._prompt}
-        message = HumanMessage([image_block(page.picture), question])
+        message = HumanMessage([{"type": "image", "image": page.picture}, question])
         try:
             text, problem = whole_text(answer_of(self._llm.invoke([message])))
         except InternVLError as error:
             return self._failed(error, metadata)
         if problem is not None:
             metadata["problem"] = problem
+            _LOG.warning("%s, page %d: not read to its end (%s)", blob.source, page.number, problem)
         return Document(page_content=text, metadata=metadata)
 
     def _failed(self, error: InternVLError, metadata: dict[str, Any]) -> Document:
         if self._on_error == "raise":
             raise error
+        # Loaders that use this as images_parser take the text and nothing else.
+        _LOG.warning("not read: %s", error)
         return Document(page_content="", metadata={**metadata, "error": str(error)})

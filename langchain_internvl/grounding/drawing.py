@@ -104,13 +104,12 @@ def _extent(text: str, font: _Font) -> tuple[int, int]:
 
 
 def _shortened(text: str, font: _Font, width: int) -> str:
-    """One line that is not wider than the picture."""
-    text = " ".join(text.split())
-    while len(text) > 1 and _extent(text, font)[0] > width:
-        text = text.rstrip("…")[:-1] + "…"
-        if len(text) <= 2:
-            break
-    return text
+    """One line that is not wider than the picture, and has no more than 100 characters."""
+    text = " ".join(text[:400].split())
+    short = text[:100]
+    while len(short) > 1 and _extent(short if short == text else f"{short}…", font)[0] > width:
+        short = short[:-1]
+    return short if short == text else f"{short}…"
 
 
 def _free_spot(

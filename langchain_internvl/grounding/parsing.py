@@ -27,12 +27,15 @@ _N = r"\s{0,9}([-+]?\d{1,9}(?:\.\d{0,17})?|[-+]?\.\d{1,17})\s{0,9}"
 _FOUR = rf"[\[(]{_N},{_N},{_N},{_N}[\])]"
 _CORNERS = rf"[\[(]{_N},{_N}[\])]\s{{0,9}},?\s{{0,9}}[\[(]{_N},{_N}[\])]"
 _BARE = rf"<box>{_N},{_N},{_N},{_N}</box>"
-_BOX = re.compile(f"{_FOUR}|{_CORNERS}|{_BARE}")
-# What begins or looks like a box: an opening bracket and numbers or names of coordinates.
-_ALMOST = re.compile(
-    r"[\[(]{1,3}\s{0,9}(?:[-+]?\.?\d[-+.\d,\s]{0,400}|[xy][_\d]?[^\[\](){}<>\n]{0,80})(?:[\])]|$)?"
+_POINT = re.sub(r"\((?!\?)", "(?:", rf"[\[(]{_N},{_N}[\])]")
+_POLYGON = rf"{_POINT}(?:\s{{0,9}},?\s{{0,9}}{_POINT}){{2,400}}"
+_BOX = re.compile(f"{_POLYGON}|{_FOUR}|{_CORNERS}|{_BARE}")
+# What looks like a box: a bracket with numbers, closed or at the end of the text.
+_ALMOST = re.compile(r"[\[(]{1,3}\s{0,9}[-+]?\.?\d[-+.\d,\s]{0,400}(?:[\])]|$)")
+_TEMPLATE = re.compile(
+    r"[\[(]{1,3}\s{0,9}(?:x_?(?:1|min)|left)\s{0,9},\s{0,9}(?:y_?(?:1|min)|top)\b[^\[\]]{0,60}[\])]{0,3}",
+    re.IGNORECASE,
 )
-_TEMPLATE = re.compile(r"[xy]_?\d?|left|top", re.IGNORECASE)
 _REF = re.compile(r"<ref>(.{0,2000}?)</ref>", re.DOTALL)
 _JSON_LABEL = re.compile(
     r"""["'](?:label|name|text|ref)["']\s{0,9}:\s{0,9}("(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
@@ -40,6 +43,8 @@ _JSON_LABEL = re.compile(
 _JSON_KEY = re.compile(r"""["'](?:bbox_2d|bbox|box)["']\s{0,9}:\s{0,9}\[{0,3}$""")
 _MARKUP = re.compile(r"</?(?:ref|box|quad)>|```(?:json)?")
 _LONGEST = 200_000
+_SHARES = 1.5
+"""Decimals under it are shares of 1, that may reach a little out of the picture."""
 
 
 class Grounding(BaseModel):
@@ -79,7 +84,7 @@ def parse_boxes(text: str, size: Size | None = None, space: Space = "norm1000") 
         size: Width and height of the picture in pixels; needed for space="pixel" and for
             `Box.pixels`.
         space: What the numbers count: "norm1000" (thousandths, as InternVL writes them; decimals
-            that are all below 1 are taken as shares there), "unit" or "pixel".
+            that are all about 1 or less are taken as shares there), "unit" or "pixel".
 
     Returns:
         The boxes, in their order; empty if there are none. `parse_grounding` also tells what was
@@ -115,7 +120,7 @@ def parse_grounding(
     end = 0
     for found in _find(text):
         between = text[end : found.start]
-        rejected += _almost(between)
+        rejected += _almost(between, is_end=False)
         label = _label(text, found, between, label, is_first=end == 0)
         end = found.end
         try:
@@ -126,7 +131,7 @@ def parse_grounding(
         if confidence is not None:
             box = box.model_copy(update={"confidence": confidence(found.start, found.end)})
         boxes.append(box)
-    rejected += _almost(text[end:])
+    rejected += _almost(text[end:], is_end=True)
     named = {box.label for box in boxes}
     rejected += [
         f"{name}: no box"
@@ -174,18 +179,19 @@ def _json_label(text: str, found: _Found) -> str | None:
         return literal[1:-1]
 
 
-def _almost(text: str) -> list[str]:
+def _almost(text: str, *, is_end: bool) -> list[str]:
     """What looks like a box in text that has none."""
-    reasons = []
+    reasons = [
+        f"{match.group().strip()}: the template, not a box" for match in _TEMPLATE.finditer(text)
+    ]
     for match in _ALMOST.finditer(text):
         piece = match.group().strip()
-        numbers = re.findall(r"\d+(?:\.\d+)?", piece)
-        if _TEMPLATE.match(piece.lstrip("[( ")):
-            reasons.append(f"{piece}: the template, not a box")
-        elif not piece.endswith(("]", ")")):
-            reasons.append(f"{piece}: cut off")
-        elif len(numbers) > 1:
-            reasons.append(f"{piece}: {len(numbers)} numbers, not four")
+        many = len(re.findall(r"\d+(?:\.\d+)?", piece))
+        if not piece.endswith(("]", ")")):
+            if is_end and match.group().startswith("["):
+                reasons.append(f"{piece}: cut off")
+        elif many > 1:
+            reasons.append(f"{piece}: {many} numbers, not four")
     return reasons
 
 
@@ -195,9 +201,12 @@ def _mended(numbers: tuple[str, ...], size: Size | None, space: Space, label: st
     Raises:
         ValueError: They are no box.
     """
+    if not numbers:
+        raise ValueError("a polygon, not a box")
     values = [float(number) for number in numbers]
     repairs: list[str] = []
-    are_shares = any("." in number for number in numbers) and all(0 <= v <= 1 for v in values)
+    # As thousandths they would be less than two pixels of a thousand.
+    are_shares = any("." in number for number in numbers) and max(map(abs, values)) < _SHARES
     if space == "norm1000" and are_shares:
         space = "unit"
         repairs.append("read as shares of 1, not as thousandths")

@@ -118,7 +118,14 @@ def _open(source: Source, policy: MediaPolicy) -> Image.Image:
     return image
 
 
+_MOST_SCANS = 100
+"""Of a progressive JPEG, which is drawn anew with each; encoders write about ten. (The cost is
+that of "Two Issues with the JPEG Standard", https://libjpeg-turbo.org/pmwiki/uploads/About/.)"""
+
+
 def _parse(data: bytes, name: str) -> Image.Image:
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > _MOST_SCANS:
+        raise MediaTooLargeError(name, f"a JPEG of more than {_MOST_SCANS} scans is not decoded")
     try:
         return Image.open(io.BytesIO(data), formats=formats())
     except UnidentifiedImageError as error:

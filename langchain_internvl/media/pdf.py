@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from langchain_internvl._optional import require
+from langchain_internvl.errors import MediaError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.process import decoding
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -39,7 +42,28 @@ def read_pages(
         RequestTimeoutError: The deadline came first.
         ImportError: The extra `documents` is not installed.
     """
+    pages = []
+    for _, page in draw_pages(source, policy, deadline):
+        if isinstance(page, MediaError):
+            raise page
+        pages.append(page)
+    return tuple(pages)
+
+
+def draw_pages(
+    source: Source, policy: MediaPolicy, deadline: Deadline | None = None
+) -> Iterator[tuple[int, NDArray[np.uint8] | MediaError]]:
+    """Draw the pages of a PDF one after the other; see `read_pages`.
+
+    Yields:
+        The number of all pages, and a picture of this one or why it cannot be drawn.
+    """
     require("pypdfium2", extra="documents")
     task = {"long_side": LONG_SIDE, "max_pages": policy.max_pages}
     with decoding("pdf_worker", task, source, "PDF", policy, deadline or Deadline()) as records:
-        return tuple(records.picture() for _ in range(records.head()["pages"]))
+        total = records.head()["pages"]
+        for _ in range(total):
+            try:
+                yield total, records.picture()
+            except MediaError as error:
+                yield total, error

@@ -11,7 +11,7 @@ import numpy as np
 
 from langchain_internvl._optional import require
 from langchain_internvl.errors import MediaTooLargeError
-from langchain_internvl.media.records import HEAD, write_picture, write_record
+from langchain_internvl.media.records import FAULT, HEAD, LIMIT, write_picture, write_record
 from langchain_internvl.media.worker import check_size, main
 
 
@@ -20,7 +20,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
 
     Args:
         task: `path`, `long_side`, `max_pages` and `max_pixels`.
-        records: Where the pages go, after their number.
+        records: Where the pages go, after their number; for one that cannot be drawn, why.
 
     Raises:
         MediaTooLargeError: There are too many pages, or pixels.
@@ -37,15 +37,29 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         )
     document.init_forms()
     write_record(records, HEAD, json.dumps({"pages": len(document)}).encode())
-    for page in document:
-        width, height = page.get_size()
-        # PDFium rounds up.
-        scale = (task["long_side"] - 1e-3) / max(width, height, 1.0)
-        check_size(round(width * scale), round(height * scale), task)
-        bitmap = page.render(scale=scale)
-        write_picture(records, np.asarray(bitmap.to_pil().convert("RGB")))
-        bitmap.close()
-        page.close()
+    for index in range(len(document)):
+        try:
+            picture = _draw(document, index, task)
+        except MediaTooLargeError as error:
+            write_record(records, LIMIT, f"page {index}: {error.reason}".encode())
+        except Exception as error:  # noqa: BLE001 - of whatever type; the other pages are fine
+            write_record(records, FAULT, f"page {index}: {error}".encode("utf-8", "replace"))
+        else:
+            write_picture(records, picture)
+
+
+def _draw(document: Any, index: int, task: Mapping[str, Any]) -> Any:
+    """A page: uint8 [height, width, 3]."""
+    page = document[index]
+    width, height = page.get_size()
+    # PDFium rounds up.
+    scale = (task["long_side"] - 1e-3) / max(width, height, 1.0)
+    check_size(round(width * scale), round(height * scale), task)
+    bitmap = page.render(scale=scale)
+    picture = np.asarray(bitmap.to_pil().convert("RGB"))
+    bitmap.close()
+    page.close()
+    return picture
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
+import os
+from typing import Any
 
 from langchain_core.load.serializable import Serializable
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -51,8 +52,16 @@ class MediaPolicy(Serializable):
     timeout: float = Field(default=30.0, gt=0)
     allow_private_hosts: bool = False
     allowed_hosts: tuple[str, ...] | None = None
-    roots: tuple[Path, ...] | None = None
+    roots: tuple[str, ...] | None = None
     loopback_ports: tuple[int, ...] = ()
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _as_text(cls, roots: Any) -> Any:
+        """Paths as text, as serialised models hold them."""
+        if isinstance(roots, (str, os.PathLike)) or roots is None:
+            return roots if roots is None else (os.fspath(roots),)
+        return tuple(os.fspath(root) for root in roots)
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -104,6 +113,11 @@ _NEVER_PUBLIC = tuple(
             "64:ff9b:1::/48",  # NAT64 of a local network
             "fec0::/10",  # site-local
             "::/96",  # IPv4-compatible; the mapped addresses lie elsewhere
+            "::ffff:0:0:0/96",  # IPv4-translated (RFC 2765)
+            "192.0.0.0/24",  # protocol assignments, and the metadata of some clouds
+            "192.88.99.0/24",  # 6to4 relays, given up
+            "3fff::/20",  # for documentation
+            "5f00::/16",  # segment routing
         ),
     )
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 IMAGE = (
     "Which picture: a path, an http(s) URL, or a picture of this conversation: 'image:1' is its "
-    "first, 'last' its latest."
+    "first, 'last' its latest (pages of PDFs are not counted)."
 )
 
 REGION = (

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from langchain_internvl.errors import MediaError
+from langchain_internvl.errors import MediaError, MediaTooLargeError
 from langchain_internvl.media.images import load_rgb
-from langchain_internvl.media.video_process import Clip, read_clip
-from langchain_internvl.media_blocks import video_block
+from langchain_internvl.media.video_process import Clip, check_frames, read_clip
 from langchain_internvl.task_prompts import WATCH
 from langchain_internvl.tools.arguments import LANGUAGE, VIDEO
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
 from langchain_internvl.tools.reaching import reach_video
 from langchain_internvl.tools.wording import answer_of, in_language
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class VideoAnswer(BaseModel):
@@ -52,10 +54,10 @@ class VideoArguments(Arguments):
     )
     start: float | None = Field(default=None, ge=0, description="Only look from this second on.")
     end: float | None = Field(default=None, ge=0, description="Only look up to this second.")
-    num_frames: int = Field(
-        default=8,
+    num_frames: int | None = Field(
+        default=None,
         ge=1,
-        description="How many frames to look at, evenly spread. More for quick or long events.",
+        description="How many frames to look at, evenly spread (8). More for quick or long events.",
     )
     language: str | None = Field(default=None, description=LANGUAGE)
 
@@ -82,7 +84,8 @@ class VideoQATool(InternVLTool):
         clip = self._clip(state, given.video, given.num_frames, bound)
         text = in_language(given.question or WATCH, given.language)
         frames = [Image.fromarray(frame) for frame in clip.frames]
-        reply = yield Ask([video_block(frames), {"type": "text", "text": text}])
+        shown = {"type": "video", "video": frames}
+        reply = yield Ask([shown, {"type": "text", "text": text}])
         answer = answer_of(reply)
         times = [round(index / clip.fps, 2) for index in clip.indices] if clip.fps else []
         artifact = VideoAnswer(
@@ -98,16 +101,38 @@ class VideoQATool(InternVLTool):
         return Outcome(answer.for_agent + seen, artifact)
 
     def _clip(
-        self, state: Any, video: str, num_frames: int, bound: tuple[float, float] | None
+        self,
+        state: Any,
+        video: str,
+        num_frames: int | None,
+        bound: tuple[float, float] | None,
     ) -> Clip:
         """The frames to look at."""
         policy = self.media_policy
         part = reach_video(video, policy, state)
         if part.source is not None:
-            return read_clip(part.source, policy, num_frames, bound or part.bound)
+            many = num_frames or part.num_frames or _FRAMES
+            return read_clip(part.source, policy, many, _both(bound, part.bound))
         # Frames that a program chose are all looked at, and nobody knows when they are.
         if bound is not None:
             raise MediaError(video, "is a list of frames without times; leave start and end out")
-        pictures = [load_rgb(frame.source, policy) for frame in part.frames]
-        frames = tuple(np.asarray(picture) for picture in pictures)
-        return Clip(frames, tuple(range(len(frames))), 0.0, len(frames))
+        check_frames(len(part.frames), video, policy)
+        frames: list[NDArray[np.uint8]] = []
+        for frame in part.frames:
+            frames.append(np.asarray(load_rgb(frame.source, policy)))
+            if sum(one.size // 3 for one in frames) > policy.max_total_pixels:
+                limit = f"MediaPolicy.max_total_pixels={policy.max_total_pixels}"
+                raise MediaTooLargeError(video, f"its frames are over {limit}")
+        return Clip(tuple(frames), tuple(range(len(frames))), 0.0, len(frames))
+
+
+_FRAMES = 8
+
+
+def _both(
+    asked: tuple[float, float] | None, shown: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """The part of a video that is within both bounds."""
+    if asked is None or shown is None:
+        return asked or shown
+    return max(asked[0], shown[0]), max(asked[0], shown[0], min(asked[1], shown[1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -58,12 +58,12 @@ class Outcome:
     Attributes:
         text: For the agent to read.
         artifact: For programs.
-        picture: To be shown beside the text, if pictures are wanted.
+        picture: Draws what is shown beside the text, if pictures are wanted.
     """
 
     text: str
     artifact: BaseModel
-    picture: Image.Image | None = None
+    picture: Callable[[], Image.Image] | None = None
 
 
 Script = Generator[Ask, AIMessage, Outcome]
@@ -121,7 +121,7 @@ class InternVLTool(BaseTool):
         while isinstance(step, Ask):
             try:
                 reply = self.llm.invoke(step.messages, config, **step.settings)
-            except InternVLError as error:
+            except (InternVLError, ImportError) as error:
                 raise _told(error) from error
             step = _advance(script, reply)
         return self._content(step), step.artifact
@@ -141,7 +141,7 @@ class InternVLTool(BaseTool):
         while isinstance(step, Ask):
             try:
                 reply = await self.llm.ainvoke(step.messages, config, **step.settings)
-            except InternVLError as error:
+            except (InternVLError, ImportError) as error:
                 raise _told(error) from error
             step = await run_in_executor(None, _advance, script, reply)
         return await run_in_executor(None, self._content, step), step.artifact
@@ -149,7 +149,7 @@ class InternVLTool(BaseTool):
     def _content(self, outcome: Outcome) -> str | list[dict[str, Any]]:
         if outcome.picture is None or not self.return_images:
             return outcome.text
-        return [{"type": "text", "text": outcome.text}, image_block(outcome.picture)]
+        return [{"type": "text", "text": outcome.text}, image_block(outcome.picture())]
 
 
 def _under(
@@ -168,11 +168,11 @@ def _advance(script: Script, reply: AIMessage | None) -> Ask | Outcome:
     except StopIteration as ended:
         outcome: Outcome = ended.value
         return outcome
-    except InternVLError as error:
+    except (InternVLError, ImportError, OSError) as error:
         raise _told(error) from error
 
 
-def _told(error: InternVLError) -> ToolException:
+def _told(error: Exception) -> ToolException:
     """An error in words that tell an agent what to do instead."""
     for kind, hint in _HINTS.items():
         if isinstance(error, kind):
@@ -180,7 +180,8 @@ def _told(error: InternVLError) -> ToolException:
     return ToolException(f"{error}.")
 
 
-_HINTS: dict[type[InternVLError], str] = {
+_HINTS: dict[type[Exception], str] = {
+    ImportError: "Nothing but an installation helps; go on without this tool.",
     MediaTooLargeError: "Use a smaller one.",
     MediaFetchError: "Use another address, or a picture of this conversation (image:1).",
     EngineBusyError: "Try again later.",

@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from langchain_internvl.grounding import Box
-from langchain_internvl.media_blocks import image_block
 from langchain_internvl.task_prompts import DESCRIBE
 from langchain_internvl.tools.arguments import IMAGE, LANGUAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
@@ -61,7 +60,7 @@ class DescribeImageTool(InternVLTool):
         source = reach_image(given.image, self.media_policy, state)
         picture = open_picture(source, self.media_policy, given.region)
         text = in_language(given.question or DESCRIBE, given.language)
-        reply = yield Ask([image_block(picture.pixels), {"type": "text", "text": text}])
+        reply = yield Ask([picture.block, {"type": "text", "text": text}])
         answer = answer_of(reply)
         artifact = Description(
             image=given.image,
@@ -70,4 +69,4 @@ class DescribeImageTool(InternVLTool):
             region=picture.region,
             is_complete=answer.is_complete,
         )
-        return Outcome(answer.for_agent, artifact, picture.pixels if picture.part else None)
+        return Outcome(answer.for_agent + picture.notes, artifact, picture.cut)

@@ -10,12 +10,12 @@ from langchain_core.messages import AIMessage
 from pydantic import BaseModel, Field
 
 from langchain_internvl.grounding import Box, draw_boxes, parse_grounding
-from langchain_internvl.media_blocks import image_block
 from langchain_internvl.task_prompts import GROUND
 from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
 from langchain_internvl.tools.pictures import Picture, open_picture
 from langchain_internvl.tools.reaching import reach_image
+from langchain_internvl.tools.wording import answer_of
 
 
 class Place(BaseModel):
@@ -28,6 +28,7 @@ class Place(BaseModel):
             scaled, not cropped): in thousandths, and in `pixels`. Empty: it was not found.
         rejected: What the model wrote that was no box, each with the reason.
         reply: What the model wrote.
+        is_complete: Whether the reply ended by itself, not at the limit of its length.
         region: The part that was searched; None: all of it.
     """
 
@@ -36,6 +37,7 @@ class Place(BaseModel):
     boxes: list[Box]
     rejected: list[str] = []
     reply: str = ""
+    is_complete: bool = True
     region: Box | None = None
 
 
@@ -66,7 +68,7 @@ class GroundTool(InternVLTool):
         picture = open_picture(source, self.media_policy, given.region)
         # Markup of the agent's own would end the phrase early.
         question = GROUND.format(" ".join(given.phrase.replace("<", " ").replace(">", " ").split()))
-        blocks = [image_block(picture.pixels), {"type": "text", "text": question}]
+        blocks = [picture.block, {"type": "text", "text": question}]
         reply = yield Ask(blocks, {"logprobs": True})
         shown, rejected = boxes_of(reply, picture)
         artifact = Place(
@@ -75,9 +77,11 @@ class GroundTool(InternVLTool):
             boxes=[picture.to_file(box) for box in shown],
             rejected=rejected,
             reply=reply.text,
+            is_complete=answer_of(reply).is_complete,
             region=picture.region,
         )
-        return Outcome(_said(artifact), artifact, draw_boxes(picture.pixels, shown))
+        said = _said(artifact) + picture.notes
+        return Outcome(said, artifact, lambda: draw_boxes(picture.pixels, shown))
 
 
 def boxes_of(reply: AIMessage, picture: Picture) -> tuple[list[Box], list[str]]:
@@ -88,28 +92,44 @@ def boxes_of(reply: AIMessage, picture: Picture) -> tuple[list[Box], list[str]]:
     tokens: Sequence[Mapping[str, Any]] = (reply.response_metadata.get("logprobs") or {}).get(
         "content", []
     )
-    written = "".join(token["token"] for token in tokens)
+    # A character may span tokens, so bytes are what adds up.
+    pieces = [bytes(token.get("bytes") or token["token"].encode()) for token in tokens]
+    written = b"".join(pieces).decode("utf-8", "replace")
     if written.strip() != reply.text.strip():
         grounding = parse_grounding(reply.text, picture.pixels.size)
     else:
+        sure = [
+            (len(piece), math.exp(token["logprob"]))
+            for piece, token in zip(pieces, tokens, strict=True)
+        ]
         grounding = parse_grounding(
             written,
             picture.pixels.size,
-            confidence=lambda start, end: _probability(tokens, start, end),
+            confidence=lambda start, end: _probability(written, start, end, sure),
         )
     return list(grounding.boxes), list(grounding.rejected)
 
 
-def _probability(tokens: Sequence[Mapping[str, Any]], start: int, end: int) -> float | None:
-    """Mean probability of the tokens with digits between two places of the text."""
+def _probability(
+    text: str, start: int, end: int, tokens: Sequence[tuple[int, float]]
+) -> float | None:
+    """Mean probability of the tokens with digits between two places of a text.
+
+    Args:
+        text: The text.
+        start: Of the part, in characters.
+        end: Of the part, in characters.
+        tokens: Length in bytes and probability of each token.
+    """
+    data = text.encode()
+    first, last = len(text[:start].encode()), len(text[:end].encode())
     found = []
     place = 0
-    for token in tokens:
-        text = token["token"]
-        here = text[max(0, start - place) : max(0, end - place)]
-        if any(letter.isdigit() for letter in here):
-            found.append(math.exp(token["logprob"]))
-        place += len(text)
+    for length, sure in tokens:
+        here = data[max(first, place) : max(first, min(last, place + length))]
+        if any(byte in b"0123456789" for byte in here):
+            found.append(sure)
+        place += length
     return sum(found) / len(found) if found else None
 
 
@@ -128,4 +148,7 @@ def _said(place: Place) -> str:
             f"{box.label or place.phrase}: region {', '.join(map(str, box.thousandths))}; "
             f"pixels {', '.join(map(str, box.pixels or ()))}{sure}{mended}"
         )
+    lines += [f"Not a box: {reason}" for reason in place.rejected]
+    if not place.is_complete:
+        lines.append("(The answer was cut off here; there may be more.)")
     return "\n".join(lines)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from PIL import Image
 
@@ -32,9 +34,27 @@ class Picture:
     part: Box | None = None
 
     @property
+    def block(self) -> dict[str, Any]:
+        """The content block that shows it; the pixels as they are, not encoded."""
+        return {"type": "image", "image": self.pixels}
+
+    @property
+    def cut(self) -> Callable[[], Image.Image] | None:
+        """Gives the part that was cut out; None: it is all."""
+        return None if self.part is None else lambda: self.pixels
+
+    @property
+    def notes(self) -> str:
+        """What an agent must know of the region that it asked for."""
+        repairs = self.part.repairs if self.part else ()
+        return f"\n(Of the region the {'; '.join(repairs)}.)" if repairs else ""
+
+    @property
     def region(self) -> Box | None:
         """Where `pixels` is on the whole picture as its file stores it; None: they are all."""
-        return None if self.part is None else self.to_file(_WHOLE)
+        if self.part is None:
+            return None
+        return self.to_file(_WHOLE).model_copy(update={"repairs": self.part.repairs})
 
     def crop(self, region: Box) -> Picture:
         """The part of this whole picture within a region.
@@ -52,6 +72,7 @@ class Picture:
         right, bottom = max(corners[2], left + 1), max(corners[3], top + 1)
         # The part that is really shown, in whole pixels.
         part = Box.from_space((left, top, right, bottom), "pixel", (width, height))
+        part = part.model_copy(update={"repairs": region.repairs})
         return replace(self, pixels=self.pixels.crop((left, top, right, bottom)), part=part)
 
     def to_file(self, box: Box) -> Box:
@@ -91,10 +112,12 @@ def parse_region(region: str) -> Box:
     """
     text = region.strip()
     boxes = parse_boxes(text) or parse_boxes(f"[{text}]")
-    if len(boxes) != 1:
+    is_outside = any("reached out" in repair for box in boxes for repair in box.repairs)
+    if len(boxes) != 1 or is_outside:
         raise MediaError(
             f"region {region[:60]!r}",
-            "is no box; give left, top, right, bottom from 0 to 1000, such as '100, 200, 300, 400'",
+            "is no box; give left, top, right, bottom in thousandths of the picture (0 to 1000, "
+            "not pixels), such as '100, 200, 300, 400'",
         )
     return boxes[0]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, PathSource, Source, UrlSource
 from langchain_internvl.messages import place_of
 
-_HANDLE = re.compile(r"\s*(?:(?:image|video)\s*[:#]?\s*)?(\d{1,6}|last|latest)\s*", re.IGNORECASE)
+_HANDLE = re.compile(r"\s*(?:(image|video)\s*[:#]?\s*)?(\d{1,6}|last|latest)\s*", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _O_FLAGS = (
     os.O_RDONLY
@@ -48,40 +48,57 @@ def reach_image(reference: str, policy: MediaPolicy, state: Any = None) -> Sourc
     Raises:
         MediaError: It may not be read or is not there; the message tells an agent what to do.
     """
-    if match := _HANDLE.fullmatch(reference):
-        part = _numbered(match.group(1), "image", Image, state)
+    if number := _number(reference, "image"):
+        part = _numbered(number, "image", Image, state)
         return _checked(part.source, policy)
     return _named(reference, policy)
 
 
 def reach_video(reference: str, policy: MediaPolicy, state: Any = None) -> Video:
     """The video that an agent means; see `reach_image`, handles are `video:1` and `last`."""
-    if match := _HANDLE.fullmatch(reference):
-        part = _numbered(match.group(1), "video", Video, state)
+    if number := _number(reference, "video"):
+        part = _numbered(number, "video", Video, state)
         frames = tuple(Image(_checked(frame.source, policy)) for frame in part.frames)
         source = part.source and _checked(part.source, policy.for_videos())
         return Video(frames, source, num_frames=part.num_frames, bound=part.bound)
     return Video(source=_named(reference, policy.for_videos()))
 
 
+def _number(reference: str, kind: str) -> str | None:
+    """The number in a handle, or "last"; None: it is no handle.
+
+    Raises:
+        MediaError: It is a handle of the other kind.
+    """
+    match = _HANDLE.fullmatch(reference)
+    if match is None:
+        return None
+    named = (match.group(1) or kind).lower()
+    if named != kind:
+        tool = "ask_video" if named == "video" else "describe_image"
+        raise MediaError(reference, f"is no {kind}; {tool} takes it")
+    return match.group(2).lower()
+
+
 def _numbered(number: str, kind: str, type_: type[Medium], state: Any) -> Medium:
     """The medium of a conversation that a handle names."""
-    found = list(_media(_messages(state), type_))
+    found = _media(_messages(state), kind, type_)
+    name = f"{kind}:{number}"
     if not found:
         raise MediaError(
-            f"{kind}:{number}",
-            f"the conversation shows no {kind}; give the path or URL of one instead",
+            name, f"the conversation shows no {kind}; give the path or URL of one instead"
         )
-    if number.isdigit():
-        index = int(number) - 1
-        if not 0 <= index < len(found):
-            raise MediaError(
-                f"{kind}:{number}",
-                f"the conversation shows {len(found)} {kind}(s); "
-                f"use {kind}:1 to {kind}:{len(found)}, or last",
-            )
-        return found[index]
-    return found[-1]
+    index = int(number) - 1 if number.isdigit() else -1
+    if index >= len(found) or number == "0":
+        raise MediaError(
+            name,
+            f"the conversation shows {len(found)} {kind}(s); "
+            f"use {kind}:1 to {kind}:{len(found)}, or last",
+        )
+    medium = found[index]
+    if medium is None:
+        raise MediaError(name, "is kept at another provider and cannot be read here")
+    return medium
 
 
 def _messages(state: Any) -> list[BaseMessage]:
@@ -97,19 +114,24 @@ def _messages(state: Any) -> list[BaseMessage]:
     return convert_to_messages(found) if found else []
 
 
-def _media(messages: Sequence[BaseMessage], type_: type[Medium]) -> Iterator[Medium]:
+def _media(messages: Sequence[BaseMessage], kind: str, type_: type[Medium]) -> list[Medium | None]:
     """The images or videos of messages, in order.
 
-    Blocks of other providers that InternVL could not be shown are no images, so passed over.
+    One that only another provider can read has its number all the same, as None; what is no image
+    or video has none (the pages of a PDF neither).
     """
+    found: list[Medium | None] = []
     for number, message in enumerate(messages, 1):
         content = [] if isinstance(message.content, str) else message.content
         for place, block in enumerate(content, 1):
             try:
                 items = read_block(block, place_of(message, number, place))
             except InternVLError:
+                if isinstance(block, Mapping) and kind in str(block.get("type")):
+                    found.append(None)
                 continue
-            yield from (item for item in items if isinstance(item, type_))
+            found += [item for item in items if isinstance(item, type_)]
+    return found
 
 
 def _checked(source: Source, policy: MediaPolicy) -> Source:
@@ -118,7 +140,8 @@ def _checked(source: Source, policy: MediaPolicy) -> Source:
 
 
 def _named(reference: str, policy: MediaPolicy) -> Source:
-    reference = reference.strip()
+    if not Path(reference).is_absolute():  # a whole path may well end in a space
+        reference = reference.strip()
     lower = reference.lower()
     if lower.startswith(("http://", "https://")):
         return UrlSource(reference)
@@ -138,28 +161,35 @@ def _file(reference: str, policy: MediaPolicy) -> Source:
     Raises:
         MediaError: It is outside, whether it exists or not, or cannot be read.
     """
-    roots = [Path(os.path.realpath(root)) for root in policy.roots or ()]
     outside = MediaError(reference, _where_files_are(policy))
     # What Windows and POSIX take for other machines and devices is no path here.
-    if "\0" in reference or reference.startswith(("\\\\", "//")) or not roots or not reference:
+    is_remote = reference.replace("/", "\\").startswith("\\\\")
+    if is_remote or not policy.roots or not reference or "\0" in reference:
         raise outside
-    inside = [
-        real
-        for root in roots
-        if _is_within(real := Path(os.path.realpath(root / reference)), roots)
-    ]
+    drives = {Path(root).absolute().drive.lower() for root in policy.roots} | {""}
+    if Path(reference).drive.lower() not in drives:  # before anything on it is touched
+        raise outside
+    try:
+        roots = [Path(os.path.realpath(root)) for root in policy.roots]
+        inside = [
+            real
+            for root in roots
+            if _is_within(real := Path(os.path.realpath(root / reference)), roots)
+        ]
+        found = next((real for real in inside if real.exists()), None)
+    except (OSError, ValueError):  # too long, no Unicode, a loop, a folder that is closed
+        raise outside from None
+    if found is not None:
+        return BytesSource(_read(found, reference, roots, policy), reference)
     if not inside:
         raise outside
-    for real in inside:
-        if real.exists():
-            return BytesSource(_read(real, reference, roots, policy), reference)
     raise MediaError(reference, "no such file in the folders that may be read")
 
 
 def _where_files_are(policy: MediaPolicy) -> str:
     if not policy.roots:
         return "files may not be read here; use a URL, or a handle such as image:1"
-    folders = ", ".join(str(root) for root in policy.roots)
+    folders = ", ".join(policy.roots)
     return f"only files in {folders} may be read; use one of them, a URL, or a handle"
 
 

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from langchain_internvl.grounding import Box
-from langchain_internvl.media_blocks import image_block
 from langchain_internvl.task_prompts import READ
 from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
@@ -28,6 +27,7 @@ class Reading(BaseModel):
         text: The text; without what was repeated in a circle.
         lines: Its lines.
         problem: Why there may be more on the picture than this; None: this is all.
+        reply: What the model wrote, circles included.
         region: The part that was read, on the picture as its file stores it; None: all.
     """
 
@@ -35,6 +35,7 @@ class Reading(BaseModel):
     text: str
     lines: list[str]
     problem: Problem | None = None
+    reply: str = ""
     region: Box | None = None
 
 
@@ -71,24 +72,26 @@ class ReadTextTool(InternVLTool):
         source = reach_image(given.image, self.media_policy, state)
         picture = open_picture(source, self.media_policy, given.region)
         question = f"{READ} The text is {given.language}." if given.language else READ
-        reply = yield Ask([image_block(picture.pixels), {"type": "text", "text": question}])
-        text, problem = whole_text(answer_of(reply))
+        reply = yield Ask([picture.block, {"type": "text", "text": question}])
+        answer = answer_of(reply)
+        text, problem = whole_text(answer)
         artifact = Reading(
             image=given.image,
             text=text,
             lines=text.splitlines(),
             problem=problem,
+            reply=answer.text,
             region=picture.region,
         )
         said = text or "(There is no text.)"
         if problem:
             said = f"{text}\n{_SAID[problem]}"
-        return Outcome(said, artifact, picture.pixels if picture.part else None)
+        return Outcome(said + picture.notes, artifact, picture.cut)
 
 
 def whole_text(answer: Answer) -> tuple[str, Problem | None]:
     """The text that a reply read, up to where it began to repeat itself."""
-    text = before_loop(answer.text)
+    text = before_loop(answer.text, is_complete=answer.is_complete)
     if text is not None:
         return text.rstrip(), "repetition"
     return answer.text, None if answer.is_complete else "length"

@@ -78,10 +78,38 @@ def test_results_are_kept_in_a_folder(run, folder):
     assert json.loads((folder / "found/0001-cat.json").read_text())["phrase"] == "cat"
 
 
-def test_ask_takes_pictures_and_videos(run):
-    result = run("ask", "cat.png", "v.mp4", "-q", "What is it?", "--num-frames", "2")
+def test_ask_takes_pictures_and_videos_in_their_order(run, folder):
+    shutil.copy(VIDEO, folder / "cat.mp4")
+    result = run("ask", "cat.mp4", "cat.png", "-q", "What is it?", "--num-frames", "2",
+                 "--out", "said")  # fmt: skip
     assert result.exit_code == 0
-    assert result.stdout.startswith("A cat.\nA cat.\n(Frames at ")
+    first, second = result.stdout.split("cat.png:\n")
+    assert first.startswith("cat.mp4:\nA cat.\n(Frames at ")
+    assert second == "A cat.\n"
+    assert sorted(one.name for one in (folder / "said").iterdir()) == [
+        "0001-cat.txt",
+        "0002-cat.txt",
+    ]
+
+
+def test_what_is_read_is_printed_to_the_letter(run):
+    text = "MAC 00:a:1b\tfe80:b:c [red]x[/red] :smile:"
+    assert run("read", "cat.png", reply=text).stdout == f"{text}\n"
+    assert json.loads(run("read", "cat.png", "--json", reply=text).stdout)["text"] == text
+
+
+def test_names_that_nothing_can_have_fail_alone(run, folder):
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "space ").write_bytes((folder / "cat.png").read_bytes())
+    result = run("describe", "loop.png", "x" * 300, "a\0b", "space ", "cat.png")
+    assert result.exit_code == 1
+    assert result.stdout == "space :\nA cat.\ncat.png:\nA cat.\n"
+
+
+def test_what_is_no_folder_is_said(run):
+    result = run("describe", "cat.png", "--out", "cat.png")
+    assert result.exit_code == 2
+    assert "is no folder" in result.stderr
 
 
 def test_files_are_read_wherever_they_are(run, folder, tmp_path_factory):

@@ -7,7 +7,7 @@ import pytest
 from golden import checkpoint_folder
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents.base import Blob
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from langchain_internvl import ChatInternVL, InternVLImageParser, MediaPolicy
 from langchain_internvl.backends.scripted import ScriptedBackend
@@ -104,6 +104,51 @@ def test_a_page_that_is_damaged_is_reported_and_the_others_follow():
     assert "page 1" in second.metadata["error"]
 
 
+def test_a_chain_of_pages_that_is_broken_is_read_up_to_there():
+    data = encoded("TIFF", "red", "green", "blue")
+    parser, _ = parser_of("one")
+    first, second, third = parser.lazy_parse(Blob.from_data(data[:5000]))  # in the second page
+    assert (first.page_content, first.metadata["total_pages"]) == ("one", 3)
+    assert "page 1: the image is truncated" in second.metadata["error"]
+    assert "this page and all after it are damaged" in third.metadata["error"]
+
+
+def test_a_page_of_a_pdf_that_cannot_be_drawn_is_reported_and_the_others_follow(caplog):
+    kids = b"<</Type/Pages/Kids[3 0 R null 3 0 R]/Count 3>>"
+    objects = [b"<</Type/Catalog/Pages 2 0 R>>", kids,
+               b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 90 90]>>"]  # fmt: skip
+    pdf = b"%PDF-1.4\n" + b"".join(
+        b"%d 0 obj%sendobj\n" % (number, text) for number, text in enumerate(objects, 1)
+    )
+    parser, _ = parser_of("one", "three")
+    first, second, third = parser.lazy_parse(
+        Blob.from_data(pdf + b"trailer<</Root 1 0 R>>", path="a.pdf")
+    )
+    assert [first.page_content, third.page_content] == ["one", "three"]
+    assert [one.metadata["page"] for one in (first, second, third)] == [0, 1, 2]
+    assert "page 1" in second.metadata["error"]
+    assert "not read: a.pdf" in caplog.text  # loaders that drop metadata leave this at least
+
+
+def test_arrays_as_loaders_of_pdfs_make_them():
+    one_bit = np.zeros((30, 40), bool)
+    one_bit[:, :20] = True
+    deep = np.full((30, 40), 65535, np.uint16)
+    grey_alpha = np.full((30, 40, 2), 255, np.uint8)
+    for values, bright in ((one_bit, 255), (deep, 255), (grey_alpha, 255)):
+        parser, backend = parser_of("x")
+        assert next(parser.lazy_parse(Blob.from_data(array(values)))).page_content == "x"
+        assert backend.requests[0].tiles[0][0, 5, 5, 0] == bright
+
+
+def test_a_picture_that_speaks_of_pdfs_is_a_picture():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Software", "%PDF-1.4 converted")
+    parser, _ = parser_of("x")
+    blob = Blob.from_data(encoded("PNG", "red", pnginfo=info))
+    assert next(parser.lazy_parse(blob)).page_content == "x"
+
+
 def test_errors_can_be_raised():
     parser, _ = parser_of(EngineBusyError("too many"), on_error="raise")
     with pytest.raises(EngineBusyError):
@@ -147,7 +192,7 @@ def test_a_missing_file_is_reported(tmp_path):
 
 
 def test_text_that_is_not_all_says_so():
-    parser, _ = parser_of("Name\n" + "No. 10\n" * 20)
+    parser, _ = parser_of("Name\n" + "No. 10\n" * 25)
     (document,) = parser.lazy_parse(Blob.from_data(encoded("PNG", "red")))
     assert (document.page_content, document.metadata["problem"]) == ("Name\nNo. 10", "repetition")
 
@@ -169,7 +214,7 @@ def test_photographs_of_phones_are_turned_upright():
 def test_limits_are_those_of_the_policy():
     parser, _ = parser_of(media_policy=MediaPolicy(max_pages=2, max_pixels=1000))
     (document,) = parser.lazy_parse(Blob.from_data(encoded("TIFF", "red", "green", "blue")))
-    assert "3 pages are over MediaPolicy.max_pages=2" in document.metadata["error"]
+    assert "more pages than MediaPolicy.max_pages=2" in document.metadata["error"]
     (document,) = parser.lazy_parse(Blob.from_data(encoded("PNG", "red")))
     assert "max_pixels" in document.metadata["error"]
 

@@ -79,7 +79,7 @@ def test_no_text_breaks_it(text):
         (
             "<ref>sign</ref><box>[[x1, y1, x2, y2]]</box>",
             [],
-            ["[[x1, y1, x2, y2]: the template, not a box", "sign: no box"],
+            ["[[x1, y1, x2, y2]]: the template, not a box", "sign: no box"],
         ),
         (
             "<ref>a</ref> is not there; <ref>b</ref><box>[[1, 2, 3, 4]]</box>",
@@ -107,6 +107,13 @@ def test_no_text_breaks_it(text):
             [],
         ),
         ("I see [no] box (at all), 3 of 4.", [], []),
+        ("(yellow), (you can see it) and (2024 census)", [], []),
+        (
+            "[[left, top, right, bottom]]",
+            [],
+            ["[[left, top, right, bottom]]: the template, not a box"],
+        ),
+        ("[[1, 2], [3, 40], [50, 60]]", [], ["[1, 2], [3, 40], [50, 60]: a polygon, not a box"]),
         ("", [], []),
     ],
 )
@@ -130,6 +137,9 @@ def test_what_was_mended_is_said():
         (100, 200, 500, 1000),
         ("read as shares of 1, not as thousandths",),
     )
+    (over,) = parse_boxes("[0.10, 0.20, 1.05, 0.90]")
+    assert over.thousandths == (100, 200, 1000, 900)
+    assert len(over.repairs) == 2
     assert parse_boxes("[1, 2, 3, 4]")[0].repairs == ()
 
 

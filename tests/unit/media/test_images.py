@@ -200,3 +200,15 @@ def test_arrays_are_rgb():
 def test_arrays_that_are_no_picture_are_refused(array):
     with pytest.raises(MediaError):
         to_source(array, "test")
+
+
+def test_a_jpeg_of_very_many_scans_is_refused():
+    """Each scan of a progressive JPEG draws the whole picture anew; a few bytes cost 20 ms."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    assert load_rgb(BytesSource(data, "a.jpg"), MediaPolicy()).size == (64, 64)
+    last = data.rindex(b"\xff\xda")
+    many = data[:-2] + data[last:-2] * 200 + data[-2:]
+    with pytest.raises(MediaTooLargeError, match="more than 100 scans"):
+        load_rgb(BytesSource(many, "a.jpg"), MediaPolicy())

@@ -4,6 +4,7 @@ import os
 import socket
 
 import pytest
+from langchain_core.load import dumps, loads
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from PIL import Image
 
@@ -43,6 +44,13 @@ def test_files_of_a_root_are_read_by_any_of_their_names(folders, policy):
     assert colour("link.png", policy) == GREEN
 
 
+def test_links_that_lead_in_circles_are_no_files(folders, policy):
+    (folders / "open/loop").symlink_to("loop")
+    for name in ("loop", "loop/a.png"):
+        with pytest.raises(MediaError, match=r"no such file|only files in"):
+            reach_image(name, policy)
+
+
 def test_several_roots_are_searched_in_their_order(folders):
     (folders / "closed/b.png").write_bytes((folders / "closed/a.png").read_bytes())
     policy = MediaPolicy(roots=[folders / "open", folders / "closed"])
@@ -70,6 +78,10 @@ def test_a_root_may_itself_be_a_link(folders):
         "link.png",
         "folder/a.png",
         "//server/share/a.png",
+        "/\\server\\share\\a.png",
+        "\\/server/share/a.png",
+        "a" * 300 + ".png",
+        "\ud800.png",
         "\\\\server\\share\\a.png",
         "a.png\0.jpg",
         "~/a.png/../../../../../../etc/passwd",
@@ -186,6 +198,30 @@ def test_handles_of_nothing_say_what_there_is(conversation):
             reach_image(name, MediaPolicy(), {"messages": conversation})
     with pytest.raises(MediaError, match="shows no video"):
         reach_video("video:1", MediaPolicy(), {"messages": conversation})
+
+
+def test_a_handle_of_the_other_kind_is_refused(conversation):
+    with pytest.raises(MediaError, match="is no image; ask_video takes it"):
+        reach_image("video:1", MediaPolicy(), {"messages": conversation})
+    with pytest.raises(MediaError, match="describe_image takes it"):
+        reach_video("image:1", MediaPolicy(), {"messages": conversation})
+
+
+def test_a_picture_at_another_provider_keeps_its_number(conversation):
+    elsewhere = HumanMessage([{"type": "image", "file_id": "file-1"}])
+    state = {"messages": [elsewhere, *conversation]}
+    assert colour("image:2", MediaPolicy(), state) == RED
+    with pytest.raises(MediaError, match="kept at another provider"):
+        reach_image("image:1", MediaPolicy(), state)
+
+
+def test_a_policy_with_roots_can_be_stored(folders):
+    policy = MediaPolicy(roots=[folders / "open"], allowed_hosts=["a.example"])
+    again = loads(
+        dumps(policy), allowed_objects=[MediaPolicy], valid_namespaces=["langchain_internvl"]
+    )
+    assert again == policy
+    assert MediaPolicy(roots=folders).roots == (str(folders),)
 
 
 def test_videos_of_a_conversation(conversation):

@@ -3,14 +3,16 @@
 import asyncio
 import math
 import threading
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from golden import VIDEO, checkpoint_folder
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image, ImageDraw
 
-from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy, image_block
+from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy, image_block, video_block
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import EngineBusyError
 from langchain_internvl.grounding import Box
@@ -86,12 +88,15 @@ def test_describe(folder):
     assert "What colour? Answer in German." in script.prompt
 
 
-@pytest.mark.parametrize("region", ["500, 500, 1000, 1000", "[[500, 500, 1000, 1000]]", "500 500"])
+@pytest.mark.parametrize(
+    "region",
+    ["500, 500, 1000, 1000", "[[500, 500, 1000, 1000]]", "500 500", "60, 40, 1200, 800"],
+)
 def test_only_a_region_is_looked_at(region, folder):
     script = Script("Red.")
     tool = tools_of(script, folder, return_images=True)["describe_image"]
     message = call(tool, image="a.png", region=region)
-    if region == "500 500":
+    if region in {"500 500", "60, 40, 1200, 800"}:
         assert message.status == "error"
         assert "is no box; give left, top, right, bottom" in message.content
         return
@@ -100,6 +105,17 @@ def test_only_a_region_is_looked_at(region, folder):
     text, picture = message.content
     assert text["text"] == "Red."
     assert picture["type"] == "image"
+
+
+def test_a_region_whose_corners_are_swapped_is_said(folder):
+    message = call(
+        tools_of(Script("Red."), folder)["describe_image"],
+        image="a.png",
+        region="1000, 1000, 500, 500",
+    )
+    assert message.content == "Red.\n(Of the region the corners were swapped.)"
+    assert message.artifact.region.repairs == ("corners were swapped",)
+    assert message.artifact.region.pixels == (60, 40, 120, 80)
 
 
 def test_a_region_of_nothing_still_shows_a_pixel(folder):
@@ -116,7 +132,7 @@ def test_answers_that_were_cut_off_say_so(folder):
 
 
 def test_reading(folder):
-    script = Script("First\nSecond", "Name\n" + "No. 10\n" * 20, "", "a b c d e")
+    script = Script("First\nSecond", "Name\n" + "No. 10\n" * 25, "", "a b c d e")
     tool = tools_of(script, folder)["read_text"]
     message = call(tool, image="a.png")
     assert message.content == "First\nSecond"
@@ -148,19 +164,45 @@ def test_grounding(folder):
 
 def test_confidence_is_the_mean_probability_of_the_digits():
     written = [("<ref>a</ref><box>[[", 1), ("1", 0.5), (", ", 0.1), ("2", 1), (", 3", 0.75)]
-    written += [(", ", 1), ("4", 0.75), ("]]</box> [[x1]] [[5, 6, 7, ", 1), ("8]]", 0.5)]
+    written += [(", ", 1), ("4", 0.75), ("]]</box> [[5, 6, 7, ", 1), ("8]]", 0.5)]
     tokens = [{"token": text, "logprob": math.log(sure)} for text, sure in written]
     text = "".join(text for text, _ in written)
     picture = Picture(Image.new("RGB", (10, 10)), (10, 10))
     reply = AIMessage(text, response_metadata={"logprobs": {"content": tokens}})
     boxes, rejected = boxes_of(reply, picture)
     assert [box.confidence for box in boxes] == [pytest.approx(0.75), pytest.approx(0.75)]
-    assert rejected == ["[[x1]: the template, not a box"]
+    assert rejected == []
     # Of tokens that do not spell the reply nothing is known.
     (box, _), _ = boxes_of(reply.model_copy(update={"content": text + " end"}), picture)
     assert box.confidence is None
     (box, _), _ = boxes_of(AIMessage(text), picture)
     assert box.confidence is None
+
+
+def test_confidence_survives_characters_that_span_tokens():
+    llama = "🦙".encode()
+    pieces = [b"<ref>", llama[:2], llama[2:], b"</ref><box>[[", b"10, 20, 30, 40", b"]]</box>"]
+    tokens = [
+        {"token": one.decode("utf-8", "replace"), "bytes": list(one), "logprob": math.log(0.5)}
+        for one in pieces
+    ]
+    reply = AIMessage(
+        b"".join(pieces).decode(), response_metadata={"logprobs": {"content": tokens}}
+    )
+    (box,), _ = boxes_of(reply, Picture(Image.new("RGB", (10, 10)), (10, 10)))
+    assert (box.label, box.confidence) == ("🦙", pytest.approx(0.5))
+
+
+def test_what_is_wrong_beside_a_box_is_said_too(folder):
+    script = Script(
+        "<ref>a</ref><box>[[1, 2, 3, 4]]</box> <ref>c</ref>", "[[1, 2, 3, 4]]" + " and" * 90
+    )
+    tool = tools_of(script, folder)["ground"]
+    assert "Not a box: c: no box" in call(tool, image="a.png", phrase="a and c").content
+    script.llm = script.llm.model_copy(update={"max_tokens": 60})
+    cut = call(tools_of(script, folder)["ground"], image="a.png", phrase="a")
+    assert cut.artifact.is_complete is False
+    assert "cut off here; there may be more" in cut.content
 
 
 def test_boxes_of_a_region_are_on_the_whole_picture(folder):
@@ -220,6 +262,49 @@ def test_video(folder):
     wrong = call(tool, video="v.mp4", start=5, end=1)
     assert wrong.status == "error"
     assert "swap them" in wrong.content
+
+
+def test_a_video_of_the_conversation_is_watched_as_its_block_says(folder):
+    script = Script("One.", "Two.", "Three.")
+    tool = tools_of(script, folder)["ask_video"]
+    block = video_block(VIDEO, num_frames=3, bound=(0, 1))
+    runtime = SimpleNamespace(state={"messages": [HumanMessage([block])]})
+
+    def watch(**arguments):
+        args = {"video": "video:1", "runtime": runtime, **arguments}
+        return tool.invoke({"type": "tool_call", "id": "1", "name": tool.name, "args": args})
+
+    artifact = watch().artifact
+    assert artifact.num_frames == 3
+    assert max(artifact.timestamps) <= 1
+    assert watch(num_frames=5).artifact.num_frames == 5
+    assert min(watch(start=0.5).artifact.timestamps) >= 0.5
+
+
+def test_frames_of_a_conversation_are_held_to_the_limits():
+    block = video_block([Image.new("RGB", (20, 20))] * 6)
+    runtime = SimpleNamespace(state={"messages": [HumanMessage([block])]})
+    for limits, said in (
+        ({"max_frames": 4}, "6 frames are over MediaPolicy.max_frames=4"),
+        ({"max_total_pixels": 1000}, "frames are over MediaPolicy.max_total_pixels=1000"),
+    ):
+        toolkit = InternVLToolkit(llm=Script().llm, media_policy=MediaPolicy(**limits))
+        message = toolkit.get_tools()[3].invoke(
+            {"type": "tool_call", "id": "1", "name": "ask_video",
+             "args": {"video": "last", "runtime": runtime}}
+        )  # fmt: skip
+        assert said in message.content
+
+
+def test_pictures_that_are_large_as_png_are_seen(tmp_path):
+    """What is read is limited; what is decoded is not encoded again to be measured."""
+    noise = np.random.default_rng(1).integers(0, 256, (300, 300, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.jpg", quality=30)
+    limit = (tmp_path / "noise.jpg").stat().st_size + 1
+    script = Script("Noise.", media_policy=MediaPolicy(max_bytes=limit))
+    policy = MediaPolicy(roots=[tmp_path], max_bytes=limit)
+    tool = InternVLToolkit(llm=script.llm, media_policy=policy).get_tools()[0]
+    assert tool.invoke({"image": "noise.jpg"}) == "Noise."
 
 
 def test_errors_are_told_to_the_agent_and_do_not_end_it(folder):

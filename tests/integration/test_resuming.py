@@ -1,0 +1,25 @@
+"""An agent whose process is killed between two tools, and that goes on in another."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from golden import PHOTOS, checkpoint_folder
+
+PROGRAM = Path(__file__).with_name("resuming_agent.py")
+
+
+def run(model, database, *picture):
+    command = [sys.executable, str(PROGRAM), str(model), str(database), *map(str, picture)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_an_agent_goes_on_after_its_process_was_killed(tmp_path):
+    database = tmp_path / "agent.sqlite"
+    with run(checkpoint_folder("qwen2"), database, PHOTOS / "coffee.png") as first:
+        assert first.stdout.readline() == "between tools\n"
+        first.kill()
+    assert first.returncode != 0
+    with run(checkpoint_folder("qwen2"), database) as second:
+        said = second.communicate(timeout=120)[0]
+    assert (second.returncode, said) == (0, "It says OPEN\n")
