@@ -2,48 +2,28 @@
 
 import asyncio
 import gc
-import os
 import random
-import shutil
-import subprocess
-import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from engine_support import FOLDER, ids, make_backend, threads, wait_until
 from golden import TINY, VIDEO, checkpoint_folder
 from langchain_core.messages import HumanMessage
-from langchain_core.runnables import ConfigurableField
 from reference import SINGLE, model_of, reference_request, until_stop
 from support import FixedBackend
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.base import Delta, EngineStats, Request, Sampling, astream
-from langchain_internvl.backends.transformers import backend as backend_module
-from langchain_internvl.backends.transformers.backend import TransformersBackend
 from langchain_internvl.backends.transformers.limits import Limits
-from langchain_internvl.backends.transformers.loading import LoadOptions
-from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.errors import (
-    BackendError,
     EngineBusyError,
     EngineMemoryError,
     MediaError,
     RequestError,
     RequestTimeoutError,
 )
-from langchain_internvl.tokenization import load_tokenizer
-
-FOLDER = checkpoint_folder("qwen2")
-
-
-def make_backend(folder=FOLDER, **limits):
-    return TransformersBackend(
-        read_checkpoint(folder), load_tokenizer(folder), LoadOptions(dtype="float32"),
-        Limits(**limits),
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -51,23 +31,6 @@ def engine(request):
     backend = make_backend(**getattr(request, "param", {}))
     yield backend
     backend.close()
-
-
-def ids(backend, *prompt, **settings):
-    return [delta.token_id for delta in backend.stream(Request(prompt, **settings))]
-
-
-def wait_until(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.002)
-    return False
-
-
-def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "internvl"]
 
 
 @pytest.mark.golden
@@ -150,6 +113,48 @@ def test_no_more_keys_and_values_than_allowed(engine):
         ids(engine, 1, max_tokens=100)
     assert len(ids(engine, 1, max_tokens=99)) <= 99
     assert engine.stats.queued == 0
+
+
+def test_rows_that_have_left_do_not_let_others_over_the_limit():
+    """Their padding stays until the next step."""
+    limit = 300 * PER_TOKEN
+    backend = make_backend(max_kv_bytes=limit)
+    ids(backend, 1, max_tokens=1)
+    worker = backend._worker
+    loop = worker._loop
+    long, _ = loop.add(Request(range(3, 203), max_tokens=5))
+    loop.add(Request([1, 2], max_tokens=50))
+    loop.remove(long)
+    newcomer = Request([1, 2], max_tokens=50)
+    assert not loop.has_room(newcomer)
+    loop.step()
+    assert loop.has_room(newcomer)
+    loop.add(newcomer)
+    assert loop.kv_bytes <= limit
+    loop.clear()
+    backend.close()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_16_bits_a_seed_says_the_same_whatever_else_runs(dtype):
+    """The size of a batch changes the last digits of scores there."""
+    backend = make_backend(dtype=dtype)
+    requests = [
+        Request([5, 6 + n], max_tokens=24, sampling=Sampling(temperature=1.0, seed=n))
+        for n in range(5)
+    ]
+
+    def run(request):
+        return [delta.token_id for delta in backend.stream(request)]
+
+    alone = [run(request) for request in requests]
+    others = [Request([7, 8, n], max_tokens=40, sampling=Sampling(1.0)) for n in range(4)]
+    with ThreadPoolExecutor(9) as pool:
+        noise = [pool.submit(run, other) for other in others]
+        assert list(pool.map(run, requests)) == alone
+        for one in noise:
+            one.result()
+    backend.close()
 
 
 @pytest.mark.parametrize("engine", [{"max_rows": 1, "max_queued": 2}], indirect=True)
@@ -387,257 +392,3 @@ async def test_backends_without_an_astream_are_waited_for_in_threads():
         await task
     go_on.set()
     assert await becomes(lambda: slow.closed)
-
-
-# One model for all.
-
-
-@pytest.fixture
-def loads(monkeypatch):
-    """What is loaded, by dtype."""
-    loaded = []
-    load_model = backend_module.load_model
-
-    def count(checkpoint, image_token_id, options):
-        loaded.append(options.dtype)
-        return load_model(checkpoint, image_token_id, options)
-
-    monkeypatch.setattr(backend_module, "load_model", count)
-    return loaded
-
-
-def chat(**settings):
-    return ChatInternVL(model=str(checkpoint_folder("llama")), max_tokens=2, **settings)
-
-
-def test_instances_and_copies_share_a_model(loads):
-    first, second, other = chat(), chat(temperature=0.5), chat(dtype="float16")
-    for llm in (
-        first, second, first.bind(seed=1), first.with_config(tags=["a"]), first.model_copy(),
-    ):  # fmt: skip
-        llm.invoke("x")
-    assert loads == ["auto"]
-    other.invoke("x")
-    assert loads == ["auto", "float16"]
-    first.close()
-    second.invoke("x")
-    assert loads == ["auto", "float16"]
-    second.close()
-    first.invoke("x")
-    assert loads == ["auto", "float16", "auto"]
-    for llm in (first, other):
-        llm.close()
-    assert first.engine_stats == EngineStats()
-    assert not threads()
-
-
-def test_a_checkpoint_is_known_by_what_it_holds(loads, tmp_path, monkeypatch):
-    """By no spelling of its folder, and not when its files have changed."""
-    folder = tmp_path / "a" / "model"
-    shutil.copytree(checkpoint_folder("llama"), folder)
-    monkeypatch.chdir(tmp_path / "a")
-    spelled = ["model", "./model", "../a/model", str(folder)]
-    llms = [ChatInternVL(model=name, max_tokens=2) for name in spelled]
-    for llm in llms:
-        llm.invoke("x")
-    assert loads == ["auto"]
-    (tmp_path / "b").mkdir()
-    shutil.copytree(checkpoint_folder("qwen2"), tmp_path / "b" / "model")
-    monkeypatch.chdir(tmp_path / "b")
-    other = ChatInternVL(model="model", max_tokens=2)
-    other.invoke("x")
-    assert loads == ["auto"] * 2
-    assert other.prompt_ids("x") != llms[0].prompt_ids("x")
-    for llm in llms:
-        llm.close()
-    os.utime(folder / "model.safetensors", ns=(1, 1))
-    again = ChatInternVL(model=str(folder), max_tokens=2)
-    again.invoke("x")
-    assert loads == ["auto"] * 3
-    for llm in (other, again):
-        llm.close()
-
-
-def test_engine_options_are_those_of_the_shared_engine(loads):
-    plain, first = chat(), chat(engine_options={"max_rows": 3})
-    first.invoke("x")
-    plain.invoke("x")
-    assert loads == ["auto"]
-    other = chat(engine_options={"max_rows": 4})
-    with pytest.raises(RequestError, match=r"in use with Limits\(max_rows=3"):
-        other.invoke("x")
-    for llm in (first, plain):
-        llm.close()
-    other.invoke("x")
-    assert loads == ["auto"] * 2
-    other.close()
-
-
-def test_closing_beside_calls_of_others_leaves_nothing_closed(loads):
-    """A call that comes while the last one closes gets an engine that works."""
-    llms = [chat(), chat()]
-    with ThreadPoolExecutor(3) as pool:
-        for _ in range(10):
-            closing = pool.submit(llms[0].close)
-            calls = [pool.submit(llm.invoke, "x") for llm in llms]
-            closing.result()
-            for call in calls:
-                error = call.exception()
-                assert error is None or "closed" in str(error)
-    for llm in llms:
-        assert llm.invoke("x").usage_metadata
-        llm.close()
-
-
-def test_rows_that_have_left_do_not_let_others_over_the_limit():
-    """Their padding stays until the next step."""
-    limit = 300 * PER_TOKEN
-    backend = make_backend(max_kv_bytes=limit)
-    ids(backend, 1, max_tokens=1)
-    worker = backend._worker
-    loop = worker._loop
-    long, _ = loop.add(Request(range(3, 203), max_tokens=5))
-    loop.add(Request([1, 2], max_tokens=50))
-    loop.remove(long)
-    newcomer = Request([1, 2], max_tokens=50)
-    assert not loop.has_room(newcomer)
-    loop.step()
-    assert loop.has_room(newcomer)
-    loop.add(newcomer)
-    assert loop.kv_bytes <= limit
-    loop.clear()
-    backend.close()
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_in_16_bits_a_seed_says_the_same_whatever_else_runs(dtype):
-    """The size of a batch changes the last digits of scores there."""
-    backend = TransformersBackend(
-        read_checkpoint(FOLDER), load_tokenizer(FOLDER), LoadOptions(dtype=dtype)
-    )
-    requests = [
-        Request([5, 6 + n], max_tokens=24, sampling=Sampling(temperature=1.0, seed=n))
-        for n in range(5)
-    ]
-
-    def run(request):
-        return [delta.token_id for delta in backend.stream(request)]
-
-    alone = [run(request) for request in requests]
-    others = [Request([7, 8, n], max_tokens=40, sampling=Sampling(1.0)) for n in range(4)]
-    with ThreadPoolExecutor(9) as pool:
-        noise = [pool.submit(run, other) for other in others]
-        assert list(pool.map(run, requests)) == alone
-        for one in noise:
-            one.result()
-    backend.close()
-
-
-def test_configurable_fields_do_not_load_anew(loads):
-    llm = chat().configurable_fields(max_tokens=ConfigurableField("length"))
-    for length in (1, 2, 3):
-        reply = llm.with_config(configurable={"length": length}).invoke([HumanMessage("x")])
-        assert reply.usage_metadata["output_tokens"] <= length
-    assert loads == ["auto"]
-    gc.collect()
-    other = chat(dtype="float16")
-    other.invoke("x")
-    assert loads == ["auto", "float16"]
-    other.close()
-
-
-def test_an_engine_without_users_makes_room_for_another(loads):
-    llm = chat()
-    llm.invoke("x")
-    abandoned = llm._backend(llm._renderer(llm))
-    del llm
-    gc.collect()
-    again = chat()
-    again.invoke("x")
-    assert loads == ["auto"]
-    del again
-    gc.collect()
-    other = chat(dtype="float16")
-    other.invoke("x")
-    with pytest.raises(BackendError, match="closed"):
-        ids(abandoned, 1, 2)
-    other.close()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_a_forked_process_is_told(tmp_path):
-    program = f"""
-import os, sys
-from langchain_internvl import ChatInternVL
-llm = ChatInternVL(model={str(FOLDER)!r}, max_tokens=2)
-llm.prompt_ids("x")
-if sys.argv[1] == "loaded":
-    llm.invoke("x")
-child = os.fork()
-if not child:
-    try:
-        print("said", llm.invoke("x").usage_metadata["output_tokens"], flush=True)
-    except Exception as error:
-        print(type(error).__name__, error, flush=True)
-    os._exit(0)
-os.waitpid(child, 0)
-print("parent", llm.invoke("x").usage_metadata["output_tokens"])
-"""
-
-    def run(state):
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program, state],
-            capture_output=True, text=True, timeout=120, check=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        return done.stdout
-
-    told = run("loaded")
-    assert "BackendError a model was loaded before os.fork()" in told
-    assert "parent 2" in told
-    told = run("not loaded")
-    assert "said 2" in told
-    assert "parent 2" in told
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_nothing_hangs_in_a_forked_process():
-    """Not a reply that was begun before, nor whoever needs a lock that a lost thread has."""
-    program = f"""
-import os, threading
-from langchain_internvl import ChatInternVL
-from langchain_internvl.backends.transformers.loading import _LOADING
-from langchain_internvl.engines import SHARED
-llm = ChatInternVL(model={str(FOLDER)!r}, max_tokens=100_000)
-begun = llm.stream("x")
-next(begun)
-locked, done = threading.Event(), threading.Event()
-def hold():
-    with llm._engines._lock, SHARED._lock, _LOADING, llm._engines.media._lock:
-        locked.set()
-        done.wait(30)
-threading.Thread(target=hold).start()
-locked.wait(30)
-child = os.fork()
-if not child:
-    def told(run):
-        try:
-            run()
-        except Exception as error:
-            print(type(error).__name__, error, flush=True)
-    told(lambda: list(begun))
-    told(lambda: llm.invoke("x"))
-    told(lambda: ChatInternVL(model={str(FOLDER)!r}, dtype="bfloat16").invoke("x"))
-    llm.close()
-    told(lambda: llm.invoke("x"))
-    os._exit(0)
-os.waitpid(child, 0)
-done.set()
-llm.close()
-"""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
-        capture_output=True, text=True, timeout=120, check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.stdout.count("BackendError a model was loaded before os.fork()") == 4

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from langchain_internvl.conversation import Image, Text, Turn, Video
 from langchain_internvl.media.sources import BytesSource
-from langchain_internvl.media.tiling import tile_image
+from langchain_internvl.media.tiling import choose_grid, tile_image
 from langchain_internvl.prompts import build_prompt
 from langchain_internvl.templates import TEMPLATES
 from langchain_internvl.tokenization import PromptTokenizer
-from nano_training.model import TOKENS, build_tokenizer
+from nano_training.model import SQUARE, build_tokenizer
 from nano_training.samples import Question, Sample
+from nano_training.things import landmarks, letters_known, unknown
 
 MOST_TILES = 6
 """Most tiles of a picture, thumbnail not counted; also the embedded model's setting."""
@@ -39,12 +40,14 @@ class Row:
         ids: The prompt and all questions with their answers.
         labels: The ids of answers; elsewhere IGNORED.
         segments: 0 for what all questions see, k for the k-th question.
+        known: float32 [context tokens, FACTS], what each should know (`things`).
     """
 
     tiles: NDArray[np.uint8]
     ids: list[int]
     labels: list[int]
     segments: list[int]
+    known: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Batch:
         labels: int64 [rows, length].
         positions: int64 [rows, length].
         mask: bool [rows, 1, length, length], true where a token (third axis) sees another.
+        known: float32 [context tokens, FACTS], of all rows.
     """
 
     kind: str
@@ -68,6 +72,7 @@ class Batch:
     labels: Tensor
     positions: Tensor
     mask: Tensor
+    known: Tensor
 
 
 class Encoder:
@@ -87,7 +92,7 @@ class Encoder:
         """
         cut = [self._tiles(sample, picture, whole=whole_tiles) for picture in sample.pictures]
         height, width = cut[0].shape[1:3]
-        tokens = [len(tiles) * height * width * TOKENS // 448**2 for tiles in cut]
+        tokens = [len(tiles) * height * width // SQUARE**2 for tiles in cut]
         chats = [sample.questions] if sample.is_chat else [[one] for one in sample.questions]
         rows = [self._chat(sample, chat, tokens) for chat in chats]
         shared = _shared(rows, self._tokenizer.image_context_id)
@@ -97,7 +102,34 @@ class Encoder:
             ids = ids + more_ids[shared:]
             labels = labels + more_labels[shared:]
             segments += [number] * (len(more_ids) - shared)
-        return Row(np.concatenate(cut), ids, labels, segments)
+        known = np.concatenate([self._known(sample, *one) for one in enumerate(cut)])
+        return Row(np.concatenate(cut), ids, labels, segments, known)
+
+    def _known(self, sample: Sample, number: int, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the tokens of a picture should know of its things or letters."""
+        tokens = tiles.shape[1] // SQUARE, tiles.shape[2] // SQUARE
+        size = sample.size or sample.pictures[number].size
+        whole = sample.view or (0, 0, *size)
+        nothing = unknown(tokens[0] * tokens[1])
+        columns, rows = choose_grid(*size, 1, MOST_TILES) if len(tiles) > 1 else (1, 1)
+        wide, high = size[0] / columns, size[1] / rows
+        views = [
+            (column * wide, row * high, (column + 1) * wide, (row + 1) * high)
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        known = []
+        for place in views if len(tiles) > 1 else [whole]:
+            if sample.letters:
+                known.append(letters_known(sample.letters[number], place, tokens))
+            elif sample.things and len(tiles) == 1:
+                known.append(landmarks(sample.things[number], size, place, tokens))
+            else:  # where on the whole picture it is, a tile cannot know
+                known.append(nothing)
+        if len(tiles) > 1:  # the thumbnail, where letters are too small
+            things = sample.things
+            known.append(landmarks(things[number], size, whole, tokens) if things else nothing)
+        return np.concatenate(known)
 
     def _tiles(self, sample: Sample, picture: Picture, *, whole: bool) -> NDArray[np.uint8]:
         if not whole:
@@ -157,4 +189,5 @@ def collate(kind: str, rows: Sequence[Row], pad: int, origin: tuple[int, int] = 
     sees = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
     mask = sees & (places[:, None, :] <= places[:, :, None])
     tiles = torch.from_numpy(np.concatenate([row.tiles for row in rows]))
-    return Batch(kind, tiles, origin, ids, labels, positions, mask[:, None])
+    known = torch.from_numpy(np.concatenate([row.known for row in rows]))
+    return Batch(kind, tiles, origin, ids, labels, positions, mask[:, None], known)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from nano_training.encoding import Batch, Encoder, Row, collate
 from nano_training.pages import Print, page_sample
 from nano_training.samples import Sample
-from nano_training.scenes import pair_sample, scene_sample
+from nano_training.scenes import pair_sample, scene_sample, window_sample
 from nano_training.videos import video_sample
 
 TILE, CELL = 448, 56
@@ -89,9 +89,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 """Batches of whole tiles, about twelve a step."""
 
-WINDOW = "window"
+WINDOW, SHAPES = "window", "shape window"
 _WINDOWS = ((1, 4), (1, 6), (2, 4), (3, 4), (2, 6), (1, 8), (4, 4), (2, 8), (4, 8))
 _FIRST_WINDOWS = ((1, 2), (1, 3), (1, 4))
+_SHAPE_WINDOWS = ((3, 3), (4, 4), (3, 5), (5, 3), (4, 5), (5, 4), (5, 5), (4, 8), (8, 4))
 
 Mixture = Mapping[str, float]
 """How often each kind is drawn."""
@@ -99,27 +100,31 @@ Mixture = Mapping[str, float]
 MIXTURES: Mapping[str, Mixture] = MappingProxyType(
     {
         # From random weights: reading emerges on small windows, which are cheap.
-        "first windows": {"first window": 1.0},
+        "first windows": {"first window": 0.6, SHAPES: 0.4},
         "windows": {WINDOW: 1.0},
-        # Shapes were far behind text: 9,000 pictures of them had been too few.
-        "shapes": {
-            WINDOW: 0.08,
-            "few lines": 0.10,
-            "simple scene": 0.55,
-            "scene": 0.17,
-            "wide scene": 0.04,
-            "video": 0.06,
+        # A vision tower that has learnt alone gets its words: small pictures first.
+        "first words": {
+            "first window": 0.03,
+            WINDOW: 0.27,
+            SHAPES: 0.3,
+            "few lines": 0.15,
+            "dense": 0.03,
+            "simple scene": 0.08,
+            "scene": 0.06,
+            "video": 0.08,
         },
         "all": {
-            WINDOW: 0.22,
-            "few lines": 0.20,
-            "dense": 0.17,
-            "any size": 0.06,
-            "wide": 0.08,
-            "scene": 0.13,
-            "wide scene": 0.05,
-            "pair": 0.03,
-            "video": 0.06,
+            WINDOW: 0.2,
+            "few lines": 0.2,
+            "dense": 0.06,
+            "any size": 0.04,
+            "wide": 0.03,
+            SHAPES: 0.2,
+            "simple scene": 0.1,
+            "scene": 0.1,
+            "wide scene": 0.01,
+            "pair": 0.02,
+            "video": 0.04,
         },
     }
 )
@@ -156,6 +161,8 @@ class Steps(Dataset[Batch]):
             raise IndexError(index)
         rng = random.Random(f"{self._seed}/{self._begin + index}")
         kind = rng.choices(list(self._mixture), list(self._mixture.values()))[0]
+        if kind == SHAPES:
+            return self._shapes(rng)
         if kind.endswith(WINDOW):
             return self._windows(rng, kind)
         rows = [_encoder().row(KINDS[kind].draw(rng)) for _ in range(KINDS[kind].rows)]
@@ -165,10 +172,24 @@ class Steps(Dataset[Batch]):
         """Windows of text, somewhere on the tile."""
         rows, columns = rng.choice(_WINDOWS if kind == WINDOW else _FIRST_WINDOWS)
         origin = 2 * rng.randint(0, 8 - rows), 2 * rng.randint(0, 8 - columns)
-        many = max(10, min(64, 3000 // (rows * columns * 4 + 60)))
+        many = max(10, min(64, 4000 // (rows * columns * 4 + 60)))
         style = Print((1, 2 * rows), (20, 50))
-        drawn = [page_sample(rng, columns * CELL, rows * CELL, style) for _ in range(many)]
+        drawn = [
+            page_sample(rng, columns * CELL, rows * CELL, style, short=rng.random() < 0.8)
+            for _ in range(many)
+        ]
         return collate(kind, [self._window(sample) for sample in drawn], self._pad, origin)
+
+    def _shapes(self, rng: random.Random) -> Batch:
+        """Windows with shapes, somewhere on the tile."""
+        rows, columns = rng.choice(_SHAPE_WINDOWS)
+        row, column = rng.randint(0, 8 - rows), rng.randint(0, 8 - columns)
+        area = (column * CELL, row * CELL, (column + columns) * CELL, (row + rows) * CELL)
+        many = max(10, min(40, 7000 // (rows * columns * 5 + 220)))
+        drawn = [window_sample(rng, TILE, area) for _ in range(many)]
+        return collate(
+            SHAPES, [self._window(sample) for sample in drawn], self._pad, (2 * row, 2 * column)
+        )
 
     def _window(self, sample: Sample) -> Row:
         return _encoder().row(sample, whole_tiles=False)

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from nano_training import fonts, prompts, words
 from nano_training.samples import Question, Sample
+from nano_training.things import Letter
 
 TILE = 448
 Colour = tuple[int, int, int]
@@ -34,7 +35,9 @@ class Print:
     one_font: bool = False
 
 
-def draw_page(rng: random.Random, width: int, height: int, style: Print) -> tuple[Image.Image, str]:
+def draw_page(
+    rng: random.Random, width: int, height: int, style: Print
+) -> tuple[Image.Image, str, list[Letter]]:
     """A page of text.
 
     Args:
@@ -44,7 +47,8 @@ def draw_page(rng: random.Random, width: int, height: int, style: Print) -> tupl
         style: How it is printed.
 
     Returns:
-        The picture, and its lines joined by newlines. There is at least one line.
+        The picture, its lines joined by newlines (there is at least one), and where each letter
+        is.
     """
     paper, ink = _colours(rng)
     picture = Image.new("RGB", (width, height), paper)
@@ -53,6 +57,7 @@ def draw_page(rng: random.Random, width: int, height: int, style: Print) -> tupl
     font = fonts.any_font(rng, names, style.sizes)
     left = rng.randint(4, max(4, width // 6)) if style.one_font else None
     lines: list[str] = []
+    letters: list[Letter] = []
     wanted = rng.randint(*style.lines)
     room = height - wanted * font.size * 1.3
     top = rng.uniform(2, max(3, min(room, height / 2)))
@@ -70,15 +75,31 @@ def draw_page(rng: random.Random, width: int, height: int, style: Print) -> tupl
             text, start = _fit("".join(style.writer(rng).split())[:2], font, width - 4) or "1", 2
         draw.text((start, top), text, fill=ink, font=font)
         lines.append(text)
+        letters += _letters(text, font, start, top)
         top += font.size * rng.uniform(1.15, 1.5) + (0 if style.one_font else rng.randint(0, 16))
-    return picture, "\n".join(lines)
+    return picture, "\n".join(lines), letters
 
 
-def page_sample(rng: random.Random, width: int, height: int, style: Print) -> Sample:
-    """A page, and the question what it says."""
-    picture, text = draw_page(rng, width, height, style)
-    question = Question("read", prompts.read(rng), text)
-    return Sample([picture], [question], system=prompts.system(rng))
+def page_sample(
+    rng: random.Random, width: int, height: int, style: Print, *, short: bool = False
+) -> Sample:
+    """A page, and the question what it says; `short` asks in few letters, which cost less."""
+    picture, text, letters = draw_page(rng, width, height, style)
+    question = Question("read", prompts.read(rng, short=short), text)
+    system = None if short else prompts.system(rng)
+    return Sample([picture], [question], system=system, letters=[letters])
+
+
+def _letters(text: str, font: fonts.Font, left: float, top: float) -> list[Letter]:
+    """Where the letters of a line are."""
+    _, high, _, low = font.getbbox(text)
+    edges = [left + font.getlength(text[:index]) for index in range(len(text) + 1)]
+    middle = top + (high + low) / 2
+    return [
+        Letter(letter, (start + end) / 2, middle)
+        for letter, start, end in zip(text, edges, edges[1:], strict=False)
+        if letter != " "
+    ]
 
 
 def _fit(text: str, font: fonts.Font, width: float) -> str:

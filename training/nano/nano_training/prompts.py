@@ -38,19 +38,20 @@ _SYSTEMS = (
 )
 
 
-def describe(rng: random.Random) -> str:
+def describe(rng: random.Random, *, short: bool = False) -> str:
     """Asks for a description."""
-    return _own_or_other(rng, DESCRIBE, _DESCRIBE)
+    return rng.choice(_DESCRIBE[1:]) if short else _own_or_other(rng, DESCRIBE, _DESCRIBE)
 
 
-def read(rng: random.Random) -> str:
+def read(rng: random.Random, *, short: bool = False) -> str:
     """Asks for the text."""
-    return _own_or_other(rng, READ, _READ)
+    return rng.choice(("OCR", "Read the text.")) if short else _own_or_other(rng, READ, _READ)
 
 
-def ground(rng: random.Random, name: str) -> str:
+def ground(rng: random.Random, name: str, *, short: bool = False) -> str:
     """Asks where something is."""
-    return _own_or_other(rng, GROUND, _GROUND).format(name)
+    question = rng.choice(_GROUND) if short else _own_or_other(rng, GROUND, _GROUND)
+    return question.format(name)
 
 
 def watch(rng: random.Random) -> str:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from PIL import Image
 
+from nano_training.things import Box, Letter, Thing
+
 Job = Literal["describe", "read", "ground", "ask"]
 
 
@@ -36,6 +38,10 @@ class Sample:
         is_video: Whether the pictures are frames.
         is_chat: Whether each question follows on the answers before it.
         system: System text; None: no system turn.
+        things: What is on each picture; empty: nothing is said of it.
+        letters: What is written on each picture and where; empty: nothing is said of it.
+        view: The part of a tile that the picture is; None: it is whole.
+        size: Width and height of that tile; None: the picture's own.
     """
 
     pictures: Sequence[Image.Image]
@@ -43,3 +49,7 @@ class Sample:
     is_video: bool = False
     is_chat: bool = False
     system: str | None = None
+    things: Sequence[Sequence[Thing]] = ()
+    letters: Sequence[Sequence[Letter]] = ()
+    view: Box | None = None
+    size: tuple[int, int] | None = None

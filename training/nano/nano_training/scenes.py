@@ -5,46 +5,16 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
 from nano_training import fonts, prompts, words
 from nano_training.held_out import COLOURS, SHAPES, held_out
 from nano_training.samples import Question, Sample
+from nano_training.things import Box, Thing, with_article
 
 GROUNDS = ((255, 255, 255), (205, 205, 205), (225, 235, 245), (120, 140, 120), (240, 225, 200))
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
-
-
-@dataclass(frozen=True)
-class Thing:
-    """Something on a picture.
-
-    Attributes:
-        box: left, top, right, bottom in pixels; the last ones are outside.
-        name: What it is called, such as "red circle" or "sign".
-        colour: Name of its colour.
-        shape: Its kind.
-        text: What is written on it.
-    """
-
-    box: tuple[int, int, int, int]
-    name: str
-    colour: str
-    shape: str
-    text: str | None = None
-
-    @property
-    def full_name(self) -> str:
-        """Its name, with an article and what is written on it."""
-        said = f' that says "{self.text}"' if self.text else ""
-        return with_article(self.name) + said
-
-    def cell(self, width: int, height: int) -> int:
-        """In which ninth of a picture its middle is."""
-        left, top, right, bottom = self.box
-        return (left + right) * 3 // (2 * width) + 3 * ((top + bottom) * 3 // (2 * height))
 
 
 Rule = Callable[[tuple[str, str, int]], bool]
@@ -57,9 +27,25 @@ def seen(placed: tuple[str, str, int]) -> bool:
 
 
 def draw_scene(
-    rng: random.Random, width: int, height: int, rule: Rule = seen, count: int | None = None
+    rng: random.Random,
+    width: int,
+    height: int,
+    rule: Rule = seen,
+    *,
+    count: int | None = None,
+    area: Box | None = None,
 ) -> tuple[Image.Image, list[Thing]]:
-    """A picture of one to four things that do not touch, no two of them alike."""
+    """A picture of one to four things that do not touch, no two of them alike.
+
+    Args:
+        rng: Where chance comes from.
+        width: In pixels.
+        height: In pixels.
+        rule: What may be drawn.
+        count: How many things, if there is room; None: one to four.
+        area: The part of the picture where they are; None: all of it.
+    """
+    area = area or (0, 0, width, height)
     ground = rng.choice(GROUNDS)
     picture = Image.new("RGB", (width, height), ground)
     draw = ImageDraw.Draw(picture)
@@ -70,8 +56,9 @@ def draw_scene(
         for _ in range(40 * wanted):
             if len(things) == wanted:
                 break
-            is_sign = rng.random() < 0.12 and all(one.shape != "sign" for one in things)
-            thing = _sign(rng, width, height) if is_sign else _shape(rng, width, height, colours)
+            is_sign = rng.random() < 0.16 and all(one.shape != "sign" for one in things)
+            side = min(width, height)
+            thing = _sign(rng, area, height) if is_sign else _shape(rng, area, side, colours)
             is_new = all(one.name != thing.name for one in things)
             if not is_new or any(_near(one.box, thing.box) for one in things):
                 continue
@@ -118,18 +105,34 @@ def ground_answer(name: str, things: list[Thing], width: int, height: int) -> st
 
 
 def questions(
-    rng: random.Random, things: list[Thing], width: int, height: int, count: int
+    rng: random.Random,
+    things: list[Thing],
+    width: int,
+    height: int,
+    count: int,
+    *,
+    short: bool = False,
 ) -> list[Question]:
-    """Questions about a picture; no two of them the same."""
+    """Questions about a picture; no two of them the same.
+
+    Args:
+        rng: Where chance comes from.
+        things: What is on the picture.
+        width: Of the picture.
+        height: Of the picture.
+        count: How many questions.
+        short: Whether to ask in few letters, which cost less.
+    """
     asked: dict[tuple[str, str], Question] = {}
     for _ in range(4 * count):
         kind = rng.random()
         if kind < 0.3:
-            question = Question("describe", prompts.describe(rng), describe(things))
+            question = Question("describe", prompts.describe(rng, short=short), describe(things))
         elif kind < 0.75:
             thing = rng.choice(things)
             answer = ground_answer(thing.name, [thing], width, height)
-            question = Question("ground", prompts.ground(rng, thing.name), answer)
+            asked_for = prompts.ground(rng, thing.name, short=short)
+            question = Question("ground", asked_for, answer)
         else:
             question = ask(rng, things)
         key = question.job, "" if question.job == "describe" else question.text
@@ -181,7 +184,28 @@ def scene_sample(
     """
     picture, drawn = draw_scene(rng, width, height, count=things)
     asked = questions(rng, drawn, width, height, count)
-    return Sample([picture], asked, is_chat=rng.random() < 0.25, system=prompts.system(rng))
+    return Sample(
+        [picture],
+        asked,
+        is_chat=rng.random() < 0.25,
+        system=prompts.system(rng),
+        things=[drawn],
+    )
+
+
+def window_sample(rng: random.Random, tile: int, area: Box) -> Sample:
+    """A part of a tile with one to three things, and two questions about it.
+
+    Args:
+        rng: Where chance comes from.
+        tile: Side of the tile.
+        area: The part.
+    """
+    room = (area[2] - area[0]) * (area[3] - area[1]) / tile**2
+    many = rng.choice((1, 1, 2) if room < 0.25 else (1, 2, 2, 3))
+    picture, drawn = draw_scene(rng, tile, tile, count=many, area=area)
+    asked = questions(rng, drawn, tile, tile, 2, short=True)
+    return Sample([picture.crop(area)], asked, things=[drawn], view=area, size=(tile, tile))
 
 
 def pair_sample(rng: random.Random, size: int) -> Sample:
@@ -200,12 +224,12 @@ def pair_sample(rng: random.Random, size: int) -> Sample:
         ),
         Question("describe", f"What is in Image-{which + 1}?", each[which]),
     ]
-    return Sample([picture for picture, _ in many], asked, system=prompts.system(rng))
-
-
-def with_article(name: str) -> str:
-    """A name with "a" or "an"."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return Sample(
+        [picture for picture, _ in many],
+        asked,
+        system=prompts.system(rng),
+        things=[things for _, things in many],
+    )
 
 
 def sentence(text: str) -> str:
@@ -213,21 +237,28 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _shape(rng: random.Random, width: int, height: int, colours: list[str]) -> Thing:
-    side = min(width, height)
-    size = rng.randint(round(side * 0.11), round(side * 0.34))
-    left, top = rng.randint(2, width - size - 2), rng.randint(2, height - size - 2)
+def _shape(rng: random.Random, area: Box, side: int, colours: list[str]) -> Thing:
+    room = min(area[2] - area[0], area[3] - area[1]) - 4
+    size = min(room, rng.randint(round(side * 0.11), round(side * 0.34)))
+    left, top = _place(rng, area, size, size)
     colour, shape = rng.choice(colours), rng.choice(SHAPES)
     return Thing((left, top, left + size, top + size), f"{colour} {shape}", colour, shape)
 
 
-def _sign(rng: random.Random, width: int, height: int) -> Thing:
+def _sign(rng: random.Random, area: Box, height: int) -> Thing:
     text = words.sign_word(rng, words.training_words())
     high = rng.randint(height // 9, height // 5)
-    wide = min(width - 8, round(high * rng.uniform(0.45, 0.6) * (len(text) + 1)))
-    left, top = rng.randint(2, width - wide - 2), rng.randint(2, height - high - 2)
+    wide = min(area[2] - area[0] - 8, round(high * rng.uniform(0.45, 0.6) * (len(text) + 1)))
+    left, top = _place(rng, area, wide, high)
     colour = rng.choice(("white", "yellow", "white"))
     return Thing((left, top, left + wide, top + high), "sign", colour, "sign", text)
+
+
+def _place(rng: random.Random, area: Box, wide: int, high: int) -> tuple[int, int]:
+    """Left and top of something within an area."""
+    return rng.randint(area[0] + 2, area[2] - wide - 2), rng.randint(
+        area[1] + 2, area[3] - high - 2
+    )
 
 
 def _draw_sign(draw: ImageDraw.ImageDraw, thing: Thing, rng: random.Random) -> None:
@@ -244,7 +275,7 @@ def _draw_sign(draw: ImageDraw.ImageDraw, thing: Thing, rng: random.Random) -> N
     draw.text(middle, thing.text or "", fill=(0, 0, 0), font=font, anchor="mm")
 
 
-def _star(box: tuple[int, int, int, int]) -> list[tuple[float, float]]:
+def _star(box: Box) -> list[tuple[float, float]]:
     """Five points that touch all four sides of the box."""
     left, top, right, bottom = box
     raw = [
@@ -256,7 +287,7 @@ def _star(box: tuple[int, int, int, int]) -> list[tuple[float, float]]:
     return [(left + (x - min(xs)) * wide, top + (y - min(ys)) * high) for x, y in raw]
 
 
-def _near(one: tuple[int, int, int, int], other: tuple[int, int, int, int], gap: int = 8) -> bool:
+def _near(one: Box, other: Box, gap: int = 8) -> bool:
     return not (
         one[2] + gap < other[0]
         or other[2] + gap < one[0]

@@ -1,8 +1,6 @@
 """Train the embedded model: `python -m nano_training.train RUN`.
 
-A run is a folder: it can be stopped and started again, and goes on where it was. Matrices are
-trained with Muon and everything else with AdamW; with AdamW alone reading had not emerged after
-50,000 pictures, with Muon it did after about 60,000.
+A run is a folder: it can be stopped and started again, and goes on where it was.
 """
 
 from __future__ import annotations
@@ -26,8 +24,18 @@ from transformers import InternVLForConditionalGeneration
 
 from nano_training.encoding import Batch
 from nano_training.held_out import held_out
+from nano_training.landmarks import Landmarks
 from nano_training.mixture import MIXTURES, Steps
-from nano_training.model import answer, build_config, build_model, build_tokenizer
+from nano_training.model import (
+    answer,
+    build_config,
+    build_model,
+    build_tokenizer,
+    see,
+    speed_up,
+    width_of,
+)
+from nano_training.optimisers import Optimisers
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class Plan:
         seed: Seed of the samples.
         muon_rate: Highest learning rate of matrices.
         adam_rate: Highest learning rate of everything else.
+        sight: Share of the rates that the vision tower learns at; 0: it is left as it is, which
+            is cheaper.
         warm_up: Steps in which the rates rise.
         steady: Share of the steps after which they fall, along a cosine.
     """
@@ -47,8 +57,9 @@ class Plan:
     mixture: str = "all"
     steps: int = 16_000
     seed: int = 1
-    muon_rate: float = 1.2e-2
-    adam_rate: float = 2.5e-3
+    muon_rate: float = 8e-3
+    adam_rate: float = 2e-3
+    sight: float = 0.7
     warm_up: int = 200
     steady: float = 0.35
 
@@ -67,39 +78,36 @@ class Trainer:
         self.plan = plan
         self.step = 0
         self.seconds = 0.0
-        tables = {id(model.get_input_embeddings().weight)}
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for parameter in model.parameters():
-            is_matrix = parameter.ndim == 2 and id(parameter) not in tables
-            (matrices if is_matrix else others).append(parameter)
-        self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=plan.muon_rate, momentum=0.95, weight_decay=0.01),
-            torch.optim.AdamW(others, lr=plan.adam_rate, betas=(0.9, 0.95), weight_decay=0.01),
-        ]
+        self.landmarks = Landmarks(width_of(model))
+        self.optimisers = Optimisers(model, model.parameters(), self.landmarks)
         self.average = [parameter.detach().clone() for parameter in model.parameters()]
 
-    def learn(self, batch: Batch) -> tuple[float, float]:
+    def learn(self, batch: Batch) -> tuple[float, float, float]:
         """One step.
 
         Returns:
-            Mean loss, and the share of tokens that were right.
+            Mean loss, the share of tokens that were right, and the loss of the landmarks.
         """
-        rates = (self.plan.muon_rate, self.plan.adam_rate)
-        for optimiser, highest in zip(self.optimisers, rates, strict=True):
-            optimiser.zero_grad(set_to_none=True)
-            for group in optimiser.param_groups:
-                group["lr"] = highest * self.plan.rate(self.step)
+        rate = self.plan.rate(self.step)
+        plan = self.plan
+        self.optimisers.begin(plan.muon_rate * rate, plan.adam_rate * rate, plan.sight)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits, right = answer(self.model, batch)
-        loss = functional.cross_entropy(logits, right)
-        loss.backward()  # type: ignore[no-untyped-call]
+            with torch.set_grad_enabled(plan.sight > 0):
+                features = see(self.model, batch.tiles, batch.origin)
+            logits, right = answer(self.model, batch, features)
+        each = functional.cross_entropy(logits, right, reduction="none")
+        # What is known already, such as the brackets of a box, shall not outvote the rest.
+        unsure = (each.detach() > 0.05).sum().clamp(min=len(each) // 8 + 1)
+        window = batch.tiles.shape[1], batch.tiles.shape[2]
+        found = self.landmarks(features.float(), batch.known, window, batch.origin)
+        loss = each.sum() / unsure + (found if plan.sight > 0 else 0)
+        loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
+        self.optimisers.step()
         self._average()
         self.step += 1
-        return float(loss), float((logits.argmax(-1) == right).float().mean())
+        accuracy = (logits.argmax(-1) == right).float().mean()
+        return float(each.detach().mean()), float(accuracy), float(found.detach())
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -118,7 +126,8 @@ class Trainer:
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "average": self.averaged_state(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "landmarks": self.landmarks.state_dict(),
+            "optimisers": self.optimisers.state(),
         }
         torch.save(state, folder / "state.tmp")
         (folder / "state.tmp").replace(folder / "state.pt")
@@ -128,19 +137,29 @@ class Trainer:
         state: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True)
         self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
+        self.landmarks.load_state_dict(state["landmarks"])
         self.average = [state["average"][name] for name, _ in self.model.named_parameters()]
-        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
+        self.optimisers.restore(state["optimisers"])
 
 
-def run(folder: Path, plan: Plan, start: Path | None, save_every: int = 250) -> None:
+def run(
+    folder: Path,
+    plan: Plan,
+    start: Path | None,
+    look: Path | None = None,
+    *,
+    save_every: int = 250,
+    is_fast: bool = True,
+) -> None:
     """Train until the plan is done.
 
     Args:
         folder: Where the run is kept; if it was begun before, it goes on with its own plan.
         plan: What to do.
-        start: Weights to begin with (safetensors or a -hf folder); None: random ones.
+        start: Weights to begin with (a -hf folder); None: random ones.
+        look: A run of `look`, whose vision tower and landmarks come in their place; None: none.
         save_every: Steps between two savings.
+        is_fast: Compile the model first, which takes half a minute.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
@@ -152,14 +171,19 @@ def run(folder: Path, plan: Plan, start: Path | None, save_every: int = 250) -> 
             "plan": asdict(plan),
             "commit": _commit(),
             "held_out": held_out().sha256,
-            "before": _history(start),
+            "before": [*_history(start), *([] if look is None else [_looked(look)])],
         }
         (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
+    if is_fast:
+        speed_up(model)
     trainer = Trainer(model, plan)
     if (folder / "state.pt").exists():
         trainer.restore(folder)
-    elif start is not None:
-        _begin_with(start, trainer)
+    else:
+        if start is not None:
+            _begin_with(start, trainer)
+        if look is not None:
+            _look_as(look, trainer)
     _train(trainer, folder, Steps(MIXTURES[plan.mixture], plan.seed, trainer.step, plan.steps,
                                   tokenizer.pad_token_id), save_every)  # fmt: skip
 
@@ -172,8 +196,25 @@ def _begin_with(start: Path, trainer: Trainer) -> None:
     trainer.average = [parameter.detach().clone() for parameter in trainer.model.parameters()]
 
 
+def _look_as(look: Path, trainer: Trainer) -> None:
+    """Take over what a vision tower has learnt alone."""
+    state: dict[str, Any] = torch.load(look / "state.pt", weights_only=True)
+    trainer.landmarks.load_state_dict(state["landmarks"], strict=False)
+    eyes = {
+        name: tensor
+        for name, tensor in state["model"].items()
+        if "vision_tower" in name or "multi_modal_projector" in name
+    }
+    trainer.model.load_state_dict({**trainer.model.state_dict(), **eyes})
+    trainer.average = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+
+
+def _looked(look: Path) -> Any:
+    return json.loads((look / "plan.json").read_text("utf-8"))
+
+
 def _train(trainer: Trainer, folder: Path, steps: Steps, save_every: int) -> None:
-    recent: dict[str, deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=60))
+    recent: dict[str, deque[tuple[float, float, float]]] = defaultdict(lambda: deque(maxlen=60))
     loader = DataLoader(steps, batch_size=None, num_workers=1, prefetch_factor=4)
     before, began = trainer.seconds, time.monotonic()
     progress = tqdm(loader, total=trainer.plan.steps, initial=trainer.step, smoothing=0.05)
@@ -218,14 +259,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--start", type=Path, help="a -hf folder to begin with")
+    parser.add_argument("--look", type=Path, help="a run of look, to take the vision tower from")
     for name, default in asdict(Plan()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
     arguments = vars(parser.parse_args())
     if threads := arguments.pop("threads"):
         torch.set_num_threads(threads)
-    folder, start = arguments.pop("run"), arguments.pop("start")
-    run(folder, Plan(**arguments), start)
+    folder, start, look = (arguments.pop(name) for name in ("run", "start", "look"))
+    run(folder, Plan(**arguments), start, look)
 
 
 if __name__ == "__main__":

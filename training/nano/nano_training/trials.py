@@ -16,13 +16,13 @@ from nano_training.held_out import held_out
 from nano_training.pages import TILE, Print, draw_page
 from nano_training.scenes import (
     NUMBERS,
-    Thing,
     describe,
     draw_scene,
     ground_answer,
     seen,
     sentence,
 )
+from nano_training.things import Thing
 from nano_training.videos import any_acted, draw_video, video_questions
 
 
@@ -49,7 +49,7 @@ def _print(lines: tuple[int, int], *, one_font: bool) -> Print:
 
 def few_lines(rng: random.Random) -> Trial:
     """One to four lines in one tile."""
-    picture, text = draw_page(rng, TILE, TILE, _print((1, 4), one_font=False))
+    picture, text, _ = draw_page(rng, TILE, TILE, _print((1, 4), one_font=False))
     return Trial((picture,), READ, text)
 
 
@@ -60,7 +60,7 @@ def page(rng: random.Random) -> Trial:
     """A page of two to six tiles."""
     columns, rows = rng.choice(GRIDS)
     style = _print((2, 4 + 3 * rows), one_font=True)
-    picture, text = draw_page(rng, columns * TILE, rows * TILE, style)
+    picture, text, _ = draw_page(rng, columns * TILE, rows * TILE, style)
     return Trial((picture,), READ, text)
 
 
@@ -101,7 +101,7 @@ def ask(rng: random.Random) -> Trial:
 def video(rng: random.Random) -> Trial:
     """What a shape does, in eight frames."""
     acted = any_acted(rng, new=True)
-    frames = draw_video(rng, acted, 8)
+    frames, _ = draw_video(rng, acted, 8)
     return Trial(tuple(frames), WATCH, video_questions(rng, acted)[0].answer, is_video=True)
 
 

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 from nano_training import prompts
 from nano_training.held_out import ACTIONS, COLOURS, SHAPES, held_out
 from nano_training.samples import Question, Sample
-from nano_training.scenes import GROUNDS, Thing, draw_thing, sentence, with_article
+from nano_training.scenes import GROUNDS, draw_thing, sentence
+from nano_training.things import Thing, with_article
 
 Acted = tuple[str, str, str]
 """Colour, shape and action."""
@@ -26,8 +27,8 @@ def any_acted(rng: random.Random, *, new: bool = False) -> Acted:
 
 def draw_video(
     rng: random.Random, acted: Acted, num_frames: int, size: int = 448
-) -> list[Image.Image]:
-    """Frames of a shape that moves from one side to the other, grows, shrinks or stays."""
+) -> tuple[list[Image.Image], list[Thing]]:
+    """Frames of a shape that moves, grows, shrinks or stays, and where it is."""
     colour, shape, action = acted
     ground = rng.choice([one for one in GROUNDS if not (colour == "white" and min(one) > 200)])
     small, large = rng.randint(60, 90), rng.randint(90, 130)
@@ -35,7 +36,7 @@ def draw_video(
         small, large = rng.randint(35, 60), rng.randint(130, 220)
     near, far = rng.randint(4, size // 6), size - large - rng.randint(4, size // 6)
     fixed = rng.randint(4, size - large - 4)
-    frames = []
+    frames, places = [], []
     for index in range(num_frames):
         done = index / max(1, num_frames - 1)
         if action in ("moves left", "moves up", "shrinks"):
@@ -52,7 +53,8 @@ def draw_video(
         thing = Thing((left, top, left + side, top + side), f"{colour} {shape}", colour, shape)
         draw_thing(ImageDraw.Draw(frame), thing, rng)
         frames.append(frame)
-    return frames
+        places.append(thing)
+    return frames, places
 
 
 def video_questions(rng: random.Random, acted: Acted) -> list[Question]:
@@ -75,5 +77,11 @@ def video_questions(rng: random.Random, acted: Acted) -> list[Question]:
 def video_sample(rng: random.Random, num_frames: int) -> Sample:
     """A video, and questions about it."""
     acted = any_acted(rng)
-    frames = draw_video(rng, acted, num_frames)
-    return Sample(frames, video_questions(rng, acted), is_video=True, system=prompts.system(rng))
+    frames, places = draw_video(rng, acted, num_frames)
+    return Sample(
+        frames,
+        video_questions(rng, acted),
+        is_video=True,
+        system=prompts.system(rng),
+        things=[[place] for place in places],
+    )

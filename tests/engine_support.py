@@ -1,0 +1,39 @@
+"""Engines of a tiny checkpoint, for tests of many callers."""
+
+import threading
+import time
+
+from golden import checkpoint_folder
+
+from langchain_internvl.backends.base import Request
+from langchain_internvl.backends.transformers.backend import TransformersBackend
+from langchain_internvl.backends.transformers.limits import Limits
+from langchain_internvl.backends.transformers.loading import LoadOptions
+from langchain_internvl.checkpoint import read_checkpoint
+from langchain_internvl.tokenization import load_tokenizer
+
+FOLDER = checkpoint_folder("qwen2")
+
+
+def make_backend(folder=FOLDER, dtype="float32", **limits):
+    return TransformersBackend(
+        read_checkpoint(folder), load_tokenizer(folder), LoadOptions(dtype=dtype),
+        Limits(**limits),
+    )  # fmt: skip
+
+
+def ids(backend, *prompt, **settings):
+    return [delta.token_id for delta in backend.stream(Request(prompt, **settings))]
+
+
+def wait_until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "internvl"]
