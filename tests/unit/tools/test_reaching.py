@@ -119,10 +119,10 @@ def test_pictures_are_not_passed_as_data(data, policy):
         reach_image(data, policy)
 
 
-def test_what_is_no_regular_file_is_refused_at_once(folders, policy):
+def test_what_is_no_regular_file_is_refused_at_once(folders, policy, monkeypatch):
     os.mkfifo(folders / "open/pipe")
     with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(folders / "open")  # names of sockets are short
+        monkeypatch.chdir(folders / "open")  # names of sockets are short
         server.bind("socket")
         for name in ("pipe", "inner", "socket"):
             with pytest.raises(MediaError, match=r"not a regular file|cannot be read"):
