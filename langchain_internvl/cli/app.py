@@ -36,9 +36,7 @@ _SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", "
 Files = Annotated[list[str], typer.Argument(help="Paths or http(s) URLs.", show_default=False)]
 Model = Annotated[
     str,
-    typer.Option(
-        envvar="INTERNVL_MODEL", help="Hub id, local folder, or 'nano', the embedded toy."
-    ),
+    typer.Option(envvar="INTERNVL_MODEL", help="Hub id or local folder."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, a line for each.")]
 Out = Annotated[
@@ -64,8 +62,8 @@ def describe(
 ) -> None:
     """Describe pictures, or answer a question about each."""
     arguments = {"question": question, "region": region}
-    _run(files, lambda file, eyes: eyes.picture(file, DescribeImageTool, arguments),
-         _Way(model, out, as_json))  # fmt: skip
+    way = _Way(model, out, as_json)
+    _run(files, lambda file, eyes: eyes.picture(file, DescribeImageTool, arguments), way)
 
 
 @app.command()

@@ -67,7 +67,8 @@ def examine(model: str | None = None) -> Report:
         found = _version(package)
         if found is None:
             missing.setdefault(extra, []).append(f"{package} ({purpose})")
-            report.add(package, f"not installed: {purpose}", is_well=_unless(package in _NEEDED))
+            is_well = False if package in _NEEDED else None
+            report.add(package, f"not installed: {purpose}", is_well=is_well)
         else:
             report.add(package, found)
     _devices(report)
@@ -81,10 +82,6 @@ def examine(model: str | None = None) -> Report:
     if model is not None:
         _checkpoint(report, model)
     return report
-
-
-def _unless(is_needed: bool) -> bool | None:  # noqa: FBT001 - reads as a sentence
-    return False if is_needed else None
 
 
 def _version(package: str) -> str | None:
