@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from langchain_core.documents.base import Blob
@@ -17,7 +18,7 @@ from langchain_internvl.errors import (
 from langchain_internvl.media.images import formats, load_rgb, sniff_mime_type
 from langchain_internvl.media.pdf import draw_pages
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.sources import BytesSource, PixelSource, to_source
+from langchain_internvl.media.sources import BytesSource, PathSource, PixelSource, to_source
 
 ARRAY = "application/x-npy"
 """MIME type of `numpy.save`, in which PDF loaders hand images to their `images_parser`."""
@@ -51,10 +52,7 @@ def pages_of(blob: Blob, policy: MediaPolicy) -> Iterator[Page]:
         MediaError: The blob as a whole cannot be read.
     """
     name = str(blob.source or "the blob")
-    data = _data(blob, name)
-    if len(data) > policy.max_bytes:
-        limit = f"MediaPolicy.max_bytes={policy.max_bytes}"
-        raise MediaTooLargeError(name, f"larger than {limit}")
+    data = _data(blob, name, policy)
     kind = sniff_mime_type(data)
     if data[:6] == b"\x93NUMPY":
         yield Page(0, 1, _picture(lambda: load_rgb(_array(data, name), policy), name))
@@ -71,10 +69,14 @@ def pages_of(blob: Blob, policy: MediaPolicy) -> Iterator[Page]:
         yield Page(0, 1, _picture(lambda: load_rgb(source, policy, exif_transpose=True), name))
 
 
-def _data(blob: Blob, name: str) -> bytes:
+def _data(blob: Blob, name: str, policy: MediaPolicy) -> bytes:
+    if blob.data is None and blob.path is not None:
+        return PathSource(Path(blob.path)).read(policy)
     try:
-        return blob.as_bytes()
-    except (OSError, ValueError) as error:
+        return BytesSource(blob.as_bytes(), name).read(policy)
+    except ValueError as error:
+        if isinstance(error, MediaError):
+            raise
         raise MediaError(name, f"cannot be read: {error}") from error
 
 

@@ -188,7 +188,15 @@ def test_objects_in_arrays_are_not_unpickled():
 def test_a_missing_file_is_reported(tmp_path):
     parser, _ = parser_of()
     (document,) = parser.lazy_parse(Blob.from_path(tmp_path / "none.png"))
-    assert "cannot be read" in document.metadata["error"]
+    assert "no such file" in document.metadata["error"]
+
+
+def test_a_file_over_the_limit_is_refused_unread(tmp_path):
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(10**12)  # more than the memory of this machine
+    parser, _ = parser_of()
+    (document,) = parser.lazy_parse(Blob.from_path(tmp_path / "large.png"))
+    assert "larger than MediaPolicy.max_bytes" in document.metadata["error"]
 
 
 def test_text_that_is_not_all_says_so():

@@ -1,9 +1,9 @@
 """Teach a vision tower alone: `python -m nano_training.look RUN`.
 
-Without a language model a picture costs a quarter, and every token is asked what is in its square
+Without a language model a picture costs a fraction, and every token is asked what is in its square
 (see `landmarks`), so letters and shapes are learnt from very many pictures before anything has to
-be said. After 80,000 windows (seven minutes on two cores) half of the letters were right; when
-answers alone taught it, that took hours.
+be said. After 80,000 windows (seven minutes on two cores), on one batch of training's own kind, 44%
+of the letters of windows and 37% of those of whole tiles were right, and 89% of the shapes.
 """
 
 from __future__ import annotations

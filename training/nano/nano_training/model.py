@@ -167,11 +167,11 @@ def build_model(config: InternVLConfig, seed: int = 0) -> InternVLForConditional
 
 
 def speed_up(model: InternVLForConditionalGeneration) -> None:
-    """Make training steps cheaper on a CPU, to about two thirds, with the same results.
+    """Make training steps cheaper on a CPU; losses agree to three digits (16-bit products).
 
-    PyTorch's attention for CPUs takes three times as long, backward, as plain matrices do with
-    so few tokens; layers that are compiled, where there is a compiler, save the passes over
-    memory between them.
+    Measured on two cores, a step of "few lines" takes 0.27 s and not 0.39 s, of "video" 0.48 s and
+    not 0.61 s, of "wide" no less. PyTorch's attention for CPUs takes twice as long as plain
+    matrices, forward and backward, with so few tokens, and three times as long as compiled ones.
     """
     ALL_ATTENTION_FUNCTIONS.register("plain", _plain_attention)
     model.set_attn_implementation("plain")
