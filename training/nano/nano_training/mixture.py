@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 
+from PIL import Image
 from torch.utils.data import Dataset
 
+from langchain_internvl.media.tiling import tile_image
 from nano_training.encoding import Batch, Encoder, Row, collate
 from nano_training.pages import Print, page_sample
 from nano_training.samples import Sample
 from nano_training.scenes import pair_sample, scene_sample, window_sample
+from nano_training.things import Letter
 from nano_training.videos import video_sample
 
 TILE, CELL = 448, 56
@@ -49,6 +52,16 @@ def _any_size(rng: random.Random) -> Sample:
     return page_sample(rng, width, height, Print((1, lines), (size, size), one_font=True))
 
 
+def _stretched(rng: random.Random) -> Sample:
+    """The same as `ChatInternVL(max_tiles=1)` shows it: stretched to one tile."""
+    sample = _any_size(rng)
+    width, height = sample.pictures[0].size
+    across, down = TILE / width, TILE / height
+    letters = [Letter(one.letter, one.x * across, one.y * down) for one in sample.letters[0]]
+    picture = Image.fromarray(tile_image(sample.pictures[0], 1, 1)[0])
+    return replace(sample, pictures=[picture], letters=[letters])
+
+
 def _wide(rng: random.Random) -> Sample:
     columns, rows = rng.choice(
         ((2, 1), (1, 2), (2, 1), (1, 2), (3, 1), (2, 2), (2, 2), (3, 2), (2, 3))
@@ -79,6 +92,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "few lines": Kind(12, _few_lines),
         "dense": Kind(10, _dense),
         "any size": Kind(4, _any_size),
+        "stretched": Kind(12, _stretched),
         "wide": Kind(3, _wide),
         "scene": Kind(8, _scene),
         "simple scene": Kind(12, _simple_scene),
@@ -114,17 +128,18 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "video": 0.08,
         },
         "all": {
-            WINDOW: 0.2,
-            "few lines": 0.2,
-            "dense": 0.06,
-            "any size": 0.04,
-            "wide": 0.03,
-            SHAPES: 0.2,
-            "simple scene": 0.1,
-            "scene": 0.1,
+            WINDOW: 0.18,
+            "few lines": 0.24,
+            "dense": 0.08,
+            "any size": 0.02,
+            "stretched": 0.06,
+            "wide": 0.04,
+            SHAPES: 0.14,
+            "simple scene": 0.08,
+            "scene": 0.09,
             "wide scene": 0.01,
             "pair": 0.02,
-            "video": 0.04,
+            "video": 0.05,
         },
     }
 )
