@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(READY) ## Talk to a tiny checkpoint about real photographs, offline
+demo: $(READY) ## Let the embedded model look at pictures, a page and a video, offline
 	$(BIN)/python cookbook/demo.py
 
 test: $(READY) ## Run all tests
@@ -35,7 +35,7 @@ bench: $(READY) ## Measure loading and decoding against a peer (minutes, 3 GB of
 
 RUN ?= training/runs/nano
 STEPS ?= 12000
-WEIGHTS := training/nano/weights
+WEIGHTS := langchain_internvl/nano
 NANO := PYTHONPATH=training/nano $(BIN)/python -m nano_training
 
 nano-look: $(READY) ## Teach a vision tower alone (RUN=folder, STEPS=number); goes on where it was
@@ -47,8 +47,9 @@ nano-train: $(READY) ## Train the small model on (RUN=folder, STEPS=number); goe
 nano-export: $(READY) ## Keep the weights of a run (RUN=folder)
 	$(NANO).export $(RUN) $(WEIGHTS)
 
-nano-eval: $(READY) ## Measure the small model on what it never saw
+nano-eval: $(READY) ## Measure the small model on what it never saw, and write its card
 	$(NANO).evaluate $(WEIGHTS) --out training/nano/report.json
+	$(NANO).card $(WEIGHTS) training/nano/report.json
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

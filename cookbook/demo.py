@@ -1,8 +1,7 @@
-"""Photographs, a video and questions: what `make demo` runs, offline.
+"""Pictures, a page, a video and questions: what `make demo` runs, offline and in seconds.
 
-Loads a checkpoint in InternVL2's original format with current transformers and without remote
-code, and talks to it about real photographs and a real video. The checkpoint in this repository is
-tiny and random: everything but the meaning of its words is real. With weights of your own:
+By default it draws pictures and asks nano about them, the toy that is embedded in the package. With
+weights and files of your own:
 
     python cookbook/demo.py --model OpenGVLab/InternVL2-8B photo.jpg clip.mp4
 """
@@ -13,56 +12,93 @@ import argparse
 import mimetypes
 import time
 from pathlib import Path
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from PIL import Image, ImageDraw, ImageFont
 
 from langchain_internvl import ChatInternVL, image_block, video_block
+from langchain_internvl.task_prompts import DESCRIBE, GROUND, READ, WATCH
 
-DATA = Path(__file__).parent.parent / "tests" / "data"
-TINY = DATA / "golden" / "tiny-internvl2-internlm2"
-FILES = [
-    DATA / name for name in ("photos/chelsea.png", "photos/coffee.png", "videos/bigbuckbunny.mp4")
-]
+RED, BLUE = (222, 32, 32), (40, 72, 222)
 
 
 def main() -> None:
-    """Hold a conversation about the given photographs and videos."""
+    """Hold a conversation about drawn pictures, or about the given photographs and videos."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", default=str(TINY), help="hub id or folder")
-    parser.add_argument("files", nargs="*", type=Path, default=FILES, help="images and videos")
+    parser.add_argument("--model", default="nano", help="hub id, folder, or nano")
+    parser.add_argument("files", nargs="*", type=Path, help="images and videos")
     arguments = parser.parse_args()
     missing = [str(file) for file in arguments.files if not file.is_file()]
     if missing:
         parser.error(f"no such file: {', '.join(missing)}")
-    llm = ChatInternVL(model=arguments.model, temperature=0, max_tokens=24, max_tiles=2)
-
-    print(f"Checkpoint: {arguments.model}")
-    if arguments.model == str(TINY):
-        print("It is tiny and random: it sees and speaks, but ITS WORDS MEAN NOTHING.")
-    messages: list[BaseMessage] = []
-    photos = [file for file in arguments.files if not is_video(file)]
-    videos = [file for file in arguments.files if is_video(file)]
-    if photos:
-        ask(llm, messages, "Please describe the image shortly.", photos[0])
-        ask(llm, messages, "Please write a poem according to the image.")
-    if len(photos) > 1:
-        ask(llm, messages, "What do the pictures have in common?", *photos[1:])
-    for video in videos:
-        ask(llm, messages, "What happens in the video?", video)
+    llm = ChatInternVL(model=arguments.model, temperature=0, max_tokens=200)
+    print(f"Model: {arguments.model}")
+    if arguments.files:
+        look_at_files(llm, arguments.files)
+    else:
+        look_at_drawings(llm)
     llm.close()
 
 
-def is_video(file: Path) -> bool:
-    """Whether a file is a video, by its name."""
-    return (mimetypes.guess_type(file.name)[0] or "").startswith("video/")
+def look_at_drawings(llm: ChatInternVL) -> None:
+    """Shapes, printed text and a moving circle."""
+    messages: list[BaseMessage] = []
+    ask(llm, messages, DESCRIBE, "a drawing", image_block(draw_shapes()))
+    ask(llm, messages, "What color is the circle?")
+    ask(llm, [], GROUND.format("blue square"), "the same drawing", image_block(draw_shapes()))
+    ask(llm, [], READ, "a page", image_block(draw_page()))
+    ask(llm, [], WATCH, "eight frames", video_block(draw_frames()))
 
 
-def ask(llm: ChatInternVL, messages: list[BaseMessage], question: str, *files: Path) -> None:
+def look_at_files(llm: ChatInternVL, files: list[Path]) -> None:
+    """One question about each file, in one conversation."""
+    messages: list[BaseMessage] = []
+    for file in files:
+        if (mimetypes.guess_type(file.name)[0] or "").startswith("video/"):
+            ask(llm, messages, "What happens in the video?", file.name, video_block(file))
+        else:
+            ask(llm, messages, DESCRIBE, file.name, image_block(file))
+
+
+def draw_shapes() -> Image.Image:
+    """A red circle on the left, a blue square on the right."""
+    picture = Image.new("RGB", (448, 448), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.ellipse((50, 70, 170, 190), fill=RED)
+    pen.rectangle((270, 230, 380, 340), fill=BLUE)
+    return picture
+
+
+def draw_page() -> Image.Image:
+    """Two lines of print."""
+    picture = Image.new("RGB", (448, 448), "white")
+    font = ImageFont.load_default(40)
+    ImageDraw.Draw(picture).text((40, 60), "Hello world\nInvoice 2041", fill="black", font=font)
+    return picture
+
+
+def draw_frames() -> list[Image.Image]:
+    """A red circle that moves to the right."""
+    frames = []
+    for step in range(8):
+        frame = Image.new("RGB", (448, 448), "white")
+        left = 20 + 43 * step
+        ImageDraw.Draw(frame).ellipse((left, 170, left + 110, 280), fill=RED)
+        frames.append(frame)
+    return frames
+
+
+def ask(
+    llm: ChatInternVL,
+    messages: list[BaseMessage],
+    question: str,
+    name: str = "",
+    *media: dict[str, Any],
+) -> None:
     """Ask one question, stream the reply, and add both to the conversation."""
-    blocks = [video_block(file) if is_video(file) else image_block(file) for file in files]
-    messages.append(HumanMessage([*blocks, {"type": "text", "text": question}]))
-    shown = f" (with {', '.join(file.name for file in files)})" if files else ""
-    print(f"\nYou{shown}: {question}")
+    messages.append(HumanMessage([*media, {"type": "text", "text": question}]))
+    print(f"\nYou{f' (with {name})' if name else ''}: {question}")
     start, reply = time.perf_counter(), None
     for chunk in llm.stream(messages):
         print(chunk.text if reply else f"InternVL: {chunk.text}", end="", flush=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_internvl import nano
 from langchain_internvl._optional import require
 from langchain_internvl.conversation import Image, Text, Turn
 from langchain_internvl.errors import (
@@ -98,7 +99,8 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
     """Read a checkpoint's description.
 
     Args:
-        model: A local folder, or an id on the Hugging Face hub (only small files are downloaded).
+        model: "nano", the embedded model; a local folder; or an id on the Hugging Face hub (only
+            small files are downloaded).
         revision: Branch, tag or commit on the hub; None: the default branch.
 
     Raises:
@@ -106,6 +108,9 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
         UnsupportedCheckpointError: It is no InternVL, or one that cannot be loaded here.
         CheckpointError: Its files are damaged.
     """
+    if model == nano.NAME:
+        nano.announce()
+        return read_checkpoint(nano.FOLDER)
     try:
         local = Path(model).expanduser()
         is_local = local.is_dir()

@@ -22,7 +22,7 @@ class ModelSettings(CallSettings):
     """Settings that `ChatInternVL` has as arguments."""
 
     model: str = "OpenGVLab/InternVL2-8B"
-    """Id on the Hugging Face hub, or a local folder."""
+    """Id on the Hugging Face hub, a local folder, or "nano", the embedded model."""
     revision: str | None = None
     """Branch, tag or commit on the hub; None: the default branch."""
     backend: Any = "transformers"

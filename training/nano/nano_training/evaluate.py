@@ -23,7 +23,7 @@ from tqdm import tqdm
 from langchain_internvl import ChatInternVL, image_block, video_block
 from nano_training.held_out import held_out
 from nano_training.scores import Score, error_rate, overlap, right_lines, share
-from nano_training.trials import TRIALS, Trial, draw_trials
+from nano_training.trials import SEED, TRIALS, Trial, draw_trials
 
 TARGETS = {
     "few lines: character error rate": 0.03,
@@ -94,7 +94,8 @@ def evaluate(folder: Path, count: int, names: Sequence[str]) -> dict[str, Any]:
         names: The jobs.
     """
     llm = ChatInternVL(model=str(folder), temperature=0, max_tokens=400)
-    report: dict[str, Any] = {"samples": count, "held_out": held_out().sha256, "figures": {}}
+    report: dict[str, Any] = {"samples": count, "seed": SEED, "held_out": held_out().sha256}
+    report["figures"] = {}
     report["latency"] = latency(llm)
     report["cpu"] = f"{os.cpu_count()} cores, {platform.machine()}"
     for name in names:

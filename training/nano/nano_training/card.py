@@ -1,0 +1,114 @@
+"""The model card: `python -m nano_training.card FOLDER REPORT`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from langchain_internvl.nano import NOTICE
+
+_HEAD = """---
+license: mit
+pipeline_tag: image-text-to-text
+---
+
+# nano
+
+{notice}
+
+A tiny InternVL ({parameters:.2f} million parameters, {megabytes:.1f} MB in 16 bits) in the `-hf`
+format: InternViT (448 x 448 pixels, patches of 28), pixel shuffle, projector and a small llama that
+spells byte by byte. It was trained from scratch on pictures that `training/nano` draws: printed
+text, coloured circles, squares, triangles, stars and signs on plain grounds, and videos of one
+shape that moves, grows, shrinks or stays.
+
+It reads text of one to four lines at 22 to 48 pixels, describes scenes of shapes, tells where a
+named shape is, what a shape does in a video, and answers small questions about colour and number.
+It knows nothing else: no photographs, no handwriting, no languages but the letters of ASCII, no
+conversation.
+"""
+
+_TASKS = {
+    "few lines": "1-4 lines of text, 22-48 px, one tile",
+    "page": "pages of 2-6 tiles, 22-48 px",
+    "ground": "where a named shape is",
+    "describe": "what is on a picture",
+    "ask": "colour and number",
+    "video": "what a shape does, 8 frames",
+}
+
+
+def write_card(folder: Path, report: dict[str, Any]) -> None:
+    """Write `README.md` of a model.
+
+    Args:
+        folder: The model.
+        report: What `evaluate` found.
+    """
+    size = (folder / "model.safetensors").stat().st_size
+    parts = [
+        _HEAD.format(notice=NOTICE, parameters=size / 2e6, megabytes=size / 1e6),
+        _quality(report),
+        _speed(report),
+        "## How it was made\n\n```json\n" + (folder / "training.json").read_text("utf-8") + "```\n",
+    ]
+    (folder / "README.md").write_text("\n".join(parts), "utf-8")
+
+
+def _quality(report: dict[str, Any]) -> str:
+    lines = [
+        "## How good it is",
+        "",
+        f"On {report['samples']} held-out pictures for each job: fonts, words, and places and",
+        "doings of coloured shapes that training never saw (list",
+        f"`{report['held_out'][:12]}`), asked",
+        "through `ChatInternVL`, greedily. In brackets 95% intervals; *wrong picture*: the same",
+        "questions about another picture, as a control.",
+        "",
+        "| job | figure | | target | wrong picture |",
+        "|---|---|---|---|---|",
+    ]
+    for name, figure in report["figures"].items():
+        job, _, kind = name.partition(": ")
+        target = figure["target"] and f"{'<=' if 'error' in kind else '>='} {figure['target']:.0%}"
+        span = f"({figure['low']:.1%} to {figure['high']:.1%})"
+        lines.append(
+            f"| {_TASKS[job]} | {kind} | **{figure['value']:.1%}** {span} | {target or ''} "
+            f"| {figure['control']:.1%} |"
+        )
+    lines += ["", "The first answers of each job:", "", "| truth | answer |", "|---|---|"]
+    lines += [
+        f"| {_cell(example['truth'])} | {_cell(example['said'])} |"
+        for examples in report["examples"].values()
+        for example in examples[:2]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _speed(report: dict[str, Any]) -> str:
+    jobs = ", ".join(
+        f"{job} {seconds:.2f} s" for job, seconds in report["latency"].items() if job != "load"
+    )
+    return (
+        f"## How fast\n\nOn {report['cpu']}: loading {report['latency']['load']:.1f} s; one "
+        f"question at a time,\nfrom picture to the last letter: {jobs}.\n"
+    )
+
+
+def _cell(text: str) -> str:
+    return "`" + text.replace("\n", " / ").replace("|", "\\|") + "`"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("report", type=Path)
+    arguments = parser.parse_args()
+    write_card(arguments.folder, json.loads(arguments.report.read_text("utf-8")))
+
+
+if __name__ == "__main__":
+    main()
