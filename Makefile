@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test lint format typing bench nano-look nano-train nano-export nano-eval clean
+.PHONY: help demo test lint format typing bench nano-train nano-export nano-eval clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -37,9 +37,6 @@ RUN ?= training/runs/nano
 STEPS ?= 12000
 WEIGHTS := langchain_internvl/nano
 NANO := PYTHONPATH=training/nano $(BIN)/python -m nano_training
-
-nano-look: $(READY) ## Teach a vision tower alone (RUN=folder, STEPS=number); goes on where it was
-	$(NANO).look $(RUN) --steps $(STEPS)
 
 nano-train: $(READY) ## Train the small model on (RUN=folder, STEPS=number); goes on where it was
 	$(NANO).train $(RUN) --start $(WEIGHTS) --steps $(STEPS)

@@ -9,14 +9,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nano_training import held_out, look, scores, words
+from nano_training import held_out, scores, words
 from nano_training.encoding import IGNORED, Encoder, collate
 from nano_training.export import export
 from nano_training.fonts import load_font, new_fonts, training_fonts
 from nano_training.held_out import COLOURS, SHAPES
 from nano_training.held_out import held_out as the_list
-from nano_training.mixture import KINDS, MIXTURES, Steps
-from nano_training.model import answer, build_config, build_model, build_tokenizer, see
+from nano_training.mixture import KINDS, MIXTURES, Course, Steps
+from nano_training.model import TOKENS, answer, build_config, build_model, build_tokenizer, see
 from nano_training.pages import Print, draw_page
 from nano_training.scenes import draw_scene, ground_answer, questions, scene_sample
 from nano_training.things import FACTS, LETTERS, UNKNOWN, Letter, Thing, landmarks, letters_known
@@ -30,6 +30,10 @@ from langchain_internvl.media.tiling import normalise
 
 TOKENIZER = build_tokenizer()
 SMALL = build_config(TOKENIZER, width=32, vision_layers=1, text_layers=1)
+
+
+def few_lines_row():
+    return Encoder().row(KINDS["few lines"].draw(random.Random(1)))
 
 
 def reply(model, batch):
@@ -205,34 +209,34 @@ def test_windows_are_seen_as_the_model_sees_tiles():
     with torch.no_grad():
         own = model.model.get_image_features(torch.from_numpy(normalise(tiles.numpy())))
         assert torch.equal(see(model, tiles, (0, 0)), own.pooler_output)
-        assert see(model, tiles[:, :112, :224], (2, 4)).shape == (2, 8, 32)
+        assert see(model, tiles[:, :128, :224], (2, 4)).shape == (2, 28, 32)
 
 
 def test_tokens_are_told_what_is_in_their_squares():
     """A red circle over four tokens, its middle in one, and a sign that none of it touches."""
-    circle = Thing((20, 30, 100, 110), "red circle", "red", "circle")
-    known = landmarks([circle], (224, 112), (0, 0, 224, 112), (2, 4)).reshape(2, 4, FACTS)
+    circle = Thing((10, 16, 58, 62), "red circle", "red", "circle")
+    known = landmarks([circle], (128, 64), (0, 0, 128, 64), (2, 4)).reshape(2, 4, FACTS)
     assert known[..., 0].tolist() == [[0, 0, 8, 8], [0, 0, 8, 8]]
     assert known[..., 1].tolist() == [[0, 0, 5, 5], [0, 0, 5, 5]]
     assert known[..., 2].sum() == known[1, 1, 2] == 1
-    assert known[0, 0, 3:7] == pytest.approx([20 / 224, 30 / 112, 100 / 224, 110 / 112])
-    assert known[0, 0, 7:11] == pytest.approx([20 / 56, 30 / 56, 1, 1])
-    assert known[1, 1, 7:11] == pytest.approx([0, 0, 44 / 56, 54 / 56])
+    assert known[0, 0, 3:7] == pytest.approx([10 / 128, 16 / 64, 58 / 128, 62 / 64])
+    assert known[0, 0, 7:11] == pytest.approx([10 / 32, 16 / 32, 1, 1])
+    assert known[1, 1, 7:11] == pytest.approx([0, 0, 26 / 32, 30 / 32])
     assert (known[..., 11:] == UNKNOWN).all()
     # Of a window the places are those of the whole tile.
-    part = landmarks([circle], (224, 112), (56, 56, 224, 112), (1, 3))
+    part = landmarks([circle], (128, 64), (32, 32, 128, 64), (1, 3))
     assert np.array_equal(part, known[1, 1:].reshape(3, FACTS))
 
 
 def test_tokens_are_told_their_letters():
-    letters = [Letter("a", 3, 5), Letter("b", 10, 30), Letter("!", 111, 55), Letter("z", 300, 5)]
-    known = letters_known(letters, (0, 0, 112, 56), (1, 2))
-    slots = known[:, 11:].reshape(2, 2, 8)
+    letters = [Letter("a", 3, 5), Letter("b", 9, 20), Letter("!", 63, 31), Letter("z", 300, 5)]
+    known = letters_known(letters, (0, 0, 64, 32), (1, 2))
+    slots = known[:, 11:].reshape(2, 2, 5)
     none = len(LETTERS)
     assert LETTERS[int(slots[0, 0, 0])] == "a"
     assert LETTERS[int(slots[0, 1, 1])] == "b"
-    assert LETTERS[int(slots[1, 1, 7])] == "!"
-    assert (slots == none).sum() == 32 - 3
+    assert LETTERS[int(slots[1, 1, 4])] == "!"
+    assert (slots == none).sum() == 20 - 3
     assert (known[:, :11] == UNKNOWN).all()
 
 
@@ -240,7 +244,7 @@ def test_tokens_are_told_their_letters():
 def test_every_token_of_a_row_is_told_or_not(kind):
     """Tiles of text know their letters, single tiles their things; a thumbnail of text nothing."""
     row = Encoder().row(KINDS[kind].draw(random.Random(kind)))
-    known = row.known.reshape(len(row.tiles), 64, FACTS)
+    known = row.known.reshape(len(row.tiles), TOKENS, FACTS)
     has_letters, has_things = known[..., -1] != UNKNOWN, known[..., 0] != UNKNOWN
     many = len(row.tiles) > 1 and kind != "video"
     if "scene" in kind or kind == "video":
@@ -256,13 +260,23 @@ def test_every_token_of_a_row_is_told_or_not(kind):
 
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_steps_are_the_same_whenever_they_are_drawn(mixture):
-    whole = Steps(MIXTURES[mixture], 7, 0, 4, 0)
-    rest = Steps(MIXTURES[mixture], 7, 2, 4, 0)
-    assert (len(whole), len(rest)) == (4, 2)
-    for one, other in zip(itertools.islice(whole, 2, None), rest, strict=True):
+    course = Course(mixture=mixture, parts=2, seed=7)
+    whole, rest = Steps(course, 0, 3, 0), Steps(course, 2, 3, 0)
+    assert (len(whole), len(rest)) == (3, 1)
+    for one, other in zip(whole[2], rest[0], strict=True):
         assert one.kind == other.kind
         assert torch.equal(one.ids, other.ids)
         assert torch.equal(one.tiles, other.tiles)
+
+
+def test_the_first_steps_have_a_mixture_of_their_own_and_batches_a_scale():
+    plan = Plan(steps=100, first="first", mixture="all", first_share=0.1, scale=3)
+    assert [plan.course.at(step) for step in (0, 9, 10, 99)] == [
+        MIXTURES["first"], MIXTURES["first"], MIXTURES["all"], MIXTURES["all"],
+    ]  # fmt: skip
+    assert len(Steps(Course(seed=1), 0, 1, 0)[0][0].ids) * 3 == len(
+        Steps(Course(seed=1, scale=3), 0, 1, 0)[0][0].ids
+    )
 
 
 # Training.
@@ -284,7 +298,7 @@ def export_random(folder):
 def test_training_learns_and_goes_on_where_it_was(tmp_path, monkeypatch):
     """Ten steps at once, and five and five, give the same weights; and the loss falls."""
     monkeypatch.setattr("nano_training.train.build_config", lambda _: SMALL)
-    plan = Plan(mixture="first windows", steps=10, warm_up=2)
+    plan = Plan(mixture="first", steps=10, warm_up=2)
     run(tmp_path / "whole", plan, None, save_every=10, is_fast=False)
 
     class StopError(Exception):
@@ -311,34 +325,6 @@ def test_training_learns_and_goes_on_where_it_was(tmp_path, monkeypatch):
     assert json.loads(lines[-1])["step"] == 10
 
 
-def test_a_tower_learns_to_look_and_is_taken_over(tmp_path, monkeypatch):
-    """Its loss falls, it goes on where it was, and `train` begins with it."""
-    for module in ("train", "look"):
-        monkeypatch.setattr(f"nano_training.{module}.build_config", lambda _: SMALL)
-    plan = look.Plan(steps=12, warm_up=2)
-    looker = look.Looker(plan, is_fast=False)
-    one = next(one for one in look.Looks(1, 0, 9) if one[1][0, 0] != UNKNOWN)
-    losses = [looker.learn(one) for _ in range(12)]
-    assert losses[-1] < 0.7 * losses[0]
-    look.run(tmp_path / "whole", plan, save_every=6, is_fast=False)
-    look.run(tmp_path / "parts", look.Plan(**{**vars(plan), "steps": 6}), is_fast=False)
-    about = json.loads((tmp_path / "parts/plan.json").read_text("utf-8"))
-    about["look"]["steps"] = 12
-    (tmp_path / "parts/plan.json").write_text(json.dumps(about), "utf-8")
-    look.run(tmp_path / "parts", plan, is_fast=False)
-    whole, parts = (torch.load(tmp_path / name / "state.pt") for name in ("whole", "parts"))
-    assert whole["step"] == parts["step"] == 12
-
-    few = Plan(mixture="first words", steps=1, sight=0)
-    run(tmp_path / "words", few, None, tmp_path / "whole", is_fast=False)
-    told = torch.load(tmp_path / "words/state.pt")["model"]
-    for name, tensor in whole["model"].items():
-        is_eye = "vision_tower" in name or "projector" in name
-        assert torch.equal(tensor, told[name]) == is_eye or tensor.std() == 0, name
-    history = json.loads((tmp_path / "words/plan.json").read_text("utf-8"))["before"]
-    assert history[0]["look"]["steps"] == 12
-
-
 def test_the_rate_rises_stays_and_falls():
     plan = Plan(steps=1000, warm_up=100, steady=0.5)
     rates = [plan.rate(step) for step in (0, 99, 400, 750, 999)]
@@ -352,7 +338,7 @@ def test_what_is_exported_is_the_same_model(tmp_path):
     model = export_random(tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_size < 7_500_000
     llm = ChatInternVL(model=str(tmp_path), temperature=0, max_tokens=4)
-    batch = Steps({"few lines": 1.0}, 1, 0, 1, 0)[0]
+    batch = collate("few lines", [few_lines_row()], 0)
     llm.invoke("x")
     loaded = llm._backend(llm._renderer(llm))._worker._loop._model
     assert loaded.dtype == torch.float32

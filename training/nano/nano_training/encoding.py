@@ -6,8 +6,8 @@ not the others, and its positions go on from the picture's. So a picture is look
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -73,6 +73,20 @@ class Batch:
     positions: Tensor
     mask: Tensor
     known: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device; from pinned memory without waiting for it."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in pinned memory; a `DataLoader` calls this."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        tensors = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
 
 
 class Encoder:

@@ -65,7 +65,7 @@ class Landmarks(nn.Module):
             window: Height and width of the tiles in pixels.
             origin: Row and column of the patch of a whole tile where they begin.
         """
-        own = _places(window, origin).expand(len(features), -1, -1).flatten(0, 1)
+        own = _places(window, origin).to(features.device).expand(len(features), -1, -1).flatten(0, 1)
         features = functional.layer_norm(features.flatten(0, 1), features.shape[-1:])
         loss = _OWN * functional.mse_loss(self.places(features), own)
         has_things, has_letters = known[:, 0] != UNKNOWN, known[:, -1] != UNKNOWN
@@ -103,5 +103,5 @@ def _places(window: tuple[int, int], origin: tuple[int, int]) -> Tensor:
 
 def _waves(shares: Tensor, periods: tuple[float, ...] = _PERIODS) -> Tensor:
     """Shares of a picture, [n, m], to the places on waves, [n, m * 2 * periods]."""
-    turns = shares[..., None] * (2 * math.pi / torch.tensor(periods))
+    turns = shares[..., None] * (2 * math.pi / shares.new_tensor(periods))
     return torch.cat([turns.sin(), turns.cos()], -1).flatten(1)

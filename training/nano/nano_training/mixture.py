@@ -13,13 +13,16 @@ from torch.utils.data import Dataset
 
 from langchain_internvl.media.tiling import tile_image
 from nano_training.encoding import Batch, Encoder, Row, collate
+from nano_training.model import SQUARE, TILE
 from nano_training.pages import Print, page_sample
 from nano_training.samples import Sample
 from nano_training.scenes import pair_sample, scene_sample, window_sample
 from nano_training.things import Letter
 from nano_training.videos import video_sample
 
-TILE, CELL = 448, 56
+CELL = SQUARE
+CELLS = TILE // CELL
+"""Squares along a side of a tile."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def _stretched(rng: random.Random) -> Sample:
 
 def _wide(rng: random.Random) -> Sample:
     columns, rows = rng.choice(
-        ((2, 1), (1, 2), (2, 1), (1, 2), (3, 1), (2, 2), (2, 2), (3, 2), (2, 3))
+        ((2, 1), (1, 2), (3, 1), (1, 3), (2, 2), (2, 2), (3, 2), (2, 3))
     )
     style = Print((2, 4 + 3 * rows), (22, 48), one_font=rng.random() < 0.6)
     return page_sample(rng, columns * TILE, rows * TILE, style)
@@ -91,58 +94,79 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "few lines": Kind(12, _few_lines),
         "dense": Kind(10, _dense),
-        "any size": Kind(4, _any_size),
+        "any size": Kind(3, _any_size),
         "stretched": Kind(12, _stretched),
         "wide": Kind(3, _wide),
         "scene": Kind(8, _scene),
         "simple scene": Kind(12, _simple_scene),
         "wide scene": Kind(2, _wide_scene),
         "pair": Kind(5, lambda rng: pair_sample(rng, TILE)),
-        "video": Kind(3, lambda rng: video_sample(rng, rng.choice((4, 4, 4, 6, 8)))),
+        "video": Kind(2, lambda rng: video_sample(rng, rng.choice((4, 4, 6, 8, 8)))),
     }
 )
-"""Batches of whole tiles, about twelve a step."""
+"""Batches of whole tiles, about twelve."""
 
 WINDOW, SHAPES = "window", "shape window"
-_WINDOWS = ((1, 4), (1, 6), (2, 4), (3, 4), (2, 6), (1, 8), (4, 4), (2, 8), (4, 8))
-_FIRST_WINDOWS = ((1, 2), (1, 3), (1, 4))
-_SHAPE_WINDOWS = ((3, 3), (4, 4), (3, 5), (5, 3), (4, 5), (5, 4), (5, 5), (4, 8), (8, 4))
+_WINDOWS = ((2, 6), (2, 8), (2, 10), (3, 8), (4, 8), (2, 14), (4, 12), (3, 14), (6, 8), (6, 14))
+_FIRST_WINDOWS = ((2, 4), (2, 6), (2, 8))
+_SHAPE_WINDOWS = ((6, 6), (7, 7), (6, 9), (9, 6), (7, 9), (9, 7), (9, 9), (7, 14), (14, 7))
 
 Mixture = Mapping[str, float]
 """How often each kind is drawn."""
 
 MIXTURES: Mapping[str, Mixture] = MappingProxyType(
     {
-        # From random weights: reading emerges on small windows, which are cheap.
-        "first windows": {"first window": 0.6, SHAPES: 0.4},
-        "windows": {WINDOW: 1.0},
-        # A vision tower that has learnt alone gets its words: small pictures first.
-        "first words": {
-            "first window": 0.03,
-            WINDOW: 0.27,
-            SHAPES: 0.3,
-            "few lines": 0.15,
-            "dense": 0.03,
+        # From random weights: letters and shapes on windows, which are cheap.
+        "first": {
+            "first window": 0.2,
+            WINDOW: 0.34,
+            SHAPES: 0.18,
+            "few lines": 0.1,
             "simple scene": 0.08,
-            "scene": 0.06,
-            "video": 0.08,
+            "scene": 0.05,
+            "video": 0.05,
         },
         "all": {
-            WINDOW: 0.18,
-            "few lines": 0.24,
-            "dense": 0.08,
-            "any size": 0.02,
-            "stretched": 0.06,
-            "wide": 0.04,
-            SHAPES: 0.14,
-            "simple scene": 0.08,
-            "scene": 0.09,
-            "wide scene": 0.01,
-            "pair": 0.02,
-            "video": 0.05,
+            WINDOW: 0.08,
+            "few lines": 0.19,
+            "dense": 0.13,
+            "any size": 0.05,
+            "stretched": 0.05,
+            "wide": 0.21,
+            SHAPES: 0.03,
+            "simple scene": 0.03,
+            "scene": 0.11,
+            "wide scene": 0.03,
+            "pair": 0.03,
+            "video": 0.06,
         },
     }
 )
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is shown when.
+
+    Attributes:
+        mixture: Name of the mixture.
+        first: Name of the mixture of the first steps.
+        first_steps: How many these are.
+        parts: Batches of a step, each of a kind of its own.
+        scale: How many times as many rows a batch has as `KINDS` says.
+        seed: Where chance comes from.
+    """
+
+    mixture: str = "all"
+    first: str = "first"
+    first_steps: int = 0
+    parts: int = 1
+    scale: int = 1
+    seed: int = 1
+
+    def at(self, step: int) -> Mixture:
+        """The mixture of a step."""
+        return MIXTURES[self.first if step < self.first_steps else self.mixture]
 
 
 @cache
@@ -150,20 +174,18 @@ def _encoder() -> Encoder:
     return Encoder()
 
 
-class Steps(Dataset[Batch]):
+class Steps(Dataset[list[Batch]]):
     """The batches of a run: step k is the same whenever and wherever it is drawn.
 
     Args:
-        mixture: How often each kind is drawn.
-        seed: Seed of the run.
+        course: What is shown when.
         begin: First step.
         end: Step after the last.
         pad: Id to pad with.
     """
 
-    def __init__(self, mixture: Mixture, seed: int, begin: int, end: int, pad: int) -> None:
-        self._mixture = mixture
-        self._seed = seed
+    def __init__(self, course: Course, begin: int, end: int, pad: int) -> None:
+        self._course = course
         self._begin = begin
         self._end = end
         self._pad = pad
@@ -171,24 +193,32 @@ class Steps(Dataset[Batch]):
     def __len__(self) -> int:
         return self._end - self._begin
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> list[Batch]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        rng = random.Random(f"{self._seed}/{self._begin + index}")
-        kind = rng.choices(list(self._mixture), list(self._mixture.values()))[0]
+        step = self._begin + index
+        mixture = self._course.at(step)
+        return [
+            self._batch(random.Random(f"{self._course.seed}/{step}/{part}"), mixture)
+            for part in range(self._course.parts)
+        ]
+
+    def _batch(self, rng: random.Random, mixture: Mixture) -> Batch:
+        kind = rng.choices(list(mixture), list(mixture.values()))[0]
         if kind == SHAPES:
             return self._shapes(rng)
         if kind.endswith(WINDOW):
             return self._windows(rng, kind)
-        rows = [_encoder().row(KINDS[kind].draw(rng)) for _ in range(KINDS[kind].rows)]
+        many = KINDS[kind].rows * self._course.scale
+        rows = [_encoder().row(KINDS[kind].draw(rng)) for _ in range(many)]
         return collate(kind, rows, self._pad)
 
     def _windows(self, rng: random.Random, kind: str) -> Batch:
         """Windows of text, somewhere on the tile."""
         rows, columns = rng.choice(_WINDOWS if kind == WINDOW else _FIRST_WINDOWS)
-        origin = 2 * rng.randint(0, 8 - rows), 2 * rng.randint(0, 8 - columns)
-        many = max(10, min(64, 4000 // (rows * columns * 4 + 60)))
-        style = Print((1, 2 * rows), (20, 50))
+        origin = 2 * rng.randint(0, CELLS - rows), 2 * rng.randint(0, CELLS - columns)
+        many = max(10, min(64, 4000 // (rows * columns + 60))) * self._course.scale
+        style = Print((1, rows), (20, 50))
         drawn = [
             page_sample(rng, columns * CELL, rows * CELL, style, short=rng.random() < 0.8)
             for _ in range(many)
@@ -198,9 +228,9 @@ class Steps(Dataset[Batch]):
     def _shapes(self, rng: random.Random) -> Batch:
         """Windows with shapes, somewhere on the tile."""
         rows, columns = rng.choice(_SHAPE_WINDOWS)
-        row, column = rng.randint(0, 8 - rows), rng.randint(0, 8 - columns)
+        row, column = rng.randint(0, CELLS - rows), rng.randint(0, CELLS - columns)
         area = (column * CELL, row * CELL, (column + columns) * CELL, (row + rows) * CELL)
-        many = max(10, min(40, 7000 // (rows * columns * 5 + 220)))
+        many = max(10, min(40, 7000 // (rows * columns + 220))) * self._course.scale
         drawn = [window_sample(rng, TILE, area) for _ in range(many)]
         return collate(
             SHAPES, [self._window(sample) for sample in drawn], self._pad, (2 * row, 2 * column)

@@ -21,12 +21,12 @@ from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
 if TYPE_CHECKING:
     from nano_training.encoding import Batch
 
-TILE, PATCH = 448, 28
+TILE, PATCH = 448, 16
 SQUARE = 2 * PATCH
 """Side of what one context token sees, in pixels."""
 
 TOKENS = (TILE // SQUARE) ** 2
-"""Context tokens of a tile: 64."""
+"""Context tokens of a tile: 196."""
 
 CONTROL = (
     "<|endoftext|>",
@@ -56,6 +56,9 @@ PLAIN = (
 
 VOCABULARY = 256 + len(CONTROL) + len(PLAIN)
 
+_LONGEST = 8192
+"""Longest prompt with its reply, in tokens: five pictures of seven tiles."""
+
 JINJA = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{% if message['content'] is string %}{{ message['content'] }}"
@@ -82,7 +85,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         chat_template=JINJA,
-        model_max_length=4096,
+        model_max_length=_LONGEST,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
@@ -93,13 +96,13 @@ def build_config(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> InternVLCo
 
     Args:
         tokenizer: Its tokenizer.
-        **sizes: `width` (160), `vision_layers` (5) and `text_layers` (4), where they differ.
+        **sizes: `width` (160), `vision_layers` (6) and `text_layers` (4), where they differ.
     """
     width = sizes.get("width", 160)
     ids: dict[str, int] = tokenizer.get_vocab()
     vision: dict[str, Any] = {
         "hidden_size": width,
-        "num_hidden_layers": sizes.get("vision_layers", 5),
+        "num_hidden_layers": sizes.get("vision_layers", 6),
         "num_attention_heads": width // 32,
         "intermediate_size": 4 * width,
         "image_size": [TILE, TILE],
@@ -117,7 +120,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> InternVLCo
         "num_key_value_heads": width // 32,
         "intermediate_size": 3 * width,
         "vocab_size": VOCABULARY,
-        "max_position_embeddings": 4096,
+        "max_position_embeddings": _LONGEST,
         "tie_word_embeddings": True,
         "bos_token_id": None,
         "eos_token_id": ids["<|im_end|>"],
@@ -133,7 +136,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> InternVLCo
     )
 
 
-_PLACE = 12.0
+_PLACE = 8.0
 """Length of position embeddings at first: about half of a white patch's."""
 
 _PERIODS = (2.0, 1.0, 0.5, 0.25)
@@ -169,9 +172,8 @@ def build_model(config: InternVLConfig, seed: int = 0) -> InternVLForConditional
 def speed_up(model: InternVLForConditionalGeneration) -> None:
     """Make training steps cheaper on a CPU; losses agree to three digits (16-bit products).
 
-    Measured on two cores, a step of "few lines" takes 0.27 s and not 0.39 s, of "video" 0.48 s and
-    not 0.61 s, of "wide" no less. PyTorch's attention for CPUs takes twice as long as plain
-    matrices, forward and backward, with so few tokens, and three times as long as compiled ones.
+    PyTorch's attention for CPUs takes twice as long as plain matrices, forward and backward, with
+    so few tokens, and three times as long as compiled ones.
     """
     ALL_ATTENTION_FUNCTIONS.register("plain", _plain_attention)
     model.set_attn_implementation("plain")
@@ -209,15 +211,15 @@ def see(model: InternVLForConditionalGeneration, tiles: Tensor, origin: tuple[in
 
     Args:
         model: The model.
-        tiles: uint8 [n, height, width, 3], sides multiples of 56, at most 448.
+        tiles: uint8 [n, height, width, 3], sides multiples of 32, at most 448.
         origin: Row and column of the patch where the window begins; even.
 
     Returns:
-        [n, height * width / 56**2, width of the model].
+        [n, height * width / 32**2, width of the model].
     """
     pixels = tiles.permute(0, 3, 1, 2).float().div_(255)
-    pixels.sub_(torch.tensor(IMAGENET_MEAN)[:, None, None])
-    pixels.div_(torch.tensor(IMAGENET_STD)[:, None, None])
+    pixels.sub_(tiles.new_tensor(IMAGENET_MEAN, dtype=torch.float32)[:, None, None])
+    pixels.div_(tiles.new_tensor(IMAGENET_STD, dtype=torch.float32)[:, None, None])
     tower = model.model.vision_tower
     embeddings = tower.embeddings
     patches = embeddings.patch_embeddings.projection(pixels)

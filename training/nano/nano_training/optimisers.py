@@ -5,7 +5,6 @@ With AdamW alone reading had not emerged after 50,000 pictures, with Muon it did
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -34,37 +33,31 @@ class Optimisers:
     ) -> None:
         patches = model.model.vision_tower.embeddings.patch_embeddings.projection.weight
         table = model.get_input_embeddings().weight
-        seeing = {id(one) for one in model.model.vision_tower.parameters()}
-        seeing |= {id(one) for one in model.model.multi_modal_projector.parameters()}
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
-        groups[False, False] += heads.parameters()
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = [*heads.parameters()]
         for parameter in own:
             if parameter is not patches:
                 is_matrix = parameter.ndim == 2 and parameter is not table
-                groups[is_matrix, id(parameter) in seeing].append(parameter)
+                (matrices if is_matrix else others).append(parameter)
         # Rates are set at every step.
-        matrices = [{"params": some, "sees": key[1]} for key, some in groups.items() if key[0]]
-        others = [{"params": some, "sees": key[1]} for key, some in groups.items() if not key[0]]
-        slow = [{"params": [patches], "sees": True}]
         self._each: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, lr=1.0, momentum=0.95, weight_decay=0.03),
             torch.optim.AdamW(others, lr=1.0, betas=_BETAS, weight_decay=0.01),
-            torch.optim.AdamW(slow, lr=1.0, betas=_BETAS, weight_decay=0.01),
+            torch.optim.AdamW([patches], lr=1.0, betas=_BETAS, weight_decay=0.01),
         ]
 
-    def begin(self, muon_rate: float, adam_rate: float, sight: float = 1.0) -> None:
+    def begin(self, muon_rate: float, adam_rate: float) -> None:
         """Forget the gradients, and set the rates of the next step.
 
         Args:
             muon_rate: Of matrices.
             adam_rate: Of everything else.
-            sight: Share of the rates that the vision tower and the projector learn at.
         """
         rates = (muon_rate, adam_rate, adam_rate * _PATCHES)
         for optimiser, rate in zip(self._each, rates, strict=True):
             optimiser.zero_grad(set_to_none=True)
             for group in optimiser.param_groups:
-                group["lr"] = rate * (sight if group["sees"] else 1.0)
+                group["lr"] = rate
 
     def step(self) -> None:
         """Change the parameters."""

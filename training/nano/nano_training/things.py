@@ -22,8 +22,8 @@ UNKNOWN = -1.0
 LETTERS = "".join(map(chr, range(33, 127)))
 """What is written: the visible part of ASCII."""
 
-SLOTS = (2, 8)
-"""Rows and columns of places for letters in the square of a token, each 28 x 7 pixels."""
+SLOTS = (2, 5)
+"""Rows and columns of places for letters in the square of a token, each 16 x 6.4 pixels."""
 
 _OF_THINGS = 11
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import subprocess
 import time
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from transformers import InternVLForConditionalGeneration
 from nano_training.encoding import Batch
 from nano_training.held_out import held_out
 from nano_training.landmarks import Landmarks
-from nano_training.mixture import MIXTURES, Steps
+from nano_training.mixture import Course, Steps
 from nano_training.model import (
     answer,
     build_config,
@@ -44,24 +46,37 @@ class Plan:
 
     Attributes:
         mixture: Name of the mixture of samples.
-        steps: Number of steps, of about 0.4 s each on two cores.
-        seed: Seed of the samples.
+        first: Name of the mixture of the first steps.
+        first_share: Share of the steps that these are.
+        steps: Number of steps.
+        parts: Batches of a step, each of a kind of its own.
+        scale: How many times as many rows a batch has as on a CPU.
+        seed: Seed of the samples, and of the first weights.
         muon_rate: Highest learning rate of matrices.
         adam_rate: Highest learning rate of everything else.
-        sight: Share of the rates that the vision tower learns at; 0: it is left as it is, which
-            is cheaper.
         warm_up: Steps in which the rates rise.
         steady: Share of the steps after which they fall, along a cosine.
     """
 
     mixture: str = "all"
+    first: str = "first"
+    first_share: float = 0.0
     steps: int = 16_000
+    parts: int = 1
+    scale: int = 1
     seed: int = 1
     muon_rate: float = 8e-3
     adam_rate: float = 2e-3
-    sight: float = 0.7
     warm_up: int = 200
     steady: float = 0.35
+
+    @property
+    def course(self) -> Course:
+        """What is shown when."""
+        return Course(
+            mixture=self.mixture, first=self.first, first_steps=round(self.first_share * self.steps),
+            parts=self.parts, scale=self.scale, seed=self.seed,
+        )  # fmt: skip
 
     def rate(self, step: int) -> float:
         """The share of the highest rate at a step."""
@@ -73,41 +88,48 @@ class Plan:
 class Trainer:
     """A model, its optimisers, and the running average of its weights that is exported."""
 
-    def __init__(self, model: InternVLForConditionalGeneration, plan: Plan) -> None:
-        self.model = model.train()
+    def __init__(
+        self, model: InternVLForConditionalGeneration, plan: Plan, device: str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.train().to(self.device)
         self.plan = plan
         self.step = 0
         self.seconds = 0.0
-        self.landmarks = Landmarks(width_of(model))
+        self.landmarks = Landmarks(width_of(model)).to(self.device)
         self.optimisers = Optimisers(model, model.parameters(), self.landmarks)
         self.average = [parameter.detach().clone() for parameter in model.parameters()]
 
-    def learn(self, batch: Batch) -> tuple[float, float, float]:
+    def learn(self, batches: Sequence[Batch]) -> list[Tensor]:
         """One step.
 
         Returns:
-            Mean loss, the share of tokens that were right, and the loss of the landmarks.
+            Of each batch the mean loss, the share of tokens that were right, and the loss of the
+            landmarks: float32 [3].
         """
         rate = self.plan.rate(self.step)
-        plan = self.plan
-        self.optimisers.begin(plan.muon_rate * rate, plan.adam_rate * rate, plan.sight)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            with torch.set_grad_enabled(plan.sight > 0):
-                features = see(self.model, batch.tiles, batch.origin)
+        self.optimisers.begin(self.plan.muon_rate * rate, self.plan.adam_rate * rate)
+        figures = [self._look_at(batch.to(self.device)) for batch in batches]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimisers.step()
+        self._average()
+        self.step += 1
+        return figures
+
+    def _look_at(self, batch: Batch) -> Tensor:
+        """Add a batch to the gradients."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            features = see(self.model, batch.tiles, batch.origin)
             logits, right = answer(self.model, batch, features)
         each = functional.cross_entropy(logits, right, reduction="none")
         # What is known already, such as the brackets of a box, shall not outvote the rest.
         unsure = (each.detach() > 0.05).sum().clamp(min=len(each) // 8 + 1)
         window = batch.tiles.shape[1], batch.tiles.shape[2]
         found = self.landmarks(features.float(), batch.known, window, batch.origin)
-        loss = each.sum() / unsure + (found if plan.sight > 0 else 0)
+        loss = (each.sum() / unsure + found) / self.plan.parts
         loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimisers.step()
-        self._average()
-        self.step += 1
         accuracy = (logits.argmax(-1) == right).float().mean()
-        return float(each.detach().mean()), float(accuracy), float(found.detach())
+        return torch.stack([each.detach().mean(), accuracy, found.detach()])
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -134,7 +156,9 @@ class Trainer:
 
     def restore(self, folder: Path) -> None:
         """Go on from what was kept."""
-        state: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True)
+        state: dict[str, Any] = torch.load(
+            folder / "state.pt", weights_only=True, map_location=self.device
+        )
         self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.landmarks.load_state_dict(state["landmarks"])
@@ -146,8 +170,9 @@ def run(
     folder: Path,
     plan: Plan,
     start: Path | None,
-    look: Path | None = None,
     *,
+    device: str = "cpu",
+    workers: int = 1,
     save_every: int = 250,
     is_fast: bool = True,
 ) -> None:
@@ -157,9 +182,10 @@ def run(
         folder: Where the run is kept; if it was begun before, it goes on with its own plan.
         plan: What to do.
         start: Weights to begin with (a -hf folder); None: random ones.
-        look: A run of `look`, whose vision tower and landmarks come in their place; None: none.
+        device: Where to.
+        workers: Processes that draw.
         save_every: Steps between two savings.
-        is_fast: Compile the model first, which takes half a minute.
+        is_fast: On a CPU, compile the model first, which takes half a minute.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
@@ -171,21 +197,26 @@ def run(
             "plan": asdict(plan),
             "commit": _commit(),
             "held_out": held_out().sha256,
-            "before": [*_history(start), *([] if look is None else [_looked(look)])],
+            "device": _name(device),
+            "before": _history(start),
         }
         (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
-    if is_fast:
+    if is_fast and device == "cpu":
         speed_up(model)
-    trainer = Trainer(model, plan)
+    trainer = Trainer(model, plan, device)
     if (folder / "state.pt").exists():
         trainer.restore(folder)
-    else:
-        if start is not None:
-            _begin_with(start, trainer)
-        if look is not None:
-            _look_as(look, trainer)
-    _train(trainer, folder, Steps(MIXTURES[plan.mixture], plan.seed, trainer.step, plan.steps,
-                                  tokenizer.pad_token_id), save_every)  # fmt: skip
+    elif start is not None:
+        _begin_with(start, trainer)
+    steps = Steps(plan.course, trainer.step, plan.steps, tokenizer.pad_token_id)
+    loader = DataLoader(
+        steps,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers == 1 else 2,
+        pin_memory=device != "cpu",
+    )
+    _train(trainer, folder, loader, save_every)
 
 
 def _begin_with(start: Path, trainer: Trainer) -> None:
@@ -196,35 +227,20 @@ def _begin_with(start: Path, trainer: Trainer) -> None:
     trainer.average = [parameter.detach().clone() for parameter in trainer.model.parameters()]
 
 
-def _look_as(look: Path, trainer: Trainer) -> None:
-    """Take over what a vision tower has learnt alone."""
-    state: dict[str, Any] = torch.load(look / "state.pt", weights_only=True)
-    trainer.landmarks.load_state_dict(state["landmarks"], strict=False)
-    eyes = {
-        name: tensor
-        for name, tensor in state["model"].items()
-        if "vision_tower" in name or "multi_modal_projector" in name
-    }
-    trainer.model.load_state_dict({**trainer.model.state_dict(), **eyes})
-    trainer.average = [parameter.detach().clone() for parameter in trainer.model.parameters()]
-
-
-def _looked(look: Path) -> Any:
-    return json.loads((look / "plan.json").read_text("utf-8"))
-
-
-def _train(trainer: Trainer, folder: Path, steps: Steps, save_every: int) -> None:
-    recent: dict[str, deque[tuple[float, float, float]]] = defaultdict(lambda: deque(maxlen=60))
-    loader = DataLoader(steps, batch_size=None, num_workers=1, prefetch_factor=4)
+def _train(
+    trainer: Trainer, folder: Path, loader: DataLoader[list[Batch]], save_every: int
+) -> None:
+    recent: dict[str, deque[Tensor]] = defaultdict(lambda: deque(maxlen=60))
     before, began = trainer.seconds, time.monotonic()
-    progress = tqdm(loader, total=trainer.plan.steps, initial=trainer.step, smoothing=0.05)
-    for batch in progress:
-        recent[batch.kind].append(trainer.learn(batch))
+    progress = tqdm(loader, total=trainer.plan.steps, initial=trainer.step, mininterval=5)
+    for batches in progress:
+        for batch, told in zip(batches, trainer.learn(batches), strict=True):
+            recent[batch.kind].append(told)
         trainer.seconds = before + time.monotonic() - began
         if trainer.step % 100 == 0 or trainer.step == trainer.plan.steps:
             figures = {
-                kind: [round(sum(column) / len(column), 4) for column in zip(*pairs, strict=True)]
-                for kind, pairs in sorted(recent.items())
+                kind: [round(value, 4) for value in torch.stack(list(told)).mean(0).tolist()]
+                for kind, told in sorted(recent.items())
             }
             line = {"step": trainer.step, "seconds": round(trainer.seconds), "figures": figures}
             with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
@@ -254,20 +270,28 @@ def _commit() -> str:
     return said.stdout.strip() or "unknown"
 
 
+def _name(device: str) -> str:
+    """What a device is."""
+    if device == "cpu":
+        return f"{os.cpu_count()} CPU cores"
+    return str(torch.cuda.get_device_name())
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--start", type=Path, help="a -hf folder to begin with")
-    parser.add_argument("--look", type=Path, help="a run of look, to take the vision tower from")
     for name, default in asdict(Plan()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
-    parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
+    has_gpu = torch.cuda.is_available()
+    parser.add_argument("--device", default="cuda" if has_gpu else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
+    parser.add_argument("--save-every", type=int, default=250)
     arguments = vars(parser.parse_args())
-    if threads := arguments.pop("threads"):
-        torch.set_num_threads(threads)
-    folder, start, look = (arguments.pop(name) for name in ("run", "start", "look"))
-    run(folder, Plan(**arguments), start, look)
+    own = {name: arguments.pop(name) for name in ("device", "workers", "save_every")}
+    folder, start = arguments.pop("run"), arguments.pop("start")
+    run(folder, Plan(**arguments), start, **own)
 
 
 if __name__ == "__main__":
