@@ -60,8 +60,7 @@ class Batch:
         origin: Patch of the tile where windows begin, (row, column).
         ids: int64 [rows, length].
         labels: int64 [rows, length].
-        positions: int64 [rows, length].
-        mask: bool [rows, 1, length, length], true where a token (third axis) sees another.
+        segments: int64 [rows, length]: as of `Row`; -1 for padding.
         known: float32 [context tokens, FACTS], of all rows.
     """
 
@@ -70,9 +69,27 @@ class Batch:
     origin: tuple[int, int]
     ids: Tensor
     labels: Tensor
-    positions: Tensor
-    mask: Tensor
+    segments: Tensor
     known: Tensor
+
+    @property
+    def positions(self) -> Tensor:
+        """How far into what it sees each token is: int64 [rows, length]."""
+        segments = self.segments
+        places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+        shared = (segments == 0).sum(1, keepdim=True)
+        # How far into its own segment each token is.
+        begins = (segments > 0) & (segments != segments.roll(1, 1))
+        starts = torch.where(begins, places, 0).cummax(1).values
+        return torch.where(segments > 0, shared + places - starts, places)
+
+    @property
+    def mask(self) -> Tensor:
+        """True where a token (third axis) sees another: bool [rows, 1, length, length]."""
+        segments = self.segments
+        places = torch.arange(segments.shape[1], device=segments.device)
+        sees = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
+        return (sees & (places <= places[:, None]))[:, None]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device; from pinned memory without waiting for it."""
@@ -193,15 +210,6 @@ def collate(kind: str, rows: Sequence[Row], pad: int, origin: tuple[int, int] = 
         ids[index, :size] = torch.tensor(row.ids)
         labels[index, :size] = torch.tensor(row.labels)
         segments[index, :size] = torch.tensor(row.segments)
-    places = torch.arange(length).expand(len(rows), -1)
-    shared = (segments == 0).sum(1, keepdim=True)
-    # How far into its own segment each token is.
-    starts = (
-        torch.where((segments > 0) & (segments != segments.roll(1, 1)), places, 0).cummax(1).values
-    )
-    positions = torch.where(segments > 0, shared + places - starts, places)
-    sees = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
-    mask = sees & (places[:, None, :] <= places[:, :, None])
     tiles = torch.from_numpy(np.concatenate([row.tiles for row in rows]))
     known = torch.from_numpy(np.concatenate([row.known for row in rows]))
-    return Batch(kind, tiles, origin, ids, labels, positions, mask[:, None], known)
+    return Batch(kind, tiles, origin, ids, labels, segments, known)

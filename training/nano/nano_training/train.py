@@ -25,6 +25,7 @@ from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
 from nano_training.encoding import Batch
+from nano_training.feeding import feed
 from nano_training.held_out import held_out
 from nano_training.landmarks import Landmarks
 from nano_training.mixture import Course, Steps
@@ -55,7 +56,9 @@ class Plan:
         muon_rate: Highest learning rate of matrices.
         adam_rate: Highest learning rate of everything else.
         warm_up: Steps in which the rates rise.
-        steady: Share of the steps after which they fall, along a cosine.
+        steady: Share of the run after which they fall, along a cosine.
+        minutes: After how long the run ends, if it has not ended before; 0: never.
+        shows: How often a batch may be shown while a GPU waits for the next.
     """
 
     mixture: str = "all"
@@ -69,6 +72,8 @@ class Plan:
     adam_rate: float = 2e-3
     warm_up: int = 200
     steady: float = 0.35
+    minutes: float = 0.0
+    shows: int = 1
 
     @property
     def course(self) -> Course:
@@ -78,11 +83,16 @@ class Plan:
             parts=self.parts, scale=self.scale, seed=self.seed,
         )  # fmt: skip
 
-    def rate(self, step: int) -> float:
+    def done(self, step: int, seconds: float) -> float:
+        """The share of the run that is done."""
+        late = seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(step / self.steps, late))
+
+    def rate(self, step: int, seconds: float = 0.0) -> float:
         """The share of the highest rate at a step."""
         rising = min(1.0, (step + 1) / self.warm_up)
-        done = max(0.0, (step / self.steps - self.steady) / (1 - self.steady))
-        return rising * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        falling = max(0.0, (self.done(step, seconds) - self.steady) / (1 - self.steady))
+        return rising * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * falling)))
 
 
 class Trainer:
@@ -107,7 +117,7 @@ class Trainer:
             Of each batch the mean loss, the share of tokens that were right, and the loss of the
             landmarks: float32 [3].
         """
-        rate = self.plan.rate(self.step)
+        rate = self.plan.rate(self.step, self.seconds)
         self.optimisers.begin(self.plan.muon_rate * rate, self.plan.adam_rate * rate)
         figures = [self._look_at(batch.to(self.device)) for batch in batches]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -185,7 +195,7 @@ def run(
         device: Where to.
         workers: Processes that draw.
         save_every: Steps between two savings.
-        is_fast: On a CPU, compile the model first, which takes half a minute.
+        is_fast: Compile the model first, which takes half a minute.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
@@ -201,8 +211,8 @@ def run(
             "before": _history(start),
         }
         (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
-    if is_fast and device == "cpu":
-        speed_up(model)
+    if is_fast:
+        speed_up(model, device)
     trainer = Trainer(model, plan, device)
     if (folder / "state.pt").exists():
         trainer.restore(folder)
@@ -232,12 +242,15 @@ def _train(
 ) -> None:
     recent: dict[str, deque[Tensor]] = defaultdict(lambda: deque(maxlen=60))
     before, began = trainer.seconds, time.monotonic()
-    progress = tqdm(loader, total=trainer.plan.steps, initial=trainer.step, mininterval=5)
+    plan = trainer.plan
+    batches_of = feed(loader, trainer.device, plan.shows, plan.seed)
+    progress = tqdm(batches_of, total=plan.steps, initial=trainer.step, mininterval=5)
     for batches in progress:
         for batch, told in zip(batches, trainer.learn(batches), strict=True):
             recent[batch.kind].append(told)
         trainer.seconds = before + time.monotonic() - began
-        if trainer.step % 100 == 0 or trainer.step == trainer.plan.steps:
+        is_over = plan.done(trainer.step, trainer.seconds) == 1.0
+        if trainer.step % 100 == 0 or is_over:
             figures = {
                 kind: [round(value, 4) for value in torch.stack(list(told)).mean(0).tolist()]
                 for kind, told in sorted(recent.items())
@@ -246,8 +259,10 @@ def _train(
             with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
             progress.set_postfix({kind: value[1] for kind, value in figures.items()})
-        if trainer.step % save_every == 0 or trainer.step == trainer.plan.steps:
+        if trainer.step % save_every == 0 or is_over:
             trainer.save(folder)
+        if is_over:
+            return
 
 
 def _history(start: Path | None) -> list[Any]:
@@ -288,8 +303,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if has_gpu else "cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw")
     parser.add_argument("--save-every", type=int, default=250)
+    parser.add_argument("--no-compile", dest="is_fast", action="store_false")
     arguments = vars(parser.parse_args())
-    own = {name: arguments.pop(name) for name in ("device", "workers", "save_every")}
+    own = {name: arguments.pop(name) for name in ("device", "workers", "save_every", "is_fast")}
     folder, start = arguments.pop("run"), arguments.pop("start")
     run(folder, Plan(**arguments), start, **own)
 
