@@ -1,8 +1,8 @@
 """What the embedded model is trained and measured with."""
 
-import itertools
 import json
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from nano_training import held_out, scores, words
 from nano_training.encoding import IGNORED, Encoder, collate
 from nano_training.export import export
+from nano_training.feeding import feed
 from nano_training.fonts import load_font, new_fonts, training_fonts
 from nano_training.held_out import COLOURS, SHAPES
 from nano_training.held_out import held_out as the_list
 from nano_training.mixture import KINDS, MIXTURES, Course, Steps
 from nano_training.model import TOKENS, answer, build_config, build_model, build_tokenizer, see
+from nano_training.optimisers import Muon
 from nano_training.pages import Print, draw_page
 from nano_training.scenes import draw_scene, ground_answer, questions, scene_sample
 from nano_training.things import FACTS, LETTERS, UNKNOWN, Letter, Thing, landmarks, letters_known
@@ -325,6 +327,62 @@ def test_training_learns_and_goes_on_where_it_was(tmp_path, monkeypatch):
     assert json.loads(lines[-1])["step"] == 10
 
 
+def test_steps_are_shown_again_until_the_next_is_there():
+    """Each first in its order, then at most as often as it may; and what fails is told."""
+    drawn = [[object()] for _ in range(5)]
+    gate = threading.Semaphore(1)
+
+    def slowly():
+        for step in drawn:
+            gate.acquire()
+            yield step
+
+    shown = []
+    for step in feed(slowly(), list, 3, seed=1):
+        shown.append(step[0])
+        if len(shown) % 2 == 0:
+            gate.release()
+    assert [one for number, one in enumerate(shown) if one not in shown[:number]] == [
+        step[0] for step in drawn
+    ]
+    assert 5 < len(shown) <= 15
+    assert max(shown.count(step[0]) for step in drawn) <= 3
+
+    def broken():
+        yield drawn[0]
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        list(feed(broken(), list, 1, seed=1))
+
+
+def test_matrices_of_a_shape_are_changed_as_torch_changes_them():
+    torch.manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(*shape)) for shape in ((8, 8), (8, 8), (32, 8), (8, 32))]
+    theirs = [torch.nn.Parameter(one.detach().clone()) for one in ours]
+    settings = {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.03}
+    for _ in range(4):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+    before = [one.detach().clone() for one in ours]
+    for optimiser in (Muon(ours, **settings), torch.optim.Muon(theirs, **settings)):
+        optimiser.step()
+    for one, other, was in zip(ours, theirs, before, strict=True):
+        right = (other - was).norm()
+        assert right > 0.01
+        assert (one - other).norm() < 0.08 * right  # products are of 16 bits
+
+
+def test_a_tower_that_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("nano_training.train.build_config", lambda _: SMALL)
+    run(tmp_path, Plan(mixture="first", steps=2, sight=0, warm_up=1), None, is_fast=False)
+    learnt = torch.load(tmp_path / "state.pt")["model"]
+    for name, tensor in build_model(SMALL, 1).state_dict().items():
+        is_eye = "vision_tower" in name or "projector" in name
+        assert torch.equal(tensor, learnt[name]) == is_eye, name
+
+
 def test_the_rate_rises_stays_and_falls():
     plan = Plan(steps=1000, warm_up=100, steady=0.5)
     rates = [plan.rate(step) for step in (0, 99, 400, 750, 999)]
@@ -332,6 +390,9 @@ def test_the_rate_rises_stays_and_falls():
     assert rates[1] == rates[2] == 1
     assert 0.4 < rates[3] < 0.6
     assert rates[4] < 0.03
+    late = Plan(steps=10**6, warm_up=1, minutes=10)
+    assert [late.done(100, seconds) for seconds in (0, 300, 999)] == [0.0001, 0.5, 1]
+    assert late.rate(100, 599) < 0.03
 
 
 def test_what_is_exported_is_the_same_model(tmp_path):

@@ -100,10 +100,14 @@ class Batch:
         return self._with(Tensor.pin_memory)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        tensors = {
-            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **tensors)
+        return replace(
+            self,
+            tiles=change(self.tiles),
+            ids=change(self.ids),
+            labels=change(self.labels),
+            segments=change(self.segments),
+            known=change(self.known),
+        )
 
 
 class Encoder:

@@ -26,7 +26,7 @@ def export(run: Path, folder: Path) -> None:
         folder: Where the checkpoint goes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = torch.load(run / "state.pt", weights_only=True)
+    state = torch.load(run / "state.pt", weights_only=True, map_location="cpu")
     tokenizer = build_tokenizer()
     config = build_config(tokenizer)
     config.architectures = ["InternVLForConditionalGeneration"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import Empty, Queue
 from threading import Thread
 
@@ -21,24 +21,22 @@ _KEPT = 200
 Step = Sequence[Batch]
 
 
-def feed(steps: Iterable[Step], device: torch.device, shows: int, seed: int) -> Iterator[Step]:
-    """The batches of steps on a device.
+def feed(
+    steps: Iterable[Step], send: Callable[[Step], Step], shows: int, seed: int
+) -> Iterator[Step]:
+    """The batches of steps where they are looked at, the next ones sent there meanwhile.
 
-    On a GPU a step that was shown is shown again, by chance and at most `shows` times in all,
-    whenever the next one is not drawn yet; so the order depends on how fast things are. On a CPU
-    each is shown once, in order.
+    A step that was shown is shown again, by chance and at most `shows` times in all, whenever the
+    next one is not there yet; so the order depends on how fast things are.
 
     Args:
         steps: The batches as they are drawn.
-        device: Where they are wanted.
+        send: Copies them, in a thread of its own.
         shows: How often each is shown at most.
         seed: Of what is shown again.
     """
-    if device.type == "cpu":
-        yield from steps
-        return
     arrived: Queue[Step | Exception | None] = Queue(_WAITING)
-    Thread(target=_carry, args=(steps, device, arrived), daemon=True).start()
+    Thread(target=_send_all, args=(steps, send, arrived), daemon=True).start()
     rng = random.Random(seed)
     kept: deque[tuple[Step, int]] = deque(maxlen=_KEPT)
     while True:
@@ -62,17 +60,25 @@ def feed(steps: Iterable[Step], device: torch.device, shows: int, seed: int) -> 
         yield step
 
 
-def _carry(
-    steps: Iterable[Step], device: torch.device, arrived: Queue[Step | Exception | None]
+def to_gpu(device: torch.device) -> Callable[[Step], Step]:
+    """Copies batches to a GPU beside what it is doing."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call,unused-ignore]
+
+    def send(step: Step) -> Step:
+        with torch.cuda.stream(stream):
+            there = [batch.to(device) for batch in step]
+        stream.synchronize()
+        return there
+
+    return send
+
+
+def _send_all(
+    steps: Iterable[Step], send: Callable[[Step], Step], arrived: Queue[Step | Exception | None]
 ) -> None:
-    """Copy steps to a device, beside what it is doing."""
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     try:
         for step in steps:
-            with torch.cuda.stream(stream):
-                there = [batch.to(device) for batch in step]
-            stream.synchronize()
-            arrived.put(there)
+            arrived.put(send(step))
     except Exception as error:  # noqa: BLE001 - raised where the steps are taken
         arrived.put(error)
     else:

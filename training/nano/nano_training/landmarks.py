@@ -65,7 +65,9 @@ class Landmarks(nn.Module):
             window: Height and width of the tiles in pixels.
             origin: Row and column of the patch of a whole tile where they begin.
         """
-        own = _places(window, origin).to(features.device).expand(len(features), -1, -1).flatten(0, 1)
+        own = (
+            _places(window, origin).to(features.device).expand(len(features), -1, -1).flatten(0, 1)
+        )
         features = functional.layer_norm(features.flatten(0, 1), features.shape[-1:])
         loss = _OWN * functional.mse_loss(self.places(features), own)
         has_things, has_letters = known[:, 0] != UNKNOWN, known[:, -1] != UNKNOWN

@@ -16,7 +16,7 @@ from nano_training.encoding import Batch, Encoder, Row, collate
 from nano_training.model import SQUARE, TILE
 from nano_training.pages import Print, page_sample
 from nano_training.samples import Sample
-from nano_training.scenes import pair_sample, scene_sample, window_sample
+from nano_training.scenes import pair_sample, scene_sample, sign_sample, window_sample
 from nano_training.things import Letter
 from nano_training.videos import video_sample
 
@@ -57,25 +57,33 @@ def _any_size(rng: random.Random) -> Sample:
 
 def _stretched(rng: random.Random) -> Sample:
     """The same as `ChatInternVL(max_tiles=1)` shows it: stretched to one tile."""
-    sample = _any_size(rng)
+    return _to_one_tile(_any_size(rng))
+
+
+def _one_tile_sign(rng: random.Random) -> Sample:
+    return _to_one_tile(sign_sample(rng, TILE))
+
+
+def _to_one_tile(sample: Sample) -> Sample:
     width, height = sample.pictures[0].size
     across, down = TILE / width, TILE / height
-    letters = [Letter(one.letter, one.x * across, one.y * down) for one in sample.letters[0]]
+    letters = [
+        [Letter(one.letter, one.x * across, one.y * down) for one in some]
+        for some in sample.letters
+    ]
     picture = Image.fromarray(tile_image(sample.pictures[0], 1, 1)[0])
-    return replace(sample, pictures=[picture], letters=[letters])
+    return replace(sample, pictures=[picture], letters=letters)
 
 
 def _wide(rng: random.Random) -> Sample:
-    columns, rows = rng.choice(
-        ((2, 1), (1, 2), (3, 1), (1, 3), (2, 2), (2, 2), (3, 2), (2, 3))
-    )
+    columns, rows = rng.choice(((2, 1), (1, 2), (3, 1), (1, 3), (2, 2), (2, 2), (3, 2), (2, 3)))
     style = Print((2, 4 + 3 * rows), (22, 48), one_font=rng.random() < 0.6)
     return page_sample(rng, columns * TILE, rows * TILE, style)
 
 
 def _scene(rng: random.Random) -> Sample:
     side = TILE if rng.random() < 0.6 else rng.randint(200, 640)
-    return scene_sample(rng, side, side)
+    return scene_sample(rng, side, side, count=4)
 
 
 def _simple_scene(rng: random.Random) -> Sample:
@@ -96,6 +104,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "dense": Kind(10, _dense),
         "any size": Kind(3, _any_size),
         "stretched": Kind(12, _stretched),
+        "sign": Kind(3, lambda rng: sign_sample(rng, TILE)),
+        "one tile sign": Kind(12, _one_tile_sign),
         "wide": Kind(3, _wide),
         "scene": Kind(8, _scene),
         "simple scene": Kind(12, _simple_scene),
@@ -139,6 +149,21 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "wide scene": 0.03,
             "pair": 0.03,
             "video": 0.06,
+        },
+        # Which of several things is meant is learnt last.
+        "shapes": {
+            SHAPES: 0.38,
+            "scene": 0.2,
+            "wide scene": 0.02,
+            "pair": 0.01,
+            "few lines": 0.08,
+            "dense": 0.05,
+            "any size": 0.02,
+            "stretched": 0.03,
+            "sign": 0.03,
+            "one tile sign": 0.08,
+            "wide": 0.06,
+            "video": 0.04,
         },
     }
 )

@@ -100,32 +100,34 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Change the matrices that have gradients."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    by_shape[matrix.shape].append(matrix)
+                    by_shape[matrix.shape].append((matrix, matrix.grad))
             for shape, matrices in by_shape.items():
                 self._change(shape, matrices, group)
 
     def _change(
-        self, shape: torch.Size, matrices: list[nn.Parameter], group: dict[str, Any]
+        self,
+        shape: torch.Size,
+        matrices: list[tuple[nn.Parameter, Tensor]],
+        group: dict[str, Any],
     ) -> None:
-        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
-        moving = []
-        for matrix in matrices:
+        ahead = []
+        for matrix, gradient in matrices:
             state = self.state[matrix]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(matrix)
-            moving.append(state["momentum_buffer"])
-        torch._foreach_lerp_(moving, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, moving, group["momentum"])
-        updates = _orthogonal(torch.stack(list(ahead))).to(matrices[0].dtype)
+            moving: Tensor = state["momentum_buffer"]
+            moving.lerp_(gradient, 1 - group["momentum"])
+            ahead.append(gradient.lerp(moving, group["momentum"]))
+        updates = _orthogonal(torch.stack(ahead)).to(ahead[0].dtype)
         rate = group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1]))
-        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(matrices, list(updates.unbind()), alpha=-rate)
+        for (matrix, _), update in zip(matrices, updates.unbind(), strict=True):
+            matrix.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=rate)
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:
@@ -135,9 +137,9 @@ def _orthogonal(matrices: Tensor) -> Tensor:
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     is_tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.bfloat16()
+    x: Tensor = matrices.bfloat16()
     x = x.mT if is_tall else x
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
     for _ in range(5):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x

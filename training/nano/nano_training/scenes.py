@@ -194,7 +194,7 @@ def scene_sample(
 
 
 def window_sample(rng: random.Random, tile: int, area: Box) -> Sample:
-    """A part of a tile with one to three things, and two questions about it.
+    """A part of a tile with one to three things, and four questions about it.
 
     Args:
         rng: Where chance comes from.
@@ -204,8 +204,26 @@ def window_sample(rng: random.Random, tile: int, area: Box) -> Sample:
     room = (area[2] - area[0]) * (area[3] - area[1]) / tile**2
     many = rng.choice((1, 1, 2) if room < 0.25 else (1, 2, 2, 3))
     picture, drawn = draw_scene(rng, tile, tile, count=many, area=area)
-    asked = questions(rng, drawn, tile, tile, 2, short=True)
+    asked = questions(rng, drawn, tile, tile, 4, short=True)
     return Sample([picture.crop(area)], asked, things=[drawn], view=area, size=(tile, tile))
+
+
+def sign_sample(rng: random.Random, size: int) -> Sample:
+    """A sign as an agent cuts it out of a square picture: with its edge, or not all of it."""
+    picture = Image.new("RGB", (size, size), rng.choice(GROUNDS))
+    sign = _sign(rng, (0, 0, size, size), size)
+    draw_thing(ImageDraw.Draw(picture), sign, rng)
+    left, top, right, bottom = sign.box
+    spill = [round((bottom - top) * rng.uniform(-0.1, 0.3)) for _ in range(4)]
+    part = picture.crop(
+        (
+            max(0, left - spill[0]),
+            max(0, top - spill[1]),
+            min(size, right + spill[2]),
+            min(size, bottom + spill[3]),
+        )
+    )
+    return Sample([part], [Question("read", prompts.read(rng), sign.text or "")])
 
 
 def pair_sample(rng: random.Random, size: int) -> Sample:

@@ -12,7 +12,7 @@ import os
 import subprocess
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
 from nano_training.encoding import Batch
-from nano_training.feeding import feed
+from nano_training.feeding import Step, feed, to_gpu
 from nano_training.held_out import held_out
 from nano_training.landmarks import Landmarks
 from nano_training.mixture import Course, Steps
@@ -57,6 +57,7 @@ class Plan:
         adam_rate: Highest learning rate of everything else.
         warm_up: Steps in which the rates rise.
         steady: Share of the run after which they fall, along a cosine.
+        sight: 1: the vision tower learns too; 0: it is left as it is, which is cheaper.
         minutes: After how long the run ends, if it has not ended before; 0: never.
         shows: How often a batch may be shown while a GPU waits for the next.
     """
@@ -72,6 +73,7 @@ class Plan:
     adam_rate: float = 2e-3
     warm_up: int = 200
     steady: float = 0.35
+    sight: int = 1
     minutes: float = 0.0
     shows: int = 1
 
@@ -79,9 +81,13 @@ class Plan:
     def course(self) -> Course:
         """What is shown when."""
         return Course(
-            mixture=self.mixture, first=self.first, first_steps=round(self.first_share * self.steps),
-            parts=self.parts, scale=self.scale, seed=self.seed,
-        )  # fmt: skip
+            mixture=self.mixture,
+            first=self.first,
+            first_steps=round(self.first_share * self.steps),
+            parts=self.parts,
+            scale=self.scale,
+            seed=self.seed,
+        )
 
     def done(self, step: int, seconds: float) -> float:
         """The share of the run that is done."""
@@ -129,14 +135,15 @@ class Trainer:
     def _look_at(self, batch: Batch) -> Tensor:
         """Add a batch to the gradients."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            features = see(self.model, batch.tiles, batch.origin)
+            with torch.set_grad_enabled(self.plan.sight > 0):
+                features = see(self.model, batch.tiles, batch.origin)
             logits, right = answer(self.model, batch, features)
         each = functional.cross_entropy(logits, right, reduction="none")
         # What is known already, such as the brackets of a box, shall not outvote the rest.
         unsure = (each.detach() > 0.05).sum().clamp(min=len(each) // 8 + 1)
         window = batch.tiles.shape[1], batch.tiles.shape[2]
         found = self.landmarks(features.float(), batch.known, window, batch.origin)
-        loss = (each.sum() / unsure + found) / self.plan.parts
+        loss = (each.sum() / unsure + self.plan.sight * found) / self.plan.parts
         loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
         accuracy = (logits.argmax(-1) == right).float().mean()
         return torch.stack([each.detach().mean(), accuracy, found.detach()])
@@ -243,8 +250,10 @@ def _train(
     recent: dict[str, deque[Tensor]] = defaultdict(lambda: deque(maxlen=60))
     before, began = trainer.seconds, time.monotonic()
     plan = trainer.plan
-    batches_of = feed(loader, trainer.device, plan.shows, plan.seed)
-    progress = tqdm(batches_of, total=plan.steps, initial=trainer.step, mininterval=5)
+    steps: Iterable[Step] = loader
+    if trainer.device.type != "cpu":
+        steps = feed(loader, to_gpu(trainer.device), plan.shows, plan.seed)
+    progress = tqdm(steps, total=plan.steps, initial=trainer.step, mininterval=5)
     for batches in progress:
         for batch, told in zip(batches, trainer.learn(batches), strict=True):
             recent[batch.kind].append(told)
