@@ -14,12 +14,16 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
+NANO_SAYS = "From left to right: a red circle, a blue square."
+
 
 @pytest.fixture
 def photographs(tmp_path, monkeypatch):
     shutil.copy(PHOTOS / "chelsea.png", tmp_path / "cat.png")
     shutil.copy(PHOTOS / "coffee.png", tmp_path)
     shutil.copy(VIDEO, tmp_path / "red-panda.mp4")
+    (tmp_path / "cookbook").mkdir()
+    shutil.copy(ROOT / "cookbook/shapes.png", tmp_path / "cookbook")
     monkeypatch.chdir(tmp_path)
 
 
@@ -37,6 +41,14 @@ def test_readme(name, photographs, capsys):
     printed = capsys.readouterr().out
     assert namespace["llm"].render(namespace["messages"]) in printed
     assert "<|im_end|>?" in printed
+    assert NANO_SAYS in printed
+
+
+def test_the_first_screen_shows_a_picture_and_its_answer():
+    first_screen = "\n".join(README.splitlines()[:40])
+    assert "(cookbook/shapes.png)" in first_screen
+    assert f"# {NANO_SAYS}" in first_screen
+    assert first_screen.index('model="nano"') < first_screen.index("OpenGVLab/InternVL2-8B")
 
 
 def test_every_section_of_the_quick_start_has_code():
@@ -60,9 +72,27 @@ def test_the_readme_has_the_whole_table_of_blocks():
         assert f"`{word}`" in README, word
 
 
-def test_the_demo_runs(capsys, monkeypatch):
+def test_the_demo_says_what_is_true(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["demo.py"])
     runpy.run_path(str(ROOT / "cookbook/demo.py"), run_name="__main__")
     printed = capsys.readouterr().out
-    assert "WORDS MEAN NOTHING" in printed
-    assert printed.count("tokens in") == 4
+    for line in (
+        "InternVL: From left to right: a red circle, a blue square.",
+        "InternVL: Red.",
+        "InternVL: Hello world\nInvoice 2041",
+        "InternVL: A red circle moves right.",
+    ):
+        assert line in printed
+    box = re.search(r"<ref>blue square</ref><box>\[\[(.*)\]\]</box>", printed).group(1)
+    truth = [1000 * one / 448 for one in (270, 230, 381, 341)]
+    for said, true in zip(map(int, box.split(", ")), truth, strict=True):
+        assert abs(said - true) < 60
+    assert printed.count("tokens in") == 5
+
+
+def test_the_demo_takes_files_and_a_model(capsys, monkeypatch):
+    files = [str(PHOTOS / "chelsea.png"), str(VIDEO)]
+    model = str(checkpoint_folder("internlm2"))
+    monkeypatch.setattr("sys.argv", ["demo.py", "--model", model, *files])
+    runpy.run_path(str(ROOT / "cookbook/demo.py"), run_name="__main__")
+    assert capsys.readouterr().out.count("tokens in") == 2

@@ -20,6 +20,7 @@ from nano_training.mixture import KINDS, MIXTURES, Course, Steps
 from nano_training.model import TOKENS, answer, build_config, build_model, build_tokenizer, see
 from nano_training.optimisers import Muon
 from nano_training.pages import Print, draw_page
+from nano_training.pointing import pointing
 from nano_training.scenes import draw_scene, ground_answer, questions, scene_sample
 from nano_training.things import FACTS, LETTERS, UNKNOWN, Letter, Thing, landmarks, letters_known
 from nano_training.train import Plan, Trainer, run
@@ -39,7 +40,7 @@ def few_lines_row():
 
 
 def reply(model, batch):
-    return answer(model, batch, see(model, batch.tiles, batch.origin))
+    return answer(model, batch, see(model, batch.tiles, batch.origin))[:2]
 
 
 # What is held out.
@@ -325,6 +326,68 @@ def test_training_learns_and_goes_on_where_it_was(tmp_path, monkeypatch):
             assert torch.equal(tensor, states[1][kind][name]), name
     lines = (tmp_path / "whole" / "log.jsonl").read_text("utf-8").splitlines()
     assert json.loads(lines[-1])["step"] == 10
+
+
+def test_answers_point_at_what_they_are_about():
+    """The red circle's box at its tokens, a count at none."""
+    rng = random.Random(1)
+    sample = next(
+        one
+        for one in iter(lambda: KINDS["scene"].draw(rng), None)
+        if len(one.things[0]) > 1 and any(q.about and q.job == "ground" for q in one.questions)
+        if not one.is_chat
+    )
+    row = Encoder().row(sample)
+    place = TOKENIZER.convert_tokens_to_ids("<IMG_CONTEXT>")
+    context = [index for index, id_ in enumerate(row.ids) if id_ == place]
+    starts = {}
+    for index, segment in enumerate(row.segments):
+        if row.labels[index] != IGNORED:
+            starts.setdefault(segment, index)
+    told = dict(zip(row.pointers, row.targets, strict=True))
+    for number, question in enumerate(sample.questions, 1):
+        target = told.get(starts[number] - 1)
+        if question.about is None:
+            assert target is None
+            continue
+        colour, kind = question.about
+        right = [
+            one
+            for one in sample.things[0]
+            if colour in (None, one.colour) and one.shape == (kind or one.shape)
+            if kind or one.shape != "sign"
+        ]
+        looked_at = [token for token, index in enumerate(context) if target[index]]
+        side = sample.pictures[0].width / 14
+        for token in looked_at:
+            x, y = (token % 14 + 0.5) * side, (token // 14 + 0.5) * side
+            assert any(
+                one.box[0] - side < x < one.box[2] + side
+                and one.box[1] - side < y < one.box[3] + side
+                for one in right
+            )
+        assert looked_at
+
+
+def test_heads_learn_to_point():
+    """The loss is that of an even gaze at first, and falls."""
+    torch.manual_seed(0)
+    model = build_model(SMALL)
+    rng = random.Random(2)
+    batch = collate("scene", [Encoder().row(KINDS["scene"].draw(rng)) for _ in range(2)], 0)
+    features = see(model, batch.tiles, (0, 0)).detach()
+    optimiser = torch.optim.Adam(model.model.language_model.parameters(), 3e-3)
+    losses = []
+    for _ in range(30):
+        loss = pointing(model, batch, answer(model, batch, features)[2])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    seen = batch.mask.reshape(-1, batch.ids.shape[1])[batch.pointers].sum(-1)
+    even = -(batch.targets.sum(-1) / seen).log().mean()
+    assert losses[0] == pytest.approx(float(even), rel=0.2)
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_steps_are_shown_again_until_the_next_is_there():

@@ -23,7 +23,7 @@ from langchain_internvl.templates import TEMPLATES
 from langchain_internvl.tokenization import PromptTokenizer
 from nano_training.model import SQUARE, build_tokenizer
 from nano_training.samples import Question, Sample
-from nano_training.things import landmarks, letters_known, unknown
+from nano_training.things import landmarks, letters_known, tokens_of, unknown
 
 MOST_TILES = 6
 """Most tiles of a picture, thumbnail not counted; also the embedded model's setting."""
@@ -41,6 +41,8 @@ class Row:
         labels: The ids of answers; elsewhere IGNORED.
         segments: 0 for what all questions see, k for the k-th question.
         known: float32 [context tokens, FACTS], what each should know (`things`).
+        pointers: Places where a token is written that is about something on the picture.
+        targets: bool [pointers, length of ids], true where that is.
     """
 
     tiles: NDArray[np.uint8]
@@ -48,6 +50,8 @@ class Row:
     labels: list[int]
     segments: list[int]
     known: NDArray[np.float32]
+    pointers: list[int]
+    targets: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Batch:
         labels: int64 [rows, length].
         segments: int64 [rows, length]: as of `Row`; -1 for padding.
         known: float32 [context tokens, FACTS], of all rows.
+        pointers: int64 [m], of all rows, as places in `ids` row by row.
+        targets: bool [m, length].
     """
 
     kind: str
@@ -71,6 +77,8 @@ class Batch:
     labels: Tensor
     segments: Tensor
     known: Tensor
+    pointers: Tensor
+    targets: Tensor
 
     @property
     def positions(self) -> Tensor:
@@ -107,6 +115,8 @@ class Batch:
             labels=change(self.labels),
             segments=change(self.segments),
             known=change(self.known),
+            pointers=change(self.pointers),
+            targets=change(self.targets),
         )
 
 
@@ -138,7 +148,25 @@ class Encoder:
             labels = labels + more_labels[shared:]
             segments += [number] * (len(more_ids) - shared)
         known = np.concatenate([self._known(sample, *one) for one in enumerate(cut)])
-        return Row(np.concatenate(cut), ids, labels, segments, known)
+        pointers, targets = self._pointers(sample, ids, labels, known)
+        return Row(np.concatenate(cut), ids, labels, segments, known, pointers, targets)
+
+    def _pointers(
+        self, sample: Sample, ids: list[int], labels: list[int], known: NDArray[np.float32]
+    ) -> tuple[list[int], NDArray[np.bool_]]:
+        """Where tokens are written that are about a thing, and where the tokens of that are."""
+        context = np.asarray(ids) == self._tokenizer.image_context_id
+        pointers: list[int] = []
+        targets = [np.zeros((0, len(ids)), bool)]
+        for question, (start, end) in zip(sample.questions, _answers(labels), strict=True):
+            if question.about is None:
+                continue
+            target = np.zeros(len(ids), bool)
+            target[context] = tokens_of(known, *question.about)
+            if target.any():
+                pointers += range(start - 1, end - 1)
+                targets.append(np.repeat(target[None], end - start, 0))
+        return pointers, np.concatenate(targets)
 
     def _known(self, sample: Sample, number: int, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the tokens of a picture should know of its things or letters."""
@@ -194,6 +222,13 @@ class Encoder:
         return (Video(images),) if sample.is_video else images
 
 
+def _answers(labels: Sequence[int]) -> list[tuple[int, int]]:
+    """Where answers begin and end."""
+    learnt = np.asarray(labels) != IGNORED
+    edges = np.flatnonzero(np.diff(learnt, prepend=False, append=False))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
 def _shared(rows: Sequence[tuple[list[int], list[int]]], context: int) -> int:
     """Length of what comes before the questions: up to the last picture, and the line's end."""
     ids = rows[0][0]
@@ -216,4 +251,13 @@ def collate(kind: str, rows: Sequence[Row], pad: int, origin: tuple[int, int] = 
         segments[index, :size] = torch.tensor(row.segments)
     tiles = torch.from_numpy(np.concatenate([row.tiles for row in rows]))
     known = torch.from_numpy(np.concatenate([row.known for row in rows]))
-    return Batch(kind, tiles, origin, ids, labels, segments, known)
+    pointers = torch.tensor(
+        [index * length + place for index, row in enumerate(rows) for place in row.pointers],
+        dtype=torch.int64,
+    )
+    targets = torch.zeros((len(pointers), length), dtype=torch.bool)
+    done = 0
+    for row in rows:
+        targets[done : done + len(row.pointers), : len(row.ids)] = torch.from_numpy(row.targets)
+        done += len(row.pointers)
+    return Batch(kind, tiles, origin, ids, labels, segments, known, pointers, targets)

@@ -240,7 +240,7 @@ def see(model: InternVLForConditionalGeneration, tiles: Tensor, origin: tuple[in
 
 def answer(
     model: InternVLForConditionalGeneration, batch: Batch, features: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Logits of all tokens that are to be learnt.
 
     Args:
@@ -249,17 +249,18 @@ def answer(
         features: The features of the batch's tiles, as `see` has them.
 
     Returns:
-        float [m, vocabulary], and the right ids, int64 [m].
+        float [m, vocabulary]; the right ids, int64 [m]; and what each layer of the language model
+        reads.
     """
     embedded = model.get_input_embeddings()(batch.ids)
     is_context = (batch.ids == model.config.image_token_id).unsqueeze(-1).expand_as(embedded)
     embedded = embedded.masked_scatter(is_context, features.to(embedded.dtype))
-    hidden = model.model.language_model(
-        inputs_embeds=embedded,
-        attention_mask=batch.mask,
-        position_ids=batch.positions,
-        use_cache=False,
-    ).last_hidden_state
+    language_model, mask = model.model.language_model, batch.mask
+    turns = language_model.rotary_emb(embedded, batch.positions)
+    inputs = [embedded]
+    for layer in language_model.layers:
+        inputs.append(layer(inputs[-1], attention_mask=mask, position_embeddings=turns))
+    hidden = language_model.norm(inputs[-1])
     learnt = batch.labels[:, 1:] >= 0
     logits = model.lm_head(hidden[:, :-1][learnt])
-    return logits.float(), batch.labels[:, 1:][learnt]
+    return logits.float(), batch.labels[:, 1:][learnt], inputs

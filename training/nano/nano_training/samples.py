@@ -21,11 +21,14 @@ class Question:
         job: What kind of question it is; figures are given for each.
         text: The question.
         answer: What a perfect model replies.
+        about: Colour and kind of the thing that the answer is about, as far as the question says;
+            None: it is about more, or about nothing.
     """
 
     job: Job
     text: str
     answer: str
+    about: tuple[str | None, str | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def questions(
             thing = rng.choice(things)
             answer = ground_answer(thing.name, [thing], width, height)
             asked_for = prompts.ground(rng, thing.name, short=short)
-            question = Question("ground", asked_for, answer)
+            question = Question("ground", asked_for, answer, (thing.colour, thing.shape))
         else:
             question = ask(rng, things)
         key = question.job, "" if question.job == "describe" else question.text
@@ -145,29 +145,35 @@ def questions(
 def ask(rng: random.Random, things: list[Thing]) -> Question:
     """A small question about colour, number, shape or text."""
     shapes = [thing for thing in things if thing.shape != "sign"]
-    choices: list[tuple[str, str]] = [
-        (rng.choice(("How many shapes are there?", "How many shapes do you see?")),
-         sentence(NUMBERS[len(shapes)]))
-    ]  # fmt: skip
+    choices = [
+        Question(
+            "ask",
+            rng.choice(("How many shapes are there?", "How many shapes do you see?")),
+            sentence(NUMBERS[len(shapes)]),
+        )
+    ]
     for thing in things:
         alike = [one for one in shapes if one.shape == thing.shape]
         same = [one for one in shapes if one.colour == thing.colour]
         if thing.shape == "sign":
-            choices.append(("What does the sign say?", thing.text or ""))
+            about = None, "sign"
+            choices.append(Question("ask", "What does the sign say?", thing.text or "", about))
         elif len(alike) == 1:
             spelling = rng.choice(("color", "color", "colour"))
-            choices.append((f"What {spelling} is the {thing.shape}?", sentence(thing.colour)))
+            asked = f"What {spelling} is the {thing.shape}?"
+            choices.append(Question("ask", asked, sentence(thing.colour), (None, thing.shape)))
         if len(same) == 1 and thing.shape != "sign":
             answer = sentence(with_article(thing.shape))
-            choices.append((f"Which shape is {thing.colour}?", answer))
+            asked = f"Which shape is {thing.colour}?"
+            choices.append(Question("ask", asked, answer, (thing.colour, None)))
     colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
     if rng.random() < 0.5 and shapes:
         one = rng.choice(shapes)
         colour, shape = one.colour, one.shape
     there = any(one.name == f"{colour} {shape}" for one in shapes)
-    choices.append((f"Is there {with_article(colour)} {shape}?", "Yes." if there else "No."))
-    text, answer = rng.choice(choices)
-    return Question("ask", text, answer)
+    asked = f"Is there {with_article(colour)} {shape}?"
+    choices.append(Question("ask", asked, "Yes." if there else "No."))
+    return rng.choice(choices)
 
 
 def scene_sample(

@@ -81,6 +81,23 @@ def with_article(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
+def tokens_of(
+    known: NDArray[np.float32], colour: str | None, kind: str | None
+) -> NDArray[np.bool_]:
+    """Which tokens know of a thing: bool [n].
+
+    Args:
+        known: What the tokens should know, [n, FACTS].
+        colour: Its colour; None: any.
+        kind: Its kind; None: any but signs.
+    """
+    right = known[:, 1] >= 0
+    right &= known[:, 1] < len(SHAPES) if kind is None else known[:, 1] == KINDS.index(kind)
+    if colour is not None:
+        right &= known[:, 0] == list(COLOURS).index(colour)
+    return right
+
+
 def unknown(count: int) -> NDArray[np.float32]:
     """What tokens should know of which nothing is said: float32 [count, FACTS]."""
     return np.full((count, FACTS), UNKNOWN, np.float32)

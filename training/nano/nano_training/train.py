@@ -39,6 +39,7 @@ from nano_training.model import (
     width_of,
 )
 from nano_training.optimisers import Optimisers
+from nano_training.pointing import pointing
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ class Trainer:
         """One step.
 
         Returns:
-            Of each batch the mean loss, the share of tokens that were right, and the loss of the
-            landmarks: float32 [3].
+            Of each batch the mean loss, the share of tokens that were right, the loss of the
+            landmarks and that of pointing: float32 [4].
         """
         rate = self.plan.rate(self.step, self.seconds)
         self.optimisers.begin(self.plan.muon_rate * rate, self.plan.adam_rate * rate)
@@ -137,16 +138,17 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             with torch.set_grad_enabled(self.plan.sight > 0):
                 features = see(self.model, batch.tiles, batch.origin)
-            logits, right = answer(self.model, batch, features)
+            logits, right, inputs = answer(self.model, batch, features)
+            pointed = pointing(self.model, batch, inputs)
         each = functional.cross_entropy(logits, right, reduction="none")
         # What is known already, such as the brackets of a box, shall not outvote the rest.
         unsure = (each.detach() > 0.05).sum().clamp(min=len(each) // 8 + 1)
         window = batch.tiles.shape[1], batch.tiles.shape[2]
         found = self.landmarks(features.float(), batch.known, window, batch.origin)
-        loss = (each.sum() / unsure + self.plan.sight * found) / self.plan.parts
+        loss = (each.sum() / unsure + pointed + self.plan.sight * found) / self.plan.parts
         loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
         accuracy = (logits.argmax(-1) == right).float().mean()
-        return torch.stack([each.detach().mean(), accuracy, found.detach()])
+        return torch.stack([each.detach().mean(), accuracy, found.detach(), pointed.detach()])
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -1,0 +1,55 @@
+"""An agent whose eyes are nano: only its choice of tools is written down."""
+
+import random
+import re
+
+import pytest
+from drawings import draw_sign
+from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage
+from support_agents import Driver
+
+from langchain_internvl import ChatInternVL, InternVLToolkit, image_block
+
+QUESTION = {"type": "text", "text": "What does the sign say?"}
+
+
+def choose(results):
+    """Find the sign, read that part of the picture, and answer."""
+    if not results:
+        return "ground", {"image": "image:1", "phrase": "sign"}
+    if len(results) == 1:
+        region = re.search(r"region ([\d, ]+)", results[0].text).group(1)
+        return "read_text", {"image": "image:1", "region": region}
+    return f"It says {results[1].text}"
+
+
+@pytest.fixture(scope="module")
+def llm():
+    llm = ChatInternVL(model="nano", temperature=0, max_tokens=100)
+    yield llm
+    llm.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_agent_finds_a_sign_and_reads_it(seed, llm):
+    picture, word, box = draw_sign(random.Random(seed))
+    agent = create_agent(Driver(choose=choose), tools=InternVLToolkit(llm=llm).get_tools())
+    state = agent.invoke({"messages": [HumanMessage([image_block(picture), QUESTION])]})
+    place, reading = (one.artifact for one in state["messages"] if one.type == "tool")
+    found = place.boxes[0]
+    assert max(abs(one - other) for one, other in zip(found.pixels, box, strict=True)) < 40
+    assert 0.2 < found.confidence <= 1
+    assert word in reading.lines[0]
+    assert word in state["messages"][-1].text
+
+
+def test_it_reads_another_word_on_another_picture(llm):
+    """So the word comes from the picture and from nowhere else."""
+    agent = create_agent(Driver(choose=choose), tools=InternVLToolkit(llm=llm).get_tools())
+    pictures = [draw_sign(random.Random(seed)) for seed in (100, 101)]
+    said = [
+        agent.invoke({"messages": [HumanMessage([image_block(one[0]), QUESTION])]})
+        for one in pictures
+    ]
+    assert said[0]["messages"][-1].text != said[1]["messages"][-1].text
