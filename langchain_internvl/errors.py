@@ -73,6 +73,10 @@ class RequestError(InternVLError, ValueError):
     """A setting of a request is out of range or unknown."""
 
 
+class SchemaError(RequestError):
+    """A JSON schema holds something that a reply cannot be guaranteed to keep."""
+
+
 class RequestTimeoutError(InternVLError, TimeoutError):
     """A request took longer than its `timeout`."""
 
