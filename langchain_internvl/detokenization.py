@@ -14,6 +14,13 @@ from typing import Any
 from langchain_internvl.errors import UnsupportedCheckpointError
 
 
+def with_markup(
+    token_bytes: Mapping[int, bytes], markup: Mapping[int, bytes]
+) -> Mapping[int, bytes]:
+    """The bytes of each id, with those of special tokens that belong to a reply."""
+    return {**token_bytes, **markup} if markup else token_bytes
+
+
 class TextStream:
     """Turns the token ids of one reply into text that can be shown at once.
 

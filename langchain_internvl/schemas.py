@@ -8,18 +8,20 @@ Source of the keywords: JSON Schema 2020-12.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_internvl.errors import SchemaError
+from langchain_internvl.schema_values import are_apart, fits_type, multiples
+from langchain_internvl.string_formats import EQUAL_PATTERNS, FORMATS
 
 Schema = Mapping[str, Any]
 
 _NOTES = frozenset(
     {
-        "$comment", "$id", "$schema", "default", "deprecated", "description", "discriminator",
-        "example", "examples", "readOnly", "title", "writeOnly",
+        "$comment", "$id", "$schema", "contentMediaType", "default", "deprecated", "description",
+        "discriminator", "example", "examples", "readOnly", "title", "writeOnly",
     }
 )  # fmt: skip
 """Keywords that say something about values and constrain none."""
@@ -46,24 +48,22 @@ _OF_TYPE: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 """Keywords that a grammar holds a model to, by the type they belong to."""
 
-_FORMATS = frozenset(
-    {"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"}
-)
-"""Formats of strings that a grammar knows."""
-
 SUPPORTED = tuple(sorted(_OF_ANY | frozenset().union(*_OF_TYPE.values())))
 """All keywords that are guaranteed."""
 
 
-def check_schema(schema: Schema) -> dict[str, Any]:
+def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
     """Check that a grammar can guarantee a schema.
 
     Args:
         schema: A JSON schema.
+        strict: Raise for what cannot be guaranteed; False: leave it out, so that values may not
+            fit it.
 
     Returns:
-        The schema as grammars read it: without notes; objects take no properties but those that
-        they name, unless `additionalProperties` says so; arrays take anything they do not forbid.
+        The schema as grammars read it: without notes, formats as patterns; objects take no
+        properties but those that they name, unless `additionalProperties` says so; arrays take
+        anything they do not forbid.
 
     Raises:
         SchemaError: It has a keyword that cannot be guaranteed, or is none; says where.
@@ -71,19 +71,30 @@ def check_schema(schema: Schema) -> dict[str, Any]:
     if not isinstance(schema, Mapping):
         raise SchemaError(f"a JSON schema is an object, not {schema!r}")
     try:
-        copied = json.loads(json.dumps(schema))
+        copied = json.loads(json.dumps(schema, allow_nan=False).encode())
     except (RecursionError, TypeError, ValueError) as error:
         raise SchemaError(f"the schema is no JSON: {error}") from error
-    return _Checker(copied).check(copied, "$")
+    checker = _Checker(copied, strict)
+    try:
+        checked = checker.check(copied, "$")
+        if not checker.has_end(copied, frozenset()):
+            raise SchemaError("$: a value of this schema has no end: each holds another of its own")
+    except (AttributeError, RecursionError, TypeError) as error:
+        # Schemas are anybody's JSON: every wrong type in one ends here.
+        raise SchemaError(f"the schema is malformed: {error}") from error
+    return checked
 
 
 def patterns(schema: Any, path: str = "$") -> Iterator[tuple[str, str]]:
-    """The regular expressions of a schema, each with the path where it stands."""
+    """The regular expressions of a checked schema, each with the path where it stands."""
     if isinstance(schema, Mapping):
         for name, value in schema.items():
             if name == "pattern" and isinstance(value, str):
                 yield f"{path}.pattern", value
-            else:
+            elif name == "properties":
+                for key, one in value.items():
+                    yield from patterns(one, f"{path}.{name}.{key}")
+            elif name not in {"const", "enum"}:
                 yield from patterns(value, f"{path}.{name}")
     elif isinstance(schema, list):
         for index, value in enumerate(schema):
@@ -93,6 +104,7 @@ def patterns(schema: Any, path: str = "$") -> Iterator[tuple[str, str]]:
 @dataclass(frozen=True)
 class _Checker:
     root: Schema
+    strict: bool
 
     def check(self, schema: Any, path: str) -> dict[str, Any]:
         if schema is True:
@@ -102,23 +114,53 @@ class _Checker:
             raise SchemaError(f"{path} {problem}")
         kept = {name: value for name, value in schema.items() if name not in _NOTES}
         types = self._types(kept, path)
-        self._refuse_unknown(kept, types, path)
-        if "$ref" in kept:
-            self._check_reference(kept, path)
+        self._drop_unknown(kept, types, path)
         for name in _DEFINITIONS:
             if name in kept:
                 kept[name] = self._each(kept[name], f"{path}.{name}")
-        for name in ("anyOf", "oneOf", "allOf"):
-            if name in kept:
-                kept[name] = self._choices(kept, name, path)
-        if "enum" in kept and not kept["enum"]:
-            raise SchemaError(f"{path}.enum is empty, so nothing fits")
+        if "$ref" in kept:
+            self._keep_alone("$ref", kept, path)
+            self._resolve(kept["$ref"], path)
+        choices = next((name for name in ("anyOf", "oneOf", "allOf") if name in kept), None)
+        if choices is not None:
+            return self._choices(kept, choices, path)
+        self._check_values(kept, types, path)
         self._check_string(kept, path)
         if "object" in types:
             self._check_object(kept, path)
         if "array" in types:
             self._check_array(kept, path)
         return kept
+
+    def has_end(self, schema: Any, seen: frozenset[str]) -> bool:
+        """Whether there is a value that a model can come to the end of.
+
+        Args:
+            schema: The schema.
+            seen: References that led here, and would lead on for ever.
+        """
+        if not isinstance(schema, Mapping):
+            return True
+        if "$ref" in schema:
+            reference = schema["$ref"]
+            return reference not in seen and self.has_end(
+                self._resolve(reference, "$"), seen | {reference}
+            )
+        for name in ("anyOf", "oneOf", "allOf"):
+            if name in schema:
+                return any(self.has_end(one, seen) for one in schema[name])
+        known = schema.get("properties", {})
+        needed = [known[name] for name in schema.get("required", ()) if name in known]
+        first = schema.get("prefixItems", [])
+        needed += first[: schema.get("minItems", 0)]
+        if schema.get("minItems", 0) > len(first):
+            needed.append(schema.get("items"))
+        return all(self.has_end(one, seen) for one in needed)
+
+    def _refuse(self, path: str, problem: str) -> None:
+        """Raise, if all must be guaranteed; who calls goes on by leaving out what cannot be."""
+        if self.strict:
+            raise SchemaError(f"{path}{problem}")
 
     def _types(self, schema: Schema, path: str) -> frozenset[str]:
         """The types that a schema names, or that its keywords are about."""
@@ -133,33 +175,33 @@ class _Checker:
                 raise SchemaError(f"{path}.type: {kind!r} is no type of JSON")
         return frozenset(kinds)
 
-    def _refuse_unknown(self, schema: Schema, types: frozenset[str], path: str) -> None:
+    def _drop_unknown(self, schema: dict[str, Any], types: frozenset[str], path: str) -> None:
         known = _OF_ANY.union(*(_OF_TYPE[kind] for kind in types))
-        for name in schema.keys() - known:
+        for name in sorted(schema.keys() - known):
             if name in SUPPORTED:
                 kind = " or ".join(kind for kind in _OF_TYPE if name in _OF_TYPE[kind])
-                raise SchemaError(
-                    f"{path}.{name} is about type {kind}, and the type here is "
-                    f"{' or '.join(sorted(types)) or 'any'}"
+                named = " or ".join(sorted(types)) or "any"
+                problem = f" is about type {kind}, and the type here is {named}"
+            else:
+                problem = (
+                    ": this keyword cannot be guaranteed; leave it out and check the result, pass "
+                    f"strict=False, or use one of {', '.join(SUPPORTED)}"
                 )
-            raise SchemaError(
-                f"{path}.{name}: this keyword cannot be guaranteed; leave it out and check the "
-                f"result, or use one of {', '.join(SUPPORTED)}"
-            )
+            self._refuse(f"{path}.{name}", problem)
+            del schema[name]
 
-    def _check_reference(self, schema: Schema, path: str) -> None:
-        beside = schema.keys() - {"$ref", *_DEFINITIONS}
-        if beside:
-            raise SchemaError(
-                f"{path}.{min(beside)} stands beside a $ref, and only one of them would hold; "
-                "write it into the definition"
+    def _keep_alone(self, name: str, schema: dict[str, Any], path: str) -> None:
+        for other in sorted(schema.keys() - {name, *_DEFINITIONS}):
+            self._refuse(
+                f"{path}.{other}",
+                f" stands beside {name}, and only one of them would hold; write it into what "
+                f"{name} has",
             )
-        reference = schema["$ref"]
+            del schema[other]
+
+    def _resolve(self, reference: Any, path: str) -> Any:
         if not (isinstance(reference, str) and reference.startswith("#")):
             raise SchemaError(f"{path}.$ref: {reference!r} is not in this schema")
-        self._resolve(reference, path)
-
-    def _resolve(self, reference: str, path: str) -> Any:
         place: Any = self.root
         for step in reference[1:].split("/")[1:]:
             name = step.replace("~1", "/").replace("~0", "~")
@@ -168,61 +210,83 @@ class _Checker:
             place = place[name]
         return place
 
-    def _choices(self, schema: Schema, name: str, path: str) -> list[dict[str, Any]]:
+    def _choices(self, schema: dict[str, Any], name: str, path: str) -> dict[str, Any]:
         options = schema[name]
         if not isinstance(options, list) or not options:
             raise SchemaError(f"{path}.{name} must be a list of schemas")
+        self._keep_alone(name, schema, path)
+        definitions = {one: schema[one] for one in _DEFINITIONS if one in schema}
         if name == "allOf" and len(options) > 1:
-            raise SchemaError(f"{path}.allOf: more than one schema at once cannot be guaranteed")
-        beside = schema.keys() - {name, "type", *_DEFINITIONS}
-        if beside:
-            raise SchemaError(
-                f"{path}.{min(beside)} stands beside {name}, and only one of them would hold; "
-                f"write it into each schema of {name}"
+            self._refuse(f"{path}.allOf", ": more than one schema at once cannot be guaranteed")
+            options = options[:1]
+        told = [self._follow(one, path) for one in options]
+        if name == "oneOf" and not are_apart(told, [self._types(one, path) for one in told]):
+            self._refuse(
+                f"{path}.oneOf",
+                ": a value may fit several of these, and that it fits only one cannot be "
+                "guaranteed; use anyOf, or give each a property with a const of its own",
             )
-        if name == "oneOf" and not self._are_apart(options, path):
-            raise SchemaError(
-                f"{path}.oneOf: a value may fit several of these, and that it fits only one "
-                "cannot be guaranteed; use anyOf, or give each a property with a const of its own"
-            )
-        return [self.check(one, f"{path}.{name}[{index}]") for index, one in enumerate(options)]
+        checked = [self.check(one, f"{path}.{name}[{index}]") for index, one in enumerate(options)]
+        return {"anyOf": checked, **definitions}
 
-    def _are_apart(self, options: Sequence[Any], path: str) -> bool:
-        """Whether no value fits two schemas: by their types, or by a property that all have."""
-        seen = [
-            self._resolve(one["$ref"], path) if isinstance(one, Mapping) and "$ref" in one else one
-            for one in options
-        ]
-        if not all(isinstance(one, Mapping) for one in seen):
-            return False
-        types = [self._types(one, path) for one in seen]
-        together = frozenset[str]().union(*types)
-        overlap = {"integer", "number"} <= together
-        if all(types) and len(together) == sum(map(len, types)) and not overlap:
-            return True
-        marked = [_marks(one) for one in seen]
-        shared = set(marked[0]).intersection(*marked)
-        return any(
-            len(frozenset[str]().union(*(one[name] for one in marked)))
-            == sum(len(one[name]) for one in marked)
-            for name in shared
-        )
+    def _follow(self, schema: Any, path: str) -> Schema:
+        if not isinstance(schema, Mapping):
+            return {}
+        target = self._resolve(schema["$ref"], path) if "$ref" in schema else schema
+        return target if isinstance(target, Mapping) else {}
 
-    def _check_string(self, schema: Schema, path: str) -> None:
-        if "format" in schema and schema["format"] not in _FORMATS:
-            raise SchemaError(
-                f"{path}.format: {schema['format']!r} cannot be guaranteed; known are "
-                f"{', '.join(sorted(_FORMATS))}"
+    def _check_values(self, schema: dict[str, Any], types: frozenset[str], path: str) -> None:
+        if "multipleOf" in schema:
+            self._check_multiples(schema, path)
+        name = next((one for one in ("enum", "const") if one in schema), None)
+        if name is None:
+            return
+        values = schema[name] if name == "enum" else [schema[name]]
+        if "type" in schema:
+            values = [one for one in values if any(fits_type(one, kind) for kind in types)]
+            del schema["type"]
+        if not values:
+            raise SchemaError(f"{path}.{name}: nothing fits it")
+        self._keep_alone(name, schema, path)
+        if name == "enum":
+            schema["enum"] = values
+
+    def _check_multiples(self, schema: dict[str, Any], path: str) -> None:
+        values = multiples(schema)
+        if values is None:
+            self._refuse(
+                f"{path}.multipleOf",
+                " can be guaranteed between a minimum and a maximum with at most 1000 multiples",
             )
-        lengths = schema.keys() & {"minLength", "maxLength"}
-        for one in schema.keys() & {"pattern", "format"}:
-            if lengths:
-                raise SchemaError(
-                    f"{path}.{min(lengths)} stands beside {one}, and only one of them would hold; "
-                    "write the length into a pattern, as in ^[a-z]{2,5}$"
-                )
-        if {"pattern", "format"} <= schema.keys():
-            raise SchemaError(f"{path}.pattern stands beside format, and only one would hold")
+            del schema["multipleOf"]
+        elif not values:
+            raise SchemaError(f"{path}.multipleOf: nothing fits it")
+        else:
+            for name in ("type", *_OF_TYPE["integer"]):
+                schema.pop(name, None)
+            schema["enum"] = values
+
+    def _check_string(self, schema: dict[str, Any], path: str) -> None:
+        form = schema.pop("format", None)
+        if form is not None and form not in FORMATS:
+            known = ", ".join(sorted(FORMATS))
+            self._refuse(f"{path}.format", f": {form!r} cannot be guaranteed; known are {known}")
+        elif form is not None and "pattern" in schema:
+            self._refuse(f"{path}.pattern", " stands beside format, and only one would hold")
+        elif form is not None:
+            schema["pattern"] = FORMATS[form]
+            if schema.get("minLength", 1) <= 1:  # as pydantic writes it; no format is empty
+                schema.pop("minLength", None)
+        if "pattern" not in schema:
+            return
+        schema["pattern"] = EQUAL_PATTERNS.get(schema["pattern"], schema["pattern"])
+        for name in sorted(schema.keys() & {"minLength", "maxLength"}):
+            self._refuse(
+                f"{path}.{name}",
+                f" stands beside {'pattern' if form is None else 'format'}, and only one of them "
+                "would hold; write the length into a pattern, as in ^[a-z]{2,5}$",
+            )
+            del schema[name]
 
     def _check_object(self, schema: dict[str, Any], path: str) -> None:
         if "properties" in schema:
@@ -232,14 +296,25 @@ class _Checker:
         if isinstance(extra, Mapping):
             extra = self.check(extra, f"{path}.additionalProperties")
         schema["additionalProperties"] = extra
-        if "propertyNames" in schema:
+        if "propertyNames" in schema and known:
+            self._refuse(f"{path}.propertyNames", " stands beside properties; name them all there")
+            del schema["propertyNames"]
+        elif "propertyNames" in schema:
             names = self.check(schema["propertyNames"], f"{path}.propertyNames")
             schema["propertyNames"] = {"type": "string", **names}
-        for name in schema.get("required", ()):
+        if schema.get("minProperties", 0) > 1 and extra is not False:
+            self._refuse(
+                f"{path}.minProperties",
+                f": {schema['minProperties']} names may turn out to be one and the same; name them "
+                "in properties, or use a list",
+            )
+            schema["minProperties"] = 1
+        for name in list(schema.get("required", ())):
             if name not in known:
-                raise SchemaError(
-                    f"{path}.required: {name!r} is not in properties, so nothing says what it is"
+                self._refuse(
+                    f"{path}.required", f": {name!r} is not in properties: nothing says what it is"
                 )
+                schema["required"] = [one for one in schema["required"] if one != name]
 
     def _check_array(self, schema: dict[str, Any], path: str) -> None:
         first = schema.get("prefixItems", [])
@@ -254,14 +329,3 @@ class _Checker:
         if not isinstance(schemas, Mapping):
             raise SchemaError(f"{path} must be an object of schemas")
         return {name: self.check(one, f"{path}.{name}") for name, one in schemas.items()}
-
-
-def _marks(schema: Schema) -> dict[str, frozenset[str]]:
-    """The values of properties that a schema requires and names one by one."""
-    marks = {}
-    for name in schema.get("required", ()):
-        told = schema.get("properties", {}).get(name, {})
-        if "const" in told or "enum" in told:
-            values = [told["const"]] if "const" in told else told["enum"]
-            marks[name] = frozenset(json.dumps(one, sort_keys=True) for one in values)
-    return marks

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from langchain_internvl.errors import PromptError, RequestError
@@ -17,6 +17,8 @@ from langchain_internvl.errors import PromptError, RequestError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from langchain_internvl.grammar import Grammar
 
 LEAST_SEED, GREATEST_SEED = -(2**63), 2**64 - 1
 """What torch takes."""
@@ -85,6 +87,9 @@ class Request:
         top_logprobs: How many of the likeliest tokens to report with each token; None: report no
             probabilities at all.
         timeout: Seconds until the request is given up; None: never.
+        grammar: What the reply may be; None: anything.
+        markup: Special tokens that belong to the text of this reply, and their bytes: the frames
+            of tool calls.
     """
 
     prompt_ids: Sequence[int]
@@ -95,6 +100,8 @@ class Request:
     stop: Sequence[str] = ()
     top_logprobs: int | None = None
     timeout: float | None = None
+    grammar: Grammar | None = None
+    markup: Mapping[int, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
@@ -162,6 +169,7 @@ class Backend(Protocol):
         Raises:
             BackendError: The engine failed.
             PromptError: The tiles do not fit the context tokens of the prompt.
+            SchemaError: The grammar cannot be made.
             RequestTimeoutError: The request took longer than its `timeout`.
         """
 

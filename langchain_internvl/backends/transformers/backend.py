@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.base import Delta, EngineStats, Request
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
+from langchain_internvl.backends.transformers.grammars import GrammarBook
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.backends.transformers.tickets import TaskTicket, ThreadTicket
@@ -40,6 +42,7 @@ class TransformersBackend:
         self._tokenizer = tokenizer
         self._options = options or LoadOptions()
         self._limits = limits or Limits()
+        self._grammars = GrammarBook(tokenizer.token_bytes)
         self._worker = Worker(self._load, self._limits.max_queued)
 
     @property
@@ -49,6 +52,7 @@ class TransformersBackend:
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
         """Answer a request; see `Backend.stream`."""
+        self._grammars.compile(request)
         ticket = ThreadTicket(request)
         self._worker.submit(ticket)
         try:
@@ -62,6 +66,8 @@ class TransformersBackend:
 
     async def astream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer a request in an event loop, whose thread is never blocked; see `stream`."""
+        if request.grammar is not None:  # takes a while the first time
+            await asyncio.to_thread(self._grammars.compile, request)
         ticket = TaskTicket(request)
         self._worker.submit(ticket)
         try:
@@ -79,4 +85,4 @@ class TransformersBackend:
 
     def _load(self) -> DecodeLoop:
         model = load_model(self._checkpoint, self._tokenizer.image_context_id, self._options)
-        return DecodeLoop(model, self._tokenizer.token_bytes, self._limits)
+        return DecodeLoop(model, self._tokenizer.token_bytes, self._limits, self._grammars)

@@ -15,6 +15,7 @@ from transformers import DynamicCache
 from langchain_internvl.backends.base import Delta, Request
 from langchain_internvl.backends.transformers.admission import Budget, Load, full_length
 from langchain_internvl.backends.transformers.devices import execution_device
+from langchain_internvl.backends.transformers.grammars import GrammarBook
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.memory import is_out_of_memory
 from langchain_internvl.backends.transformers.rope import DynamicRope, batch_key
@@ -37,13 +38,18 @@ class DecodeLoop:
         model: A native InternVL, in evaluation mode.
         token_bytes: The bytes of each token id.
         limits: What it takes on at once; `add` itself refuses nothing.
+        grammars: Grammars of the vocabulary; None: its own.
 
     Attributes:
         steps: Forward passes so far that gave rows their next token.
     """
 
     def __init__(
-        self, model: Any, token_bytes: Mapping[int, bytes], limits: Limits | None = None
+        self,
+        model: Any,
+        token_bytes: Mapping[int, bytes],
+        limits: Limits | None = None,
+        grammars: GrammarBook | None = None,
     ) -> None:
         self.steps = 0
         self._model = model
@@ -54,6 +60,7 @@ class DecodeLoop:
         # then, a word. So a row that shall be repeatable decodes by itself.
         self._rounds = model.dtype.itemsize < 4
         self._token_bytes = token_bytes
+        self._grammars = grammars or GrammarBook(token_bytes)
         self._batches: dict[Hashable, RowBatch] = {}
         self._keys: dict[Row, Hashable] = {}
 
@@ -88,11 +95,12 @@ class DecodeLoop:
 
         Raises:
             BackendError: The model gives scores that are no numbers.
+            SchemaError: The grammar cannot be made.
             PromptError: The tiles do not fit the context tokens of the prompt.
             RuntimeError: Whatever else goes wrong in torch, full memory too; other rows are as
                 they were.
         """
-        row = Row(request, self._token_bytes)
+        row = Row(request, self._token_bytes, self._grammars.begin(request))
         cache = self._read_prompt(row)
         first = row.advance()
         if first.finish_reason is None:

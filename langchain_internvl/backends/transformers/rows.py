@@ -16,10 +16,12 @@ from transformers import DynamicCache
 from langchain_internvl.backends.base import Delta, FinishReason, Request, TokenLogprob
 from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.backends.transformers.sampling import Sampler, logprobs_of
-from langchain_internvl.detokenization import TextStream
+from langchain_internvl.detokenization import TextStream, with_markup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from langchain_internvl.backends.transformers.grammars import GrammarState
 
 
 class Row:
@@ -28,6 +30,7 @@ class Row:
     Args:
         request: What is asked.
         token_bytes: The bytes of each token id.
+        grammar: What the reply may be, at its beginning; None: anything.
 
     Attributes:
         reply: Tokens of the reply so far.
@@ -35,23 +38,32 @@ class Row:
         logits: Scores of the next token, float32 [vocabulary]; None before the prompt was read.
     """
 
-    def __init__(self, request: Request, token_bytes: Mapping[int, bytes]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        token_bytes: Mapping[int, bytes],
+        grammar: GrammarState | None = None,
+    ) -> None:
         self.request = request
         self.reply: list[int] = []
         self.length = 0
         self.logits: torch.Tensor | None = None
+        self._grammar = grammar
         self._sampler = Sampler(request.sampling)
-        self._text = TextStream(token_bytes, request.stop)
+        self._text = TextStream(with_markup(token_bytes, request.markup), request.stop)
 
     def advance(self) -> Delta:
         """Choose the next token from the scores at hand.
 
         Raises:
-            BackendError: The scores are no numbers.
+            BackendError: The scores are no numbers, or the grammar cannot be spelled.
         """
         if self.logits is None:
             raise RuntimeError("the row's prompt has not been read")
-        token_id = self._sampler.choose(self.logits, self.reply)
+        scores = self.logits if self._grammar is None else self._grammar.allow(self.logits)
+        token_id = self._sampler.choose(scores, self.reply)
+        if self._grammar is not None:
+            self._grammar.accept(token_id)
         logprob: float | None = None
         top: tuple[TokenLogprob, ...] = ()
         if self.request.top_logprobs is not None:

@@ -1,0 +1,186 @@
+"""Grammars at work: compiled once for a vocabulary, and followed by one row each.
+
+xgrammar (https://xgrammar.mlc.ai) says after every token which ones may come next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langchain_internvl._optional import require
+from langchain_internvl.backends.transformers.json_rules import with_rules
+from langchain_internvl.detokenization import with_markup
+from langchain_internvl.errors import BackendError, SchemaError
+from langchain_internvl.forks import renew_after_fork
+
+if TYPE_CHECKING:
+    from langchain_internvl.backends.base import Request
+    from langchain_internvl.grammar import Grammar
+
+MOST_COMPILED = 256
+"""Compiled grammars that are kept for a vocabulary."""
+
+_MOST_VOCABULARIES = 8
+
+
+class Grammars:
+    """The grammars of one vocabulary, each compiled once. May be used from any thread.
+
+    Args:
+        token_bytes: The bytes of each token id; tokens without any are never let through.
+
+    Attributes:
+        compilations: How many grammars have been compiled.
+    """
+
+    def __init__(self, token_bytes: Mapping[int, bytes]) -> None:
+        self.compilations = 0
+        self._token_bytes = token_bytes
+        self._compiled: OrderedDict[str, Any] = OrderedDict()
+        self._renew_lock()
+        renew_after_fork(self, Grammars._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def compile(self, grammar: Grammar) -> Any:
+        """A grammar, compiled for the vocabulary.
+
+        Raises:
+            ImportError: The extra `transformers` is not installed.
+            SchemaError: It cannot be compiled.
+        """
+        with self._lock:
+            if grammar.format not in self._compiled:
+                self._compiled[grammar.format] = self._compile(grammar.format)
+                self.compilations += 1
+                if len(self._compiled) > MOST_COMPILED:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(grammar.format)
+            return self._compiled[grammar.format]
+
+    def follow(self, grammar: Grammar, stop_ids: Iterable[int]) -> GrammarState:
+        """A grammar at the beginning of a reply; raises what `compile` does.
+
+        Args:
+            grammar: The grammar.
+            stop_ids: Tokens that end the reply, where the grammar lets it end.
+        """
+        return GrammarState(self.compile(grammar), stop_ids)
+
+    @cached_property
+    def _compiler(self) -> Any:
+        xgrammar = require("xgrammar", extra="transformers")
+        table = [self._token_bytes.get(one, b"") for one in range(max(self._token_bytes) + 1)]
+        info = xgrammar.TokenizerInfo(table, xgrammar.VocabType.RAW, stop_token_ids=[])
+        threads = min(8, os.cpu_count() or 1)
+        return xgrammar.GrammarCompiler(info, max_threads=threads, cache_enabled=False)
+
+    def _compile(self, form: str) -> Any:
+        xgrammar = require("xgrammar", extra="transformers")
+        tag = {"type": "structural_tag", "format": with_rules(json.loads(form))}
+        try:
+            return self._compiler.compile_grammar(xgrammar.Grammar.from_structural_tag(tag))
+        except (RuntimeError, ValueError) as error:  # of any kind, from C++
+            raise SchemaError(f"the schema cannot be made into a grammar: {error}") from error
+
+
+class GrammarState:
+    """Where a reply is in its grammar.
+
+    Args:
+        compiled: The grammar.
+        stop_ids: Tokens that end the reply.
+    """
+
+    def __init__(self, compiled: Any, stop_ids: Iterable[int]) -> None:
+        xgrammar = require("xgrammar", extra="transformers")
+        self._matcher = xgrammar.GrammarMatcher(compiled, override_stop_tokens=sorted(stop_ids))
+        self._mask = xgrammar.allocate_token_bitmask(1, compiled.tokenizer_info.vocab_size)
+        self._size = compiled.tokenizer_info.vocab_size
+        self._bits = torch.arange(32, dtype=torch.int32)
+
+    def allow(self, logits: torch.Tensor) -> torch.Tensor:
+        """The scores of the next token, minus infinity where the grammar forbids it.
+
+        Args:
+            logits: float32 tensor of shape [vocabulary].
+
+        Raises:
+            BackendError: The vocabulary has no token that the grammar allows.
+        """
+        self._matcher.fill_next_token_bitmask(self._mask)
+        allowed = (self._mask[0, :, None] >> self._bits & 1).bool().flatten()[: self._size]
+        if len(allowed) < len(logits):  # embeddings are often padded
+            allowed = torch.nn.functional.pad(allowed, (0, len(logits) - len(allowed)))
+        allowed = allowed[: len(logits)]
+        if not allowed.any():
+            raise BackendError("the vocabulary cannot spell what the grammar asks for")
+        return logits.masked_fill(~allowed.to(logits.device), float("-inf"))
+
+    def accept(self, token_id: int) -> None:
+        """Go on by a token that was allowed."""
+        if not self._matcher.accept_token(token_id):
+            raise BackendError(f"token {token_id} is not in the grammar")
+
+
+_KNOWN: OrderedDict[tuple[bytes, int], Grammars] = OrderedDict()
+_KNOWN_LOCK = threading.Lock()
+
+
+class GrammarBook:
+    """The grammars of one tokenizer, whose vocabulary a request's markup may add to.
+
+    Args:
+        token_bytes: The bytes of each token id.
+    """
+
+    def __init__(self, token_bytes: Mapping[int, bytes]) -> None:
+        self._token_bytes = token_bytes
+        self._grammars: dict[Hashable, Grammars] = {}
+
+    def compile(self, request: Request) -> None:
+        """Compile the grammar of a request, so that it is there when its row begins.
+
+        Raises:
+            ImportError: The extra `transformers` is not installed.
+            SchemaError: It cannot be compiled.
+        """
+        if request.grammar is not None:
+            self._of(request).compile(request.grammar)
+
+    def begin(self, request: Request) -> GrammarState | None:
+        """The grammar of a request at the beginning of its reply; raises what `compile` does."""
+        if request.grammar is None:
+            return None
+        return self._of(request).follow(request.grammar, request.stop_ids)
+
+    def _of(self, request: Request) -> Grammars:
+        key = tuple(sorted(request.markup.items()))
+        if key not in self._grammars:
+            self._grammars[key] = grammars_of(with_markup(self._token_bytes, request.markup))
+        return self._grammars[key]
+
+
+def grammars_of(token_bytes: Mapping[int, bytes]) -> Grammars:
+    """The grammars of a vocabulary, which engines with the same vocabulary share."""
+    digest = hashlib.sha256()
+    for token_id, data in sorted(token_bytes.items()):
+        digest.update(b"%d %d " % (token_id, len(data)) + data)
+    key = digest.digest(), os.getpid()
+    with _KNOWN_LOCK:
+        if key not in _KNOWN:
+            _KNOWN[key] = Grammars(token_bytes)
+            if len(_KNOWN) > _MOST_VOCABULARIES:
+                _KNOWN.popitem(last=False)
+        _KNOWN.move_to_end(key)
+        return _KNOWN[key]

@@ -1,0 +1,71 @@
+"""What JSON schemas say of single values: their types, their multiples, what tells them apart."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_MOST_MULTIPLES = 1000
+
+
+def fits_type(value: object, kind: str) -> bool:
+    """Whether a value is of a type of JSON schemas."""
+    if isinstance(value, bool) or value is None:
+        return kind == ("null" if value is None else "boolean")
+    if isinstance(value, (int, float)):
+        return kind == "number" or (kind == "integer" and value == int(value))
+    if isinstance(value, str):
+        return kind == "string"
+    return kind == ("array" if isinstance(value, list) else "object")
+
+
+def multiples(schema: Mapping[str, Any]) -> list[int] | None:
+    """All values of a schema with `multipleOf`; None if they are too many, or no whole numbers."""
+    factor = schema["multipleOf"]
+    lowest = schema.get("minimum", -math.inf)
+    highest = schema.get("maximum", math.inf)
+    above, below = (
+        schema.get("exclusiveMinimum", -math.inf),
+        schema.get("exclusiveMaximum", math.inf),
+    )
+    least, most = max(lowest, above), min(highest, below)
+    if factor != int(factor) or factor <= 0 or math.isinf(least) or math.isinf(most):
+        return None
+    first, last = math.ceil(least / factor), math.floor(most / factor)
+    if last - first > _MOST_MULTIPLES:
+        return None
+    values = (int(factor) * one for one in range(first, last + 1))
+    return [one for one in values if lowest <= one <= highest and above < one < below]
+
+
+def are_apart(schemas: Sequence[Mapping[str, Any]], types: Sequence[frozenset[str]]) -> bool:
+    """Whether no value fits two schemas: by their types, or by a property that all have.
+
+    Args:
+        schemas: The schemas.
+        types: The types of each; none: any.
+    """
+    together = frozenset[str]().union(*types)
+    overlap = {"integer", "number"} <= together
+    if all(types) and len(together) == sum(map(len, types)) and not overlap:
+        return True
+    marked = [_marks(one) for one in schemas]
+    shared = set(marked[0]).intersection(*marked)
+    return any(
+        len(frozenset[str]().union(*(one[name] for one in marked)))
+        == sum(len(one[name]) for one in marked)
+        for name in shared
+    )
+
+
+def _marks(schema: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """The values of properties that a schema requires and names one by one."""
+    marks = {}
+    for name in schema.get("required", ()):
+        told = schema.get("properties", {}).get(name, {})
+        if "const" in told or "enum" in told:
+            values = [told["const"]] if "const" in told else told["enum"]
+            marks[name] = frozenset(json.dumps(one, sort_keys=True) for one in values)
+    return marks
