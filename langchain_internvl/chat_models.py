@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import json
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import Any, cast
 from uuid import uuid4
@@ -19,22 +19,27 @@ from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
+from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr, model_validator
 from typing_extensions import override
 
 from langchain_internvl.backends.base import Backend, EngineStats, Request, astream
 from langchain_internvl.conversation import Turn
 from langchain_internvl.engines import Engines
-from langchain_internvl.errors import MediaError, RequestError
+from langchain_internvl.errors import MediaError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages import to_turns
 from langchain_internvl.model_settings import ModelSettings
+from langchain_internvl.profile import make_profile
 from langchain_internvl.references import normalise_messages
-from langchain_internvl.rendering import Renderer, make_request
-from langchain_internvl.replies import ChunkMaker
+from langchain_internvl.rendering import Renderer, call_stream, make_request
+from langchain_internvl.replies import ChunkMaker, explain_invalid_calls
+from langchain_internvl.reply_forms import FORM_SETTINGS, ReplyForm, read_form
 from langchain_internvl.settings import CallSettings
+from langchain_internvl.structured_output import Method, ValueParser, ask_for, read_with
+from langchain_internvl.tool_definitions import to_openai_tool
 
 _OF_OTHER_PROVIDERS = frozenset({"api_key", "max_retries", "streaming"})
 """Standard LangChain arguments that a model on this machine has no use for."""
@@ -106,29 +111,11 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
     @override
     def _resolve_model_profile(self) -> ModelProfile:
-        """What every InternVL takes; nothing that only its files tell, which are not read yet."""
-        profile = ModelProfile(
-            text_inputs=True,
-            image_inputs=True,
-            image_url_inputs=True,
-            pdf_inputs=True,
-            video_inputs=True,
-            audio_inputs=False,
-            image_tool_message=True,
-            pdf_tool_message=True,
-            text_outputs=True,
-            image_outputs=False,
-            audio_outputs=False,
-            video_outputs=False,
-            reasoning_output=self.reasoning,
-            tool_calling=False,
-            structured_output=False,
-            temperature=True,
-            max_output_tokens=self.max_tokens,
+        return make_profile(
+            reasoning=self.reasoning,
+            max_tokens=self.max_tokens,
+            context_window=self.context_window,
         )
-        if self.context_window is not None:
-            profile["max_input_tokens"] = self.context_window
-        return profile
 
     @classmethod
     @override
@@ -152,9 +139,9 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         Args:
             messages: As for `invoke`.
             expand: Write every context token of every image; False: `<image>` for each image.
-            **kwargs: Settings of this call.
+            **kwargs: Settings of this call, tools too.
         """
-        renderer = self._renderer(self.for_call(kwargs))
+        renderer = self._renderer(*self._read_call(kwargs))
         return renderer.to_text(renderer.prompt(self._turns(messages)), expand=expand)
 
     def prompt_ids(self, messages: LanguageModelInput, **kwargs: Any) -> list[int]:
@@ -162,30 +149,100 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
         Args:
             messages: As for `invoke`.
-            **kwargs: Settings of this call.
+            **kwargs: Settings of this call, tools too.
         """
-        renderer = self._renderer(self.for_call(kwargs))
+        renderer = self._renderer(*self._read_call(kwargs))
         return renderer.to_ids(renderer.prompt(self._turns(messages)))
 
     @override
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
-        """The exact number of prompt tokens of messages, images included."""
-        if tools:
-            raise RequestError("tools are not part of prompts yet; count without them")
+        """The exact number of prompt tokens of messages, images and tools included."""
         # trim_messages asks for the length of nothing too.
-        return len(self.prompt_ids(messages)) if messages else 0
+        return len(self.prompt_ids(messages, tools=tools)) if messages else 0
 
     @override
     def get_token_ids(self, text: str) -> list[int]:
         """The ids of a text, as it would be read in the middle of a message."""
-        return self._renderer(self).tokenizer.encode_text(text)
+        return self._renderer(self, ReplyForm()).tokenizer.encode_text(text)
 
     def get_text(self, token_ids: Sequence[int]) -> str:
         """What ids say, without special tokens: of a prompt or a reply, as tests look at them."""
-        table = self._renderer(self).tokenizer.token_bytes
+        table = self._renderer(self, ReplyForm()).tokenizer.token_bytes
         return b"".join(table.get(one, b"") for one in token_ids).decode("utf-8", "replace")
+
+    # Tools and values.
+
+    @override
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        parallel_tool_calls: bool | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Give the model tools to call.
+
+        The arguments of a call fit the tool's schema: nothing else can be written.
+
+        Args:
+            tools: Tools, functions, classes or schemas.
+            tool_choice: "auto" (also None): words or calls; "any" or "required": calls and
+                nothing else; the name of a tool: a call of it; "none": words only.
+            parallel_tool_calls: Whether a reply may call several times. None: only if it need not
+                call at all.
+            strict: True raises for a keyword of a schema that cannot be guaranteed; else such
+                keywords are left to the tool's own validation.
+            **kwargs: Settings of the calls.
+
+        Raises:
+            RequestError: The arguments do not fit together.
+            SchemaError: A schema is malformed, or cannot be guaranteed and `strict` is True.
+        """
+        settings = {
+            "tools": [to_openai_tool(tool, strict=strict) for tool in tools],
+            "tool_choice": tool_choice,
+            "parallel_tool_calls": parallel_tool_calls,
+        }
+        return self._bind({**kwargs, **{k: v for k, v in settings.items() if v is not None}})
+
+    @override
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Let replies be values of a schema: nothing else can be written.
+
+        Args:
+            schema: A class of pydantic, a TypedDict or a JSON schema.
+            method: "json_schema" tells the model the schema, "json_mode" leaves that to your
+                prompt, "function_calling" tells it as a tool and forces a call of it.
+            include_raw: Give a dictionary of `raw` (the message), `parsed` and `parsing_error`.
+            strict: False: keywords that cannot be guaranteed are left out, else they raise.
+            **kwargs: Settings of the calls.
+
+        Raises:
+            RequestError: There is no such method or schema.
+            SchemaError: A keyword of the schema cannot be guaranteed; says where it stands.
+        """
+        settings = ask_for(schema, method, strict=strict)
+        traced = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+        llm = self._bind({**kwargs, **settings}).bind(ls_structured_output_format=traced)
+        parser = ValueParser(wanted=schema, is_call=method == "function_calling")
+        return read_with(llm, parser, include_raw=include_raw)
+
+    def _bind(self, settings: dict[str, Any]) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind settings, of which what is wrong is told now."""
+        self._read_call(settings)
+        return self.bind(**settings)
 
     # Replies.
 
@@ -234,7 +291,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
+        chunks = self._stream(messages, stop, run_manager, **kwargs)
+        return explain_invalid_calls(generate_from_stream(chunks))
 
     @override
     def _stream(
@@ -244,12 +302,14 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        settings = self._settings(stop, kwargs)
+        settings, form = self._read_call(kwargs, stop)
         deadline = Deadline(settings.timeout)
-        backend, request, chunks = self._prepare(messages, settings, deadline)
+        backend, request, chunks = self._prepare(messages, settings, form, deadline)
         with closing(backend.stream(request)) as deltas:  # ends it when nobody reads on
             for delta in deltas:
                 yield from chunks.add(delta)
+                if chunks.is_done:
+                    break
 
     @override
     async def _agenerate(
@@ -260,7 +320,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         chunks = [chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)]
-        return generate_from_stream(iter(chunks))
+        return explain_invalid_calls(generate_from_stream(iter(chunks)))
 
     @override
     async def _astream(
@@ -270,12 +330,12 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        settings = self._settings(stop, kwargs)
+        settings, form = self._read_call(kwargs, stop)
         deadline = Deadline(settings.timeout)
         # Media are read and cut up in another thread; from there on no thread waits for tokens.
         try:
             backend, request, chunks = await run_in_executor(
-                None, self._prepare, messages, settings, deadline
+                None, self._prepare, messages, settings, form, deadline
             )
         except asyncio.CancelledError:
             deadline.cancel()  # nobody waits for what is being decoded
@@ -284,6 +344,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             async for delta in deltas:
                 for chunk in chunks.add(delta):
                     yield chunk
+                if chunks.is_done:
+                    break
 
     @property
     def engine_stats(self) -> EngineStats:
@@ -305,14 +367,25 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     def _turns(self, messages: LanguageModelInput) -> list[Turn]:
         return to_turns(self._convert_input(messages).to_messages())
 
-    def _settings(self, stop: list[str] | None, overrides: Mapping[str, Any]) -> CallSettings:
-        return self.for_call(overrides if stop is None else {**overrides, "stop": stop})
+    def _read_call(
+        self, overrides: Mapping[str, Any], stop: list[str] | None = None
+    ) -> tuple[CallSettings, ReplyForm]:
+        """The settings of a call, and what its reply may be."""
+        settings = {name: one for name, one in overrides.items() if name not in FORM_SETTINGS}
+        form = {name: one for name, one in overrides.items() if name in FORM_SETTINGS}
+        return self.for_call(settings if stop is None else {**settings, "stop": stop}), read_form(
+            form
+        )
 
     def _prepare(
-        self, messages: list[BaseMessage], settings: CallSettings, deadline: Deadline
+        self,
+        messages: list[BaseMessage],
+        settings: CallSettings,
+        form: ReplyForm,
+        deadline: Deadline,
     ) -> tuple[Backend, Request, ChunkMaker]:
         """All that there is to do before the engine is asked."""
-        renderer = self._renderer(settings, deadline)
+        renderer = self._renderer(settings, form, deadline)
         try:
             request = make_request(settings, renderer, to_turns(messages))
         except MediaError as error:
@@ -320,10 +393,13 @@ class ChatInternVL(ModelSettings, BaseChatModel):
                 raise deadline.error() from error
             raise
         token_bytes = renderer.tokenizer.token_bytes
-        chunks = ChunkMaker(self.model, len(request.prompt_ids), token_bytes)
+        calls = call_stream(settings, renderer)
+        chunks = ChunkMaker(self.model, len(request.prompt_ids), token_bytes, calls)
         return self._backend(renderer), request, chunks
 
-    def _renderer(self, settings: CallSettings, deadline: Deadline | None = None) -> Renderer:
+    def _renderer(
+        self, settings: CallSettings, form: ReplyForm, deadline: Deadline | None = None
+    ) -> Renderer:
         checkpoint, tokenizer, template = self._engines.prompts(
             self.model, self.revision, self.chat_template
         )
@@ -338,6 +414,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             deadline=deadline or Deadline(),
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
+            form=form,
         )
 
     def _backend(self, renderer: Renderer) -> Backend:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_internvl.errors import UnsupportedCheckpointError
+from langchain_internvl.held_text import StopFilter
 
 
 def with_markup(
@@ -36,10 +37,14 @@ class TextStream:
     def __init__(self, token_bytes: Mapping[int, bytes], stop: Sequence[str] = ()) -> None:
         self._token_bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._stop = [text for text in stop if text]
-        self._held = ""
+        self._stop = StopFilter(stop)
+        self._held = ""  # white space that may be the last
         self._started = False
-        self.stopped_at: str | None = None
+
+    @property
+    def stopped_at(self) -> str | None:
+        """The stop text at which the reply ended, or None."""
+        return self._stop.stopped_at
 
     def push(self, token_id: int) -> str:
         """Add a token.
@@ -60,29 +65,13 @@ class TextStream:
     def _take(self, new: str, *, last: bool) -> str:
         if self.stopped_at is not None:
             return ""
-        self._held += new
-        end = len(self._held)
-        found = [(self._held.find(stop), stop) for stop in self._stop if stop in self._held]
-        if found:
-            end, self.stopped_at = min(found)
-        elif not last:
-            end -= self._begun_stop()
-        shown = self._held[:end].rstrip()
-        self._held = "" if found or last else self._held[len(shown) :]
+        held = self._held + self._stop.push(new, last=last)
+        shown = held.rstrip()
+        self._held = held[len(shown) :]
         if not self._started:
             shown = shown.lstrip()
             self._started = bool(shown)
         return shown
-
-    def _begun_stop(self) -> int:
-        """Length of the longest end of the held text with which a stop string may begin."""
-        longest = 0
-        for stop in self._stop:
-            for length in range(min(len(stop) - 1, len(self._held)), longest, -1):
-                if self._held.endswith(stop[:length]):
-                    longest = length
-                    break
-        return longest
 
 
 def piece_bytes(vocabulary: Mapping[str, int], decoder: Mapping[str, Any]) -> dict[int, bytes]:

@@ -62,25 +62,25 @@ def tag(begin: str, content: Format, end: str) -> Format:
     return {"type": "tag", "begin": begin, "content": content, "end": end}
 
 
-def call_or_words(tags: Sequence[Format], trigger: str, *, only_one: bool) -> Grammar:
+def call_or_words(
+    tags: Sequence[Format], trigger: str, *, only_one: bool, thinks: bool = False
+) -> Grammar:
     """Words, and tags wherever the model begins one.
 
     Args:
         tags: The tags.
         trigger: What they all begin with.
         only_one: End the reply after a tag.
+        thinks: Whether thoughts, in which tags are words, may come before it.
     """
-    return Grammar(
-        _dump(
-            {
-                "type": "triggered_tags",
-                "triggers": [trigger],
-                "tags": list(tags),
-                "at_least_one": False,
-                "stop_after_first": only_one,
-            }
-        )
-    )
+    words: Format = {
+        "type": "triggered_tags",
+        "triggers": [trigger],
+        "tags": list(tags),
+        "at_least_one": False,
+        "stop_after_first": only_one,
+    }
+    return Grammar(_dump(_after_thoughts(words) if thinks else words))
 
 
 def only_calls(
@@ -105,11 +105,17 @@ def only_calls(
 
 
 def call_or_json(
-    tags: Sequence[Format], separator: str, schema: Mapping[str, Any], *, only_one: bool
+    tags: Sequence[Format],
+    separator: str,
+    schema: Mapping[str, Any],
+    *,
+    only_one: bool,
+    thinks: bool = False,
 ) -> Grammar:
     """Tags, or a JSON value: an agent's model calls tools until it has its answer."""
     calls = json.loads(only_calls(tags, separator, only_one=only_one).format)
-    return Grammar(_dump({"type": "or", "elements": [calls, compact_json(schema)]}))
+    either: Format = {"type": "or", "elements": [calls, compact_json(schema)]}
+    return Grammar(_dump(_after_thoughts(either) if thinks else either))
 
 
 def words_without(text: str) -> Grammar:

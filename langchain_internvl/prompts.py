@@ -137,6 +137,7 @@ def build_prompt(
     template: ChatTemplate,
     options: PromptOptions | None = None,
     tools: ToolFormat = HERMES,
+    instructions: Sequence[Part] = (),
 ) -> Prompt:
     """Write a conversation in a template, up to where the model replies.
 
@@ -145,13 +146,15 @@ def build_prompt(
         template: The checkpoint's template.
         options: How media and the system text are written.
         tools: The format of tool calls and results.
+        instructions: What is said at the end of the system text.
 
     Raises:
         PromptError: The template cannot express the conversation.
         UnsupportedMediaError: A video file or a PDF, which must be read into images first.
     """
     options = options or PromptOptions()
-    laid_out, images = lay_out(_with_system(turns, template, options), options)
+    turns = _with_instructions(_with_system(turns, template, options), instructions)
+    laid_out, images = lay_out(turns, options)
     return Prompt(frame_turns(laid_out, template, tools), images)
 
 
@@ -171,6 +174,21 @@ def _with_system(
                             template, options)  # fmt: skip
     text = template.default_system if system == "template" else system
     return turns if text is None else [_system(text), *turns]
+
+
+def _with_instructions(turns: Sequence[Turn], instructions: Sequence[Part]) -> Sequence[Turn]:
+    if not instructions:
+        return turns
+    place = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
+    if place is None:
+        turns, place = [Turn("system"), *turns], 0
+    own = turns[place]
+    if not own.parts:  # nothing to keep apart from
+        first = instructions[0]
+        if isinstance(first, (Text, Instruction)):
+            instructions = [replace(first, text=first.text.lstrip("\n")), *instructions[1:]]
+    told = replace(own, parts=(*own.parts, *instructions))
+    return [*turns[:place], told, *turns[place + 1 :]]
 
 
 def _system(text: str | None) -> Turn:

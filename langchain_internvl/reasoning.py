@@ -5,6 +5,8 @@ They are asked to by a system text and then write `<think>...</think>` before th
 
 from __future__ import annotations
 
+from langchain_internvl.held_text import begun_length
+
 OPEN, CLOSE = "<think>", "</think>"
 
 THINKING_SYSTEM = (
@@ -57,7 +59,9 @@ class ThoughtStream:
         if self.is_thinking:
             thought, tag, rest = self._held.partition(CLOSE)
             if not tag:
-                return self._show(len(thought) if last else len(thought) - _begun_tag(thought)), ""
+                return self._show(
+                    len(thought) if last else len(thought) - begun_length(thought, CLOSE)
+                ), ""
             self._held = thought
             thoughts = self._show(len(thought)).rstrip()
             self.is_thinking, self._held, self._shown = False, rest, False
@@ -77,10 +81,3 @@ def without_thoughts(reply: str) -> str:
     """What a whole reply says besides its thoughts; all of it, if they do not end."""
     has_thoughts = reply.startswith(OPEN) and CLOSE in reply
     return ThoughtStream().push(reply, last=True)[1] if has_thoughts else reply
-
-
-def _begun_tag(text: str) -> int:
-    """Length of the end of a text with which the closing tag may begin."""
-    return next(
-        (length for length in range(len(CLOSE) - 1, 0, -1) if text.endswith(CLOSE[:length])), 0
-    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PIL.Image import fromarray
 
 from langchain_internvl.backends.base import Request
+from langchain_internvl.call_stream import CallStream
 from langchain_internvl.context import fit_reply
 from langchain_internvl.conversation import Document, Image, Video
 from langchain_internvl.errors import MediaTooLargeError
@@ -17,7 +18,8 @@ from langchain_internvl.media.images import load_rgb, read_size
 from langchain_internvl.media.sources import BytesSource, PixelSource, UrlSource
 from langchain_internvl.media.video_process import check_frames
 from langchain_internvl.prompts import PromptOptions, build_prompt
-from langchain_internvl.tool_calls import get_tool_format
+from langchain_internvl.reply_forms import ReplyForm
+from langchain_internvl.tool_calls import ToolFormat, get_tool_format
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +51,7 @@ class Renderer:
         deadline: When the call has to be done.
         num_frames: Frames of a video file, unless its block says otherwise.
         exif_transpose: Turn pictures as their EXIF orientation says.
+        form: What the reply may be, which the model is told.
     """
 
     checkpoint: Checkpoint
@@ -61,6 +64,12 @@ class Renderer:
     deadline: Deadline = field(default_factory=Deadline)
     num_frames: int = 8
     exif_transpose: bool = False
+    form: ReplyForm = field(default_factory=ReplyForm)
+
+    @property
+    def tools(self) -> ToolFormat:
+        """How tools, calls and results are written."""
+        return get_tool_format(self.checkpoint.language_model)
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """Write a conversation in the template, with frames of its videos and pages of its PDFs."""
@@ -68,8 +77,8 @@ class Renderer:
             replace(turn, parts=tuple(one for part in turn.parts for one in self._read(part)))
             for turn in turns
         ]
-        tools = get_tool_format(self.checkpoint.language_model)
-        return build_prompt(turns, self.template, self.options, tools)
+        told = self.form.instructions(self.tools, self.template.system.close)
+        return build_prompt(turns, self.template, self.options, self.tools, told)
 
     def to_text(self, prompt: Prompt, *, expand: bool = False) -> str:
         """The prompt as text, with every context token if `expand`."""
@@ -167,7 +176,9 @@ def make_request(
         ContextOverflowError: The conversation is too long for the model.
         MediaError: A medium cannot be used.
         RequestTimeoutError: Reading media took longer than there is time.
+        SchemaError: A schema cannot be guaranteed.
     """
+    form, tools = renderer.form, renderer.tools
     prompt = renderer.fetch_images(renderer.prompt(turns))
     template = renderer.template
     stop_ids = {renderer.tokenizer.stop_id(template.stop)}
@@ -191,7 +202,25 @@ def make_request(
         sampling=settings.sampling(renderer.checkpoint.generation),
         max_tokens=max_tokens,
         stop_ids=frozenset(stop_ids),
-        stop=[template.stop, *(settings.stop or ())],
+        stop=_stop_texts(settings, renderer) if form.is_plain else (),
         top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
         timeout=renderer.deadline.remaining(),
+        grammar=form.grammar(tools, thinks=settings.reasoning),
+        markup=renderer.tokenizer.special_bytes(tools.trigger, tools.open_call, tools.close_call)
+        if form.callable
+        else {},
     )
+
+
+def call_stream(settings: CallSettings, renderer: Renderer) -> CallStream | None:
+    """What finds calls in a reply; None if there can be none."""
+    form = renderer.form
+    if not form.callable:
+        return None
+    stop = _stop_texts(settings, renderer) if form.has_words else ()
+    return CallStream(renderer.tools, stop, either=form.schema is not None)
+
+
+def _stop_texts(settings: CallSettings, renderer: Renderer) -> list[str]:
+    """The texts that end words."""
+    return [renderer.template.stop, *(settings.stop or ())]

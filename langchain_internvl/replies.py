@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from langchain_internvl.reasoning import ThoughtStream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from langchain_internvl.backends.base import Delta
+    from langchain_internvl.call_stream import CallPiece, CallStream
 
 PROVIDER = "internvl"
 
@@ -28,30 +30,47 @@ class ChunkMaker:
         model: Name of the model.
         prompt_tokens: Number of tokens of the prompt.
         token_bytes: The bytes of each token id, for log probabilities.
+        calls: Finds calls of tools in the answer; None: there can be none.
+
+    Attributes:
+        is_done: Whether the reply is complete, though the backend may go on.
     """
 
-    def __init__(self, model: str, prompt_tokens: int, token_bytes: Mapping[int, bytes]) -> None:
+    def __init__(
+        self,
+        model: str,
+        prompt_tokens: int,
+        token_bytes: Mapping[int, bytes],
+        calls: CallStream | None = None,
+    ) -> None:
+        self.is_done = False
         self._model = model
         self._prompt_tokens = prompt_tokens
         self._token_bytes = token_bytes
         self._tokens = 0
         self._thinking_tokens = 0
         self._thoughts = ThoughtStream()
+        self._calls = calls
 
     def add(self, delta: Delta) -> list[ChatGenerationChunk]:
         """The chunk of the next delta; none, if it has nothing to say yet."""
         self._tokens += 1
-        ends = delta.finish_reason is not None
+        reason = delta.finish_reason
         was_thinking = self._thoughts.is_thinking
-        thoughts, text = self._thoughts.push(delta.text, last=ends)
+        thoughts, text = self._thoughts.push(delta.text, last=reason is not None)
         if was_thinking or thoughts or self._thoughts.is_thinking:
             self._thinking_tokens = self._tokens
+        pieces: list[CallPiece] = []
+        if self._calls is not None:
+            text, pieces = self._calls.push(text, last=reason is not None)
+            reason = "stop" if self._calls.is_stopped else reason
+        self.is_done = reason is not None
         metadata: dict[str, Any] = {}
         usage = None
         if delta.logprob is not None:
             metadata["logprobs"] = {"content": [self._logprob(delta)]}
-        if ends:
-            metadata["finish_reason"] = delta.finish_reason
+        if self.is_done:
+            metadata["finish_reason"] = reason
             metadata["model_name"] = self._model
             metadata["model_provider"] = PROVIDER
             usage = UsageMetadata(
@@ -61,12 +80,13 @@ class ChunkMaker:
             )
             if self._thinking_tokens:
                 usage["output_token_details"] = {"reasoning": self._thinking_tokens}
-        if not (text or thoughts or metadata):
+        if not (text or thoughts or pieces or metadata):
             return []
         message = AIMessageChunk(
             content=text,
             # LangChain shows it as a reasoning block in `content_blocks`.
             additional_kwargs={"reasoning_content": thoughts} if thoughts else {},
+            tool_call_chunks=to_call_chunks(pieces),
             response_metadata=metadata,
             usage_metadata=usage,
             chunk_position="last" if usage else None,
@@ -81,3 +101,28 @@ class ChunkMaker:
     def _entry(self, token_id: int, logprob: float | None) -> dict[str, Any]:
         data = self._token_bytes.get(token_id, b"")
         return {"token": data.decode("utf-8", "replace"), "bytes": list(data), "logprob": logprob}
+
+
+def to_call_chunks(pieces: Iterable[CallPiece]) -> list[ToolCallChunk]:
+    """Pieces of calls, as LangChain puts them together: one chunk of each call at a time."""
+    chunks: dict[int, ToolCallChunk] = {}
+    for one in pieces:
+        if one.index in chunks:
+            chunks[one.index]["args"] = (chunks[one.index]["args"] or "") + one.arguments
+        else:
+            chunks[one.index] = tool_call_chunk(
+                name=one.name, args=one.arguments, id=one.id, index=one.index
+            )
+    return list(chunks.values())
+
+
+def explain_invalid_calls(result: ChatResult) -> ChatResult:
+    """The same whole reply, whose invalid calls say what is wrong with them."""
+    for generation in result.generations:
+        message = generation.message
+        if isinstance(message, AIMessage):
+            reason = message.response_metadata.get("finish_reason")
+            why = "cut off: raise max_tokens" if reason == "length" else "malformed"
+            for call in message.invalid_tool_calls:
+                call["error"] = f"The call is {why}."
+    return result

@@ -12,6 +12,7 @@ from langchain_internvl.backends.base import GREATEST_SEED, LEAST_SEED, Sampling
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.tiling import MOST_TILES, TileLimits
 from langchain_internvl.prompts import ImageOrder, PromptOptions
+from langchain_internvl.reply_forms import FORM_SETTINGS
 
 DEFAULT_MAX_TOKENS = 1024
 
@@ -93,7 +94,8 @@ class CallSettings(BaseModel):
         unknown = sorted(overrides.keys() - known.keys())
         if unknown:
             raise RequestError(
-                f"a call of ChatInternVL takes no {', '.join(unknown)}; it takes {', '.join(known)}"
+                f"a call of ChatInternVL takes no {', '.join(unknown)}; it takes "
+                f"{', '.join([*known, *FORM_SETTINGS])}"
             )
         own = {name: getattr(self, name) for name in known}
         if overrides.get("max_tokens", 0) is None:  # LangChain's way of not saying

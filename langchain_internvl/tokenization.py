@@ -133,6 +133,14 @@ class PromptTokenizer:
             "choose the checkpoint's own template"
         )
 
+    def special_bytes(self, *texts: str) -> dict[int, bytes]:
+        """The special tokens of some texts, which replies do not show, and their bytes."""
+        return {
+            token.id: token.content.encode()
+            for token in self._added.values()
+            if any(token.content in text for text in texts) and not self.token_bytes[token.id]
+        }
+
     def encode(self, prompt: Prompt, context_tokens: Sequence[int]) -> list[int]:
         """The ids of a prompt.
 

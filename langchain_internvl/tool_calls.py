@@ -1,4 +1,4 @@
-"""How tool calls and their results are written into a prompt.
+"""How tools, their calls and their results are written.
 
 Each family of language models was trained on a format of its own; a format is a row of data.
 Sources: the InternLM2 chat format (`InternLM/InternLM`, chat/chat_format.md) and the chat template
@@ -10,16 +10,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from langchain_internvl.conversation import ToolCall
+from langchain_internvl.conversation import Instruction, Part, Text, ToolCall
 from langchain_internvl.segments import Markup, Segment, Words
 
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """A format of tool calls and results.
+    """A format of tools, calls and results.
 
     Attributes:
+        tools_header: Header of a turn of the tools' own, after the system turn; None: they stand
+            in the system turn.
+        open_tools: Before the tools.
+        between_tools: Between two tools.
+        close_tools: After the tools.
+        names_type: Whether each is written with the word that it is a function.
+        trigger: What begins a call and nothing else.
         before_call: Between the words of a turn and its first call.
         between: Between two calls, and between two results.
         open_call: Before a call.
@@ -30,6 +38,12 @@ class ToolFormat:
         close_result: After a result.
     """
 
+    tools_header: str | None
+    open_tools: str
+    between_tools: str
+    close_tools: str
+    names_type: bool
+    trigger: str
     before_call: str
     between: str
     open_call: str
@@ -39,20 +53,57 @@ class ToolFormat:
     open_result: str
     close_result: str
 
+    def write_tools(self, tools: Sequence[Mapping[str, Any]], close: str) -> list[Part]:
+        """What the model is told of its tools, at the end of the system turn.
+
+        Args:
+            tools: Functions, each with name, description and parameters.
+            close: What ends a system turn.
+        """
+        header = "" if self.tools_header is None else close + self.tools_header
+        parts: list[Part] = [Instruction(header + self.open_tools)]
+        for index, tool in enumerate(tools):
+            told = {name: value for name, value in tool.items() if name != "strict"}
+            shown = {"type": "function", "function": told} if self.names_type else told
+            lead = self.between_tools if index else ""
+            parts.append(Text(lead + json.dumps(shown, ensure_ascii=False)))
+        return [*parts, Instruction(self.close_tools)]
+
+    def frame(self, name: str) -> tuple[str, str]:
+        """What stands before and after the arguments of a call."""
+        quoted = json.dumps(name, ensure_ascii=False)
+        return (
+            f'{self.open_call}{{"name": {quoted}, "{self.arguments_key}": ',
+            "}" + self.close_call,
+        )
+
     def write_calls(self, calls: Sequence[ToolCall], *, after_words: bool) -> list[Segment]:
         """The calls at the end of an assistant turn."""
         segments: list[Segment] = []
         for index, call in enumerate(calls):
             lead = self.between if index else self.before_call if after_words else ""
-            name = json.dumps(call.name, ensure_ascii=False)
-            body = f'{{"name": {name}, "{self.arguments_key}": {call.arguments or "{}"}}}'
+            begin, end = self.frame(call.name)
+            body = begin.removeprefix(self.open_call) + (call.arguments or "{}") + "}"
             segments += [
-                Markup(lead + self.open_call), Words(body), Markup(self.close_call),
+                Markup(lead + self.open_call), Words(body), Markup(end.removeprefix("}")),
             ]  # fmt: skip
         return segments
 
 
 HERMES = ToolFormat(
+    tools_header=None,
+    open_tools=(
+        "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+        "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n"
+    ),
+    between_tools="\n",
+    close_tools=(
+        "\n</tools>\n\nFor each function call, return a json object with function name and "
+        "arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n"
+        '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+    ),
+    names_type=True,
+    trigger="<tool_call>",
     before_call="\n",
     between="\n",
     open_call="<tool_call>\n",
@@ -64,6 +115,12 @@ HERMES = ToolFormat(
 )
 
 INTERNLM2 = ToolFormat(
+    tools_header="<|im_start|>system name=<|plugin|>\n",
+    open_tools="[",
+    between_tools=", ",
+    close_tools="]",
+    names_type=False,
+    trigger="<|action_start|>",
     before_call="",
     between="",
     open_call="<|action_start|><|plugin|>\n",

@@ -31,8 +31,10 @@ def _no_internet(monkeypatch):
     return served
 
 
-TOOLS = pytest.mark.xfail(
-    reason="bind_tools comes with issue 5, tool calls", raises=NotImplementedError, strict=True
+CAPABLE = pytest.mark.xfail(
+    reason="asks for a certain argument or step, which random weights do not know",
+    raises=AssertionError,
+    strict=True,
 )
 
 
@@ -43,7 +45,13 @@ class TestChatInternVL(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self):
-        return {"model": str(checkpoint_folder("qwen2")), "max_tokens": 16, "max_tiles": 1}
+        return {
+            "model": str(checkpoint_folder("qwen2")),
+            "max_tokens": 400,
+            "max_tiles": 1,
+            "temperature": 1.0,
+            "seed": 1,
+        }
 
     @property
     def supports_image_inputs(self):
@@ -73,14 +81,26 @@ class TestChatInternVL(ChatModelIntegrationTests):
     def supports_anthropic_inputs(self):
         return True
 
-    @TOOLS
-    def test_image_tool_message(self, model):
-        super().test_image_tool_message(model)
+    @property
+    def supports_json_mode(self):
+        return True
 
-    @TOOLS
-    def test_pdf_tool_message(self, model):
-        super().test_pdf_tool_message(model)
+    @CAPABLE
+    def test_tool_calling(self, model):
+        super().test_tool_calling(model)
 
-    @TOOLS
-    def test_anthropic_inputs(self, model):
-        super().test_anthropic_inputs(model)
+    @CAPABLE
+    async def test_tool_calling_async(self, model):
+        await super().test_tool_calling_async(model)
+
+    @CAPABLE
+    def test_bind_runnables_as_tools(self, model):
+        super().test_bind_runnables_as_tools(model)
+
+    @CAPABLE
+    def test_agent_loop(self, model):
+        super().test_agent_loop(model)
+
+    @CAPABLE
+    def test_unicode_tool_call_integration(self, model):
+        super().test_unicode_tool_call_integration(model)

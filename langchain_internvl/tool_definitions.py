@@ -1,0 +1,134 @@
+"""Tools and schemas of every kind that LangChain takes, as JSON.
+
+Functions, classes and tools become what OpenAI calls a tool; classes become the JSON schema of
+their values. What refers to itself keeps its `$ref`, where LangChain's own helpers would write
+"anything".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from langchain_core.tools import BaseTool, create_schema_from_function
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import BaseModel
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+from langchain_internvl.errors import RequestError, SchemaError
+
+
+def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
+    """A tool as OpenAI writes it.
+
+    Args:
+        tool: A tool of LangChain, a function, a class of pydantic, a TypedDict, a JSON schema with
+            a title, or a tool as OpenAI, Anthropic or Bedrock write it.
+        strict: Whether all of its schema must be guaranteed; None: not said.
+
+    Raises:
+        RequestError: It is no tool, or one that runs at another provider.
+        SchemaError: Its arguments cannot be told in JSON.
+    """
+    try:
+        described: dict[str, Any] = convert_to_openai_tool(tool)
+    except (PydanticSchemaGenerationError, PydanticUserError, RecursionError) as error:
+        raise SchemaError(f"the arguments of {tool!r} cannot be told in JSON: {error}") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise RequestError(f"{tool!r} is no tool: {error}") from error
+    function = described.get("function", described)
+    if described.get("type") != "function" or not isinstance(function.get("name"), str):
+        raise RequestError(
+            f"a tool of type {described.get('type')!r} runs at another provider; InternVL calls "
+            "functions"
+        )
+    kept = {name: function[name] for name in ("name", "description", "strict") if name in function}
+    whole = _arguments_model(tool)
+    own = None if whole is None else whole.model_json_schema()
+    parameters = own if own and _is_recursive(own) else function.get("parameters")
+    kept["parameters"] = parameters or {"type": "object", "properties": {}}
+    if strict is not None:
+        kept["strict"] = strict
+    return {"type": "function", "function": kept}
+
+
+def to_json_schema(schema: Any) -> dict[str, Any]:
+    """The JSON schema of the values of a class, or one that is given as it is or in a tool.
+
+    Raises:
+        RequestError: It is neither a class nor a schema.
+        SchemaError: Its values cannot be told in JSON.
+    """
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        try:
+            return schema.model_json_schema()
+        except (PydanticSchemaGenerationError, PydanticUserError) as error:
+            raise SchemaError(f"{schema.__name__} cannot be told in JSON: {error}") from error
+    if isinstance(schema, Mapping):
+        named = schema.get("function", schema.get("json_schema", schema))
+        for key in ("parameters", "input_schema", "schema"):
+            inner = named.get(key)
+            if "name" in named and isinstance(inner, Mapping):
+                return dict(inner)
+        if isinstance(named.get("name"), str) and not (_SHAPES & named.keys()):
+            return {"type": "object", "properties": {}}  # a function without arguments
+        return dict(schema)
+    described = to_openai_tool(schema)["function"]
+    title = {"title": described["name"]}
+    told = {"description": described["description"]} if described.get("description") else {}
+    return {**title, **told, **described["parameters"]}
+
+
+_SHAPES = {"type", "properties", "anyOf", "oneOf", "allOf", "$ref", "enum", "const", "$defs"}
+"""Keywords that say what a schema's values are; a dictionary with a name and none is a function."""
+
+
+def name_of(schema: Any) -> str:
+    """What a schema is called."""
+    if isinstance(schema, Mapping):
+        named = schema.get("function", schema.get("json_schema", schema))
+        name = named.get("name", named.get("title"))
+        return name if isinstance(name, str) and name else "answer"
+    return str(getattr(schema, "__name__", None) or "answer")
+
+
+def _arguments_model(tool: Any) -> type[BaseModel] | None:
+    """The class of a tool's arguments, if it has one."""
+    if isinstance(tool, BaseTool):
+        arguments: Any = tool.tool_call_schema
+    elif isinstance(tool, type):
+        arguments = tool
+    elif callable(tool):
+        arguments = create_schema_from_function(
+            tool.__name__, tool, filter_args=(), include_injected=False
+        )
+    else:
+        return None
+    is_model = isinstance(arguments, type) and is_basemodel_subclass(arguments)
+    return arguments if is_model and issubclass(arguments, BaseModel) else None
+
+
+def _is_recursive(schema: Mapping[str, Any]) -> bool:
+    """Whether a definition leads back to itself."""
+    leads = {name: set(_references(one)) for name, one in schema.get("$defs", {}).items()}
+    for start, first in leads.items():
+        reached: set[str] = set()
+        ahead = first
+        while ahead:
+            reached |= ahead
+            ahead = set().union(*(leads.get(name, ()) for name in ahead)) - reached
+        if start in reached:
+            return True
+    return False
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"].rpartition("/")[2]
+        for value in schema.values():
+            yield from _references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _references(value)
