@@ -394,7 +394,9 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             raise
         token_bytes = renderer.tokenizer.token_bytes
         calls = call_stream(settings, renderer)
-        chunks = ChunkMaker(self.model, len(request.prompt_ids), token_bytes, calls)
+        chunks = ChunkMaker(
+            self.model, len(request.prompt_ids), token_bytes, calls, request.choices
+        )
         return self._backend(renderer), request, chunks
 
     def _renderer(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from PIL.Image import fromarray
 
-from langchain_internvl.backends.base import Request
+from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.call_stream import CallStream
 from langchain_internvl.context import fit_reply
 from langchain_internvl.conversation import Document, Image, Video
-from langchain_internvl.errors import MediaTooLargeError
+from langchain_internvl.errors import MediaTooLargeError, RequestError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, read_size
 from langchain_internvl.media.sources import BytesSource, PixelSource, UrlSource
@@ -175,10 +175,13 @@ def make_request(
     Raises:
         ContextOverflowError: The conversation is too long for the model.
         MediaError: A medium cannot be used.
+        RequestError: The reply is to be chosen, and the model to think first.
         RequestTimeoutError: Reading media took longer than there is time.
         SchemaError: A schema cannot be guaranteed.
     """
     form, tools = renderer.form, renderer.tools
+    if form.choices and settings.reasoning:
+        raise RequestError("choices leave no room for thoughts: reasoning must be False")
     prompt = renderer.fetch_images(renderer.prompt(turns))
     template = renderer.template
     stop_ids = {renderer.tokenizer.stop_id(template.stop)}
@@ -209,7 +212,13 @@ def make_request(
         markup=renderer.tokenizer.special_bytes(tools.trigger, tools.open_call, tools.close_call)
         if form.callable
         else {},
+        choices=[_choice(text, renderer) for text in form.choices],
     )
+
+
+def _choice(text: str, renderer: Renderer) -> Choice:
+    tokenizer = renderer.tokenizer
+    return Choice(text, (*tokenizer.encode_text(text), tokenizer.stop_id(renderer.template.stop)))
 
 
 def call_stream(settings: CallSettings, renderer: Renderer) -> CallStream | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -9,12 +10,13 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
+from langchain_internvl.errors import BackendError
 from langchain_internvl.reasoning import ThoughtStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from langchain_internvl.backends.base import Delta
+    from langchain_internvl.backends.base import Choice, Delta
     from langchain_internvl.call_stream import CallPiece, CallStream
 
 PROVIDER = "internvl"
@@ -31,6 +33,7 @@ class ChunkMaker:
         prompt_tokens: Number of tokens of the prompt.
         token_bytes: The bytes of each token id, for log probabilities.
         calls: Finds calls of tools in the answer; None: there can be none.
+        choices: Of which the reply is one; none: it is free.
 
     Attributes:
         is_done: Whether the reply is complete, though the backend may go on.
@@ -42,6 +45,7 @@ class ChunkMaker:
         prompt_tokens: int,
         token_bytes: Mapping[int, bytes],
         calls: CallStream | None = None,
+        choices: Sequence[Choice] = (),
     ) -> None:
         self.is_done = False
         self._model = model
@@ -51,6 +55,7 @@ class ChunkMaker:
         self._thinking_tokens = 0
         self._thoughts = ThoughtStream()
         self._calls = calls
+        self._choices = choices
 
     def add(self, delta: Delta) -> list[ChatGenerationChunk]:
         """The chunk of the next delta; none, if it has nothing to say yet."""
@@ -72,6 +77,8 @@ class ChunkMaker:
         if self.is_done:
             metadata["finish_reason"] = reason
             metadata["model_name"] = self._model
+            if self._choices:
+                metadata["choices"] = self._weigh(delta)
             metadata["model_provider"] = PROVIDER
             usage = UsageMetadata(
                 input_tokens=self._prompt_tokens,
@@ -92,6 +99,23 @@ class ChunkMaker:
             chunk_position="last" if usage else None,
         )
         return [ChatGenerationChunk(message=message)]
+
+    def _weigh(self, delta: Delta) -> dict[str, float]:
+        """The probabilities of the choices: what the model gives to each, of what it gives to all.
+
+        Raises:
+            BackendError: The backend has not weighed them.
+        """
+        weights = delta.choice_logprobs
+        if len(weights) != len(self._choices):
+            raise BackendError("this backend cannot weigh choices; use backend='transformers'")
+        best = max(weights)
+        self._tokens = len(self._choices[weights.index(best)].ids)
+        shares = [math.exp(weight - best) for weight in weights]
+        return {
+            choice.text: share / sum(shares)
+            for choice, share in zip(self._choices, shares, strict=True)
+        }
 
     def _logprob(self, delta: Delta) -> dict[str, Any]:
         """One token in the shape of OpenAI's `logprobs.content`."""

@@ -74,6 +74,19 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A reply that may be chosen.
+
+    Attributes:
+        text: What it says.
+        ids: Its tokens, the one that ends it included.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Request:
     """One reply to make.
 
@@ -90,6 +103,8 @@ class Request:
         grammar: What the reply may be; None: anything.
         markup: Special tokens that belong to the text of this reply, and their bytes: the frames
             of tool calls.
+        choices: Replies of which the likeliest is the reply, at once and whatever `sampling` says;
+            none: it is free.
     """
 
     prompt_ids: Sequence[int]
@@ -102,6 +117,7 @@ class Request:
     timeout: float | None = None
     grammar: Grammar | None = None
     markup: Mapping[int, bytes] = field(default_factory=dict)
+    choices: Sequence[Choice] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
@@ -131,6 +147,8 @@ class Delta:
         finish_reason: Why the reply ends here, or None.
         logprob: Logarithm of the token's probability before temperature and cuts, if asked for.
         top_logprobs: The likeliest tokens instead of it, if asked for.
+        choice_logprobs: Logarithms of the probabilities of the request's choices, in their order,
+            with the last delta.
     """
 
     token_id: int
@@ -138,6 +156,7 @@ class Delta:
     finish_reason: FinishReason | None = None
     logprob: float | None = None
     top_logprobs: tuple[TokenLogprob, ...] = ()
+    choice_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

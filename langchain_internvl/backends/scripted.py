@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -17,7 +18,8 @@ class ScriptedBackend:
 
     A reply that is a text comes word by word, cut at the request's stop texts and after its
     `max_tokens` words; deltas come as they are, the last with a finish reason; an exception is
-    raised. Probabilities and timeouts of requests are not looked at.
+    raised. Probabilities, grammars and timeouts of requests are not looked at. Of a request's
+    choices, the text that the script has is the certain one.
 
     Prompts are made as for the model itself, so the checkpoint's small files (configuration and
     tokenizer) have to be there: name a folder that has them.
@@ -80,7 +82,10 @@ class ScriptedBackend:
                 raise BackendError(f"the reply to request {number + 1} is {reply!r}; {_KINDS}")
             if isinstance(reply, Exception):
                 raise reply
-            yield from _words(reply, request) if isinstance(reply, str) else reply
+            if isinstance(reply, str):
+                yield from _choice(reply, request) if request.choices else _words(reply, request)
+            else:
+                yield from reply
         finally:
             with self._lock:
                 self.closed += 1
@@ -109,3 +114,11 @@ def _words(text: str, request: Request) -> Generator[Delta, None, None]:
     for number, word in enumerate(words, 1):
         last = number == len(words)
         yield Delta(0, word.lstrip() if number == 1 else word, reason if last else None)
+
+
+def _choice(text: str, request: Request) -> Generator[Delta, None, None]:
+    weights = [0.0 if choice.text == text else -math.inf for choice in request.choices]
+    if not any(weight == 0 for weight in weights):
+        known = [choice.text for choice in request.choices]
+        raise BackendError(f"the script says {text!r}, which is none of the choices {known}")
+    yield Delta(0, text, "stop", choice_logprobs=tuple(weights))

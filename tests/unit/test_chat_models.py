@@ -218,8 +218,18 @@ def test_counting_reads_sizes_only_and_equals_the_prompt(llm, backend, monkeypat
     assert llm.get_num_tokens_from_messages(messages) == len(backend.requests[0].prompt_ids)
     assert llm.prompt_ids(messages) == list(backend.requests[0].prompt_ids)
     assert llm.get_num_tokens("Hello <|im_end|>") == len(llm.get_token_ids("Hello <|im_end|>"))
-    with pytest.raises(RequestError, match="tools"):
-        llm.get_num_tokens_from_messages(messages, tools=[print])
+
+
+def test_counting_tools_equals_the_prompt(llm, backend):
+    def look(place: str) -> str:
+        """Look somewhere."""
+
+    messages = ask("What?", image_block(IMAGE))
+    llm.bind_tools([look]).invoke(messages)
+    count = llm.get_num_tokens_from_messages(messages, tools=[look])
+    assert count == len(backend.requests[0].prompt_ids)
+    assert count > llm.get_num_tokens_from_messages(messages)
+    assert llm.prompt_ids(messages, tools=[look]) == list(backend.requests[0].prompt_ids)
 
 
 def test_messages_can_be_trimmed_by_exact_counts(llm):

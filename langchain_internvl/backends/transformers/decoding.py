@@ -19,7 +19,7 @@ from langchain_internvl.backends.transformers.grammars import GrammarBook
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.memory import is_out_of_memory
 from langchain_internvl.backends.transformers.rope import DynamicRope, batch_key
-from langchain_internvl.backends.transformers.rows import Row, RowBatch
+from langchain_internvl.backends.transformers.rows import Row, RowBatch, shorten
 from langchain_internvl.backends.transformers.vision import encode_tiles
 from langchain_internvl.errors import PromptError
 
@@ -102,7 +102,7 @@ class DecodeLoop:
         """
         row = Row(request, self._token_bytes, self._grammars.begin(request))
         cache = self._read_prompt(row)
-        first = row.advance()
+        first = row.choose(self._weigh(row, cache)) if request.choices else row.advance()
         if first.finish_reason is None:
             key = self._key(request, row)
             batch = self._batches.get(key, RowBatch())
@@ -184,6 +184,32 @@ class DecodeLoop:
         row.length = length
         row.logits = output.logits[0, -1].float()
         return cache
+
+    def _weigh(self, row: Row, cache: DynamicCache) -> list[float]:
+        """Logarithms of the probabilities of the row's choices, after the same prompt."""
+        if row.logits is None:
+            raise RuntimeError("the row's prompt has not been read")
+        device = execution_device(self._model.get_input_embeddings())
+        first = row.logits.log_softmax(-1)
+        weights = []
+        for choice in row.request.choices:
+            ids = torch.tensor([choice.ids], device=device)
+            places = row.length + torch.arange(ids.shape[1] - 1, device=device)
+            self._rope.prepare(row.length + ids.shape[1])
+            weight = first[choice.ids[0]]
+            if len(places):
+                output = self._model(
+                    input_ids=ids[:, :-1],
+                    position_ids=places[None],
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                shorten(cache, row.length)
+                rest = output.logits[0].float().log_softmax(-1)
+                chosen = ids[0, 1:, None].to(rest.device)
+                weight = weight + rest.gather(1, chosen).sum().to(weight.device)
+            weights.append(float(weight))
+        return weights
 
     def _embed(self, request: Request) -> torch.Tensor:
         """The prompt as embeddings [1, length, hidden size], images in their places."""

@@ -19,7 +19,7 @@ from langchain_internvl.backends.transformers.sampling import Sampler, logprobs_
 from langchain_internvl.detokenization import TextStream, with_markup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from langchain_internvl.backends.transformers.grammars import GrammarState
 
@@ -77,6 +77,17 @@ class Row:
         stopped = ends or self._text.stopped_at is not None
         reason: FinishReason | None = "stop" if stopped else "length" if full else None
         return Delta(token_id, text, reason, logprob, top)
+
+    def choose(self, logprobs: Sequence[float]) -> Delta:
+        """End the reply with the likeliest of the request's choices.
+
+        Args:
+            logprobs: Logarithms of their probabilities.
+        """
+        best = max(range(len(logprobs)), key=logprobs.__getitem__)
+        choice = self.request.choices[best]
+        self.reply += choice.ids
+        return Delta(choice.ids[-1], choice.text, "stop", choice_logprobs=tuple(logprobs))
 
 
 @dataclass
@@ -177,8 +188,8 @@ class RowBatch:
         try:
             output = self._pass(model)
         except BaseException:
-            for layer in _layers(self.cache) if self.cache is not None else ():
-                layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
+            if self.cache is not None:
+                shorten(self.cache, width)
             self.is_whole = True
             raise
         self.is_whole = True
@@ -210,6 +221,12 @@ class RowBatch:
             return None
         columns = torch.arange(longest, device=device)
         return (columns[None] >= longest - lengths[:, None]).long()
+
+
+def shorten(cache: DynamicCache, length: int) -> None:
+    """Forget what a cache holds beyond a length; takes no memory."""
+    for layer in _layers(cache):
+        layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
 
 
 def _layers(cache: DynamicCache) -> list[Any]:
