@@ -8,11 +8,12 @@ Source of the keywords: JSON Schema 2020-12.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_internvl.errors import SchemaError
+from langchain_internvl.pattern_rules import pattern_rules
 from langchain_internvl.schema_values import are_apart, fits_type, multiples
 from langchain_internvl.string_formats import EQUAL_PATTERNS, FORMATS
 
@@ -83,22 +84,6 @@ def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
         # Schemas are anybody's JSON: every wrong type in one ends here.
         raise SchemaError(f"the schema is malformed: {error}") from error
     return checked
-
-
-def patterns(schema: Any, path: str = "$") -> Iterator[tuple[str, str]]:
-    """The regular expressions of a checked schema, each with the path where it stands."""
-    if isinstance(schema, Mapping):
-        for name, value in schema.items():
-            if name == "pattern" and isinstance(value, str):
-                yield f"{path}.pattern", value
-            elif name == "properties":
-                for key, one in value.items():
-                    yield from patterns(one, f"{path}.{name}.{key}")
-            elif name not in {"const", "enum"}:
-                yield from patterns(value, f"{path}.{name}")
-    elif isinstance(schema, list):
-        for index, value in enumerate(schema):
-            yield from patterns(value, f"{path}[{index}]")
 
 
 @dataclass(frozen=True)
@@ -280,6 +265,13 @@ class _Checker:
         if "pattern" not in schema:
             return
         schema["pattern"] = EQUAL_PATTERNS.get(schema["pattern"], schema["pattern"])
+        try:
+            pattern_rules(schema["pattern"], f"{path}.pattern")
+        except SchemaError:
+            if self.strict:
+                raise
+            del schema["pattern"]
+            return
         for name in sorted(schema.keys() & {"minLength", "maxLength"}):
             self._refuse(
                 f"{path}.{name}",

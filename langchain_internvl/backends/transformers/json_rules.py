@@ -16,7 +16,7 @@ from typing import Any
 from langchain_internvl._optional import require
 from langchain_internvl.errors import SchemaError
 from langchain_internvl.grammar import COMPACT
-from langchain_internvl.schemas import patterns
+from langchain_internvl.pattern_rules import pattern_rules
 
 MOST_DIGITS = 18
 """Digits of a whole number, so that it fits 64 bits; a model without sense knows no end."""
@@ -27,10 +27,14 @@ _CHARACTER = re.compile(r'\(\(\[\^\\"\\\\\\r\\n\]\)\)')
 _DIGIT = re.compile(r"^(\w+) ::= \(\(\[0-9\]\)\)$", re.MULTILINE)
 """A rule that is one digit."""
 
-_LOOKS_AROUND = re.compile(r"\(\?<?[=!]")
+_BYTE = re.compile(r"\\\\|\\x([0-9a-fA-F]{2})")
+"""A character of Latin 1 as xgrammar writes it, and misreads it before a digit; no backslash."""
 
-_BEYOND_ASCII = re.compile(r"\\[WDS]|\[\^[^]]*\\[wds]")
-"""What xgrammar reads by ASCII alone, and others by all of Unicode."""
+_MARK = re.compile(r'Regex\("\^mark(\d+)\$", json_string=true\)')
+"""A pattern that stands for another, in xgrammar's words."""
+
+_NAMED = ("properties", "$defs", "definitions")
+"""Keywords whose values are schemas by names of their own."""
 
 _ESCAPES = re.compile(r"^basic_escape ::= .*$", re.MULTILINE)
 
@@ -42,7 +46,7 @@ def with_rules(form: Any) -> Any:
     """A format with `compact_json` replaced by rules that xgrammar reads.
 
     Raises:
-        SchemaError: A pattern is beyond xgrammar; says where it stands.
+        SchemaError: A schema cannot be made into rules.
     """
     if isinstance(form, list):
         return [with_rules(one) for one in form]
@@ -61,16 +65,18 @@ def json_rules(schema: Mapping[str, Any], separators: Sequence[str]) -> str:
         separators: Between two items, and between key and value.
 
     Raises:
-        SchemaError: A pattern is beyond xgrammar; says where it stands.
+        SchemaError: It cannot be made into rules.
     """
-    for path, pattern in patterns(schema):
-        _check_pattern(pattern, path)
-    rules = _rules(schema, separators)
+    item, key = separators
+    marked, patterns = _with_marks(schema)
+    rules = _rules(marked, item, key)
     rules = _ESCAPES.sub(lambda _: f"basic_escape ::= {_ESCAPE}", rules)
     rules = _CHARACTER.sub(lambda _: r'(([^\0-\x1f\"\\]) | ("\\" basic_escape))', rules)
     rules = rules.replace(r"[^\0-\x1f\"\\", r"[^\0-\x1f\"\\\ud800-\udfff")
-    rules = rules.replace('(", " basic_', f"({json.dumps(separators[0])} basic_")
-    return _with_few_digits(rules)
+    rules = rules.replace('(", " basic_', f"({json.dumps(item)} basic_")
+    rules = _with_few_digits(rules)
+    rules = _BYTE.sub(lambda found: rf"\u00{found[1]}" if found[1] else found[0], rules)
+    return _MARK.sub(lambda found: patterns[int(found[1])], rules)
 
 
 def _with_few_digits(rules: str) -> str:
@@ -80,24 +86,32 @@ def _with_few_digits(rules: str) -> str:
     return rules.replace("[1-9] [0-9]*", f"[1-9] [0-9]{{0, {MOST_DIGITS - 1}}}")
 
 
-def _check_pattern(pattern: str, path: str) -> None:
-    if _LOOKS_AROUND.search(pattern):  # which xgrammar ignores
-        raise SchemaError(f"{path}: {pattern!r} looks around, which cannot be guaranteed")
-    if _BEYOND_ASCII.search(pattern):
-        raise SchemaError(
-            f"{path}: {pattern!r} cannot be guaranteed: write out what \\W, \\D and \\S mean"
-        )
-    # Otherwise xgrammar takes it for text as it stands, quotes and line ends included.
-    if "json_string=true" not in _rules({"type": "string", "pattern": pattern}, (",", ":"), path):
-        raise SchemaError(
-            f"{path}: {pattern!r} cannot be guaranteed; leave out references, quotes and "
-            "characters that are not printable ASCII"
-        )
+def _with_marks(schema: Any, path: str = "$") -> tuple[Any, list[str]]:
+    """A schema whose patterns are numbered marks, and the rules of the patterns."""
+    patterns: list[str] = []
+
+    def mark(part: Any, path: str) -> Any:
+        if isinstance(part, list):
+            return [mark(one, f"{path}[{index}]") for index, one in enumerate(part)]
+        if not isinstance(part, Mapping):
+            return part
+        marked: dict[str, Any] = {}
+        for name, value in part.items():
+            place = f"{path}.{name}"
+            if name in _NAMED and isinstance(value, Mapping):
+                marked[name] = {key: mark(one, f"{place}.{key}") for key, one in value.items()}
+            elif name == "pattern":
+                patterns.append(pattern_rules(value, place))
+                marked[name] = f"^mark{len(patterns) - 1}$"
+            else:
+                marked[name] = value if name in {"const", "enum"} else mark(value, place)
+        return marked
+
+    return mark(schema, path), patterns
 
 
-def _rules(schema: Mapping[str, Any], separators: Sequence[str], path: str = "$") -> str:
+def _rules(schema: Mapping[str, Any], item: str, key: str) -> str:
     xgrammar = require("xgrammar", extra="transformers")
-    item, key = separators
     try:
         return str(
             xgrammar.Grammar.from_json_schema(
@@ -106,4 +120,4 @@ def _rules(schema: Mapping[str, Any], separators: Sequence[str], path: str = "$"
         )
     except RuntimeError as error:  # what it raises for everything
         reason = str(error).splitlines()[0].rpartition(": ")[2]
-        raise SchemaError(f"{path}: the schema cannot be guaranteed: {reason}") from error
+        raise SchemaError(f"$: the schema cannot be guaranteed: {reason}") from error
