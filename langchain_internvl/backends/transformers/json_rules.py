@@ -21,7 +21,7 @@ from langchain_internvl.pattern_rules import pattern_rules
 MOST_DIGITS = 18
 """Digits of a whole number, so that it fits 64 bits; a model without sense knows no end."""
 
-_CHARACTER = re.compile(r'\(\(\[\^\\"\\\\\\r\\n\]\)\)')
+_CHARACTER = re.compile(r'\[\^\\"\\\\\\r\\n\]')
 """A character of a string of bounded length, in xgrammar's words."""
 
 _DIGIT = re.compile(r"^(\w+) ::= \(\(\[0-9\]\)\)$", re.MULTILINE)
@@ -71,7 +71,7 @@ def json_rules(schema: Mapping[str, Any], separators: Sequence[str]) -> str:
     marked, patterns = _with_marks(schema)
     rules = _rules(marked, item, key)
     rules = _ESCAPES.sub(lambda _: f"basic_escape ::= {_ESCAPE}", rules)
-    rules = _CHARACTER.sub(lambda _: r'(([^\0-\x1f\"\\]) | ("\\" basic_escape))', rules)
+    rules = _CHARACTER.sub(lambda _: r'([^\0-\x1f\"\\] | "\\" basic_escape)', rules)
     rules = rules.replace(r"[^\0-\x1f\"\\", r"[^\0-\x1f\"\\\ud800-\udfff")
     rules = rules.replace('(", " basic_', f"({json.dumps(item)} basic_")
     rules = _with_few_digits(rules)
