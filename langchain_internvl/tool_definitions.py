@@ -13,8 +13,9 @@ from typing import Any
 from langchain_core.tools import BaseTool, create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from typing_extensions import is_typeddict
 
 from langchain_internvl.errors import RequestError, SchemaError
 
@@ -31,6 +32,10 @@ def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
         RequestError: It is no tool, or one that runs at another provider.
         SchemaError: Its arguments cannot be told in JSON.
     """
+    if is_typeddict(tool) and not _is_read_by_langchain(tool):
+        parameters = _schema_of(tool)
+        about = {"description": parameters.get("description", "")}
+        tool = {"name": tool.__name__, **about, "parameters": parameters}
     try:
         described: dict[str, Any] = convert_to_openai_tool(tool)
     except (PydanticSchemaGenerationError, PydanticUserError, RecursionError) as error:
@@ -61,10 +66,7 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
         SchemaError: Its values cannot be told in JSON.
     """
     if isinstance(schema, type) and issubclass(schema, BaseModel):
-        try:
-            return schema.model_json_schema()
-        except (PydanticSchemaGenerationError, PydanticUserError) as error:
-            raise SchemaError(f"{schema.__name__} cannot be told in JSON: {error}") from error
+        return _schema_of(schema)
     if isinstance(schema, Mapping):
         named = schema.get("function", schema.get("json_schema", schema))
         for key in ("parameters", "input_schema", "schema"):
@@ -74,6 +76,8 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
         if isinstance(named.get("name"), str) and not (_SHAPES & named.keys()):
             return {"type": "object", "properties": {}}  # a function without arguments
         return dict(schema)
+    if is_typeddict(schema) and not _is_read_by_langchain(schema):
+        return _schema_of(schema)
     described = to_openai_tool(schema)["function"]
     title = {"title": described["name"]}
     told = {"description": described["description"]} if described.get("description") else {}
@@ -91,6 +95,26 @@ def name_of(schema: Any) -> str:
         name = named.get("name", named.get("title"))
         return name if isinstance(name, str) and name else "answer"
     return str(getattr(schema, "__name__", None) or "answer")
+
+
+def _schema_of(kind: type) -> dict[str, Any]:
+    """The schema that pydantic writes of a class."""
+    try:
+        return TypeAdapter(kind).json_schema()
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise SchemaError(f"{kind.__name__} cannot be told in JSON: {error}") from error
+
+
+def _is_read_by_langchain(typed_dict: Any) -> bool:
+    """Whether LangChain, which knows descriptions in annotations, reads a TypedDict.
+
+    It stumbles over `NotRequired`, and over one that holds itself.
+    """
+    try:
+        convert_to_openai_tool(typed_dict)
+    except (RecursionError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _arguments_model(tool: Any) -> type[BaseModel] | None:
