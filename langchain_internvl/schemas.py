@@ -8,7 +8,7 @@ Source of the keywords: JSON Schema 2020-12.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
     checker = _Checker(copied, strict)
     try:
         checked = checker.check(copied, "$")
-        if not checker.has_end(copied, frozenset()):
+        if not checker.has_end(checked):
             raise SchemaError("$: a value of this schema has no end: each holds another of its own")
     except (AttributeError, RecursionError, TypeError) as error:
         # Schemas are anybody's JSON: every wrong type in one ends here.
@@ -117,30 +117,40 @@ class _Checker:
             self._check_array(kept, path)
         return kept
 
-    def has_end(self, schema: Any, seen: frozenset[str]) -> bool:
-        """Whether there is a value that a model can come to the end of.
+    def has_end(self, checked: Schema) -> bool:
+        """Whether a checked schema has a value that a model can come to the end of."""
+        references = set(_references(checked))
+        ending: set[str] = set()
+        grew = True
+        while grew:
+            found = {
+                one for one in references - ending if self._ends(self._resolve(one, "$"), ending)
+            }
+            grew = bool(found)
+            ending |= found
+        return self._ends(checked, ending)
+
+    def _ends(self, schema: Any, ending: Collection[str]) -> bool:
+        """Whether a schema has a value with an end.
 
         Args:
             schema: The schema.
-            seen: References that led here, and would lead on for ever.
+            ending: References that have one.
         """
         if not isinstance(schema, Mapping):
             return True
         if "$ref" in schema:
-            reference = schema["$ref"]
-            return reference not in seen and self.has_end(
-                self._resolve(reference, "$"), seen | {reference}
-            )
+            return schema["$ref"] in ending
         for name in ("anyOf", "oneOf", "allOf"):
             if name in schema:
-                return any(self.has_end(one, seen) for one in schema[name])
+                return any(self._ends(one, ending) for one in schema[name])
         known = schema.get("properties", {})
         needed = [known[name] for name in schema.get("required", ()) if name in known]
         first = schema.get("prefixItems", [])
         needed += first[: schema.get("minItems", 0)]
         if schema.get("minItems", 0) > len(first):
             needed.append(schema.get("items"))
-        return all(self.has_end(one, seen) for one in needed)
+        return all(self._ends(one, ending) for one in needed)
 
     def _refuse(self, path: str, problem: str) -> None:
         """Raise, if all must be guaranteed; who calls goes on by leaving out what cannot be."""
@@ -321,3 +331,15 @@ class _Checker:
         if not isinstance(schemas, Mapping):
             raise SchemaError(f"{path} must be an object of schemas")
         return {name: self.check(one, f"{path}.{name}") for name, one in schemas.items()}
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """All references in a checked schema."""
+    if isinstance(schema, Mapping):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"]
+        for value in schema.values():
+            yield from _references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _references(value)
