@@ -38,7 +38,7 @@ from langchain_internvl.rendering import Renderer, call_stream, make_request
 from langchain_internvl.replies import ChunkMaker, explain_invalid_calls
 from langchain_internvl.reply_forms import FORM_SETTINGS, ReplyForm, read_form
 from langchain_internvl.settings import CallSettings
-from langchain_internvl.structured_output import Method, ValueParser, ask_for, read_with
+from langchain_internvl.structured_output import Method, ValueParser, ask_for, read_with, trace_of
 from langchain_internvl.tool_definitions import to_openai_tool
 
 _OF_OTHER_PROVIDERS = frozenset({"api_key", "max_retries", "streaming"})
@@ -234,7 +234,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             SchemaError: A keyword of the schema cannot be guaranteed; says where it stands.
         """
         settings = ask_for(schema, method, strict=strict)
-        traced = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+        traced = trace_of(schema, method, strict=strict)
         llm = self._bind({**kwargs, **settings}).bind(ls_structured_output_format=traced)
         parser = ValueParser(wanted=schema, is_call=method == "function_calling")
         return read_with(llm, parser, include_raw=include_raw)

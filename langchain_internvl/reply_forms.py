@@ -170,7 +170,7 @@ def _tool_choice(choice: Any, names: Sequence[str]) -> str:
         kind = choice.get("type")
         named = choice.get("function", choice)
         is_named = isinstance(named, Mapping) and kind in {"function", "tool"}
-        choice = named.get("name") if is_named else kind
+        choice = named.get("name", "") if is_named else kind
     elif isinstance(choice, bool):
         choice = "any" if choice else "none"
     if choice in names:

@@ -63,6 +63,13 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
     return {"tools": [{"type": "function", "function": function}], "tool_choice": named["name"]}
 
 
+def trace_of(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
+    """What LangChain's traces tell of it: as a function, the one form that they read unaltered."""
+    told = _ANY_OBJECT if schema is None else to_json_schema(schema)
+    function = {"name": name_of(schema), "parameters": dict(told)}
+    return {"kwargs": {"method": method, "strict": strict}, "schema": function}
+
+
 def read_with(
     llm: Runnable[Any, AIMessage], parser: ValueParser, *, include_raw: bool
 ) -> Runnable[Any, Any]:
