@@ -29,8 +29,9 @@ format: $(READY) ## Format the code and fix what can be fixed
 typing: $(READY) ## Check types
 	$(BIN)/mypy
 
-bench: $(READY) ## Measure loading and decoding against a peer (minutes, 3 GB of disk)
+bench: $(READY) ## Measure decoding, grammars and loading (minutes, 3 GB of disk)
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/grammar.py
 	$(BIN)/python benchmarks/load_memory.py
 
 RUN ?= training/runs/nano

@@ -1,8 +1,11 @@
-"""The tools in the hands of LangChain's own agent."""
+"""The tools, and the model itself, in the hands of LangChain's own agent."""
+
+import json
 
 from golden import PHOTOS, checkpoint_folder
 from langchain.agents import create_agent
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
+from pydantic import BaseModel, Field
 from support_agents import Driver
 
 from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy, image_block
@@ -82,3 +85,77 @@ def test_a_model_cannot_pass_off_a_state_of_its_own():
     agent, _ = agent_of(choose, lambda request: "?")
     state = agent.invoke({"messages": [HumanMessage("Look!")]})
     assert "shows no image" in state["messages"][2].content
+
+
+class Weather(BaseModel):
+    """The weather."""
+
+    sunny: bool
+    degrees: int = Field(ge=-50, le=50)
+
+
+def forecast(city: str) -> str:
+    """The forecast for a city."""
+    return f"sunny in {city}"
+
+
+def call(name, **arguments):
+    body = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"<tool_call>\n{body}\n</tool_call>"
+
+
+def model_of(*replies):
+    return ChatInternVL(
+        model=str(checkpoint_folder("qwen2")), backend=ScriptedBackend(list(replies))
+    )
+
+
+def test_the_model_drives_an_agent():
+    llm = model_of(f"I look it up.\n{call('forecast', city='Köln')}", "It is sunny.")
+    state = create_agent(llm, tools=[forecast]).invoke({"messages": [HumanMessage("Sun?")]})
+    assert [one.type for one in state["messages"]] == ["human", "ai", "tool", "ai"]
+    assert state["messages"][2].content == "sunny in Köln"
+    read = llm.get_text(llm.backend.requests[1].prompt_ids)
+    assert f"I look it up.\n{call('forecast', city='Köln')}" in read
+    assert "<tool_response>\nsunny in Köln\n</tool_response>" in read
+
+
+async def test_the_model_drives_an_agent_that_streams():
+    llm = model_of(call("forecast", city="Köln"), "It is sunny.")
+    agent = create_agent(llm, tools=[forecast])
+    chunks = [
+        chunk
+        async for chunk, _ in agent.astream(
+            {"messages": [HumanMessage("Sun?")]}, stream_mode="messages"
+        )
+    ]
+    spoken = [one for one in chunks if isinstance(one, AIMessageChunk)]
+    assert sum(len(one.tool_call_chunks) for one in spoken) > 1
+    assert "".join(one.content for one in spoken) == "It is sunny."
+
+
+def test_a_call_that_is_malformed_does_not_end_an_agent():
+    llm = model_of("<tool_call>nonsense</tool_call>", "Sorry.")
+    state = create_agent(llm, tools=[forecast]).invoke({"messages": [HumanMessage("Sun?")]})
+    assert state["messages"][1].invalid_tool_calls
+    assert [one.type for one in state["messages"]] == ["human", "ai"]
+
+
+def test_a_response_format_is_the_providers_own_affair():
+    """No tool is made of the schema: the grammar lets tools be called, or the answer be given."""
+    llm = model_of(call("forecast", city="Köln"), '{"sunny":true,"degrees":21}')
+    agent = create_agent(llm, tools=[forecast], response_format=Weather)
+    state = agent.invoke({"messages": [HumanMessage("Sun?")]})
+    assert state["structured_response"] == Weather(sunny=True, degrees=21)
+    assert [one.type for one in state["messages"]] == ["human", "ai", "tool", "ai"]
+    for request in llm.backend.requests:
+        kinds = [one["type"] for one in json.loads(request.grammar.format)["elements"]]
+        assert kinds == ["tags_with_separator", "compact_json"]
+        assert '"name": "Weather"' not in llm.get_text(request.prompt_ids)
+
+
+def test_random_weights_give_an_agents_answer(models):
+    llm = models("qwen2", temperature=1.0, seed=1, max_tokens=200)
+    agent = create_agent(llm, tools=[], response_format=Weather)
+    answer = agent.invoke({"messages": [HumanMessage("Sun?")]})["structured_response"]
+    assert isinstance(answer, Weather)

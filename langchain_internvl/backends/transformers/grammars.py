@@ -108,6 +108,7 @@ class GrammarState:
         self._mask = xgrammar.allocate_token_bitmask(1, compiled.tokenizer_info.vocab_size)
         self._size = compiled.tokenizer_info.vocab_size
         self._bits = torch.arange(32, dtype=torch.int32)
+        self._apply = xgrammar.apply_token_bitmask_inplace
 
     def allow(self, logits: torch.Tensor) -> torch.Tensor:
         """The scores of the next token, minus infinity where the grammar forbids it.
@@ -119,13 +120,19 @@ class GrammarState:
             BackendError: The vocabulary has no token that the grammar allows.
         """
         self._matcher.fill_next_token_bitmask(self._mask)
-        allowed = (self._mask[0, :, None] >> self._bits & 1).bool().flatten()[: self._size]
-        if len(allowed) < len(logits):  # embeddings are often padded
-            allowed = torch.nn.functional.pad(allowed, (0, len(logits) - len(allowed)))
-        allowed = allowed[: len(logits)]
-        if not allowed.any():
+        if not self._mask.any():
             raise BackendError("the vocabulary cannot spell what the grammar asks for")
-        return logits.masked_fill(~allowed.to(logits.device), float("-inf"))
+        size = min(self._size, len(logits))
+        scores = logits.clone()
+        scores[size:] = float("-inf")  # embeddings are often padded
+        if scores.device.type == "cpu":
+            self._apply(scores[None], self._mask, vocab_size=size)
+            return scores
+        # xgrammar's kernels for GPUs are compiled on the spot, by tools that not all have.
+        mask, bits = self._mask[0].to(scores.device), self._bits.to(scores.device)
+        allowed = (mask[:, None] >> bits & 1).bool().flatten()[:size]
+        scores[:size].masked_fill_(~allowed, float("-inf"))
+        return scores
 
     def accept(self, token_id: int) -> None:
         """Go on by a token that was allowed."""
