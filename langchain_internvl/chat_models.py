@@ -165,11 +165,11 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     @override
     def get_token_ids(self, text: str) -> list[int]:
         """The ids of a text, as it would be read in the middle of a message."""
-        return self._renderer(self, ReplyForm()).tokenizer.encode_text(text)
+        return self._renderer(self).tokenizer.encode_text(text)
 
     def get_text(self, token_ids: Sequence[int]) -> str:
         """What ids say, without special tokens: of a prompt or a reply, as tests look at them."""
-        table = self._renderer(self, ReplyForm()).tokenizer.token_bytes
+        table = self._renderer(self).tokenizer.token_bytes
         return b"".join(table.get(one, b"") for one in token_ids).decode("utf-8", "replace")
 
     # Tools and values.
@@ -400,7 +400,10 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         return self._backend(renderer), request, chunks
 
     def _renderer(
-        self, settings: CallSettings, form: ReplyForm, deadline: Deadline | None = None
+        self,
+        settings: CallSettings,
+        form: ReplyForm | None = None,
+        deadline: Deadline | None = None,
     ) -> Renderer:
         checkpoint, tokenizer, template = self._engines.prompts(
             self.model, self.revision, self.chat_template
@@ -416,7 +419,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             deadline=deadline or Deadline(),
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
-            form=form,
+            form=form or ReplyForm(),
         )
 
     def _backend(self, renderer: Renderer) -> Backend:
