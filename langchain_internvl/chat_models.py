@@ -304,7 +304,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         settings, form = self._read_call(kwargs, stop)
         deadline = Deadline(settings.timeout)
-        backend, request, chunks = self._prepare(messages, settings, form, deadline)
+        backend, request, chunks = self._prepare(messages, settings, deadline, form)
         with closing(backend.stream(request)) as deltas:  # ends it when nobody reads on
             for delta in deltas:
                 yield from chunks.add(delta)
@@ -335,7 +335,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         # Media are read and cut up in another thread; from there on no thread waits for tokens.
         try:
             backend, request, chunks = await run_in_executor(
-                None, self._prepare, messages, settings, form, deadline
+                None, self._prepare, messages, settings, deadline, form
             )
         except asyncio.CancelledError:
             deadline.cancel()  # nobody waits for what is being decoded
@@ -381,8 +381,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         self,
         messages: list[BaseMessage],
         settings: CallSettings,
-        form: ReplyForm,
         deadline: Deadline,
+        form: ReplyForm | None = None,
     ) -> tuple[Backend, Request, ChunkMaker]:
         """All that there is to do before the engine is asked."""
         renderer = self._renderer(settings, form, deadline)

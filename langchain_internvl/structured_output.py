@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.output_parsers import BaseTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.json import parse_partial_json
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
@@ -64,10 +65,14 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
 
 
 def trace_of(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
-    """What LangChain's traces tell of it: as a function, the one form that they read unaltered."""
-    told = _ANY_OBJECT if schema is None else to_json_schema(schema)
-    function = {"name": name_of(schema), "parameters": dict(told)}
-    return {"kwargs": {"method": method, "strict": strict}, "schema": function}
+    """What LangChain's traces tell of it: the schema, or a function where they cannot read it."""
+    shown = schema
+    try:
+        convert_to_json_schema(schema)
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        told = _ANY_OBJECT if schema is None else to_json_schema(schema)
+        shown = {"name": name_of(schema), "parameters": dict(told)}
+    return {"kwargs": {"method": method, "strict": strict}, "schema": shown}
 
 
 def read_with(

@@ -331,6 +331,21 @@ def test_random_weights_call_what_they_must(models, name):
     assert json.dumps(odd["name"], ensure_ascii=False) in told
 
 
+def test_a_vocabulary_of_bytes_spells_any_character():
+    """Nano's tokens are bytes: every character here lies in two to four of them."""
+    said = "Käse 你好 😀"
+    llm = ChatInternVL(model="nano", temperature=1.5, seed=1, max_tokens=300)
+    schema = {"properties": {"said": {"enum": [said]}}, "required": ["said"]}
+    bound = llm.bind_tools([{"name": "say", "parameters": schema}], tool_choice="say")
+    pieces = [piece["args"] for chunk in bound.stream("?") for piece in chunk.tool_call_chunks]
+    assert json.loads("".join(pieces)) == {"said": said}
+    assert len(pieces) > len(said)
+    structured = llm.with_structured_output(schema, method="json_mode")
+    steps = list(structured.stream("?"))
+    assert steps[-1] == {"said": said}
+    assert all(said.startswith(step.get("said", "")) for step in steps)
+
+
 def test_the_profile_says_so():
     profile = ChatInternVL(model=QWEN2).profile
     assert profile["tool_calling"]

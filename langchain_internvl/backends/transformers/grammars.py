@@ -104,7 +104,8 @@ class GrammarState:
 
     def __init__(self, compiled: Any, stop_ids: Iterable[int]) -> None:
         xgrammar = require("xgrammar", extra="transformers")
-        self._matcher = xgrammar.GrammarMatcher(compiled, override_stop_tokens=sorted(stop_ids))
+        known = sorted(one for one in stop_ids if one < compiled.tokenizer_info.vocab_size)
+        self._matcher = xgrammar.GrammarMatcher(compiled, override_stop_tokens=known)
         self._mask = xgrammar.allocate_token_bitmask(1, compiled.tokenizer_info.vocab_size)
         self._size = compiled.tokenizer_info.vocab_size
         self._bits = torch.arange(32, dtype=torch.int32)

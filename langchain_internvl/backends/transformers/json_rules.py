@@ -24,6 +24,18 @@ MOST_DIGITS = 18
 _CHARACTER = re.compile(r'\[\^\\"\\\\\\r\\n\]')
 """A character of a string of bounded length, in xgrammar's words."""
 
+_CHARACTERS = re.compile(r'^(\w+) ::= \(\(\[\^\\"\\\\\\r\\n\]\)\)$', re.MULTILINE)
+"""A rule that is one."""
+
+_ANY = (
+    r"[ -!#-\[\]-\x7f]|[\u0080-\u07ff]|[\u0800-\ud7ff]|[\ue000-\uffff]|[\u{10000}-\u{10ffff}]"
+    r'|\\["\\bfnrt]|\\u00[01][0-9A-Fa-f]'
+)
+"""The same as it should be, as a pattern: a character as it is, or escaped if it must be."""
+
+_MOST_STATES = 64
+"""Longest bound of a string that is compiled whole, with escapes: a state for each character."""
+
 _DIGIT = re.compile(r"^(\w+) ::= \(\(\[0-9\]\)\)$", re.MULTILINE)
 """A rule that is one digit."""
 
@@ -71,12 +83,42 @@ def json_rules(schema: Mapping[str, Any], separators: Sequence[str]) -> str:
     marked, patterns = _with_marks(schema)
     rules = _rules(marked, item, key)
     rules = _ESCAPES.sub(lambda _: f"basic_escape ::= {_ESCAPE}", rules)
-    rules = _CHARACTER.sub(lambda _: r'([^\0-\x1f\"\\] | "\\" basic_escape)', rules)
+    rules = _with_characters(rules)
     rules = rules.replace(r"[^\0-\x1f\"\\", r"[^\0-\x1f\"\\\ud800-\udfff")
     rules = rules.replace('(", " basic_', f"({json.dumps(item)} basic_")
     rules = _with_few_digits(rules)
     rules = _BYTE.sub(lambda found: rf"\u00{found[1]}" if found[1] else found[0], rules)
     return _MARK.sub(lambda found: patterns[int(found[1])], rules)
+
+
+def _with_characters(rules: str) -> str:
+    """The rules with strings of bounded length held to JSON.
+
+    A string of up to 64 characters may escape those that JSON escapes. In a longer one such
+    characters are left out: to follow it, every token of a vocabulary would be tried at each step.
+    """
+    added: dict[str, str] = {}
+
+    def bounded(found: re.Match[str]) -> str:
+        least, most = int(found[2]), int(found[3])
+        if max(least, most) > _MOST_STATES:
+            return found[0]
+        end = "" if most < 0 else str(most)
+        name = f"characters_{least}_{end}"
+        added[name] = _pattern(f"^({_ANY}){{{least},{end}}}$")
+        return name
+
+    for name in _CHARACTERS.findall(rules):
+        rules = re.sub(rf"\b({name}){{(\d+), (-?\d+)}}", bounded, rules)
+    rules = _CHARACTERS.sub(lambda found: rf"{found[1]} ::= (([^\0-\x1f\"\\]))", rules)
+    if _CHARACTER.search(rules):
+        added["one_character"] = _pattern(f"^({_ANY})$")
+        rules = _CHARACTER.sub("one_character", rules)
+    return rules + "".join(f"{name} ::= {rule}\n" for name, rule in added.items())
+
+
+def _pattern(pattern: str) -> str:
+    return f"Regex({json.dumps(pattern)})"
 
 
 def _with_few_digits(rules: str) -> str:
