@@ -263,7 +263,7 @@ def test_exif_is_followed_on_request(backend):
 
 
 def test_unknown_arguments_of_a_call_are_refused(llm):
-    with pytest.raises(RequestError, match="takes no functions; it takes .*tools"):
+    with pytest.raises(RequestError, match=r"takes no functions; it takes .*tools"):
         llm.invoke("x", functions=[])
 
 
