@@ -294,7 +294,7 @@ class _Checker:
         if "properties" in schema:
             schema["properties"] = self._each(schema["properties"], f"{path}.properties")
         known = schema.get("properties", {})
-        extra = schema.get("additionalProperties", not known)
+        extra = schema.get("additionalProperties", "properties" not in schema)
         if isinstance(extra, Mapping):
             extra = self.check(extra, f"{path}.additionalProperties")
         schema["additionalProperties"] = extra

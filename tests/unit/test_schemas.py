@@ -195,6 +195,16 @@ def test_the_message_names_what_is_guaranteed():
     assert all(name in str(raised.value) for name in SUPPORTED)
 
 
+def test_objects_are_closed_once_they_name_properties():
+    for schema, extra in (
+        ({"type": "object"}, True),
+        ({"type": "object", "properties": {}}, False),
+        ({"type": "object", "properties": {"a": {}}}, False),
+        ({"type": "object", "properties": {"a": {}}, "additionalProperties": True}, True),
+    ):
+        assert check_schema(schema)["additionalProperties"] is extra
+
+
 def test_the_schema_itself_is_not_changed():
     schema = Receipt.model_json_schema()
     before = json.dumps(schema)

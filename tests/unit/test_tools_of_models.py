@@ -331,6 +331,17 @@ def test_random_weights_call_what_they_must(models, name):
     assert json.dumps(odd["name"], ensure_ascii=False) in told
 
 
+def test_a_function_without_arguments_gets_none(models):
+    def now() -> str:
+        """The time."""
+
+    llm = models("qwen2", temperature=1.5, seed=5, max_tokens=300)
+    bound = llm.bind_tools([now, {"name": "later"}], tool_choice="any")
+    for seed in range(4):
+        (made,) = bound.invoke("?", seed=seed).tool_calls
+        assert made["args"] == {}
+
+
 def test_a_vocabulary_of_bytes_spells_any_character():
     """Nano's tokens are bytes: every character here lies in two to four of them."""
     said = "Käse 你好 😀"

@@ -1,6 +1,7 @@
 """What JSON a grammar lets through, to the letter."""
 
 import json
+import random
 
 import jsonschema
 import pytest
@@ -110,3 +111,39 @@ def test_what_cannot_be_is_told():
     for schema in ({"type": "integer", "minimum": 5, "maximum": 2}, bounded(5, 2)):
         with pytest.raises(SchemaError, match="cannot be guaranteed"):
             draw(schema, 0)
+
+
+def open_schema(chance, depth):
+    """A random schema of what `random_schemas` leaves out: names that no one lists."""
+    leaf = chance.choice([bounded(0, 3), {"type": "integer", "minimum": -5, "maximum": 50}, {}])
+    if depth == 0:
+        return leaf
+    inner = open_schema(chance, depth - 1)
+    names = chance.choice([{"pattern": "^[a-c]$"}, {"enum": ["x", "y"]}, {"maxLength": 2}])
+    shapes = [
+        {"additionalProperties": inner, "minProperties": chance.randint(0, 1), "maxProperties": 3},
+        {"propertyNames": names, "additionalProperties": inner, "maxProperties": 2},
+        {"properties": {"a": inner, "b": leaf}, "required": ["b"], "additionalProperties": leaf,
+         "maxProperties": chance.randint(2, 4)},
+    ]  # fmt: skip
+    marked = [{"properties": {"t": {"const": t}, "v": inner}, "required": ["t"]} for t in "pq"]
+    return chance.choice(
+        [
+            *({"type": "object", **shape} for shape in shapes),
+            {"oneOf": [{"type": "object", **one} for one in marked]},
+            {"allOf": [inner]},
+            {"type": ["array", "null"], "items": inner, "minItems": 1, "maxItems": 3},
+        ]
+    )
+
+
+def test_open_objects_of_every_kind():
+    chance = random.Random(1)
+    whole = 0
+    for seed in range(60):
+        schema = open_schema(chance, 3)
+        data = draw(schema, seed, most=600)
+        if data is not None:
+            jsonschema.validate(json.loads(data.decode()), schema)
+            whole += 1
+    assert whole > 50
