@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk
 
@@ -42,6 +42,7 @@ REPLY = (
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(REPLY)), max_size=12))
 def test_pieces_do_not_matter(cuts):
     message, pieces = read(REPLY, cuts=cuts)
@@ -62,6 +63,7 @@ def test_every_character_on_its_own():
     assert len(pieces) > 40  # arguments come as they are written, not all at once
 
 
+@settings(deadline=None)
 @given(st.integers(1, len(REPLY) - 1))
 def test_a_reply_that_is_cut_off_has_no_call_that_is_not_whole(cut):
     message, _ = read(REPLY[:cut])
