@@ -11,6 +11,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping
+from concurrent.futures import Future
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +46,12 @@ class Grammars:
     def __init__(self, token_bytes: Mapping[int, bytes]) -> None:
         self.compilations = 0
         self._token_bytes = token_bytes
-        self._compiled: OrderedDict[str, Any] = OrderedDict()
+        self._compiled: OrderedDict[str, Future[Any]] = OrderedDict()
         self._renew_lock()
         renew_after_fork(self, Grammars._renew_lock)
 
     def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._compiling = threading.Lock(), threading.Lock()
 
     def compile(self, grammar: Grammar) -> Any:
         """A grammar, compiled for the vocabulary.
@@ -60,13 +61,29 @@ class Grammars:
             SchemaError: It cannot be compiled.
         """
         with self._lock:
-            if grammar.format not in self._compiled:
-                self._compiled[grammar.format] = self._compile(grammar.format)
-                self.compilations += 1
-                if len(self._compiled) > MOST_COMPILED:
-                    self._compiled.popitem(last=False)
+            result = self._compiled.get(grammar.format)
+            is_new = result is None
+            if result is None:
+                result = self._compiled[grammar.format] = Future()
             self._compiled.move_to_end(grammar.format)
-            return self._compiled[grammar.format]
+            if len(self._compiled) > MOST_COMPILED:
+                self._compiled.popitem(last=False)
+        if is_new:
+            self._fulfil(result, grammar.format)
+        return result.result()
+
+    def _fulfil(self, result: Future[Any], form: str) -> None:
+        """Compile for all who wait; rows whose grammars are there do not."""
+        try:
+            with self._compiling:
+                compiled = self._compile(form)
+                self.compilations += 1
+        except BaseException as error:  # noqa: BLE001 - they raise it
+            with self._lock:
+                self._compiled.pop(form, None)
+            result.set_exception(error)
+        else:
+            result.set_result(compiled)
 
     def follow(self, grammar: Grammar, stop_ids: Iterable[int]) -> GrammarState:
         """A grammar at the beginning of a reply; raises what `compile` does.
@@ -105,7 +122,7 @@ class GrammarState:
     def __init__(self, compiled: Any, stop_ids: Iterable[int]) -> None:
         xgrammar = require("xgrammar", extra="transformers")
         known = sorted(one for one in stop_ids if one < compiled.tokenizer_info.vocab_size)
-        self._matcher = xgrammar.GrammarMatcher(compiled, override_stop_tokens=known)
+        self._matcher = xgrammar.GrammarMatcher(compiled, override_stop_tokens=known or None)
         self._mask = xgrammar.allocate_token_bitmask(1, compiled.tokenizer_info.vocab_size)
         self._size = compiled.tokenizer_info.vocab_size
         self._bits = torch.arange(32, dtype=torch.int32)

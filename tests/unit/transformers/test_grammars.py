@@ -1,6 +1,8 @@
 """Grammars in the decode loop: rows that are held to one, beside rows that are free."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -149,6 +151,28 @@ def test_a_grammar_is_compiled_once_for_a_vocabulary(loops):
     for _ in range(3):
         grammars.follow(grammar_of(), [1002])
         grammars.follow(grammar_of({"type": "array"}), [1002])
+    assert grammars.compilations == 2
+
+
+def test_those_whose_grammar_is_there_do_not_wait_for_another(monkeypatch):
+    grammars = Grammars({0: b"[", 1: b"]", 2: b"null"})
+    grammars.compile(grammar_of({"type": "array"}))
+    begun, go_on = threading.Event(), threading.Event()
+    compile_ = Grammars._compile
+
+    def slow(self, form):
+        begun.set()
+        assert go_on.wait(10)
+        return compile_(self, form)
+
+    monkeypatch.setattr(Grammars, "_compile", slow)
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(grammars.compile, grammar_of({"type": "null"})) for _ in range(3)]
+        assert begun.wait(10)
+        assert grammars.follow(grammar_of({"type": "array"}), [])
+        assert not any(one.done() for one in waiting)
+        go_on.set()
+        assert len({id(one.result(10)) for one in waiting}) == 1
     assert grammars.compilations == 2
 
 
