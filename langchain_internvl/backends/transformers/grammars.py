@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from langchain_internvl._optional import require
-from langchain_internvl.backends.transformers.json_rules import with_rules
+from langchain_internvl.backends.json_rules import with_rules
 from langchain_internvl.detokenization import with_markup
 from langchain_internvl.errors import BackendError, SchemaError
 from langchain_internvl.forks import renew_after_fork

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from byte_grammars import accepts, accepts_value, draw
 
-from langchain_internvl.backends.transformers.json_rules import MOST_DIGITS
+from langchain_internvl.backends.json_rules import MOST_DIGITS
 from langchain_internvl.errors import SchemaError
 
 STRING = {"type": "string"}
