@@ -26,6 +26,7 @@ from nano_training.things import FACTS, LETTERS, UNKNOWN, Letter, Thing, landmar
 from nano_training.train import Plan, Trainer, run
 from nano_training.trials import TRIALS, draw_trials
 from nano_training.videos import any_acted
+from safetensors.torch import load_file, save_file
 
 from langchain_internvl import ChatInternVL, image_block, video_block
 from langchain_internvl.media.deadline import Deadline
@@ -473,6 +474,23 @@ def test_what_is_exported_is_the_same_model(tmp_path):
         "runs": ["a prototype", {"plan": {"seed": 3}, "steps_done": 1, "minutes": 1}]
     }
     llm.close()
+
+
+def test_what_is_exported_may_be_mixed_with_an_earlier_one(tmp_path):
+    export_random(tmp_path)
+    start = tmp_path / "start"
+    start.mkdir()
+    old = {
+        name: torch.zeros_like(tensor)
+        for name, tensor in load_file(tmp_path / "model.safetensors").items()
+    }
+    save_file(old, start / "model.safetensors")
+    export(tmp_path / "run", tmp_path / "mixed", start, 0.25)
+    mixed, own = (load_file(one / "model.safetensors") for one in (tmp_path / "mixed", tmp_path))
+    for name, tensor in own.items():
+        assert torch.allclose(mixed[name].float(), 0.25 * tensor.float(), atol=1e-3, rtol=1e-2)
+    told = json.loads((tmp_path / "mixed/training.json").read_text("utf-8"))["runs"][-1]
+    assert told["share_in_mixture_with_an_earlier_one"] == 0.25
 
 
 # Figures.

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
 from nano_training.encoding import MOST_TILES
@@ -16,7 +16,7 @@ from nano_training.model import TILE, build_config, build_tokenizer
 _TIED = "lm_head.weight"
 
 
-def export(run: Path, folder: Path) -> None:
+def export(run: Path, folder: Path, start: Path | None = None, share: float = 1.0) -> None:
     """Write the checkpoint, with the running average of the weights.
 
     Weights are stored in 16 bits, to be small, and loaded in 32, as the config says.
@@ -24,6 +24,9 @@ def export(run: Path, folder: Path) -> None:
     Args:
         run: The folder of a run of `train`.
         folder: Where the checkpoint goes.
+        start: An earlier checkpoint to mix with: what was forgotten comes back, what was learnt
+            mostly stays.
+        share: How much of the mixture is the run's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = torch.load(run / "state.pt", weights_only=True, map_location="cpu")
@@ -33,9 +36,17 @@ def export(run: Path, folder: Path) -> None:
     config.dtype = "float32"
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    average = state["average"]
+    if start is not None:
+        before = load_file(start / "model.safetensors")
+        average = {
+            name: before[name].float().lerp(tensor, share)
+            for name, tensor in average.items()
+            if name != _TIED
+        }
     weights = {
         name: tensor.to(torch.float16).contiguous()
-        for name, tensor in state["average"].items()
+        for name, tensor in average.items()
         if name != _TIED
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -51,9 +62,11 @@ def export(run: Path, folder: Path) -> None:
         "image_std": list(IMAGENET_STD), "processor_class": "InternVLProcessor",
     })  # fmt: skip
     this = json.loads((run / "plan.json").read_text("utf-8"))
-    before = this.pop("before")
+    earlier = this.pop("before")
     done = {"steps_done": state["step"], "minutes": round(state["seconds"] / 60)}
-    _write(folder / "training.json", {"runs": [*before, {**this, **done}]})
+    if start is not None:
+        done["share_in_mixture_with_an_earlier_one"] = share
+    _write(folder / "training.json", {"runs": [*earlier, {**this, **done}]})
 
 
 def _write(path: Path, content: object) -> None:
@@ -65,8 +78,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--start", type=Path, help="an earlier -hf folder, to mix with")
+    parser.add_argument("--share", type=float, default=0.75, help="of the run, in the mixture")
     arguments = parser.parse_args()
-    export(arguments.run, arguments.folder)
+    share = 1.0 if arguments.start is None else arguments.share
+    export(arguments.run, arguments.folder, arguments.start, share)
 
 
 if __name__ == "__main__":

@@ -152,18 +152,18 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
         },
         # Which of several things is meant is learnt last.
         "shapes": {
-            SHAPES: 0.38,
+            SHAPES: 0.3,
             "scene": 0.2,
             "wide scene": 0.02,
-            "pair": 0.01,
-            "few lines": 0.08,
-            "dense": 0.05,
+            "pair": 0.02,
+            "few lines": 0.1,
+            "dense": 0.08,
             "any size": 0.02,
             "stretched": 0.03,
-            "sign": 0.03,
-            "one tile sign": 0.08,
-            "wide": 0.06,
-            "video": 0.04,
+            "sign": 0.04,
+            "one tile sign": 0.04,
+            "wide": 0.12,
+            "video": 0.03,
         },
     }
 )
