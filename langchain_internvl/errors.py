@@ -87,3 +87,43 @@ class EngineBusyError(BackendError):
 
 class EngineMemoryError(BackendError, MemoryError):
     """There is no memory for a request; the engine goes on."""
+
+
+class EngineUnavailableError(BackendError, ConnectionError):
+    """The engine, or the server that has it, cannot be reached or takes no requests now."""
+
+
+class ServerError(BackendError):
+    """A server answered with an error, or with something that is no reply.
+
+    Attributes:
+        status: HTTP status, or the one that its error stands for; None: there was none.
+        request_id: What the request is called in the header `X-Request-Id`; None: it got none.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.request_id = request_id
+
+
+class ServerUnavailableError(ServerError, EngineUnavailableError):
+    """The server cannot be reached, or takes no requests now."""
+
+
+class ServerBusyError(ServerError, EngineBusyError):
+    """The server has too many requests (429)."""
+
+
+class ServerAccessError(ServerError, PermissionError):
+    """The server does not accept the `api_key` (401, 403)."""
+
+
+class ModelNotServedError(ServerError, LookupError):
+    """The server has no model of that name (404)."""
+
+
+class BrokenReplyError(ServerError):
+    """A reply that began broke off, or what came is no reply at all."""

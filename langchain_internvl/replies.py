@@ -8,12 +8,13 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 
+from langchain_internvl.backends.base import NO_TOKEN
 from langchain_internvl.reasoning import ThoughtStream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from langchain_internvl.backends.base import Delta
+    from langchain_internvl.backends.base import Delta, Usage
 
 PROVIDER = "internvl"
 
@@ -40,7 +41,7 @@ class ChunkMaker:
 
     def add(self, delta: Delta) -> list[ChatGenerationChunk]:
         """The chunk of the next delta; none, if it has nothing to say yet."""
-        self._tokens += 1
+        self._tokens += delta.token_id != NO_TOKEN
         ends = delta.finish_reason is not None
         was_thinking = self._thoughts.is_thinking
         thoughts, text = self._thoughts.push(delta.text, last=ends)
@@ -50,15 +51,13 @@ class ChunkMaker:
         usage = None
         if delta.logprob is not None:
             metadata["logprobs"] = {"content": [self._logprob(delta)]}
+        elif delta.told_logprobs:
+            metadata["logprobs"] = {"content": list(delta.told_logprobs)}
         if ends:
             metadata["finish_reason"] = delta.finish_reason
             metadata["model_name"] = self._model
             metadata["model_provider"] = PROVIDER
-            usage = UsageMetadata(
-                input_tokens=self._prompt_tokens,
-                output_tokens=self._tokens,
-                total_tokens=self._prompt_tokens + self._tokens,
-            )
+            usage = self._usage(delta.usage)
             if self._thinking_tokens:
                 usage["output_token_details"] = {"reasoning": self._thinking_tokens}
         if not (text or thoughts or metadata):
@@ -72,6 +71,16 @@ class ChunkMaker:
             chunk_position="last" if usage else None,
         )
         return [ChatGenerationChunk(message=message)]
+
+    def _usage(self, told: Usage | None) -> UsageMetadata:
+        """What we counted; where the engine does not tell its tokens, what it counted."""
+        prompt, reply = self._prompt_tokens, self._tokens
+        if told is not None:
+            prompt, reply = prompt or told.prompt_tokens, reply or told.completion_tokens
+        usage = UsageMetadata(input_tokens=prompt, output_tokens=reply, total_tokens=prompt + reply)
+        if told is not None and told.cached_tokens:
+            usage["input_token_details"] = {"cache_read": told.cached_tokens}
+        return usage
 
     def _logprob(self, delta: Delta) -> dict[str, Any]:
         """One token in the shape of OpenAI's `logprobs.content`."""

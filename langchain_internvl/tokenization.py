@@ -133,6 +133,16 @@ class PromptTokenizer:
             "choose the checkpoint's own template"
         )
 
+    @property
+    def eos_id(self) -> int | None:
+        """Id of the token that the tokenizer itself calls the end, if it does."""
+        found = self._tokenizer.eos_token_id
+        return found if isinstance(found, int) else None
+
+    def save(self, folder: Path) -> None:
+        """Write it as files that transformers reads without remote code."""
+        self._tokenizer.save_pretrained(folder)
+
     def encode(self, prompt: Prompt, context_tokens: Sequence[int]) -> list[int]:
         """The ids of a prompt.
 

@@ -1,13 +1,15 @@
 """What the chat model asks of an engine, and what it gets back.
 
 Requests carry token ids and pixels; a backend knows nothing of messages, templates or LangChain.
+Where nobody here knows the tokens (a server, whose tokenizer is not at hand), they carry the turns
+of the conversation instead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -18,8 +20,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from langchain_internvl.conversation import Turn
+
 LEAST_SEED, GREATEST_SEED = -(2**63), 2**64 - 1
 """What torch takes."""
+
+NO_TOKEN = -1
+"""`token_id` of a delta that is no token: text of an engine that does not tell its tokens."""
 
 FinishReason = Literal["stop", "length"]
 
@@ -76,7 +83,7 @@ class Request:
     """One reply to make.
 
     Attributes:
-        prompt_ids: The whole prompt, context tokens of images included.
+        prompt_ids: The whole prompt, context tokens of images included; empty if there are `turns`.
         tiles: The tiles of the images, in prompt order; each uint8 [tiles, size, size, 3].
         sampling: How tokens are chosen.
         max_tokens: Most tokens of the reply.
@@ -85,6 +92,10 @@ class Request:
         top_logprobs: How many of the likeliest tokens to report with each token; None: report no
             probabilities at all.
         timeout: Seconds until the request is given up; None: never.
+        turns: The conversation, for a backend that takes it instead of ids and tiles. It has text
+            and images only: frames of videos and pages of documents are images.
+        tools: Tools one of which has to be called, as OpenAI describes them; for servers that
+            enforce such calls by themselves. Others go by the grammar.
     """
 
     prompt_ids: Sequence[int]
@@ -95,9 +106,11 @@ class Request:
     stop: Sequence[str] = ()
     top_logprobs: int | None = None
     timeout: float | None = None
+    turns: Sequence[Turn] = ()
+    tools: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
-        if not self.prompt_ids:
+        if not self.prompt_ids and not self.turns:
             raise PromptError("the prompt is empty")
         _check("max_tokens", self.max_tokens, at_least=1)
         if self.top_logprobs is not None:
@@ -115,15 +128,32 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """Tokens as the engine counts them.
+
+    Attributes:
+        prompt_tokens: Of the prompt.
+        completion_tokens: Of the reply.
+        cached_tokens: Of the prompt, those that were not computed again.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Delta:
     """What one step adds to a reply.
 
     Attributes:
-        token_id: The token that was chosen.
+        token_id: The token that was chosen, or `NO_TOKEN`.
         text: Text that is certain now; often nothing.
         finish_reason: Why the reply ends here, or None.
         logprob: Logarithm of the token's probability before temperature and cuts, if asked for.
         top_logprobs: The likeliest tokens instead of it, if asked for.
+        told_logprobs: All of this in OpenAI's shape, from an engine that does not tell its tokens.
+        usage: What the engine counted; in the last delta, if at all.
     """
 
     token_id: int
@@ -131,6 +161,8 @@ class Delta:
     finish_reason: FinishReason | None = None
     logprob: float | None = None
     top_logprobs: tuple[TokenLogprob, ...] = ()
+    told_logprobs: tuple[Mapping[str, Any], ...] = ()
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,127 @@
+"""How a reply is made, in LMDeploy's terms; the same for its pipeline and its server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from langchain_internvl.errors import RequestError
+
+if TYPE_CHECKING:
+    from langchain_internvl.backends.base import Request, Sampling
+
+COLDEST = 1e-5
+"""Below this temperature only the likeliest token is left, and LMDeploy would divide by it."""
+
+_HOTTEST = 2.0
+"""LMDeploy takes no higher temperature."""
+
+_SEEDS = 2**64
+"""It takes seeds from 0 up to this; negative ones are counted back from it."""
+
+
+def is_greedy(sampling: Sampling) -> bool:
+    """Whether the likeliest token is taken always."""
+    return sampling.temperature < COLDEST or sampling.top_k == 1
+
+
+def sampling_parameters(sampling: Sampling) -> dict[str, Any]:
+    """LMDeploy's names for how tokens are chosen.
+
+    Greedy is `top_k=1`: its server always samples, at temperature 0 too, and its pipeline forgets
+    the repetition penalty where it does not.
+
+    Raises:
+        RequestError: The temperature is higher than LMDeploy takes.
+    """
+    parameters: dict[str, Any] = {"repetition_penalty": float(sampling.repetition_penalty)}
+    if is_greedy(sampling):
+        return {**parameters, "top_k": 1, "top_p": 1.0, "temperature": 1.0}
+    if sampling.temperature > _HOTTEST:
+        raise RequestError(
+            f"LMDeploy takes temperatures up to {_HOTTEST:g}, not {sampling.temperature:g}"
+        )
+    return {
+        **parameters,
+        "top_k": int(sampling.top_k),
+        "top_p": float(sampling.top_p),
+        "temperature": float(sampling.temperature),
+    }
+
+
+def seed_of(sampling: Sampling) -> int | None:
+    """The seed as LMDeploy takes it."""
+    return None if sampling.seed is None else sampling.seed % _SEEDS
+
+
+class StopRule:
+    """Who ends a reply: the engine, or we.
+
+    LMDeploy adds the end tokens of the tokenizer and of the generation config to all others, and
+    takes none at all if it is to ignore them (`ignore_eos`). The reference stops at the template's
+    separator only. So where the separator is the only end token the engine stops; else it ignores
+    all, and the reply is cut here.
+
+    Args:
+        request: The request.
+        eos_ids: The end tokens that LMDeploy adds.
+
+    Attributes:
+        ids: Tokens that end the reply.
+        ignores_eos: Whether the engine is told to ignore end tokens.
+    """
+
+    def __init__(self, request: Request, eos_ids: frozenset[int]) -> None:
+        # After a whole JSON value a grammar allows the tokenizer's own end token and nothing else.
+        is_bound = _grammar(request) is not None or bool(request.tools)
+        self.ids = request.stop_ids | eos_ids if is_bound else request.stop_ids
+        self.ignores_eos = not eos_ids <= self.ids
+
+
+def response_format(request: Request) -> dict[str, Any] | None:
+    """What the reply may be, for LMDeploy's guided decoding in this process."""
+    grammar = _grammar(request)
+    if grammar is None:
+        return None
+    if grammar.schema is not None:
+        return json_schema_format(grammar.schema)
+    return {"type": "structural_tag", "format": _in_xgrammars_terms(json.loads(grammar.format))}
+
+
+def schema_format(request: Request) -> dict[str, Any] | None:
+    """What the reply may be, for servers, which enforce JSON schemas and no other grammar.
+
+    Raises:
+        RequestError: The grammar is another one.
+    """
+    grammar = _grammar(request)
+    if grammar is None or request.tools:
+        return None
+    if grammar.schema is None:
+        raise RequestError(
+            "a server enforces replies that are one JSON value, and calls of tools; this reply may "
+            "be something else. Leave out reasoning=True, or use a backend in this process"
+        )
+    return json_schema_format(grammar.schema)
+
+
+def json_schema_format(schema: str) -> dict[str, Any]:
+    """OpenAI's `response_format` for a JSON schema, given as JSON."""
+    named = {"name": "reply", "schema": json.loads(schema), "strict": True}
+    return {"type": "json_schema", "json_schema": named}
+
+
+def _grammar(request: Request) -> Any:
+    return getattr(request, "grammar", None)
+
+
+def _in_xgrammars_terms(value: Any) -> Any:
+    """A structural tag with its `compact_json`, which is our own, as xgrammar's JSON schema."""
+    if isinstance(value, list):
+        return [_in_xgrammars_terms(one) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    if value.get("type") == "compact_json":
+        return {"type": "json_schema", "json_schema": value["schema"]}
+    return {name: _in_xgrammars_terms(one) for name, one in value.items()}
