@@ -99,14 +99,21 @@ class ServerError(BackendError):
     Attributes:
         status: HTTP status, or the one that its error stands for; None: there was none.
         request_id: What the request is called in the header `X-Request-Id`; None: it got none.
+        retry_after: Seconds after which the server wants to be asked again, if it says so.
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.request_id = request_id
+        self.retry_after = retry_after
 
 
 class ServerUnavailableError(ServerError, EngineUnavailableError):

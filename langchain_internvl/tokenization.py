@@ -139,6 +139,12 @@ class PromptTokenizer:
         found = self._tokenizer.eos_token_id
         return found if isinstance(found, int) else None
 
+    def piece_id(self, piece: str) -> int | None:
+        """Id of a piece of the vocabulary, or of an added token, as it is written there."""
+        if piece in self._added:
+            return self._added[piece].id
+        return self._vocabulary.get(piece)
+
     def save(self, folder: Path) -> None:
         """Write it as files that transformers reads without remote code."""
         self._tokenizer.save_pretrained(folder)

@@ -58,9 +58,7 @@ class Engine:
             )
         except Exception as error:  # CUDA, memory, files: it fails in any way
             reason = f"{type(error).__name__}: {error}"
-            raise CheckpointError(
-                f"LMDeploy cannot load {checkpoint.folder}: {reason}"
-            ) from error
+            raise CheckpointError(f"LMDeploy cannot load {checkpoint.folder}: {reason}") from error
         most = int(self._pipe.backend_config.max_batch_size)
         self._bridge = Bridge(self._pipe.internal_thread.loop, most)
         self._eos_ids = eos_ids(checkpoint, tokenizer)
@@ -87,9 +85,7 @@ class Engine:
         self._pipe.close()
 
     def _prepare(self, request: Request) -> partial[AsyncGenerator[Delta, None]]:
-        prompt = fold(
-            request, self._tokenizer.image_context_id, self._checkpoint.tokens_per_tile
-        )
+        prompt = fold(request, self._tokenizer.image_context_id, self._checkpoint.tokens_per_tile)
         rule = StopRule(request, self._eos_ids)
         return partial(self._answer, request, prompt, rule, self._generation(request, rule))
 

@@ -82,7 +82,6 @@ class EngineOptions:
             raise RequestError(f"engine_options of LMDeploy's {engine} engine: {error}") from error
 
 
-
 def needs_pytorch_engine(checkpoint: Checkpoint) -> bool:
     """Whether TurboMind lacks the language model, so that LMDeploy's PyTorch engine runs it."""
     return checkpoint.language_model in _ONLY_PYTORCH

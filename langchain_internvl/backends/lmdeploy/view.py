@@ -1,8 +1,8 @@
 """A folder that LMDeploy loads as a checkpoint without running the checkpoint's code.
 
 LMDeploy has transformers load tokenizer and config. Those of original checkpoints name code of
-their own (`auto_map`), InternLM2's tokenizer needs it, and -hf ones may leave out what LMDeploy asks
-for. A view has links to the weights, and small files that say all of it in transformers' terms.
+their own (`auto_map`), InternLM2's tokenizer needs it, and -hf ones may leave out what LMDeploy
+asks for. A view has links to the weights, and small files that say it in transformers' terms.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _IMAGE_TOKENS: Mapping[str, str] = {
 }
 """Names that transformers' InternVL processor knows the tokens by; older -hf files lack them."""
 
+_PROCESSOR = "processor_config.json"
+
 _MARK = "langchain_internvl_view.json"
 """In every view: what was made by us may be made anew, other folders are left alone."""
 
@@ -76,6 +78,8 @@ def make_view(checkpoint: Checkpoint, tokenizer: PromptTokenizer, folder: Path) 
         tokenizer.save(folder)
         _settle_tokenizer(folder / "tokenizer_config.json", checkpoint)
         _write_json(folder / "config.json", _settle_config(checkpoint))
+        if not checkpoint.is_original:
+            _write_json(folder / _PROCESSOR, _settle_processor(checkpoint))
     except OSError as error:
         raise CheckpointError(f"no view can be made in {folder}: {error}") from error
     return folder
@@ -91,7 +95,7 @@ def _clear(folder: Path) -> None:
 
 def _others(*folders: Path) -> Iterator[Path]:
     """The files of a checkpoint that are shown as they are: neither code nor what is rewritten."""
-    seen = {*_TOKENIZER_FILES, "config.json", _MARK}
+    seen = {*_TOKENIZER_FILES, "config.json", _PROCESSOR, _MARK}
     for folder in folders:
         for file in sorted(folder.iterdir()):
             if file.is_file() and file.suffix != ".py" and file.name not in seen:
@@ -120,6 +124,15 @@ def _settle_tokenizer(file: Path, checkpoint: Checkpoint) -> None:
             **_IMAGE_TOKENS, **(named if isinstance(named, Mapping) else {})
         }  # fmt: skip
     _write_json(file, settings)
+
+
+def _settle_processor(checkpoint: Checkpoint) -> dict[str, Any]:
+    """How many tokens a tile has is said to the processor, too; it takes 256 for granted."""
+    return {
+        **without_code(read_json(checkpoint.folder / _PROCESSOR) or {}),
+        "processor_class": "InternVLProcessor",
+        "image_seq_length": checkpoint.tokens_per_tile,
+    }
 
 
 def _settle_config(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -7,6 +7,7 @@ transformers' native model in float32, one token at a time, and records what rea
 import asyncio
 import contextvars
 import json
+import logging
 import math
 import os
 import threading
@@ -127,7 +128,7 @@ class CpuInstance:
         engine.active += 1
         loop = asyncio.get_running_loop()
         try:
-            if list(input_ids)[-1] == FAULT_TOKEN:
+            if list(input_ids) == [FAULT_TOKEN]:
                 raise RuntimeError("the prompt that fails")
             row = _Row(engine, input_ids, tiles, gen_config)
             while True:
@@ -150,6 +151,7 @@ class CpuInstance:
             seen.end = seen.end or "cancelled"
             raise
         except Exception as error:
+            logging.getLogger("cpu_engine").exception("a reply failed")
             seen.end = f"failed: {error}"
             yield EngineOutput(ResponseType.INTERNAL_ENGINE_ERROR, [])
         finally:
