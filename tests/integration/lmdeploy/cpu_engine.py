@@ -26,10 +26,22 @@ from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.tokenization import load_tokenizer
 
 REQUEST_ID = contextvars.ContextVar("request_id", default=None)
-"""Set by the server around each request; see `nodes.py`."""
+"""Set by the server around each request; see `node_program.py`."""
+
+FRONTS = []
+"""LMDeploy's AsyncEngines of this process."""
 
 FAULT_TOKEN = 7
 """A prompt that is this one token alone makes the engine fail."""
+
+
+def log(request_id, event):
+    """Write down what happened to a request, where it outlives a process that is killed."""
+    file = os.environ.get("CPU_ENGINE_LOG")
+    if file and request_id:
+        line = json.dumps({"node": os.getpid(), "request": request_id, "event": event}) + "\n"
+        with open(file, "a", encoding="utf-8") as opened:  # noqa: PTH123 - a single append
+            opened.write(line)
 
 
 @dataclass
@@ -125,6 +137,7 @@ class CpuInstance:
         tiles = [item["pixel_values"] for item in multimodal or ()]
         seen = Seen(REQUEST_ID.get(), list(input_ids), sum(map(len, tiles)))
         engine.seen.append(seen)
+        log(seen.request_id, "begun")
         engine.active += 1
         loop = asyncio.get_running_loop()
         try:
@@ -156,6 +169,7 @@ class CpuInstance:
             yield EngineOutput(ResponseType.INTERNAL_ENGINE_ERROR, [])
         finally:
             engine.active -= 1
+            log(seen.request_id, seen.end)
 
 
 class _Row:
@@ -226,9 +240,9 @@ def install():
     import lmdeploy.vl.engine
     from lmdeploy.serve.core.async_engine import AsyncEngine
 
-    seconds = float(os.environ.get("CPU_ENGINE_STEP_SECONDS", "0"))
-
     def build(self, model_path, backend_config=None, **_):
+        FRONTS.append(self)
+        seconds = float(os.environ.get("CPU_ENGINE_STEP_SECONDS", "0"))
         return CpuEngine(model_path, backend_config, seconds)
 
     AsyncEngine._build_turbomind = build
@@ -236,8 +250,3 @@ def install():
     torch.cuda.mem_get_info = lambda *_: (0, 0)
     # Pixels in the type that this engine computes in: 16 bits would change its replies.
     lmdeploy.vl.engine._resolve_mm_feature_dtype = lambda *_: torch.float32
-
-
-def record(engine, file):
-    """Write down what an engine saw."""
-    Path(file).write_text(json.dumps([vars(one) for one in engine.seen]), "utf-8")

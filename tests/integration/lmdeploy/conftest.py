@@ -1,0 +1,168 @@
+"""LMDeploy's real front end over an engine that runs on a CPU, in an environment of its own."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from golden import checkpoint_folder
+
+HERE = Path(__file__).parent
+HAS_LMDEPLOY = importlib.util.find_spec("lmdeploy") is not None
+# Elsewhere there is nothing to collect: `make test-lmdeploy` has the environment.
+collect_ignore_glob = [] if HAS_LMDEPLOY else ["*"]
+
+sys.path.insert(0, str(HERE))
+if HAS_LMDEPLOY:
+    import cpu_engine
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    cpu_engine.install()
+
+from nodes import Nodes
+
+from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.lmdeploy.view import make_view
+from langchain_internvl.checkpoint import choose_template, open_checkpoint
+from langchain_internvl.tokenization import load_tokenizer
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.lmdeploy)
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    """What prompts of a checkpoint are made with, by its name."""
+    kept = {}
+
+    def get(name):
+        if name not in kept:
+            checkpoint = open_checkpoint(name if name == "nano" else str(checkpoint_folder(name)))
+            tokenizer = load_tokenizer(checkpoint.folder)
+            template = choose_template(checkpoint, tokenizer)
+            kept[name] = SimpleNamespace(
+                checkpoint=checkpoint,
+                tokenizer=tokenizer,
+                template=template,
+                stop_ids=frozenset([tokenizer.stop_id(template.stop)]),
+            )
+        return kept[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def inside():
+    """Greedy chat models over LMDeploy's pipeline, by the name of the checkpoint."""
+    kept = {}
+
+    def get(name, **settings):
+        if name not in kept:
+            kept[name] = ChatInternVL(
+                model=name if name == "nano" else str(checkpoint_folder(name)),
+                backend="lmdeploy",
+                # The engine that stands for TurboMind: LMDeploy's own for Phi-3 needs a GPU.
+                engine_options={"engine": "turbomind"},
+                temperature=0,
+                max_tokens=24,
+            )
+        return kept[name].model_copy(update=settings)
+
+    yield get
+    for llm in kept.values():
+        llm.close()
+
+
+@pytest.fixture(scope="session")
+def backends(inside):
+    """The LMDeploy backend of a checkpoint, by its name."""
+
+    def get(name):
+        llm = inside(name)
+        return llm._backend(llm._renderer(llm))
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def pipes(backends):
+    """LMDeploy's own pipeline of a checkpoint, by its name."""
+    return lambda name: backends(name)._load().result()._pipe
+
+
+@pytest.fixture(scope="session")
+def engines(pipes):
+    """The engine of a checkpoint, by its name."""
+    return lambda name: pipes(name).async_engine.engine
+
+
+@pytest.fixture(scope="session")
+def nodes(tmp_path_factory):
+    park = Nodes(tmp_path_factory.mktemp("nodes"))
+    yield park
+    park.close()
+
+
+@pytest.fixture(scope="session")
+def views(tmp_path_factory, prompts):
+    """Views of checkpoints, by name."""
+    kept = {}
+
+    def get(name):
+        if name not in kept:
+            own = prompts(name)
+            folder = tmp_path_factory.mktemp("views") / name
+            kept[name] = make_view(own.checkpoint, own.tokenizer, folder)
+        return kept[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def servers(nodes, views, prompts):
+    """An API server of each checkpoint, by its name."""
+    kept = {}
+
+    def get(name):
+        if name not in kept:
+            own = prompts(name)
+            kept[name] = nodes.serve(
+                views(name),
+                model_name=name,
+                tool_call_parser="qwen3",
+                api_keys=["secret"],
+                # LMDeploy's guess leaves out the factor of InternLM2's dynamic rope.
+                engine_config={"session_len": own.checkpoint.max_length},
+            ).wait()
+        return kept[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def outside(servers):
+    """Greedy chat models that ask a server, by the name of the checkpoint."""
+    kept = {}
+
+    def get(name, **settings):
+        if name not in kept:
+            kept[name] = ChatInternVL(
+                model=name if name == "nano" else str(checkpoint_folder(name)),
+                base_url=servers(name).url,
+                served_model=name,
+                api_key="secret",
+                temperature=0,
+                max_tokens=24,
+            )
+        return kept[name].model_copy(update=settings)
+
+    yield get
+    for llm in kept.values():
+        llm.close()
