@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager
 from queue import Empty, SimpleQueue
@@ -182,21 +182,42 @@ class LoopThread:
         try:
             self.loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(self.loop)
-            for task in tasks:
-                task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self.loop.run_until_complete(_cancel_all())
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
 
-    def close(self) -> None:
-        """Cancel what runs in it and end it; it is safe to call twice."""
+    def end(self, last: Callable[[], Awaitable[object]]) -> None:
+        """Have it cancel what runs in it, and end; may be called anywhere, and twice.
+
+        Args:
+            last: What is awaited there at the very end.
+        """
+
+        async def stop() -> None:
+            await _cancel_all()
+            try:
+                await last()
+            finally:
+                self.loop.stop()
+
+        stopping = stop()
         try:
-            self.loop.call_soon_threadsafe(self.loop.stop)
-        except RuntimeError:
-            return  # closed already
+            asyncio.run_coroutine_threadsafe(stopping, self.loop)
+        except RuntimeError:  # it has ended already
+            stopping.close()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
         if self._thread is not threading.current_thread():
             self._thread.join()
+
+
+async def _cancel_all() -> None:
+    """Cancel all tasks of the running loop, and wait for them."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _delta(event: _Event) -> Delta:

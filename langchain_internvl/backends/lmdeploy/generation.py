@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from langchain_internvl._optional import require
 from langchain_internvl.errors import RequestError
 
 if TYPE_CHECKING:
@@ -80,13 +81,19 @@ class StopRule:
 
 
 def response_format(request: Request) -> dict[str, Any] | None:
-    """What the reply may be, for LMDeploy's guided decoding in this process."""
+    """What the reply may be, for LMDeploy's guided decoding in this process.
+
+    Raises:
+        RequestError: It cannot be said in xgrammar's terms.
+    """
     grammar = _grammar(request)
     if grammar is None:
         return None
-    if grammar.schema is not None:
-        return json_schema_format(grammar.schema)
-    return {"type": "structural_tag", "format": _in_xgrammars_terms(json.loads(grammar.format))}
+    try:
+        format_ = _in_xgrammars_terms(json.loads(grammar.format))
+    except RuntimeError as error:  # xgrammar's
+        raise RequestError(f"the response format cannot be made a grammar: {error}") from error
+    return {"type": "structural_tag", "format": format_}
 
 
 def schema_format(request: Request) -> dict[str, Any] | None:
@@ -117,11 +124,18 @@ def _grammar(request: Request) -> Any:
 
 
 def _in_xgrammars_terms(value: Any) -> Any:
-    """A structural tag with its `compact_json`, which is our own, as xgrammar's JSON schema."""
+    """A structural tag with its `compact_json`, which is our own, as a grammar of xgrammar's.
+
+    Its own JSON format lets any white space through, and models wander off in it.
+    """
     if isinstance(value, list):
         return [_in_xgrammars_terms(one) for one in value]
     if not isinstance(value, Mapping):
         return value
     if value.get("type") == "compact_json":
-        return {"type": "json_schema", "json_schema": value["schema"]}
+        comma, colon = value.get("separators", (",", ":"))
+        grammar = require("xgrammar", extra="lmdeploy").Grammar.from_json_schema(
+            json.dumps(value["schema"]), any_whitespace=False, separators=(comma, colon)
+        )
+        return {"type": "grammar", "grammar": str(grammar)}
     return {name: _in_xgrammars_terms(one) for name, one in value.items()}

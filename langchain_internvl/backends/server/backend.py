@@ -127,7 +127,7 @@ class ServerBackend:
                 raise BackendError("the connection to the server was closed")
             if self._line is None:
                 self._line = line = _Line(self._address, self._options.max_concurrency)
-                weakref.finalize(self, line.close)
+                weakref.finalize(self, line.end).atexit = False
             return self._line
 
     async def _list(self, client: Client) -> list[ServedModel]:
@@ -251,13 +251,13 @@ class _Line:
         self.bridge = Bridge(self.thread.loop, most)
         self.client = Client(address)
 
+    def end(self) -> None:
+        """Have all of it closed, without waiting; nothing in a forked process."""
+        if self.process == os.getpid():
+            self.thread.end(self.client.close)
+
     def close(self) -> None:
-        """Close all of it; it is safe to call twice, and does nothing in a forked process."""
-        if self.process != os.getpid():
-            return
-        try:
-            closing = asyncio.run_coroutine_threadsafe(self.client.close(), self.thread.loop)
-        except RuntimeError:
-            return  # closed already
-        closing.result(5)
-        self.thread.close()
+        """Close all of it; it is safe to call twice."""
+        self.end()
+        if self.process == os.getpid():
+            self.thread.join()

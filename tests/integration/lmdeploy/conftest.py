@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from golden import checkpoint_folder
 
@@ -139,7 +140,10 @@ def servers(nodes, views, prompts):
                 tool_call_parser="qwen3",
                 api_keys=["secret"],
                 # LMDeploy's guess leaves out the factor of InternLM2's dynamic rope.
-                engine_config={"session_len": own.checkpoint.max_length},
+                engine_config={
+                    "session_len": own.checkpoint.max_length,
+                    "enable_metrics": False,  # of TurboMind's, which this engine does not have
+                },
             ).wait()
         return kept[name]
 
@@ -158,6 +162,78 @@ def outside(servers):
                 base_url=servers(name).url,
                 served_model=name,
                 api_key="secret",
+                temperature=0,
+                max_tokens=24,
+            )
+        return kept[name].model_copy(update=settings)
+
+    yield get
+    for llm in kept.values():
+        llm.close()
+
+
+class Way:
+    """LMDeploy in this process, or behind HTTP: a chat model, and what the engine saw."""
+
+    def __init__(self, llms, states, set_pace, keeps_compact):
+        self.llm = llms
+        self.keeps_compact = keeps_compact
+        self.state = states
+        self.set_pace = set_pace
+
+    def seen(self, name):
+        return self.state(name)["seen"][-1]
+
+    def backend(self, name, **settings):
+        llm = self.llm(name, **settings)
+        return llm._backend(llm._renderer(llm))
+
+    def is_idle(self, name):
+        state = self.state(name)
+        return not (state["active"] or state["sessions"] or state["dispatched"])
+
+
+@pytest.fixture(params=["pipeline", "server"])
+def way(request, inside, outside, pipes, servers):
+    """Both ways; every test that takes it runs on both."""
+    if request.param == "server":
+        return Way(outside, lambda name: servers(name).state, lambda name, pace: httpx.post(
+            f"{servers(name).root}/test/pace", json=pace).raise_for_status(), keeps_compact=False)  # fmt: skip
+
+    def state(name):
+        front = pipes(name).async_engine
+        return cpu_engine.state_of(front)
+
+    def set_pace(name, pace):
+        pipes(name).async_engine.engine.step_seconds = pace
+
+    return Way(inside, state, set_pace, keeps_compact=True)
+
+
+@pytest.fixture
+def slow(way):
+    """Makes an engine take its time with every token, for this test."""
+    slowed = []
+
+    def slow_down(name, seconds=0.02):
+        slowed.append(name)
+        way.set_pace(name, seconds)
+
+    yield slow_down
+    for name in slowed:
+        way.set_pace(name, 0.0)
+
+
+@pytest.fixture(scope="session")
+def here():
+    """Chat models of the transformers backend, to compare with."""
+    kept = {}
+
+    def get(name, **settings):
+        if name not in kept:
+            kept[name] = ChatInternVL(
+                model=name if name == "nano" else str(checkpoint_folder(name)),
+                dtype="float32",
                 temperature=0,
                 max_tokens=24,
             )

@@ -35,11 +35,12 @@ FAULT_TOKEN = 7
 """A prompt that is this one token alone makes the engine fail."""
 
 
-def log(request_id, event):
+def log(request_id, event, **more):
     """Write down what happened to a request, where it outlives a process that is killed."""
     file = os.environ.get("CPU_ENGINE_LOG")
     if file and request_id:
-        line = json.dumps({"node": os.getpid(), "request": request_id, "event": event}) + "\n"
+        told = {"node": os.getpid(), "request": request_id, "event": event, **more}
+        line = json.dumps(told) + "\n"
         with open(file, "a", encoding="utf-8") as opened:  # noqa: PTH123 - a single append
             opened.write(line)
 
@@ -71,7 +72,7 @@ class CpuEngine:
         engine_config.max_batch_size = engine_config.max_batch_size or 4
         self.step_seconds = step_seconds
         self.seen: list[Seen] = []
-        self.active = 0
+        self.active = self.most_active = 0
         self.ticks = 0
         self.is_closed = False
         # One thread owns the model, as one GPU would.
@@ -137,8 +138,9 @@ class CpuInstance:
         tiles = [item["pixel_values"] for item in multimodal or ()]
         seen = Seen(REQUEST_ID.get(), list(input_ids), sum(map(len, tiles)))
         engine.seen.append(seen)
-        log(seen.request_id, "begun")
+        log(seen.request_id, "begun", prompt=seen.input_ids[:8])
         engine.active += 1
+        engine.most_active = max(engine.most_active, engine.active)
         loop = asyncio.get_running_loop()
         try:
             if list(input_ids) == [FAULT_TOKEN]:
@@ -250,3 +252,14 @@ def install():
     torch.cuda.mem_get_info = lambda *_: (0, 0)
     # Pixels in the type that this engine computes in: 16 bits would change its replies.
     lmdeploy.vl.engine._resolve_mm_feature_dtype = lambda *_: torch.float32
+
+
+def state_of(front):
+    """What an AsyncEngine and its engine are doing, as JSON."""
+    return {
+        "seen": [vars(one) for one in front.engine.seen],
+        "active": front.engine.active,
+        "most_active": front.engine.most_active,
+        "sessions": len(front.session_mgr.sessions),
+        "dispatched": front.session_mgr.request_handle_pool.num_dispatched,
+    }

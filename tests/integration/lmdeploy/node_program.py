@@ -29,8 +29,8 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["path"] == "/test/state":
-            await self._tell(send)
+        if scope["path"].startswith("/test/"):
+            await self._tell(scope["path"], receive, send)
             return
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         request_id = headers.get("x-request-id")
@@ -43,17 +43,14 @@ class Observed:
 
         await self._app(scope, receive, sending)
 
-    async def _tell(self, send):
+    async def _tell(self, path, receive, send):
         (front,) = cpu_engine.FRONTS
-        state = {
-            "seen": [vars(one) for one in front.engine.seen],
-            "active": front.engine.active,
-            "sessions": len(front.session_mgr.sessions),
-            "dispatched": front.session_mgr.request_handle_pool.num_dispatched,
-        }
+        if path == "/test/pace":
+            front.engine.step_seconds = json.loads((await receive())["body"])
+        body = json.dumps(cpu_engine.state_of(front)).encode()
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(state).encode()})
+        await send({"type": "http.response.body", "body": body})
 
 
 def run_server(arguments):
