@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,14 +53,14 @@ class Client:
 
     def __init__(self, address: ServerAddress) -> None:
         self._openai = require("openai", extra="server")
-        self._httpx = require("httpx", extra="server")
+        self._transport_error = _transport_error(self._openai)
         # Generating may take any time; a connection that cannot be had is known soon. Retries are
         # ours: those of this client know nothing of errors inside a reply.
         self._client = self._openai.AsyncOpenAI(
             base_url=address.base_url,
             api_key=address.api_key or "none",
             max_retries=0,
-            timeout=self._httpx.Timeout(None, connect=_CONNECT_SECONDS),
+            timeout=self._openai.Timeout(None, connect=_CONNECT_SECONDS),
         )
 
     async def models(self) -> list[ServedModel]:
@@ -111,7 +112,7 @@ class Client:
                 request_id,
                 _seconds(error.response.headers.get("retry-after")),
             ) from error
-        except (openai.APIConnectionError, self._httpx.TransportError) as error:
+        except (openai.APIConnectionError, self._transport_error) as error:
             reason = error.__cause__ or error
             raise ServerUnavailableError(
                 f"the server cannot be reached, or broke off: {type(reason).__name__}: {reason} "
@@ -122,6 +123,19 @@ class Client:
             raise ServerError(
                 f"the server's answer cannot be read: {error}", request_id=request_id
             ) from error
+
+
+def _transport_error(openai: Any) -> type[Exception]:
+    """What OpenAI's client lets through when a connection breaks in the middle of a stream.
+
+    It is an error of the HTTP library that it stands on: httpx, or its successor.
+    """
+    for base in openai.DefaultAsyncHttpxClient.__mro__:
+        if base.__name__ == "AsyncClient":
+            library = importlib.import_module(base.__module__.partition(".")[0])
+            found: type[Exception] = library.TransportError
+            return found
+    return OSError
 
 
 def _seconds(header: str | None) -> float | None:

@@ -197,8 +197,11 @@ class Way:
 def way(request, inside, outside, pipes, servers):
     """Both ways; every test that takes it runs on both."""
     if request.param == "server":
-        return Way(outside, lambda name: servers(name).state, lambda name, pace: httpx.post(
-            f"{servers(name).root}/test/pace", json=pace).raise_for_status(), keeps_compact=False)  # fmt: skip
+
+        def set_server_pace(name, pace):
+            httpx.post(f"{servers(name).root}/test/pace", json=pace).raise_for_status()
+
+        return Way(outside, lambda name: servers(name).state, set_server_pace, keeps_compact=False)
 
     def state(name):
         front = pipes(name).async_engine

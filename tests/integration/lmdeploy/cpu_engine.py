@@ -122,7 +122,7 @@ class CpuInstance:
     async def async_end(self, session_id):
         return
 
-    async def async_stream_infer(
+    async def async_stream_infer(  # noqa: PLR0917 - as TurboMind's
         self,
         session_id,
         input_ids,
@@ -143,8 +143,6 @@ class CpuInstance:
         engine.most_active = max(engine.most_active, engine.active)
         loop = asyncio.get_running_loop()
         try:
-            if list(input_ids) == [FAULT_TOKEN]:
-                raise RuntimeError("the prompt that fails")
             row = _Row(engine, input_ids, tiles, gen_config)
             while True:
                 if engine.step_seconds:
@@ -178,6 +176,8 @@ class _Row:
     """One reply in the making."""
 
     def __init__(self, engine, input_ids, tiles, config):
+        if list(input_ids) == [FAULT_TOKEN]:
+            raise RuntimeError("the prompt that fails")
         self._model = engine.model
         self._config = config
         self._inputs = {"input_ids": torch.tensor([list(input_ids)])}

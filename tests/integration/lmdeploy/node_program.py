@@ -62,7 +62,7 @@ def run_server(arguments):
 
 def run_proxy(arguments):
     # Imported here: it starts a thread, and a process with threads shall not be forked.
-    from lmdeploy.serve.proxy.proxy import proxy  # noqa: PLC0415
+    from lmdeploy.serve.proxy.proxy import proxy
 
     proxy(server_name="127.0.0.1", disable_cache_status=True, log_level="ERROR", **arguments)
 
@@ -80,7 +80,7 @@ def fork(command):
     try:
         os.environ.update(command.get("environment", {}))
         {"serve": run_server, "proxy": run_proxy}[command["run"]](command["arguments"])
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a fork must not go on with its parent's work
         traceback.print_exc()
         status = 1
     sys.stdout.flush()

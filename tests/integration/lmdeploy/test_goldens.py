@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from golden import DATA, NotExpressibleError, by_id, to_messages
-from reference import CHAINS, SINGLE, model_of, reference_request, until_stop
+from golden import DATA, by_id
+from reference import SINGLE, model_of, reference_request, until_stop
 
 pytestmark = pytest.mark.golden
 

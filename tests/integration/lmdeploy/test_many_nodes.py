@@ -66,9 +66,7 @@ def park(nodes, views):
 def backend(park, prompts):
     own = prompts("qwen2")
     options = ServerOptions("qwen2", Retries(RETRIES, first=0.05))
-    backend = ServerBackend(
-        ServerAddress(park.proxy.url), options, (own.checkpoint, own.tokenizer)
-    )
+    backend = ServerBackend(ServerAddress(park.proxy.url), options, (own.checkpoint, own.tokenizer))
     yield backend
     backend.close()
 
@@ -91,7 +89,7 @@ def ask(backend, number):
 
 def test_every_request_has_one_reply_or_one_error(park, backend, here, prompts, capsys):
     alive = [park.start(place).wait() for place in (0, 1)]
-    assert wait_until(lambda: backend.models(), 20)
+    assert wait_until(backend.models, 20)
     outcomes, numbers = [], iter(range(10**6))
     lock, stopped = threading.Lock(), threading.Event()
 
@@ -182,9 +180,8 @@ def check_nodes(events, complete, failed, killed):
 
 def test_a_model_that_no_node_has(park, prompts):
     own = prompts("qwen2")
-    backend = ServerBackend(
-        ServerAddress(park.proxy.url), ServerOptions("no-such-model"), (own.checkpoint, own.tokenizer)
-    )  # fmt: skip
-    with pytest.raises(ServerError, match="no-such-model.*It has: qwen2"):
+    tokens = own.checkpoint, own.tokenizer
+    backend = ServerBackend(ServerAddress(park.proxy.url), ServerOptions("no-such-model"), tokens)
+    with pytest.raises(ServerError, match=r"no-such-model.*It has: qwen2"):
         list(backend.stream(Request([5], max_tokens=1)))
     backend.close()
