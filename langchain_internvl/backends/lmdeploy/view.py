@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_internvl.backends.lmdeploy.jinja import to_jinja
+from langchain_internvl.checkpoint import choose_template
 from langchain_internvl.errors import CheckpointError, RequestError
 from langchain_internvl.json_files import read_json
 from langchain_internvl.segments import IMAGE_CLOSE, IMAGE_CONTEXT, IMAGE_OPEN
@@ -76,6 +78,9 @@ def make_view(checkpoint: Checkpoint, tokenizer: PromptTokenizer, folder: Path) 
         for file in _others(checkpoint.folder, weights):
             _link(file, folder / file.name)
         tokenizer.save(folder)
+        if checkpoint.is_original and "tools" not in (tokenizer.jinja_template or ""):
+            written = to_jinja(choose_template(checkpoint, tokenizer))
+            (folder / "chat_template.jinja").write_text(written, "utf-8")
         _settle_tokenizer(folder / "tokenizer_config.json", checkpoint)
         _write_json(folder / "config.json", _settle_config(checkpoint))
         if not checkpoint.is_original:

@@ -121,7 +121,8 @@ def test_the_command_makes_a_view_and_says_how_to_serve_it(tmp_path):
     assert (place / "tokenizer.json").is_file()
     said = done.stdout.split()
     assert said[:4] == ["lmdeploy", "serve", "api_server", str(place)]
-    assert said[said.index("--session-len") + 1] == "4096"
+    window = load_tokenizer(checkpoint_folder("internlm2")).model_max_length
+    assert said[said.index("--session-len") + 1] == str(window)
     again = subprocess.run(
         [*command, model, str(tmp_path)], capture_output=True, text=True, check=False
     )
