@@ -14,6 +14,7 @@ import httpx
 
 PROGRAM = Path(__file__).with_name("node_program.py")
 ROOT = Path(__file__).parents[3]
+HTTP = httpx.Client()
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Node:
 
     @property
     def state(self):
-        return httpx.get(f"{self.root}/test/state", timeout=30).json()
+        return HTTP.get(f"{self.root}/test/state", timeout=30).json()
 
     def kill(self):
         os.kill(self.pid, signal.SIGKILL)
@@ -42,7 +43,7 @@ class Node:
     @property
     def is_up(self):
         try:
-            return httpx.get(f"{self.root}/v1/models", timeout=5).status_code in {200, 401}
+            return HTTP.get(f"{self.root}/v1/models", timeout=5).status_code in {200, 401}
         except httpx.HTTPError:
             return False
 
