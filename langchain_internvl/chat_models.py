@@ -319,7 +319,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         self, messages: list[BaseMessage], settings: CallSettings, deadline: Deadline
     ) -> tuple[Backend, Request, ChunkMaker]:
         """All that there is to do before the engine is asked."""
-        served = find_server(self, self._engines)
+        served = find_server(self, self._engines, deadline)
         try:
             if served is not None and served.takes_turns:
                 turn_renderer = self._turn_renderer(served, settings, deadline)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend
     from langchain_internvl.backends.server.backend import ServerBackend
     from langchain_internvl.engines import Engines
+    from langchain_internvl.media.deadline import Deadline
     from langchain_internvl.model_settings import ModelSettings
 
 
@@ -60,8 +61,15 @@ def open_backend(model: ModelSettings, engines: Engines, prompts: Prompts) -> Ba
     return _OPENERS[model.backend_kind](model, engines, prompts)
 
 
-def find_server(model: ModelSettings, engines: Engines) -> Served | None:
+def find_server(
+    model: ModelSettings, engines: Engines, deadline: Deadline | None = None
+) -> Served | None:
     """The server of a model, and how it is asked; None if it has none.
+
+    Args:
+        model: The model's settings.
+        engines: What is known already.
+        deadline: When it has to be known.
 
     Raises:
         InternVLError: The server cannot be reached, or tokens are missing that are asked for.
@@ -73,7 +81,8 @@ def find_server(model: ModelSettings, engines: Engines) -> Served | None:
                 "server_prompt")  # fmt: skip
     name = (key, repr(sorted(model.engine_options.items())),
             *(getattr(model, one) for one in settings))  # fmt: skip
-    return engines.served(name, lambda: _find_out(model, engines))
+    timeout = None if deadline is None else deadline.remaining()
+    return engines.served(name, lambda: _find_out(model, engines, timeout))
 
 
 def system_of(model: ModelSettings, served: Served) -> str | None:
@@ -83,7 +92,7 @@ def system_of(model: ModelSettings, served: Served) -> str | None:
     return None if served.prompts is None else served.prompts[2].default_system
 
 
-def _find_out(model: ModelSettings, engines: Engines) -> Served:
+def _find_out(model: ModelSettings, engines: Engines, timeout: float | None) -> Served:
     prompts: Prompts | None = None
     try:
         prompts = find_prompts(model, engines)
@@ -94,7 +103,7 @@ def _find_out(model: ModelSettings, engines: Engines) -> Served:
     try:
         by_ids = prompts is not None and (
             model.server_prompt == "ids"
-            or (model.server_prompt == "auto" and _is_lmdeploy(backend))
+            or (model.server_prompt == "auto" and _is_lmdeploy(backend, timeout))
         )
     except BaseException:
         backend.close()
@@ -120,14 +129,14 @@ def _ask_server(model: ModelSettings, prompts: Prompts | None) -> ServerBackend:
     return ServerBackend(ServerAddress(str(model.base_url), key), options, tokens)
 
 
-def _is_lmdeploy(backend: ServerBackend) -> bool:
+def _is_lmdeploy(backend: ServerBackend, timeout: float | None) -> bool:
     """Whether the server is LMDeploy's, or its proxy.
 
     Raises:
         ServerError: It cannot be reached, or not with this key.
     """
     try:
-        return any(one.owner == "lmdeploy" for one in backend.models())
+        return any(one.owner == "lmdeploy" for one in backend.models(timeout))
     except (ServerAccessError, ServerBusyError, ServerUnavailableError):
         raise
     except ServerError:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import aclosing
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
@@ -73,8 +74,9 @@ class LMDeployBackend:
         done, _ = await asyncio.wait([loading], timeout=deadline.for_thread())
         if not done:
             raise deadline.error()
-        async for delta in loading.result().astream(request, deadline):
-            yield delta
+        async with aclosing(loading.result().astream(request, deadline)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     def close(self) -> None:
         """End all requests and free the engine; it is safe to call twice."""

@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -98,14 +99,22 @@ class ServerBackend:
             async for delta in deltas:
                 yield delta
 
-    def models(self) -> list[ServedModel]:
+    def models(self, timeout: float | None = None) -> list[ServedModel]:
         """The models that the server has.
+
+        Args:
+            timeout: Seconds until it is given up; None: as long as the client takes.
 
         Raises:
             InternVLError: It cannot be reached, or does not say.
         """
-        line = self._open()
-        return asyncio.run_coroutine_threadsafe(self._list(line.client), line.thread.loop).result()
+        line, deadline = self._open(), ReplyDeadline(timeout)
+        listing = asyncio.run_coroutine_threadsafe(self._list(line.client), line.thread.loop)
+        try:
+            return listing.result(deadline.for_thread())
+        except FutureTimeoutError:
+            listing.cancel()
+            raise deadline.error() from None
 
     def close(self) -> None:
         """Break off what runs, and close the connections; it is safe to call twice."""

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.backends.lmdeploy.generation import (
     StopRule,
+    json_schema_format,
     sampling_parameters,
     schema_format,
     seed_of,
 )
 from langchain_internvl.backends.lmdeploy.prompts import fold
+from langchain_internvl.backends.server.calls import CallFrame, call_schema
 from langchain_internvl.backends.server.pictures import tile_url
 from langchain_internvl.backends.token_reply import Logprobs, TokenReply
 from langchain_internvl.errors import BrokenReplyError
+from langchain_internvl.tool_calls import get_tool_format
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Delta, FinishReason, Request, Usage
@@ -37,6 +40,7 @@ class IdDialect:
     def __init__(self, checkpoint: Checkpoint, tokenizer: PromptTokenizer) -> None:
         self._checkpoint = checkpoint
         self._tokenizer = tokenizer
+        self._tool_format = get_tool_format(checkpoint.language_model)
         self._eos_ids = frozenset(checkpoint.eos_ids) | (
             frozenset() if tokenizer.eos_id is None else {tokenizer.eos_id}
         )
@@ -60,14 +64,15 @@ class IdDialect:
                 {"url": tile_url(tile), "max_dynamic_patch": 1} for tile in prompt.tiles
             ]
         seed = seed_of(request.sampling)
-        schema = schema_format(request)
+        schema = (
+            json_schema_format(call_schema(request.tools, self._tool_format))
+            if request.tools
+            else schema_format(request)
+        )
         if seed is not None:
             body["seed"] = seed
         if schema is not None:
             body["response_format"] = schema
-        if request.tools:
-            # A choice by name is not enforced there; that one must be called is.
-            body |= {"tools": list(request.tools), "tool_choice": "required"}
         if request.top_logprobs is not None:
             body |= {
                 "logprobs": True,
@@ -80,15 +85,19 @@ class IdDialect:
         """A reader of its reply."""
         rule = StopRule(request, self._eos_ids)
         reply = TokenReply(request, self._tokenizer.token_bytes, rule.ids)
-        return _Reader(reply, self._tokenizer)
+        frame = CallFrame(self._tool_format) if request.tools else None
+        return _Reader(reply, self._tokenizer, frame)
 
 
 class _Reader:
     """Reads a reply of ids."""
 
-    def __init__(self, reply: TokenReply, tokenizer: PromptTokenizer) -> None:
+    def __init__(
+        self, reply: TokenReply, tokenizer: PromptTokenizer, frame: CallFrame | None
+    ) -> None:
         self._reply = reply
         self._tokenizer = tokenizer
+        self._frame = frame
 
     def push(self, chunk: Chunk) -> Iterator[Delta]:
         """The deltas of a chunk."""
@@ -100,11 +109,13 @@ class _Reader:
                     'for prompts by ids; use server_prompt="messages"'
                 )
             return iter(())
-        return self._reply.push(ids, self._logprobs(chunk.choice, ids))
+        deltas = self._reply.push(ids, self._logprobs(chunk.choice, ids))
+        return deltas if self._frame is None else self._frame.around(deltas)
 
     def end(self, reason: FinishReason, usage: Usage | None) -> Delta:
         """The last delta."""
-        return self._reply.end(reason, usage)
+        last = self._reply.end(reason, usage)
+        return last if self._frame is None else self._frame.of(last)
 
     def _logprobs(self, choice: Mapping[str, Any], ids: list[int]) -> list[Logprobs] | None:
         """Those of each token; the likeliest come as pieces of the vocabulary."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from langchain_internvl.backends.server.faults import read_body, to_error
 from langchain_internvl.errors import InternVLError, ServerError, ServerUnavailableError
 
 _CONNECT_SECONDS = 10.0
+_LIST_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Client:
             ServerError: It does not say.
         """
         async with self._translating(None):
-            page = await self._client.models.list()
+            client = self._client.with_options(timeout=_LIST_SECONDS)
+            page = await client.models.list()
             return [ServedModel(str(one.id), str(one.owned_by)) for one in page.data or ()]
 
     @asynccontextmanager
@@ -91,8 +93,12 @@ class Client:
         asked = self._client.chat.completions.with_streaming_response.create(
             **known, stream=True, extra_body=others, extra_headers={"X-Request-Id": request_id}
         )
-        async with self._translating(request_id), asked as response:
-            yield response.iter_lines()
+        async with (
+            self._translating(request_id),
+            asked as response,
+            aclosing(response.iter_lines()) as lines,
+        ):
+            yield lines
 
     async def close(self) -> None:
         """Close all connections."""

@@ -221,7 +221,7 @@ TOOL = {
 
 
 def test_a_call_is_enforced(way, prompts):
-    """By a structural tag in this process, by the server's own parser behind HTTP."""
+    """By a structural tag in this process, as a JSON value behind HTTP: the same words."""
     tag = {
         "type": "tag",
         "begin": '<tool_call>\n{"name": "look", "arguments": ',
@@ -238,8 +238,8 @@ def test_a_call_is_enforced(way, prompts):
         if reason == "length":
             assert not way.keeps_compact, said
             continue
-        # At a server one call at least is enforced, and others may follow.
-        call = json.loads(said.removeprefix("<tool_call>").split("</tool_call>")[0])
+        assert said.endswith("\n</tool_call>")
+        call = json.loads(said.removeprefix("<tool_call>").removesuffix("</tool_call>"))
         assert call["name"] == "look"
         assert call["arguments"]["answer"] in {"yes", "no"}
         complete += 1

@@ -1,6 +1,8 @@
 """Which backend a model has, and how a server is asked."""
 
 import json
+import os
+import threading
 
 import pytest
 from fault_server import FaultServer, ids, lines, send, words
@@ -13,6 +15,7 @@ from langchain_internvl import ChatInternVL, image_block
 from langchain_internvl.errors import (
     BrokenReplyError,
     RequestError,
+    RequestTimeoutError,
     ServerAccessError,
     ServerUnavailableError,
 )
@@ -169,3 +172,41 @@ def test_without_openai_the_chat_model_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     with pytest.raises(ImportError, match=r"langchain-internvl\[server\]"):
         make("http://127.0.0.1:9/v1").invoke("Hello")
+
+
+def test_a_server_that_does_not_list_its_models_in_time(monkeypatch):
+    left = threading.Event()
+
+    def hang(handler):
+        left.wait(20)
+        send(handler, 200, b"{}")
+
+    with FaultServer(BOTH, models=hang).running() as url:
+        llm = make(url, timeout=0.3)
+        with pytest.raises(RequestTimeoutError, match=r"timeout=0\.3 s"):
+            llm.invoke("Hello")
+        left.set()
+        llm.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_process_asks_for_itself():
+    server = FaultServer(lines(*words("Hello")), models=OTHER)
+    with server.running() as url:
+        llm = make(url)
+        assert llm.invoke("Hello").content == "Hello"
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                said = llm.invoke("Hello").content
+            except BaseException as error:  # noqa: BLE001 - told to the parent
+                said = repr(error)
+            os.write(writer, said.encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as told:
+            assert told.read() == b"Hello"
+        os.waitpid(pid, 0)
+        assert llm.invoke("Hello").content == "Hello"
+        llm.close()
