@@ -8,7 +8,7 @@ LMDEPLOY_READY := $(LMDEPLOY)/.ready
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test test-lmdeploy lint format typing bench nano-look nano-train nano-export nano-eval clean
+.PHONY: help demo test test-lmdeploy resolve lint format typing bench nano-look nano-train nano-export nano-eval clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -23,6 +23,9 @@ test: $(READY) ## Run all tests
 test-lmdeploy: $(LMDEPLOY_READY) ## Run LMDeploy's front end over an engine for CPUs
 	PYTHONPATH=tests/integration/lmdeploy OMP_NUM_THREADS=1 $(LMDEPLOY)/bin/python -m pytest \
 		-p lmdeploy_setup -m lmdeploy tests/integration/lmdeploy
+
+resolve: $(LMDEPLOY_READY) ## See that the extra lmdeploy can be installed, by pip alone
+	$(LMDEPLOY)/bin/pip install --quiet --dry-run --ignore-installed '.[lmdeploy]'
 
 lint: $(READY) typing ## Check style, formatting and types
 	$(BIN)/ruff check .

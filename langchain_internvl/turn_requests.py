@@ -15,6 +15,7 @@ from PIL.Image import Resampling
 from PIL.Image import open as open_image
 
 from langchain_internvl.backends.base import Request
+from langchain_internvl.controls import disarm_turn
 from langchain_internvl.conversation import Image, Video
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, sniff_mime_type
@@ -81,7 +82,9 @@ class TurnRenderer:
                     for one in self._shown(part)
                 ),
             )
-            for turn in with_system(turns, self.template_system, self.options)
+            for turn in with_system(
+                [disarm_turn(turn) for turn in turns], self.template_system, self.options
+            )
         ]
         asks_logprobs = settings.logprobs or settings.top_logprobs is not None
         return Request(

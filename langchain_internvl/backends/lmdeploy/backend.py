@@ -92,14 +92,14 @@ class LMDeployBackend:
         Raises:
             BackendError: It was closed, or this process was forked from the one that has it.
         """
+        if self._process != os.getpid():  # asked before the lock, which the fork may have held
+            raise BackendError(
+                "LMDeploy does not survive os.fork(): start processes by spawn, or load the "
+                "model after the fork"
+            )
         with self._lock:
             if self._closed:
                 raise BackendError("the engine was closed")
-            if self._process != os.getpid():
-                raise BackendError(
-                    "LMDeploy does not survive os.fork(): start processes by spawn, or load the "
-                    "model after the fork"
-                )
             failed = self._engine is not None and self._engine.done() and self._engine.exception()
             if self._engine is None or failed:
                 self._engine = future = Future[Engine]()

@@ -16,6 +16,7 @@ from langchain_internvl.backends.bridge import Bridge, ReplyDeadline
 from langchain_internvl.backends.lmdeploy.faults import to_error
 from langchain_internvl.backends.lmdeploy.generation import (
     StopRule,
+    eos_ids,
     response_format,
     sampling_parameters,
     seed_of,
@@ -138,12 +139,6 @@ class Engine:
             raise to_error(code.value, str(error)) from error
         finally:
             engine.session_mgr.remove(session)
-
-
-def eos_ids(checkpoint: Checkpoint, tokenizer: PromptTokenizer) -> frozenset[int]:
-    """The end tokens that LMDeploy adds to those that it is told."""
-    own = tokenizer.eos_id
-    return frozenset(checkpoint.eos_ids) | (frozenset() if own is None else {own})
 
 
 def _messages(prompt: FoldedPrompt) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from langchain_internvl.errors import RequestError
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Request, Sampling
+    from langchain_internvl.checkpoint import Checkpoint
+    from langchain_internvl.tokenization import PromptTokenizer
 
 COLDEST = 1e-5
 """Below this temperature only the likeliest token is left, and LMDeploy would divide by it."""
@@ -54,6 +56,12 @@ def sampling_parameters(sampling: Sampling) -> dict[str, Any]:
 def seed_of(sampling: Sampling) -> int | None:
     """The seed as LMDeploy takes it."""
     return None if sampling.seed is None else sampling.seed % _SEEDS
+
+
+def eos_ids(checkpoint: Checkpoint, tokenizer: PromptTokenizer) -> frozenset[int]:
+    """The end tokens that LMDeploy adds to those that it is told."""
+    own = tokenizer.eos_id
+    return frozenset(checkpoint.eos_ids) | (frozenset() if own is None else {own})
 
 
 class StopRule:

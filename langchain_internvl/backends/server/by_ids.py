@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.backends.lmdeploy.generation import (
     StopRule,
+    eos_ids,
     json_schema_format,
     sampling_parameters,
     schema_format,
@@ -41,9 +42,7 @@ class IdDialect:
         self._checkpoint = checkpoint
         self._tokenizer = tokenizer
         self._tool_format = get_tool_format(checkpoint.language_model)
-        self._eos_ids = frozenset(checkpoint.eos_ids) | (
-            frozenset() if tokenizer.eos_id is None else {tokenizer.eos_id}
-        )
+        self._eos_ids = eos_ids(checkpoint, tokenizer)
 
     def body(self, request: Request) -> dict[str, Any]:
         """The request as JSON; see `Dialect.body`."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_internvl._optional import require
-from langchain_internvl.backends.server.faults import read_body, to_error
+from langchain_internvl.backends.server.faults import named, read_body, to_error
 from langchain_internvl.errors import InternVLError, ServerError, ServerUnavailableError
 
 _CONNECT_SECONDS = 10.0
@@ -121,8 +121,8 @@ class Client:
         except (openai.APIConnectionError, self._transport_error) as error:
             reason = error.__cause__ or error
             raise ServerUnavailableError(
-                f"the server cannot be reached, or broke off: {type(reason).__name__}: {reason} "
-                f"(request {request_id})",
+                f"the server cannot be reached, or broke off: {type(reason).__name__}: {reason}"
+                f"{named(request_id)}",
                 request_id=request_id,
             ) from error
         except openai.OpenAIError as error:

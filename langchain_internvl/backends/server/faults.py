@@ -56,11 +56,16 @@ def to_error(
     }.get(status, "")
     kind = _BY_STATUS.get(status, ServerError)
     return kind(
-        f"the server answers: {said} (status {status}, request {request_id}){advice}",
+        f"the server answers: {said} (status {status}){named(request_id)}{advice}",
         status=status,
         request_id=request_id,
         retry_after=retry_after,
     )
+
+
+def named(request_id: str | None) -> str:
+    """What a message says of the request, if it has got a name."""
+    return "" if request_id is None else f" (request {request_id})"
 
 
 def is_overflow(message: str) -> bool:

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 from golden import PHOTOS
+from hostile import HOSTILE
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from langchain_internvl import ChatInternVL, image_block
@@ -36,6 +37,22 @@ def test_a_conversation_by_messages_has_the_prompt_that_we_would_write(
     assert reply.usage_metadata["input_tokens"] == expected.usage_metadata["input_tokens"]
     assert reply.usage_metadata["output_tokens"] > 0
     assert reply.response_metadata["model_provider"] == "internvl"
+
+
+@pytest.mark.parametrize("name", ["qwen2", "internlm2", "phi3", "llama", "nano"])
+def test_no_text_makes_a_control_token_by_messages(name, by_messages, prompts, servers):
+    """The server tokenises one text; the control tokens in it are those of the template."""
+    llm = by_messages(name, max_tokens=1)
+    added = {token.id for token in prompts(name).tokenizer.added_tokens}
+
+    def controls(words):
+        llm.invoke([SystemMessage(words), HumanMessage([CAT, {"type": "text", "text": words}])])
+        ids = servers(name).state["seen"][-1]["input_ids"]
+        return [token_id for token_id in ids if token_id in added]
+
+    harmless = controls("x")
+    for words in HOSTILE:
+        assert controls(words) == harmless, words
 
 
 def test_streams_and_usage_by_messages(by_messages):
@@ -103,5 +120,6 @@ def test_a_name_that_the_server_does_not_have(servers):
 def test_what_the_server_refuses_is_our_request(outside):
     llm = outside("qwen2")
     backend = llm._backend(llm._renderer(llm))
+    turns = (Turn("user", (Text("Look."),)),)
     with pytest.raises(RequestError, match="status 400"):
-        list(backend.stream(Request([5], tools=[{"type": "function", "function": {}}])))
+        list(backend.stream(Request((), turns=turns, tools=[{"type": "function"}])))
