@@ -26,7 +26,7 @@ from langchain_internvl.backends.server.dialects import (
     read_usage,
 )
 from langchain_internvl.backends.server.events import Done, Fault, read_line
-from langchain_internvl.backends.server.faults import to_error
+from langchain_internvl.backends.server.faults import named, to_error
 from langchain_internvl.backends.server.retries import Retries
 from langchain_internvl.errors import (
     BackendError,
@@ -34,6 +34,7 @@ from langchain_internvl.errors import (
     InternVLError,
     ModelNotServedError,
     PromptError,
+    ServerError,
 )
 
 if TYPE_CHECKING:
@@ -171,6 +172,8 @@ class ServerBackend:
                         begun = True
                         yield delta
             except InternVLError as error:
+                if isinstance(error, ServerError):
+                    error.request_id = request_id
                 if begun:
                     raise _broken(error, request_id) from error
                 wait = self._options.retries.wait_before(attempt, error)
@@ -223,9 +226,8 @@ async def _read(
             reason = finish_reason(event.finish_reason)
     if reason is None:
         raise BrokenReplyError(
-            f"the server's reply broke off: its stream ended without a finish reason "
-            f"(request {request_id})",
-            request_id=request_id,
+            "the server's reply broke off: its stream ended without a finish reason"
+            f"{named(request_id)}"
         )
     yield reader.end(reason, usage)
 

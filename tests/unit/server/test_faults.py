@@ -134,6 +134,8 @@ def test_each_fault_is_one_error_after_so_many_attempts(name, ask):
     assert type(caught.value) is kind
     assert server.attempts == attempts
     assert "hush" not in repr(caught.value)
+    sent = _lower(server.headers[-1])["x-request-id"]
+    assert getattr(caught.value, "request_id", sent) == sent
 
 
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault[2] > 1])
