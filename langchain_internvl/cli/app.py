@@ -1,7 +1,8 @@
-"""Commands: describe, read, ground, ask, doctor and mcp."""
+"""Commands: describe, read, ground, ask, doctor, mcp and serve-view."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from langchain_internvl.backends.lmdeploy.options import needs_pytorch_engine
+from langchain_internvl.backends.lmdeploy.view import make_view
 from langchain_internvl.chat_models import ChatInternVL
+from langchain_internvl.checkpoint import open_checkpoint
 from langchain_internvl.cli.doctor import examine
 from langchain_internvl.cli.jobs import Output, Task
+from langchain_internvl.errors import InternVLError
 from langchain_internvl.mcp_server import serve
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.tokenization import load_tokenizer
 from langchain_internvl.tools import (
     DescribeImageTool,
     GroundTool,
@@ -148,6 +154,31 @@ def mcp(
         return_images=images,
     )
     serve(toolkit.get_tools())
+
+
+@app.command(name="serve-view")
+def serve_view(
+    model: Annotated[str, typer.Argument(help="Hub id or local folder.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="An empty folder, or an older view.", show_default=False)
+    ],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+) -> None:
+    """Write a folder that LMDeploy serves without the checkpoint's code, and say how."""
+    try:
+        checkpoint = open_checkpoint(model, revision, runs_here=False)
+        tokenizer = load_tokenizer(checkpoint.folder)
+        make_view(checkpoint, tokenizer, folder)
+    except (ImportError, InternVLError) as error:
+        typer.secho(str(error), err=True, fg="red")
+        raise typer.Exit(1) from error
+    command = ["lmdeploy", "serve", "api_server", str(folder), "--model-name", model]
+    window = tokenizer.model_max_length or checkpoint.max_length
+    if window is not None:  # LMDeploy's guess leaves out the factor of a dynamic rope
+        command += ["--session-len", str(window)]
+    if needs_pytorch_engine(checkpoint):
+        command += ["--backend", "pytorch"]
+    typer.echo(shlex.join(command))
 
 
 @dataclass(frozen=True)
