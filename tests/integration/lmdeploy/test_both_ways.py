@@ -3,8 +3,6 @@
 import asyncio
 import json
 import threading
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from engine_support import wait_until
@@ -21,6 +19,7 @@ from langchain_internvl.errors import (
     RequestError,
     RequestTimeoutError,
 )
+from langchain_internvl.grammar import Grammar
 
 CAT = image_block(PHOTOS / "chelsea.png", max_tiles=2)
 COFFEE = image_block(PHOTOS / "coffee.png", max_tiles=1)
@@ -150,17 +149,6 @@ def test_a_temperature_that_lmdeploy_does_not_take(way):
 # Guided decoding. A request with a grammar, as structured output and tools make it.
 
 
-@dataclass(frozen=True)
-class Grammar:
-    format: str
-    schema: str | None = None
-
-
-@dataclass(frozen=True)
-class BoundRequest(Request):
-    grammar: Any = None
-
-
 SCHEMA = {
     "type": "object",
     "properties": {"answer": {"enum": ["yes", "no"]}, "sure": {"type": "boolean"}},
@@ -173,7 +161,7 @@ JSON_FORMAT = {"type": "compact_json", "schema": SCHEMA, "separators": [",", ":"
 def bound(way, prompts, name="qwen2", **settings):
     own = prompts(name)
     ids = own.tokenizer.encode_text("Is it a cat?")
-    request = BoundRequest(
+    request = Request(
         ids, stop_ids=own.stop_ids, stop=[own.template.stop], max_tokens=200, **settings
     )
     deltas = list(way.backend(name).stream(request))
@@ -218,7 +206,9 @@ def test_a_call_is_enforced(way, prompts):
     grammar, complete = Grammar(json.dumps(calls)), 0
     for seed in range(6):
         sampling = Sampling(temperature=1.0, seed=seed)
-        said, reason = bound(way, prompts, grammar=grammar, tools=[TOOL], sampling=sampling)
+        said, reason = bound(
+            way, prompts, grammar=grammar, tools=[TOOL], tool_choice="required", sampling=sampling
+        )
         assert said.startswith("<tool_call>")
         if reason == "length":
             assert not way.keeps_compact, said

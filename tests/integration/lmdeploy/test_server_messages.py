@@ -94,7 +94,7 @@ def test_calls_that_the_server_enforces_by_messages(by_messages):
     turns = (Turn("user", (Text("Look left."),)),)
     server = llm._backend(llm._renderer(llm))
     for seed in range(6):
-        request = Request((), turns=turns, tools=[TOOL], max_tokens=200)
+        request = Request((), turns=turns, tools=[TOOL], tool_choice="required", max_tokens=200)
         said = "".join(delta.text for delta in server.stream(request))
         if said.endswith("</tool_call>"):
             assert said.startswith('<tool_call>\n{"name": "look", "arguments": {')
@@ -122,4 +122,8 @@ def test_what_the_server_refuses_is_our_request(outside):
     backend = llm._backend(llm._renderer(llm))
     turns = (Turn("user", (Text("Look."),)),)
     with pytest.raises(RequestError, match="status 400"):
-        list(backend.stream(Request((), turns=turns, tools=[{"type": "function"}])))
+        list(
+            backend.stream(
+                Request((), turns=turns, tools=[{"type": "function"}], tool_choice="required")
+            )
+        )

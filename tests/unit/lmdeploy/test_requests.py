@@ -1,8 +1,6 @@
 """Requests in LMDeploy's terms, without LMDeploy."""
 
 import json
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from langchain_internvl.backends.lmdeploy.generation import (
 from langchain_internvl.backends.lmdeploy.prompts import fold
 from langchain_internvl.backends.token_reply import TokenReply
 from langchain_internvl.errors import BackendError, ContextOverflowError, PromptError, RequestError
+from langchain_internvl.grammar import Grammar
 
 CONTEXT = 9
 
@@ -83,24 +82,13 @@ def test_the_engine_stops_by_itself_only_where_the_reference_does(stop_ids, eos_
     assert rule.ids == stop_ids
 
 
-@dataclass(frozen=True)
-class Grammar:
-    format: str
-    schema: str | None = None
-
-
-@dataclass(frozen=True)
-class BoundRequest(Request):
-    grammar: Any = None
-
-
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 COMPACT = {"type": "compact_json", "schema": SCHEMA, "separators": [",", ":"]}
 
 
 def test_a_bound_reply_may_end_by_any_end_token():
     """After a JSON value a grammar lets nothing through but the tokenizer's own end token."""
-    request = BoundRequest([1], stop_ids=frozenset({2}), grammar=Grammar("{}", "{}"))
+    request = Request([1], stop_ids=frozenset({2}), grammar=Grammar("{}", "{}"))
     rule = StopRule(request, frozenset({3}))
     assert (rule.ids, rule.ignores_eos) == ({2, 3}, False)
 
@@ -108,7 +96,7 @@ def test_a_bound_reply_may_end_by_any_end_token():
 def test_json_is_compact_in_this_process():
     import xgrammar  # noqa: PLC0415 - a part of an extra
 
-    request = BoundRequest([1], grammar=Grammar(json.dumps(COMPACT), json.dumps(SCHEMA)))
+    request = Request([1], grammar=Grammar(json.dumps(COMPACT), json.dumps(SCHEMA)))
     made = response_format(request)
     assert made["type"] == "structural_tag"
     grammar = xgrammar.Grammar.from_structural_tag(json.dumps(made))
@@ -122,19 +110,22 @@ def test_a_format_within_tags():
     import xgrammar  # noqa: PLC0415 - a part of an extra
 
     tag = {"type": "tag", "begin": "<x>", "content": COMPACT, "end": "</x>"}
-    made = response_format(BoundRequest([1], grammar=Grammar(json.dumps(tag))))
+    made = response_format(Request([1], grammar=Grammar(json.dumps(tag))))
     grammar = xgrammar.Grammar.from_structural_tag(json.dumps(made))
     assert xgrammar.testing._is_grammar_accept_string(grammar, '<x>{"n":3}</x>')
 
 
 def test_servers_take_schemas_and_calls():
-    bound = BoundRequest([1], grammar=Grammar("{}", json.dumps(SCHEMA)))
+    bound = Request([1], grammar=Grammar("{}", json.dumps(SCHEMA)))
     assert schema_format(bound)["json_schema"]["schema"] == SCHEMA
     assert schema_format(Request([1])) is None
     tool = {"type": "function", "function": {"name": "look"}}
-    assert schema_format(BoundRequest([1], grammar=Grammar("{}"), tools=[tool])) is None
+    assert (
+        schema_format(Request([1], grammar=Grammar("{}"), tools=[tool], tool_choice="required"))
+        is None
+    )
     with pytest.raises(RequestError, match="one JSON value"):
-        schema_format(BoundRequest([1], grammar=Grammar("{}")))
+        schema_format(Request([1], grammar=Grammar("{}")))
 
 
 BYTES = {1: b"a", 2: b" b", 3: b"", 4: b"\xc3", 5: b"\xa4"}

@@ -3,8 +3,6 @@
 import base64
 import io
 import json
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from langchain_internvl.backends.base import Request
 from langchain_internvl.backends.server.by_messages import MessageDialect
 from langchain_internvl.conversation import Text, Turn
 from langchain_internvl.errors import PromptError, RequestError
+from langchain_internvl.grammar import Grammar
 from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import PathSource
@@ -197,23 +196,12 @@ def test_the_system_text_of_a_checkpoint_at_hand():
         llm.close()
 
 
-@dataclass(frozen=True)
-class Grammar:
-    format: str
-    schema: str | None = None
-
-
-@dataclass(frozen=True)
-class BoundRequest(Request):
-    grammar: Any = None
-
-
 TURNS = (Turn("user", (Text("Hello"),)),)
 
 
 def test_a_schema_is_a_response_format():
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
-    request = BoundRequest((), turns=TURNS, grammar=Grammar("{}", json.dumps(schema)))
+    request = Request((), turns=TURNS, grammar=Grammar("{}", json.dumps(schema)))
     sent = MessageDialect().body(request)["response_format"]
     assert sent["type"] == "json_schema"
     assert sent["json_schema"]["schema"] == schema
@@ -221,7 +209,7 @@ def test_a_schema_is_a_response_format():
 
 def test_a_grammar_that_no_server_takes_is_refused():
     with pytest.raises(RequestError, match="one JSON value"):
-        MessageDialect().body(BoundRequest((), turns=TURNS, grammar=Grammar('{"type": "or"}')))
+        MessageDialect().body(Request((), turns=TURNS, grammar=Grammar('{"type": "or"}')))
 
 
 def test_calls_come_in_pieces_and_are_written_as_words():

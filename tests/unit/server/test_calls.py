@@ -63,7 +63,7 @@ def test_a_server_is_asked_for_a_json_value(name):
     with server.running() as url:
         tokens = read_checkpoint(folder), tokenizer
         backend = ServerBackend(ServerAddress(url), ServerOptions("vl"), tokens)
-        request = Request([5], tools=[tool("look", **POINT)], max_tokens=99)
+        request = Request([5], tools=[tool("look", **POINT)], tool_choice="required", max_tokens=99)
         said = "".join(delta.text for delta in backend.stream(request))
         backend.close()
     format_ = INTERNLM2 if name == "internlm2" else HERMES
