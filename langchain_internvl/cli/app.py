@@ -44,6 +44,14 @@ Model = Annotated[
     str,
     typer.Option(envvar="INTERNVL_MODEL", help="Hub id or local folder."),
 ]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        envvar="INTERNVL_BASE_URL",
+        help="Ask a server (LMDeploy's, or any of OpenAI's protocol), such as "
+        "http://localhost:23333/v1; its key comes from INTERNVL_API_KEY.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, a line for each.")]
 Out = Annotated[
     Path | None, typer.Option(help="Folder for a file per result, with pictures of boxes.")
@@ -63,12 +71,13 @@ def describe(
     question: Question = None,
     region: Region = None,
     model: Model = _MODEL,
+    base_url: Server = None,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
     """Describe pictures, or answer a question about each."""
     arguments = {"question": question, "region": region}
-    way = _Way(model, out, as_json)
+    way = _Way(model, base_url, out, as_json)
     _run(files, lambda file, eyes: eyes.picture(file, DescribeImageTool, arguments), way)
 
 
@@ -77,11 +86,12 @@ def read(
     files: Files,
     region: Region = None,
     model: Model = _MODEL,
+    base_url: Server = None,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
     """Read the text on pictures (OCR)."""
-    way = _Way(model, out, as_json)
+    way = _Way(model, base_url, out, as_json)
     _run(files, lambda file, eyes: eyes.picture(file, ReadTextTool, {"region": region}), way)
 
 
@@ -91,12 +101,13 @@ def ground(
     phrase: Annotated[str, typer.Option("--phrase", "-p", help="What to find.")],
     region: Region = None,
     model: Model = _MODEL,
+    base_url: Server = None,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
     """Find something on pictures; with --out they are written with its boxes drawn."""
     arguments = {"phrase": phrase, "region": region}
-    way = _Way(model, out, as_json)
+    way = _Way(model, base_url, out, as_json)
     _run(files, lambda file, eyes: eyes.picture(file, GroundTool, arguments), way)
 
 
@@ -108,6 +119,7 @@ def ask(
     end: Annotated[float | None, typer.Option(help="Of videos: up to this second.")] = None,
     num_frames: Annotated[int, typer.Option(help="Of videos: how many frames to look at.")] = 8,
     model: Model = _MODEL,
+    base_url: Server = None,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
@@ -120,7 +132,7 @@ def ask(
             return eyes.video(file, {**about, **bound})
         return eyes.picture(file, DescribeImageTool, about)
 
-    _run(files, task, _Way(model, out, as_json))
+    _run(files, task, _Way(model, base_url, out, as_json))
 
 
 @app.command()
@@ -143,13 +155,14 @@ def mcp(
         list[Path] | None, typer.Option(help="A folder that clients may name files in.")
     ] = None,
     model: Model = _MODEL,
+    base_url: Server = None,
     images: Annotated[
         bool, typer.Option(help="Also send pictures: parts, and boxes drawn.")
     ] = True,
 ) -> None:
     """Serve the tools to MCP clients over standard input and output."""
     toolkit = InternVLToolkit(
-        llm=ChatInternVL(model=model),
+        llm=ChatInternVL(model=model, base_url=base_url),
         media_policy=MediaPolicy(roots=tuple(map(str, root or ()))),
         return_images=images,
     )
@@ -186,6 +199,7 @@ class _Way:
     """How files are looked at, whatever is asked."""
 
     model: str
+    base_url: str | None
     out: Path | None
     as_json: bool
 
@@ -195,7 +209,7 @@ class _Eyes:
 
     def __init__(self, way: _Way) -> None:
         self._settings: dict[str, Any] = {
-            "llm": ChatInternVL(model=way.model, temperature=0),
+            "llm": ChatInternVL(model=way.model, base_url=way.base_url, temperature=0),
             "return_images": way.out is not None,
         }
 

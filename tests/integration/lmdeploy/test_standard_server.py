@@ -1,7 +1,6 @@
 """LangChain's standard integration tests against LMDeploy's server, and in this process.
 
-A checkpoint with random weights answers them; tests of tools run as soon as the chat model binds
-them.
+A checkpoint with random weights answers them.
 """
 
 from types import SimpleNamespace
@@ -25,6 +24,12 @@ def _no_internet(monkeypatch):
     monkeypatch.setattr("langchain_internvl.media.sources.fetch", lambda url, _: read(url))
 
 
+CAPABLE = pytest.mark.xfail(
+    reason="asks for a certain argument or step, which random weights do not know",
+    raises=AssertionError,
+)
+
+
 class Standard(ChatModelIntegrationTests):
     way = ""
 
@@ -42,12 +47,13 @@ class Standard(ChatModelIntegrationTests):
     @property
     def chat_model_params(self):
         return {
-            "model": str(checkpoint_folder("qwen2")), "max_tokens": 16, "max_tiles": 1, **self.own
+            "model": str(checkpoint_folder("qwen2")), "max_tokens": 1400, "max_tiles": 1,
+            "temperature": 1.0, "seed": 1, **self.own,
         }  # fmt: skip
 
     @pytest.fixture
     def model(self, _connect):
-        return ChatInternVL(temperature=0, **self.chat_model_params)
+        return ChatInternVL(**self.chat_model_params)
 
     @property
     def supports_image_inputs(self):
@@ -59,7 +65,7 @@ class Standard(ChatModelIntegrationTests):
 
     @property
     def supports_image_tool_message(self):
-        return self.has_tool_calling
+        return True
 
     @property
     def supports_pdf_inputs(self):
@@ -67,15 +73,39 @@ class Standard(ChatModelIntegrationTests):
 
     @property
     def supports_pdf_tool_message(self):
-        return self.has_tool_calling
+        return True
 
     @property
     def supports_anthropic_inputs(self):
-        return self.has_tool_calling
+        return True
+
+    @property
+    def supports_json_mode(self):
+        return True
 
     @property
     def supports_model_override(self):
         return False  # the model of an instance is the one that it has loaded
+
+    @CAPABLE
+    def test_tool_calling(self, model):
+        super().test_tool_calling(model)
+
+    @CAPABLE
+    async def test_tool_calling_async(self, model):
+        await super().test_tool_calling_async(model)
+
+    @CAPABLE
+    def test_bind_runnables_as_tools(self, model):
+        super().test_bind_runnables_as_tools(model)
+
+    @CAPABLE
+    def test_agent_loop(self, model):
+        super().test_agent_loop(model)
+
+    @CAPABLE
+    def test_unicode_tool_call_integration(self, model):
+        super().test_unicode_tool_call_integration(model)
 
 
 class TestServer(Standard):
