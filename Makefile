@@ -3,20 +3,29 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LMDEPLOY := .venv-lmdeploy
+LMDEPLOY_READY := $(LMDEPLOY)/.ready
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test lint format typing bench nano-train nano-export nano-eval clean
+.PHONY: help demo test test-lmdeploy resolve lint format typing bench nano-train nano-export nano-eval clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 demo: $(READY) ## Let the embedded model look at pictures, a page and a video, offline
 	$(BIN)/python cookbook/demo.py
 
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest
+
+test-lmdeploy: $(LMDEPLOY_READY) ## Run LMDeploy's front end over an engine for CPUs
+	PYTHONPATH=tests/integration/lmdeploy OMP_NUM_THREADS=1 $(LMDEPLOY)/bin/python -m pytest \
+		-p lmdeploy_setup -m lmdeploy tests/integration/lmdeploy
+
+resolve: $(LMDEPLOY_READY) ## See that the extra lmdeploy can be installed, by pip alone
+	$(LMDEPLOY)/bin/pip install --quiet --dry-run --ignore-installed '.[lmdeploy]'
 
 lint: $(READY) typing ## Check style, formatting and types
 	$(BIN)/ruff check .
@@ -49,8 +58,8 @@ nano-eval: $(READY) ## Measure the small model on what it never saw, and write i
 	$(NANO).evaluate $(WEIGHTS) --out training/nano/report.json
 	$(NANO).card $(WEIGHTS) training/nano/report.json
 
-clean: ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+clean: ## Remove the environments and caches
+	rm -rf $(VENV) $(LMDEPLOY) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
 # torch first and exactly: resolved together with the others, pip may take a far larger build.
 $(READY): pyproject.toml constraints.txt
@@ -58,4 +67,16 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group test --group lint
+	touch $@
+
+# LMDeploy wants another torch and a GPU; its front end wants neither. xgrammar without triton.
+$(LMDEPLOY_READY): pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv --clear $(LMDEPLOY)
+	$(LMDEPLOY)/bin/pip install --quiet --upgrade 'pip>=25.1'
+	$(LMDEPLOY)/bin/pip install --quiet torch==2.13.0
+	$(LMDEPLOY)/bin/pip install --quiet --constraint constraints.txt \
+		--editable '.[video,documents,cli]' --group lmdeploy-front-end
+	$(LMDEPLOY)/bin/pip install --quiet --no-deps torchvision==0.28.0 xgrammar==0.2.8 \
+		apache-tvm-ffi opencv-python-headless einops lmdeploy==0.18.0
+	find $(LMDEPLOY) -name '_turbomind*.so' -delete
 	touch $@

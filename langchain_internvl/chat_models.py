@@ -27,8 +27,9 @@ from typing_extensions import override
 
 from langchain_internvl.backends.base import Backend, EngineStats, Request, astream
 from langchain_internvl.conversation import Turn
-from langchain_internvl.engines import Engines
+from langchain_internvl.engines import Engines, Served
 from langchain_internvl.errors import MediaError
+from langchain_internvl.factory import find_prompts, find_server, open_backend, system_of
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages import to_turns
 from langchain_internvl.model_settings import ModelSettings
@@ -40,13 +41,14 @@ from langchain_internvl.reply_forms import FORM_SETTINGS, ReplyForm, read_form
 from langchain_internvl.settings import CallSettings
 from langchain_internvl.structured_output import Method, ValueParser, ask_for, read_with, trace_of
 from langchain_internvl.tool_definitions import to_openai_tool
+from langchain_internvl.turn_requests import TurnRenderer
 
-_OF_OTHER_PROVIDERS = frozenset({"api_key", "max_retries", "streaming"})
-"""Standard LangChain arguments that a model on this machine has no use for."""
+_OF_OTHER_PROVIDERS = frozenset({"streaming"})
+"""Standard LangChain arguments that this model has no use for."""
 
 
 class ChatInternVL(ModelSettings, BaseChatModel):
-    """InternVL on this machine, as a LangChain chat model.
+    """InternVL as a LangChain chat model: on this machine, or at a server (`base_url`).
 
     Loads `OpenGVLab/InternVL2`, 2.5, 3 and 3.5 in their original format and `-hf` checkpoints,
     with current transformers and without remote code. Nothing is loaded before it is needed: the
@@ -96,7 +98,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         """Everything that changes a reply, so that caches tell models apart."""
         own = type(self).model_fields.keys() - BaseChatModel.model_fields.keys()
-        own -= {"engine_options", "timeout"}
+        own -= {"api_key", "engine_options", "max_retries", "timeout"}
         params = {name: getattr(self, name) for name in sorted(own)}
         params["media_policy"] = self.media_policy.model_dump()
         if not isinstance(self.backend, str):
@@ -121,6 +123,11 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     @override
     def is_lc_serializable(cls) -> bool:
         return True
+
+    @property
+    @override
+    def lc_secrets(self) -> dict[str, str]:
+        return {"api_key": "INTERNVL_API_KEY"}
 
     @classmethod
     @override
@@ -385,8 +392,14 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         form: ReplyForm | None = None,
     ) -> tuple[Backend, Request, ChunkMaker]:
         """All that there is to do before the engine is asked."""
-        renderer = self._renderer(settings, form, deadline)
+        served = find_server(self, self._engines, deadline)
         try:
+            if served is not None and served.takes_turns:
+                turn_renderer = self._turn_renderer(served, settings, deadline, form)
+                request = turn_renderer.make_request(settings, to_turns(messages))
+                calls = turn_renderer.call_stream(settings)
+                return served.backend, request, ChunkMaker(self.model, 0, {}, calls)
+            renderer = self._renderer(settings, form, deadline)
             request = make_request(settings, renderer, to_turns(messages))
         except MediaError as error:
             if deadline.is_over:
@@ -405,9 +418,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         form: ReplyForm | None = None,
         deadline: Deadline | None = None,
     ) -> Renderer:
-        checkpoint, tokenizer, template = self._engines.prompts(
-            self.model, self.revision, self.chat_template
-        )
+        checkpoint, tokenizer, template = find_prompts(self, self._engines)
         return Renderer(
             checkpoint=checkpoint,
             tokenizer=tokenizer,
@@ -422,16 +433,26 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             form=form or ReplyForm(),
         )
 
-    def _backend(self, renderer: Renderer) -> Backend:
-        if not isinstance(self.backend, str):
-            backend: Backend = self.backend
-            return backend
-        return self._engines.transformers(
-            renderer.checkpoint,
-            renderer.tokenizer,
-            dtype=self.dtype,
-            device_map=self.device_map,
-            attn_implementation=self.attn_implementation,
-            quantization=self.quantization,
-            limits=self.engine_options,
+    def _turn_renderer(
+        self,
+        served: Served,
+        settings: CallSettings,
+        deadline: Deadline,
+        form: ReplyForm | None,
+    ) -> TurnRenderer:
+        """Makes requests without a tokenizer, for a server that writes its prompts itself."""
+        return TurnRenderer(
+            template_system=system_of(self, served),
+            generation={} if served.prompts is None else served.prompts[0].generation,
+            options=settings.prompt_options(),
+            policy=self.media_policy,
+            media=self._engines.media,
+            deadline=deadline,
+            num_frames=settings.num_frames,
+            exif_transpose=settings.exif_transpose,
+            form=form or ReplyForm(),
         )
+
+    def _backend(self, renderer: Renderer) -> Backend:
+        prompts = renderer.checkpoint, renderer.tokenizer, renderer.template
+        return open_backend(self, self._engines, prompts)

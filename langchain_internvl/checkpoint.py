@@ -95,13 +95,16 @@ class Checkpoint:
         return folder
 
 
-def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    model: str, revision: str | None = None, *, runs_here: bool = True
+) -> Checkpoint:
     """Read a checkpoint's description.
 
     Args:
         model: "nano", the embedded model; a local folder; or an id on the Hugging Face hub (only
             small files are downloaded).
         revision: Branch, tag or commit on the hub; None: the default branch.
+        runs_here: Refuse what the transformers backend cannot run, such as quantised weights.
 
     Raises:
         CheckpointNotFoundError: It is not there, or lacks files.
@@ -110,19 +113,20 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
     """
     if model == nano.NAME:
         nano.announce()
-        return read_checkpoint(nano.FOLDER)
+        return read_checkpoint(nano.FOLDER, runs_here=runs_here)
     try:
         local = Path(model).expanduser()
         is_local = local.is_dir()
     except (OSError, RuntimeError) as error:  # a name too long, a home of nobody
         raise CheckpointNotFoundError(f"{model[:200]!r} is no folder: {error}") from error
     if is_local:
-        return read_checkpoint(local)
+        return read_checkpoint(local, runs_here=runs_here)
     if model.count("/") != 1 or model.startswith(("/", ".", "~")):
         raise CheckpointNotFoundError(
             f"{model!r} is neither a folder nor an id on the Hugging Face hub (owner/name)"
         )
-    return read_checkpoint(_download(model, revision, _SMALL_FILES), repo=model)
+    folder = _download(model, revision, _SMALL_FILES)
+    return read_checkpoint(folder, repo=model, runs_here=runs_here)
 
 
 def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
@@ -135,7 +139,7 @@ def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
         ) from error
 
 
-def read_checkpoint(folder: Path, repo: str | None = None) -> Checkpoint:
+def read_checkpoint(folder: Path, repo: str | None = None, *, runs_here: bool = True) -> Checkpoint:
     """Read the description of a checkpoint in a local folder; see `open_checkpoint`."""
     config = read_json(folder / "config.json")
     if config is None:
@@ -143,6 +147,9 @@ def read_checkpoint(folder: Path, repo: str | None = None) -> Checkpoint:
             f"{folder} has no config.json, so it is no checkpoint; name the folder that has it"
         )
     try:
+        _refuse_strangers(config, folder)
+        if runs_here:
+            _refuse_unsupported(config, folder)
         return _describe(folder, repo, config)
     except CheckpointError:
         raise
@@ -156,7 +163,6 @@ _WRONG_TYPES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueEr
 
 
 def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Checkpoint:
-    _refuse_unsupported(config, folder)
     generation = read_json(folder / "generation_config.json") or {}
     text, vision = _sub_configs(config)
     tile_size = int(_first(config.get("force_image_size") or vision.get("image_size", 448)))
@@ -268,14 +274,17 @@ def _sub_configs(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[
     return config.get(text) or {}, config.get("vision_config") or {}
 
 
-def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
-    """Say at once, and in words, what cannot be loaded."""
+def _refuse_strangers(config: Mapping[str, Any], folder: Path) -> None:
     kind = config.get("model_type")
     if kind not in {ORIGINAL, HF}:
         raise UnsupportedCheckpointError(
             f"{folder} is a checkpoint of type {kind!r}, no InternVL ({ORIGINAL} or {HF}); "
             "use one of OpenGVLab's, such as OpenGVLab/InternVL2-8B"
         )
+
+
+def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
+    """Say at once, and in words, what the transformers backend cannot load."""
     text, _ = _sub_configs(config)
     stored = config.get("quantization_config") or text.get("quantization_config")
     if stored:

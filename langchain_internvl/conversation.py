@@ -109,8 +109,10 @@ class Turn:
         role: Who speaks.
         parts: What is said and shown, in order.
         tool_calls: What an assistant turn calls, after its words.
+        tool_call_id: The call that a tool turn answers, if known.
     """
 
     role: Role
     parts: tuple[Part, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None

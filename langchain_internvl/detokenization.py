@@ -54,6 +54,15 @@ class TextStream:
         """
         return self._take(self._decoder.decode(self._token_bytes.get(token_id, b"")), last=False)
 
+    def push_text(self, text: str) -> str:
+        """Add text of an engine that tells no tokens; see `push`."""
+        return self._take(text, last=False)
+
+    @property
+    def has_shown(self) -> bool:
+        """Whether any of the reply was shown."""
+        return self._started
+
     def finish(self) -> str:
         """End the reply.
 

@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from langchain_internvl._optional import require
 from langchain_internvl.backends.base import EngineStats
+from langchain_internvl.backends.lmdeploy.options import EngineOptions
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.checkpoint import Checkpoint, choose_template, open_checkpoint
 from langchain_internvl.errors import RequestError
@@ -30,6 +31,21 @@ if TYPE_CHECKING:
 Prompts = tuple[Checkpoint, PromptTokenizer, "ChatTemplate"]
 
 
+@dataclass(frozen=True)
+class Served:
+    """A server, and how it is asked.
+
+    Attributes:
+        backend: Asks it.
+        prompts: What prompts are made with, if that is at hand.
+        takes_turns: Whether it is asked by messages rather than by ids.
+    """
+
+    backend: Backend
+    prompts: Prompts | None
+    takes_turns: bool
+
+
 class Engines:
     """Loads what is asked for, and keeps it."""
 
@@ -37,6 +53,7 @@ class Engines:
         self._prompts: dict[Hashable, Prompts] = {}
         # By what was asked for: the name among the shared ones, and the backend.
         self._backends: dict[Hashable, tuple[Hashable, Backend]] = {}
+        self._servers: dict[Hashable, Served] = {}
         self.media = MediaReader()
         self._renew_lock()
         renew_after_fork(self, Engines._renew_lock)
@@ -51,12 +68,21 @@ class Engines:
         """Another process loads for itself."""
         return Engines, ()
 
-    def prompts(self, model: str, revision: str | None, template: str | None) -> Prompts:
-        """What prompts are made with: the checkpoint's description, tokenizer and template."""
-        key = model, revision, template
+    def prompts(
+        self, model: str, revision: str | None, template: str | None, *, runs_here: bool = True
+    ) -> Prompts:
+        """What prompts are made with: the checkpoint's description, tokenizer and template.
+
+        Args:
+            model: The checkpoint; see `open_checkpoint`.
+            revision: Branch, tag or commit on the hub.
+            template: Name of a template; None: the checkpoint's own.
+            runs_here: Whether the transformers backend shall run it.
+        """
+        key = model, revision, template, runs_here
         with self._lock:
             if key not in self._prompts:
-                checkpoint = open_checkpoint(model, revision)
+                checkpoint = open_checkpoint(model, revision, runs_here=runs_here)
                 folder = checkpoint.folder.resolve()
                 tokenizer = _tokenizer(folder, _state(folder, "*.json", "*.model", "*.txt"))
                 self._prompts[key] = (
@@ -100,12 +126,65 @@ class Engines:
             return TransformersBackend(checkpoint, tokenizer, LoadOptions(**options), checked)
 
         chosen = repr(sorted(options.items(), key=lambda item: item[0]))
-        asked = checkpoint.folder, chosen, checked, bool(limits)
+        return self._share(checkpoint, chosen, make, checked, is_strict=bool(limits))
+
+    def lmdeploy(
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: PromptTokenizer,
+        dtype: str,
+        options: Mapping[str, Any],
+    ) -> Backend:
+        """The LMDeploy backend of a checkpoint, one for all who ask for the same.
+
+        Args:
+            checkpoint: The checkpoint.
+            tokenizer: Its tokenizer.
+            dtype: Type of its weights.
+            options: Fields of LMDeploy's engine config; see `backends.lmdeploy.options`.
+
+        Raises:
+            ImportError: The extra `lmdeploy` is not installed.
+            RequestError: An option is wrong.
+        """
+        require("lmdeploy", extra="lmdeploy")
+        # Imported here: only this backend needs LMDeploy.
+        from langchain_internvl.backends.lmdeploy.backend import LMDeployBackend  # noqa: PLC0415
+
+        chosen = EngineOptions.from_mapping(dtype, options)
+
+        def make() -> Backend:
+            return LMDeployBackend(checkpoint, tokenizer, chosen)
+
+        return self._share(checkpoint, f"lmdeploy {chosen!r}", make, None, is_strict=False)
+
+    def served(self, name: Hashable, make: Callable[[], Served]) -> Served:
+        """A server that this instance asks; it is not shared, as nothing is loaded for it.
+
+        Args:
+            name: What it is known by.
+            make: Finds out how it is asked.
+        """
+        with self._lock:
+            if name not in self._servers:
+                self._servers[name] = make()
+            return self._servers[name]
+
+    def _share(
+        self,
+        checkpoint: Checkpoint,
+        chosen: str,
+        make: Callable[[], Backend],
+        limits: Limits | None,
+        *,
+        is_strict: bool,
+    ) -> Backend:
+        asked = checkpoint.folder, chosen, limits, is_strict
         with self._lock:
             if asked not in self._backends:
                 folder = checkpoint.folder.resolve()
                 name = folder, _state(folder, "*.json", "*.safetensors"), chosen
-                backend = SHARED.get(name, self, make, checked, is_strict=bool(limits))
+                backend = SHARED.get(name, self, make, limits, is_strict=is_strict)
                 self._backends[asked] = name, backend
             return self._backends[asked][1]
 
@@ -113,7 +192,8 @@ class Engines:
     def stats(self) -> EngineStats:
         """What the engines are doing, all together."""
         with self._lock:
-            backends = {id(backend): backend for _, backend in self._backends.values()}
+            all_ = [*(backend for _, backend in self._backends.values()), *self._asked()]
+            backends = {id(backend): backend for backend in all_}
         known = [getattr(one, "stats", EngineStats()) for one in backends.values()]
         return EngineStats(
             *(sum(getattr(one, field.name) for one in known) for field in fields(EngineStats))
@@ -124,9 +204,14 @@ class Engines:
         with self._lock:
             names = {name for name, _ in self._backends.values()}
             self._backends.clear()
+            servers = self._asked()
+            self._servers.clear()
             unused = [SHARED.release(name, self) for name in names]
-        for backend in filter(None, unused):
+        for backend in (*filter(None, unused), *servers):
             backend.close()
+
+    def _asked(self) -> list[Backend]:
+        return [served.backend for served in self._servers.values()]
 
 
 def _state(folder: Path, *patterns: str) -> tuple[tuple[str, int, int], ...]:
@@ -146,7 +231,7 @@ class _Shared:
     """A backend and those who use it."""
 
     backend: Backend
-    limits: Limits
+    limits: Limits | None
     users: WeakSet[Engines] = field(default_factory=WeakSet)
 
 
@@ -170,7 +255,7 @@ class _SharedBackends:
         name: Hashable,
         user: Engines,
         make: Callable[[], Backend],
-        limits: Limits,
+        limits: Limits | None,
         *,
         is_strict: bool,
     ) -> Backend:

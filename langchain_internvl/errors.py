@@ -91,3 +91,50 @@ class EngineBusyError(BackendError):
 
 class EngineMemoryError(BackendError, MemoryError):
     """There is no memory for a request; the engine goes on."""
+
+
+class EngineUnavailableError(BackendError, ConnectionError):
+    """The engine, or the server that has it, cannot be reached or takes no requests now."""
+
+
+class ServerError(BackendError):
+    """A server answered with an error, or with something that is no reply.
+
+    Attributes:
+        status: HTTP status, or the one that its error stands for; None: there was none.
+        request_id: What the request is called in the header `X-Request-Id`; None: it got none.
+        retry_after: Seconds after which the server wants to be asked again, if it says so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class ServerUnavailableError(ServerError, EngineUnavailableError):
+    """The server cannot be reached, or takes no requests now."""
+
+
+class ServerBusyError(ServerError, EngineBusyError):
+    """The server has too many requests (429)."""
+
+
+class ServerAccessError(ServerError, PermissionError):
+    """The server does not accept the `api_key` (401, 403)."""
+
+
+class ModelNotServedError(ServerError, LookupError):
+    """The server has no model of that name (404)."""
+
+
+class BrokenReplyError(ServerError):
+    """A reply that began broke off, or what came is no reply at all."""

@@ -28,10 +28,13 @@ class Grammar:
     Attributes:
         format: A `Format`, as JSON.
         schema: The JSON schema of the reply, as JSON, if it is one value of it and nothing else.
+        allows_words: Whether words of any kind are let through too, so that an engine that cannot
+            follow it may leave it: what it makes is read with care all the same.
     """
 
     format: str
     schema: str | None = None
+    allows_words: bool = False
 
 
 def json_grammar(schema: Mapping[str, Any], *, thinks: bool = False) -> Grammar:
@@ -80,7 +83,7 @@ def call_or_words(
         "at_least_one": False,
         "stop_after_first": only_one,
     }
-    return Grammar(_dump(_after_thoughts(words) if thinks else words))
+    return Grammar(_dump(_after_thoughts(words) if thinks else words), allows_words=True)
 
 
 def only_calls(
@@ -120,7 +123,7 @@ def call_or_json(
 
 def words_without(text: str) -> Grammar:
     """Words that do not have a certain text in them."""
-    return Grammar(_dump({"type": "any_text", "excludes": [text]}))
+    return Grammar(_dump({"type": "any_text", "excludes": [text]}), allows_words=True)
 
 
 def _after_thoughts(content: Format) -> Format:

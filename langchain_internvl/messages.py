@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, ToolMessage
 
 from langchain_internvl.blocks import Block, read_block, to_json
 from langchain_internvl.conversation import (
@@ -63,7 +63,9 @@ def _turn(message: BaseMessage, number: int) -> Turn:
                 raise MessageError(f"{where}: only AI messages call tools")
     if isinstance(message, AIMessage):
         calls = _merge_calls(message, calls, f"message {number}")
-    return Turn(role, tuple(part for part in parts if part != Text("")), tuple(calls))
+    answered = message.tool_call_id if isinstance(message, ToolMessage) else None
+    shown = tuple(part for part in parts if part != Text(""))
+    return Turn(role, shown, tuple(calls), answered)
 
 
 def _role(message: BaseMessage, number: int) -> Role:

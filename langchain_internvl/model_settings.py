@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from langchain_core.utils import secret_from_env
+from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from langchain_internvl.backends.base import Backend
+from langchain_internvl.backends.lmdeploy.options import EngineOptions
 from langchain_internvl.backends.transformers.limits import Limits
+from langchain_internvl.errors import RequestError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.settings import CallSettings
 from langchain_internvl.templates import get_template
 
-_OF_TRANSFORMERS = ("dtype", "device_map", "attn_implementation", "quantization", "engine_options")
-"""Arguments that say how the transformers backend is made."""
+_OF_BACKENDS: Mapping[str, frozenset[str]] = {
+    "transformers": frozenset(
+        {"dtype", "device_map", "attn_implementation", "quantization", "engine_options"}
+    ),
+    "lmdeploy": frozenset({"dtype", "engine_options"}),
+    "server": frozenset({"engine_options", "served_model", "server_prompt"}),
+    "object": frozenset(),
+}
+"""Arguments that say how a backend is made, by the kinds of backends that take them."""
+
+ServerPrompt = Literal["auto", "ids", "messages"]
 
 
 class ModelSettings(CallSettings):
@@ -26,7 +39,22 @@ class ModelSettings(CallSettings):
     revision: str | None = None
     """Branch, tag or commit on the hub; None: the default branch."""
     backend: Any = "transformers"
-    """"transformers", or any object with the methods of `backends.base.Backend`."""
+    """"transformers", "lmdeploy", or any object with the methods of `backends.base.Backend`."""
+    base_url: str | None = None
+    """Address of a server, up to `/v1`, that has the model: LMDeploy's, or any that speaks OpenAI's
+    protocol. Nothing is loaded here then."""
+    api_key: SecretStr | None = Field(
+        default_factory=secret_from_env("INTERNVL_API_KEY", default=None)
+    )
+    """The server's key; by default `INTERNVL_API_KEY` of the environment."""
+    max_retries: int = Field(default=2, ge=0)
+    """How often a request to a server is tried again, before its first token: without a connection,
+    on 429 and on 5xx."""
+    served_model: str | None = None
+    """The model's name at the server; None: as `model`."""
+    server_prompt: ServerPrompt = "auto"
+    """How a server is asked: "ids", as everywhere else (LMDeploy only; the tokenizer of `model` is
+    needed); "messages", by the server's own template; "auto": by ids where that is possible."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Type of the weights; "auto": as stored."""
     device_map: str | dict[str, Any] | None = "auto"
@@ -36,8 +64,10 @@ class ModelSettings(CallSettings):
     quantization: Literal["8bit", "4bit"] | None = None
     """Quantise the language model while loading, by bitsandbytes."""
     engine_options: dict[str, Any] = Field(default_factory=dict)
-    """What the engine takes on at once: `max_rows`, `max_kv_bytes`, `max_queued`. Instances that
-    share a model share its engine: they have the same options, or none."""
+    """transformers: what the engine takes on at once, `max_rows`, `max_kv_bytes`, `max_queued`;
+    instances that share a model share its engine: they have the same options, or none. LMDeploy:
+    fields of its engine config, and `engine`, "turbomind" or "pytorch". A server:
+    `max_concurrency`, most requests at once."""
     trust_remote_code: bool = False
     """Stays False: code that comes with a checkpoint is never run."""
     chat_template: str | None = None
@@ -67,25 +97,57 @@ class ModelSettings(CallSettings):
     @field_validator("backend")
     @classmethod
     def _check_backend(cls, value: Any) -> Any:
-        if value != "transformers" and not isinstance(value, Backend):
-            raise ValueError(f'backend is "transformers" or a Backend object, not {value!r}')
+        if value not in ("transformers", "lmdeploy") and not isinstance(value, Backend):
+            raise ValueError(
+                f'backend is "transformers", "lmdeploy" or a Backend object, not {value!r}'
+            )
         return value
 
-    @field_validator("engine_options")
-    @classmethod
-    def _check_options(cls, value: dict[str, Any]) -> dict[str, Any]:
-        Limits.from_options(value)
-        return value
+    @property
+    def backend_kind(self) -> str:
+        """What runs the model: transformers, lmdeploy, a server, or an object of the user's."""
+        if not isinstance(self.backend, str):
+            return "object"
+        return "server" if self.base_url is not None else self.backend
 
     @model_validator(mode="after")
     def _refuse_options_of_another_backend(self) -> Self:
-        if isinstance(self.backend, str):
-            return self
+        kind = self.backend_kind
+        if kind == "object" and self.base_url is not None:
+            raise ValueError("base_url: a backend object is no server; give one of the two")
         fields = type(self).model_fields
         given = [
-            name for name in _OF_TRANSFORMERS
+            name for name in sorted(frozenset().union(*_OF_BACKENDS.values()) - _OF_BACKENDS[kind])
             if getattr(self, name) != fields[name].get_default(call_default_factory=True)
         ]  # fmt: skip
         if given:
-            raise ValueError(f"{', '.join(given)}: a backend object has its own settings")
+            raise ValueError(f"{', '.join(given)}: {_WHY_NOT[kind]}")
+        _CHECKS[kind](self)
         return self
+
+
+_WHY_NOT: Mapping[str, str] = {
+    "transformers": "only a server (base_url) has that",
+    "lmdeploy": "LMDeploy has its own ways; see engine_options",
+    "server": "a server has loaded its model already",
+    "object": "a backend object has its own settings",
+}
+
+
+def _check_server(settings: ModelSettings) -> None:
+    options = settings.engine_options
+    most = options.get("max_concurrency", 1)
+    if options.keys() - {"max_concurrency"} or not isinstance(most, int) or most < 1:
+        raise RequestError(
+            f"engine_options of a server are max_concurrency, from 1, not {options!r}"
+        )
+
+
+_CHECKS: Mapping[str, Callable[[ModelSettings], object]] = {
+    "transformers": lambda settings: Limits.from_options(settings.engine_options),
+    "lmdeploy": lambda settings: EngineOptions.from_mapping(
+        settings.dtype, settings.engine_options
+    ),
+    "server": _check_server,
+    "object": lambda _settings: None,
+}

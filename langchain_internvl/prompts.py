@@ -153,14 +153,21 @@ def build_prompt(
         UnsupportedMediaError: A video file or a PDF, which must be read into images first.
     """
     options = options or PromptOptions()
-    turns = _with_instructions(_with_system(turns, template, options), instructions)
+    turns = with_instructions(with_system(turns, template.default_system, options), instructions)
     laid_out, images = lay_out(turns, options)
     return Prompt(frame_turns(laid_out, template, tools), images)
 
 
-def _with_system(
-    turns: Sequence[Turn], template: ChatTemplate, options: PromptOptions
+def with_system(
+    turns: Sequence[Turn], template_system: str | None, options: PromptOptions
 ) -> Sequence[Turn]:
+    """The conversation with the system turn that it shall have.
+
+    Args:
+        turns: The conversation.
+        template_system: System text of the template.
+        options: Which system text it gets if it has none, and whether the model shall think.
+    """
     own = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
     if own is not None and not options.reasoning:
         return turns
@@ -170,13 +177,14 @@ def _with_system(
         return [*turns[:own], asking, *turns[own + 1 :]]
     system = options.default_system
     if options.reasoning:
-        return _with_system([_system(None if system == "template" else system), *turns],
-                            template, options)  # fmt: skip
-    text = template.default_system if system == "template" else system
+        return with_system([_system(None if system == "template" else system), *turns],
+                           template_system, options)  # fmt: skip
+    text = template_system if system == "template" else system
     return turns if text is None else [_system(text), *turns]
 
 
-def _with_instructions(turns: Sequence[Turn], instructions: Sequence[Part]) -> Sequence[Turn]:
+def with_instructions(turns: Sequence[Turn], instructions: Sequence[Part]) -> Sequence[Turn]:
+    """The conversation with something said at the end of its system text."""
     if not instructions:
         return turns
     place = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
-
-from PIL.Image import fromarray
 
 from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.call_stream import CallStream
 from langchain_internvl.context import fit_reply
-from langchain_internvl.conversation import Document, Image, Video
 from langchain_internvl.errors import MediaTooLargeError, RequestError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, read_size
-from langchain_internvl.media.sources import BytesSource, PixelSource, UrlSource
-from langchain_internvl.media.video_process import check_frames
+from langchain_internvl.media.sources import BytesSource, UrlSource
 from langchain_internvl.prompts import PromptOptions, build_prompt
+from langchain_internvl.reading import FileReader
 from langchain_internvl.reply_forms import ReplyForm
 from langchain_internvl.tool_calls import ToolFormat, get_tool_format
 
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_internvl.checkpoint import Checkpoint
-    from langchain_internvl.conversation import Part, Turn
+    from langchain_internvl.conversation import Image, Turn
     from langchain_internvl.media.policy import MediaPolicy
     from langchain_internvl.media.reader import MediaReader
     from langchain_internvl.media.tiling import TileLimits
@@ -73,10 +70,8 @@ class Renderer:
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """Write a conversation in the template, with frames of its videos and pages of its PDFs."""
-        turns = [
-            replace(turn, parts=tuple(one for part in turn.parts for one in self._read(part)))
-            for turn in turns
-        ]
+        files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
+        turns = [files.read(turn) for turn in turns]
         told = self.form.instructions(self.tools, self.template.system.close)
         return build_prompt(turns, self.template, self.options, self.tools, told)
 
@@ -118,31 +113,6 @@ class Renderer:
         data = source.read(self.deadline.narrow(self.policy))
         return replace(image, source=BytesSource(data, source.name))
 
-    def _read(self, part: Part) -> list[Part]:
-        """A part, with what is a file taken apart into images.
-
-        Raises:
-            MediaError: It cannot be read, or is over a limit.
-            RequestError: What is asked for is not in it.
-            RequestTimeoutError: The deadline came first.
-        """
-        if isinstance(part, Document):
-            pages = self.media.pages(part.source, self.policy, self.deadline)
-            images = _images(pages, f"{part.source.name}, page")
-            return [
-                replace(image, min_tiles=part.min_tiles, max_tiles=part.max_tiles)
-                for image in images
-            ]
-        if not isinstance(part, Video):
-            return [part]
-        if part.source is None:
-            check_frames(len(part.frames), "the list of frames", self.policy)
-            return [part]
-        num_frames = part.num_frames or self.num_frames
-        clip = self.media.clip(part.source, self.policy, num_frames, part.bound, self.deadline)
-        frames = _images(clip.frames, f"{part.source.name}, frame")
-        return [replace(part, frames=tuple(frames), source=None)]
-
     def _cut(self, image: Image) -> NDArray[np.uint8]:
         rgb = load_rgb(image.source, self.policy, exif_transpose=self.exif_transpose)
         try:
@@ -156,13 +126,6 @@ class Renderer:
     def _limits(self, image: Image) -> TileLimits:
         """The model's limits, with what the image's own block says."""
         return self.tiles.narrowed(image.min_tiles, image.max_tiles)
-
-
-def _images(pictures: Iterable[NDArray[np.uint8]], name: str) -> list[Image]:
-    return [
-        Image(PixelSource(fromarray(picture), f"{name} {number}"))
-        for number, picture in enumerate(pictures, 1)
-    ]
 
 
 def make_request(
@@ -213,6 +176,8 @@ def make_request(
         if form.callable
         else {},
         choices=[_choice(text, renderer) for text in form.choices],
+        tools=form.openai_tools() if form.must_call else (),
+        tool_choice=form.tool_choice,
     )
 
 

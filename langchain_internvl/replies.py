@@ -10,13 +10,14 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
+from langchain_internvl.backends.base import NO_TOKEN
 from langchain_internvl.errors import BackendError
 from langchain_internvl.reasoning import ThoughtStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from langchain_internvl.backends.base import Choice, Delta
+    from langchain_internvl.backends.base import Choice, Delta, Usage
     from langchain_internvl.call_stream import CallPiece, CallStream
 
 PROVIDER = "internvl"
@@ -59,7 +60,7 @@ class ChunkMaker:
 
     def add(self, delta: Delta) -> list[ChatGenerationChunk]:
         """The chunk of the next delta; none, if it has nothing to say yet."""
-        self._tokens += 1
+        self._tokens += delta.token_id != NO_TOKEN
         reason = delta.finish_reason
         was_thinking = self._thoughts.is_thinking
         thoughts, text = self._thoughts.push(delta.text, last=reason is not None)
@@ -74,17 +75,15 @@ class ChunkMaker:
         usage = None
         if delta.logprob is not None:
             metadata["logprobs"] = {"content": [self._logprob(delta)]}
+        elif delta.told_logprobs:
+            metadata["logprobs"] = {"content": list(delta.told_logprobs)}
         if self.is_done:
             metadata["finish_reason"] = reason
             metadata["model_name"] = self._model
             if self._choices:
                 metadata["choices"] = self._weigh(delta)
             metadata["model_provider"] = PROVIDER
-            usage = UsageMetadata(
-                input_tokens=self._prompt_tokens,
-                output_tokens=self._tokens,
-                total_tokens=self._prompt_tokens + self._tokens,
-            )
+            usage = self._usage(delta.usage)
             if self._thinking_tokens:
                 usage["output_token_details"] = {"reasoning": self._thinking_tokens}
         if not (text or thoughts or pieces or metadata):
@@ -116,6 +115,16 @@ class ChunkMaker:
             choice.text: share / sum(shares)
             for choice, share in zip(self._choices, shares, strict=True)
         }
+
+    def _usage(self, told: Usage | None) -> UsageMetadata:
+        """What we counted; where the engine does not tell its tokens, what it counted."""
+        prompt, reply = self._prompt_tokens, self._tokens
+        if told is not None:
+            prompt, reply = prompt or told.prompt_tokens, reply or told.completion_tokens
+        usage = UsageMetadata(input_tokens=prompt, output_tokens=reply, total_tokens=prompt + reply)
+        if told is not None and told.cached_tokens:
+            usage["input_token_details"] = {"cache_read": told.cached_tokens}
+        return usage
 
     def _logprob(self, delta: Delta) -> dict[str, Any]:
         """One token in the shape of OpenAI's `logprobs.content`."""

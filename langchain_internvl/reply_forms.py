@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from langchain_internvl.backends.base import ToolChoice
 from langchain_internvl.conversation import Part, Text
 from langchain_internvl.errors import RequestError
 from langchain_internvl.grammar import (
@@ -99,10 +100,24 @@ class ReplyForm:
             close: What ends a system turn.
         """
         parts = tools.write_tools(self.tools, close) if self.tools else []
-        if self.told_schema is not None:
-            asked = _ANSWER_IN_THE_END if self.callable else _ANSWER
-            parts.append(Text("\n\n" + asked + json.dumps(self.told_schema, ensure_ascii=False)))
-        return parts
+        return [*parts, *self.schema_instructions()]
+
+    def schema_instructions(self) -> list[Part]:
+        """What the model is told of the JSON value that it is."""
+        if self.told_schema is None:
+            return []
+        asked = _ANSWER_IN_THE_END if self.callable else _ANSWER
+        return [Text("\n\n" + asked + json.dumps(self.told_schema, ensure_ascii=False))]
+
+    @property
+    def tool_choice(self) -> ToolChoice:
+        """Whether tools may be called, as servers are told."""
+        return "required" if self.must_call else "auto" if self.callable else "none"
+
+    def openai_tools(self) -> list[dict[str, Any]]:
+        """The tools as OpenAI writes them; if one has to be called, those that may be."""
+        told = [one for one in self.tools if not self.must_call or one["name"] in self.callable]
+        return [{"type": "function", "function": dict(one)} for one in told]
 
 
 def _call(name: str, schema: Mapping[str, Any], tools: ToolFormat) -> Format:

@@ -141,6 +141,22 @@ class PromptTokenizer:
             if any(token.content in text for text in texts) and not self.token_bytes[token.id]
         }
 
+    @property
+    def eos_id(self) -> int | None:
+        """Id of the token that the tokenizer itself calls the end, if it does."""
+        found = self._tokenizer.eos_token_id
+        return found if isinstance(found, int) else None
+
+    def piece_id(self, piece: str) -> int | None:
+        """Id of a piece of the vocabulary, or of an added token, as it is written there."""
+        if piece in self._added:
+            return self._added[piece].id
+        return self._vocabulary.get(piece)
+
+    def save(self, folder: Path) -> None:
+        """Write it as files that transformers reads without remote code."""
+        self._tokenizer.save_pretrained(folder)
+
     def encode(self, prompt: Prompt, context_tokens: Sequence[int]) -> list[int]:
         """The ids of a prompt.
 

@@ -1,6 +1,8 @@
 """What the chat model asks of an engine, and what it gets back.
 
 Requests carry token ids and pixels; a backend knows nothing of messages, templates or LangChain.
+Where nobody here knows the tokens (a server, whose tokenizer is not at hand), they carry the turns
+of the conversation instead.
 """
 
 from __future__ import annotations
@@ -18,12 +20,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from langchain_internvl.conversation import Turn
     from langchain_internvl.grammar import Grammar
 
 LEAST_SEED, GREATEST_SEED = -(2**63), 2**64 - 1
 """What torch takes."""
 
+NO_TOKEN = -1
+"""`token_id` of a delta that is no token: text of an engine that does not tell its tokens."""
+
 FinishReason = Literal["stop", "length"]
+
+ToolChoice = Literal["auto", "none", "required"]
+"""Whether a model may, must not or must call a tool."""
 
 
 def _check(
@@ -91,7 +100,7 @@ class Request:
     """One reply to make.
 
     Attributes:
-        prompt_ids: The whole prompt, context tokens of images included.
+        prompt_ids: The whole prompt, context tokens of images included; empty if there are `turns`.
         tiles: The tiles of the images, in prompt order; each uint8 [tiles, size, size, 3].
         sampling: How tokens are chosen.
         max_tokens: Most tokens of the reply.
@@ -105,6 +114,11 @@ class Request:
             of tool calls.
         choices: Replies of which the likeliest is the reply, at once and whatever `sampling` says;
             none: it is free.
+        turns: The conversation, for a backend that takes it instead of ids and tiles. It has text
+            and images only: frames of videos and pages of documents are images.
+        tools: Tools as OpenAI describes them, for servers that tell the model of them, or enforce
+            a call, by themselves. Engines that follow a grammar go by that.
+        tool_choice: Whether one of the tools has to be called.
     """
 
     prompt_ids: Sequence[int]
@@ -118,9 +132,17 @@ class Request:
     grammar: Grammar | None = None
     markup: Mapping[int, bytes] = field(default_factory=dict)
     choices: Sequence[Choice] = ()
+    turns: Sequence[Turn] = ()
+    tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: ToolChoice = "none"
+
+    @property
+    def has_to_call(self) -> bool:
+        """Whether the reply is a call of one of the tools."""
+        return bool(self.tools) and self.tool_choice == "required"
 
     def __post_init__(self) -> None:
-        if not self.prompt_ids:
+        if not self.prompt_ids and not self.turns:
             raise PromptError("the prompt is empty")
         _check("max_tokens", self.max_tokens, at_least=1)
         if self.top_logprobs is not None:
@@ -138,17 +160,34 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """Tokens as the engine counts them.
+
+    Attributes:
+        prompt_tokens: Of the prompt.
+        completion_tokens: Of the reply.
+        cached_tokens: Of the prompt, those that were not computed again.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Delta:
     """What one step adds to a reply.
 
     Attributes:
-        token_id: The token that was chosen.
+        token_id: The token that was chosen, or `NO_TOKEN`.
         text: Text that is certain now; often nothing.
         finish_reason: Why the reply ends here, or None.
         logprob: Logarithm of the token's probability before temperature and cuts, if asked for.
         top_logprobs: The likeliest tokens instead of it, if asked for.
         choice_logprobs: Logarithms of the probabilities of the request's choices, in their order,
             with the last delta.
+        told_logprobs: All of this in OpenAI's shape, from an engine that does not tell its tokens.
+        usage: What the engine counted; in the last delta, if at all.
     """
 
     token_id: int
@@ -157,6 +196,8 @@ class Delta:
     logprob: float | None = None
     top_logprobs: tuple[TokenLogprob, ...] = ()
     choice_logprobs: tuple[float, ...] = ()
+    told_logprobs: tuple[Mapping[str, Any], ...] = ()
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ _PACKAGES = {
     "bitsandbytes": ("quantization", "8 and 4 bits"),
     "flash-attn": ("flash-attn", "faster attention on CUDA"),
     "lmdeploy": ("lmdeploy", "the LMDeploy backend"),
+    "openai": ("server", "asks servers"),
     "mcp": ("mcp", "serves tools to MCP clients"),
 }
 """Packages, the extra that brings each, and what it is for."""

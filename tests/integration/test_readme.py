@@ -3,16 +3,15 @@
 import re
 import runpy
 import shutil
-from pathlib import Path
 
 import pytest
 from golden import PHOTOS, VIDEO, checkpoint_folder
+from readme import LMDEPLOY, README, ROOT, programs
 
 from langchain_internvl import blocks
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+# What needs LMDeploy is run in its environment, by tests/integration/lmdeploy.
+BLOCKS = programs(README.replace(LMDEPLOY, ""))
 
 NANO_SAYS = "From left to right: a red circle, a blue square."
 

@@ -70,7 +70,9 @@ POLICY = MediaPolicy()
     ],
 )
 def test_roles(message, role):
-    assert to_turns([message]) == [Turn(role, (Text("x"),))]
+    (turn,) = to_turns([message])
+    assert (turn.role, turn.parts) == (role, (Text("x"),))
+    assert turn.tool_call_id == getattr(message, "tool_call_id", None)
 
 
 def test_unknown_roles_and_empty_conversations_are_refused():

@@ -20,7 +20,10 @@ def test_importing_the_package_imports_no_torch():
         "import sys, langchain_internvl as package\n"
         "for name in package.__all__: getattr(package, name)\n"
         "package.ChatInternVL(model='/no/such/folder')\n"
-        "heavy = {'torch', 'transformers', 'tokenizers', 'safetensors', 'huggingface_hub'}\n"
+        "package.ChatInternVL(model='x', backend='lmdeploy')\n"
+        "package.ChatInternVL(model='x', base_url='http://127.0.0.1:9/v1')\n"
+        "heavy = {'torch', 'transformers', 'tokenizers', 'safetensors', 'huggingface_hub',"
+        " 'lmdeploy', 'openai', 'xgrammar'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert done.stdout.strip() == "[]", done.stderr

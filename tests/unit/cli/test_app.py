@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from fault_server import FaultServer, lines, words
 from golden import PHOTOS, VIDEO, checkpoint_folder
 from PIL import Image
 from typer.testing import CliRunner
@@ -149,3 +150,12 @@ def test_doctor_says_what_to_install(run, monkeypatch):
     assert result.exit_code == 1
     for extra in ("transformers", "video", "documents", "quantization", "flash-attn", "mcp"):
         assert f"pip install 'langchain-internvl[{extra}]'" in result.stdout
+
+
+def test_a_server_is_asked(folder):
+    server = FaultServer(lines(*words("A cat.")), models=({"id": "vl", "owned_by": "vllm"},))
+    with server.running() as url:
+        arguments = ["describe", "cat.png", "--base-url", url, "--model", "vl"]
+        result = CliRunner().invoke(module.app, arguments)
+    assert (result.exit_code, result.stdout) == (0, "A cat.\n")
+    assert server.asked[0]["model"] == "vl"

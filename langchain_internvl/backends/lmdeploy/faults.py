@@ -1,0 +1,33 @@
+"""What LMDeploy calls an error, and what it is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from langchain_internvl.errors import (
+    BackendError,
+    ContextOverflowError,
+    EngineUnavailableError,
+    InternVLError,
+    PromptError,
+    RequestError,
+)
+
+_TYPES: Mapping[str, type[InternVLError]] = {
+    "invalid_request": RequestError,
+    "unauthorized": BackendError,
+    "model_not_found": RequestError,
+    "request_conflict": BackendError,
+    "context_length_exceeded": ContextOverflowError,
+    "unsupported_feature": RequestError,
+    "preprocess_failed": PromptError,
+    "request_cancelled": BackendError,
+    "engine_unavailable": EngineUnavailableError,
+    "internal_error": BackendError,
+}
+"""By LMDeploy's `ErrorCode`."""
+
+
+def to_error(code: str, message: str) -> InternVLError:
+    """The error for a code of LMDeploy's; one that is not known yet is a failure of the engine."""
+    return _TYPES.get(code, BackendError)(f"LMDeploy: {message} ({code})")

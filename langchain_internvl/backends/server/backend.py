@@ -1,0 +1,274 @@
+"""The server backend: one model behind an address, asked by ids or by messages."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from langchain_internvl.backends.base import Delta, EngineStats, FinishReason, Request, Usage
+from langchain_internvl.backends.bridge import Bridge, LoopThread, ReplyDeadline
+from langchain_internvl.backends.server.by_ids import IdDialect
+from langchain_internvl.backends.server.by_messages import MessageDialect
+from langchain_internvl.backends.server.client import Client, ServedModel, ServerAddress
+from langchain_internvl.backends.server.dialects import (
+    Dialect,
+    Reader,
+    finish_reason,
+    read_usage,
+)
+from langchain_internvl.backends.server.events import Done, Fault, read_line
+from langchain_internvl.backends.server.faults import named, to_error
+from langchain_internvl.backends.server.retries import Retries
+from langchain_internvl.errors import (
+    BackendError,
+    BrokenReplyError,
+    InternVLError,
+    ModelNotServedError,
+    PromptError,
+    ServerError,
+)
+
+if TYPE_CHECKING:
+    from langchain_internvl.checkpoint import Checkpoint
+    from langchain_internvl.tokenization import PromptTokenizer
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How a server is asked.
+
+    Attributes:
+        model: The model's name there.
+        retries: When a request is tried again.
+        max_concurrency: Most requests at once; others wait here.
+    """
+
+    model: str
+    retries: Retries = field(default_factory=Retries)
+    max_concurrency: int = 64
+
+
+class ServerBackend:
+    """Asks a server.
+
+    Args:
+        address: The server.
+        options: How it is asked.
+        tokens: The checkpoint that it has and its tokenizer, for requests by ids; None: they are
+            not known here.
+    """
+
+    def __init__(
+        self,
+        address: ServerAddress,
+        options: ServerOptions,
+        tokens: tuple[Checkpoint, PromptTokenizer] | None = None,
+    ) -> None:
+        self._address = address
+        self._options = options
+        self._by_ids = None if tokens is None else IdDialect(*tokens)
+        self._by_messages = MessageDialect()
+        self._lock = threading.Lock()
+        self._line: _Line | None = None
+        self._closed = False
+
+    @property
+    def stats(self) -> EngineStats:
+        """Requests that are being answered, and that wait here."""
+        line = self._line
+        return EngineStats() if line is None else line.bridge.stats
+
+    def stream(self, request: Request) -> Generator[Delta, None, None]:
+        """Answer a request; see `Backend.stream`."""
+        deadline = ReplyDeadline(request.timeout)
+        yield from self._open().bridge.stream(partial(self._answer, request, deadline), deadline)
+
+    async def astream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Answer a request in an event loop; see `stream`."""
+        deadline = ReplyDeadline(request.timeout)
+        answer = partial(self._answer, request, deadline)
+        async with aclosing(self._open().bridge.astream(answer, deadline)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    def models(self, timeout: float | None = None) -> list[ServedModel]:
+        """The models that the server has.
+
+        Args:
+            timeout: Seconds until it is given up; None: as long as the client takes.
+
+        Raises:
+            InternVLError: It cannot be reached, or does not say.
+        """
+        line, deadline = self._open(), ReplyDeadline(timeout)
+        listing = asyncio.run_coroutine_threadsafe(self._list(line.client), line.thread.loop)
+        try:
+            return listing.result(deadline.for_thread())
+        except FutureTimeoutError:
+            listing.cancel()
+            raise deadline.error() from None
+
+    def close(self) -> None:
+        """Break off what runs, and close the connections; it is safe to call twice."""
+        with self._lock:
+            self._closed = True
+            line, self._line = self._line, None
+        if line is not None:
+            line.close()
+
+    def _open(self) -> _Line:
+        """The connections of this process."""
+        line = self._line
+        if line is not None and line.process == os.getpid():
+            return line
+        if line is not None:  # of the process that this one was forked from, with its lock
+            self._lock, self._line = threading.Lock(), None
+        with self._lock:
+            if self._closed:
+                raise BackendError("the connection to the server was closed")
+            if self._line is None:
+                self._line = line = _Line(self._address, self._options.max_concurrency)
+                weakref.finalize(self, line.end).atexit = False
+            return self._line
+
+    async def _list(self, client: Client) -> list[ServedModel]:
+        attempt = 0
+        while True:
+            try:
+                return await client.models()
+            except InternVLError as error:
+                wait = self._options.retries.wait_before(attempt, error)
+                if wait is None:
+                    raise
+            await asyncio.sleep(wait)
+            attempt += 1
+
+    async def _answer(
+        self, request: Request, deadline: ReplyDeadline
+    ) -> AsyncGenerator[Delta, None]:
+        """The reply, tried again as long as no token of it has come."""
+        dialect = self._dialect(request)
+        # Pictures are encoded, which takes a while.
+        asked = await asyncio.get_running_loop().run_in_executor(None, dialect.body, request)
+        body = {"model": self._options.model, **asked}
+        request_id = uuid4().hex
+        attempt = 0
+        while True:
+            begun = False
+            try:
+                async with aclosing(
+                    self._attempt(body, dialect.reader(request), request_id)
+                ) as deltas:
+                    async for delta in deltas:
+                        begun = True
+                        yield delta
+            except InternVLError as error:
+                if isinstance(error, ServerError):
+                    error.request_id = request_id
+                if begun:
+                    raise _broken(error, request_id) from error
+                wait = self._options.retries.wait_before(attempt, error)
+                if wait is None or wait >= deadline.remaining():
+                    raise
+            else:
+                return
+            await asyncio.sleep(wait)
+            attempt += 1
+
+    def _dialect(self, request: Request) -> Dialect:
+        if request.turns:
+            return self._by_messages
+        if self._by_ids is None:
+            raise PromptError("the server's model is not known here, so it takes no token ids")
+        return self._by_ids
+
+    async def _attempt(
+        self, body: dict[str, object], reader: Reader, request_id: str
+    ) -> AsyncGenerator[Delta, None]:
+        client = self._open().client
+        try:
+            async with client.lines(body, request_id) as lines:
+                async for delta in _read(lines, reader, request_id):
+                    yield delta
+        except ModelNotServedError as error:
+            raise await _naming_what_is_there(error, client) from error
+
+
+async def _read(
+    lines: AsyncIterator[str], reader: Reader, request_id: str
+) -> AsyncGenerator[Delta, None]:
+    """The deltas of a stream: complete, or an error."""
+    reason: FinishReason | None = None
+    usage: Usage | None = None
+    async for line in lines:
+        event = read_line(line)
+        if isinstance(event, Fault):
+            raise to_error(event, request_id)
+        if isinstance(event, Done):
+            break
+        if event is None:
+            continue
+        for delta in reader.push(event):
+            yield delta
+            if delta.finish_reason is not None:
+                return  # cut here: leaving breaks the connection off, and the server stops
+        usage = read_usage(event.usage) or usage
+        if event.finish_reason is not None:
+            reason = finish_reason(event.finish_reason)
+    if reason is None:
+        raise BrokenReplyError(
+            "the server's reply broke off: its stream ended without a finish reason"
+            f"{named(request_id)}"
+        )
+    yield reader.end(reason, usage)
+
+
+async def _naming_what_is_there(error: ModelNotServedError, client: Client) -> ModelNotServedError:
+    """The same error with the names that the server has, if it tells them."""
+    try:
+        names = [one.name for one in await client.models()]
+    except InternVLError:
+        return error
+    told = f"{error}. It has: {', '.join(names)}"
+    return ModelNotServedError(told, status=error.status, request_id=error.request_id)
+
+
+def _broken(error: InternVLError, request_id: str) -> InternVLError:
+    """An error after the first token: whatever it was, the reply broke off."""
+    if isinstance(error, BrokenReplyError):
+        return error
+    return BrokenReplyError(
+        f"the server's reply broke off in the middle: {error}",
+        status=getattr(error, "status", None),
+        request_id=request_id,
+    )
+
+
+class _Line:
+    """An event loop with the client that lives in it."""
+
+    def __init__(self, address: ServerAddress, most: int) -> None:
+        self.process = os.getpid()
+        self.thread = LoopThread()
+        self.bridge = Bridge(self.thread.loop, most)
+        self.client = Client(address)
+
+    def end(self) -> None:
+        """Have all of it closed, without waiting; nothing in a forked process."""
+        if self.process == os.getpid():
+            self.thread.end(self.client.close)
+
+    def close(self) -> None:
+        """Close all of it; it is safe to call twice."""
+        self.end()
+        if self.process == os.getpid():
+            self.thread.join()

@@ -1,0 +1,110 @@
+"""Any server of OpenAI's protocol by messages: nothing is sent that only LMDeploy knows.
+
+The server's own template writes the prompt, and its own parser reads calls of tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from langchain_internvl.backends.base import NO_TOKEN, Delta
+from langchain_internvl.backends.lmdeploy.generation import (
+    is_greedy,
+    schema_format,
+    seed_of,
+)
+from langchain_internvl.backends.server.messages import to_messages
+from langchain_internvl.conversation import ToolCall
+from langchain_internvl.detokenization import TextStream
+from langchain_internvl.segments import Prompt
+from langchain_internvl.tool_calls import HERMES
+
+if TYPE_CHECKING:
+    from langchain_internvl.backends.base import FinishReason, Request, Sampling, Usage
+    from langchain_internvl.backends.server.events import Chunk
+
+
+class MessageDialect:
+    """Asks by messages."""
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The request as JSON; see `Dialect.body`."""
+        body: dict[str, Any] = {
+            "messages": to_messages(request.turns),
+            "max_tokens": request.max_tokens,
+            "stream_options": {"include_usage": True},
+            **_sampling(request.sampling),
+        }
+        seed = seed_of(request.sampling)
+        schema = schema_format(request)
+        if seed is not None:
+            body["seed"] = seed
+        if schema is not None:
+            body["response_format"] = schema
+        if request.tools:
+            body |= {"tools": list(request.tools), "tool_choice": request.tool_choice}
+        if request.top_logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        return body
+
+    def reader(self, request: Request) -> _Reader:
+        """A reader of its reply."""
+        return _Reader(request)
+
+
+def _sampling(sampling: Sampling) -> dict[str, Any]:
+    """In the words that LMDeploy, vLLM and SGLang share.
+
+    `top_k` 1 makes LMDeploy greedy, which samples at temperature 0 too.
+    """
+    if is_greedy(sampling):
+        parameters: dict[str, Any] = {"temperature": 0.0, "top_k": 1}
+    else:
+        parameters = {"temperature": float(sampling.temperature), "top_p": float(sampling.top_p)}
+        if sampling.top_k:
+            parameters["top_k"] = int(sampling.top_k)
+    if sampling.repetition_penalty != 1:
+        parameters["repetition_penalty"] = float(sampling.repetition_penalty)
+    return parameters
+
+
+class _Reader:
+    """Reads a reply of words, and writes calls of tools as words in one format."""
+
+    def __init__(self, request: Request) -> None:
+        self._wants_logprobs = request.top_logprobs is not None
+        self._text = TextStream({}, request.stop)
+        self._calls: dict[int, dict[str, str]] = {}
+
+    def push(self, chunk: Chunk) -> Iterator[Delta]:
+        """The deltas of a chunk."""
+        for call in chunk.delta.get("tool_calls") or ():
+            self._add_call(call)
+        text = self._text.push_text(str(chunk.delta.get("content") or ""))
+        logprobs = self._logprobs(chunk.choice)
+        if self._text.stopped_at is not None:
+            yield Delta(NO_TOKEN, text + self._text.finish(), "stop", told_logprobs=logprobs)
+        elif text or logprobs:
+            yield Delta(NO_TOKEN, text, told_logprobs=logprobs)
+
+    def end(self, reason: FinishReason, usage: Usage | None) -> Delta:
+        """The last delta."""
+        calls = [
+            ToolCall(call["name"], call["arguments"]) for _, call in sorted(self._calls.items())
+        ]
+        written = HERMES.write_calls(calls, after_words=self._text.has_shown)
+        text = self._text.finish() + Prompt(tuple(written)).to_text()
+        return Delta(NO_TOKEN, text, reason, usage=usage)
+
+    def _add_call(self, call: Mapping[str, Any]) -> None:
+        """Calls come in pieces, told apart by their index."""
+        known = self._calls.setdefault(int(call.get("index") or 0), {"name": "", "arguments": ""})
+        function = call.get("function") or {}
+        for name in known:
+            known[name] += function.get(name) or ""
+
+    def _logprobs(self, choice: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        if not self._wants_logprobs:
+            return ()
+        return tuple((choice.get("logprobs") or {}).get("content") or ())

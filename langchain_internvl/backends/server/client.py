@@ -1,0 +1,153 @@
+"""OpenAI's client, with its errors as ours and its streams as lines."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_internvl._optional import require
+from langchain_internvl.backends.server.faults import named, read_body, to_error
+from langchain_internvl.errors import InternVLError, ServerError, ServerUnavailableError
+
+_CONNECT_SECONDS = 10.0
+_LIST_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """Where a server is.
+
+    Attributes:
+        base_url: Its address, up to `/v1`.
+        api_key: Its key; None: it needs none.
+    """
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that a server has.
+
+    Attributes:
+        name: Its name there.
+        owner: Who serves it: "lmdeploy" at LMDeploy's servers and proxy.
+    """
+
+    name: str
+    owner: str
+
+
+class Client:
+    """Talks to one server, in one event loop.
+
+    Args:
+        address: The server.
+
+    Raises:
+        ImportError: The extra `server` is not installed.
+    """
+
+    def __init__(self, address: ServerAddress) -> None:
+        self._openai = require("openai", extra="server")
+        self._transport_error = _transport_error(self._openai)
+        # Generating may take any time; a connection that cannot be had is known soon. Retries are
+        # ours: those of this client know nothing of errors inside a reply.
+        self._client = self._openai.AsyncOpenAI(
+            base_url=address.base_url,
+            api_key=address.api_key or "none",
+            max_retries=0,
+            timeout=self._openai.Timeout(None, connect=_CONNECT_SECONDS),
+        )
+
+    async def models(self) -> list[ServedModel]:
+        """The models that the server has.
+
+        Raises:
+            ServerError: It does not say.
+        """
+        async with self._translating(None):
+            client = self._client.with_options(timeout=_LIST_SECONDS)
+            page = await client.models.list()
+            return [ServedModel(str(one.id), str(one.owned_by)) for one in page.data or ()]
+
+    @asynccontextmanager
+    async def lines(
+        self, body: Mapping[str, Any], request_id: str
+    ) -> AsyncGenerator[AsyncIterator[str], None]:
+        """The lines of a streamed reply; leaving breaks the connection off.
+
+        Args:
+            body: The request, as JSON.
+            request_id: Sent in the header `X-Request-Id`, for logs.
+
+        Raises:
+            InternVLError: The server cannot be reached, or answers with an error.
+        """
+        known = {name: body[name] for name in ("model", "messages")}
+        others = {name: value for name, value in body.items() if name not in known}
+        asked = self._client.chat.completions.with_streaming_response.create(
+            **known, stream=True, extra_body=others, extra_headers={"X-Request-Id": request_id}
+        )
+        async with (
+            self._translating(request_id),
+            asked as response,
+            aclosing(response.iter_lines()) as lines,
+        ):
+            yield lines
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    @asynccontextmanager
+    async def _translating(self, request_id: str | None) -> AsyncGenerator[None, None]:
+        openai = self._openai
+        try:
+            yield
+        except InternVLError:
+            raise
+        except openai.APIStatusError as error:
+            body = error.body if error.body is not None else error.response.content
+            raise to_error(
+                read_body(error.status_code, body),
+                request_id,
+                _seconds(error.response.headers.get("retry-after")),
+            ) from error
+        except (openai.APIConnectionError, self._transport_error) as error:
+            reason = error.__cause__ or error
+            raise ServerUnavailableError(
+                f"the server cannot be reached, or broke off: {type(reason).__name__}: {reason}"
+                f"{named(request_id)}",
+                request_id=request_id,
+            ) from error
+        except openai.OpenAIError as error:
+            raise ServerError(
+                f"the server's answer cannot be read: {error}", request_id=request_id
+            ) from error
+
+
+def _transport_error(openai: Any) -> type[Exception]:
+    """What OpenAI's client lets through when a connection breaks in the middle of a stream.
+
+    It is an error of the HTTP library that it stands on: httpx, or its successor.
+    """
+    for base in openai.DefaultAsyncHttpxClient.__mro__:
+        if base.__name__ == "AsyncClient":
+            library = importlib.import_module(base.__module__.partition(".")[0])
+            found: type[Exception] = library.TransportError
+            return found
+    return OSError
+
+
+def _seconds(header: str | None) -> float | None:
+    """What `Retry-After` asks for; dates, which no server of models sends, are not read."""
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None

@@ -1,0 +1,71 @@
+"""The two ways to ask a server: by token ids (LMDeploy's), and by messages (anybody's)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from langchain_internvl.backends.base import FinishReason, Usage
+from langchain_internvl.errors import BrokenReplyError
+
+if TYPE_CHECKING:
+    from langchain_internvl.backends.base import Delta, Request
+    from langchain_internvl.backends.server.events import Chunk
+
+
+class Reader(Protocol):
+    """Reads one reply."""
+
+    def push(self, chunk: Chunk) -> Iterator[Delta]:
+        """The deltas of a chunk; after one with a finish reason nothing is read."""
+
+    def end(self, reason: FinishReason, usage: Usage | None) -> Delta:
+        """The last delta, when the server has said why the reply ends."""
+
+
+class Dialect(Protocol):
+    """How a request is put, and its reply is read."""
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The request as JSON, but for the model's name and the wish for a stream.
+
+        Raises:
+            InternVLError: It cannot be put so.
+        """
+
+    def reader(self, request: Request) -> Reader:
+        """A reader of its reply."""
+
+
+_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "stop",
+    "function_call": "stop",
+}
+
+
+def finish_reason(told: str) -> FinishReason:
+    """Why a reply ends.
+
+    Raises:
+        BrokenReplyError: It was given up.
+    """
+    try:
+        return _REASONS[told]
+    except KeyError:
+        raise BrokenReplyError(f"the server gave up the reply: {told}") from None
+
+
+def read_usage(told: Mapping[str, Any] | None) -> Usage | None:
+    """The count of tokens, if a server sends one."""
+    if told is None:
+        return None
+    details = told.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else 0
+    try:
+        return Usage(
+            int(told["prompt_tokens"]), int(told.get("completion_tokens") or 0), int(cached or 0)
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

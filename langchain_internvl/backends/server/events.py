@@ -1,0 +1,127 @@
+"""The lines of a streamed reply to events.
+
+Servers send `data: {...}` lines and end with `data: [DONE]`. LMDeploy's proxy also writes bare JSON
+lines, of errors that it answers with status 200.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_internvl.errors import BrokenReplyError
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of the reply.
+
+    Attributes:
+        delta: What it adds to the message.
+        finish_reason: Why the reply ends here, if it does.
+        choice: All that was said of the reply; empty in a chunk of usage alone.
+        usage: The count of tokens, if it was sent.
+    """
+
+    delta: Mapping[str, Any]
+    finish_reason: str | None
+    choice: Mapping[str, Any]
+    usage: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An error in place of a reply.
+
+    Attributes:
+        status: The HTTP status that it stands for.
+        message: What the server says.
+    """
+
+    status: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The server has said that nothing follows."""
+
+
+Event = Chunk | Fault | Done
+
+_PROXY_STATUS: Mapping[Any, int] = {10400: 404, 10401: 503, 10402: 504}
+"""What the codes of LMDeploy's proxy stand for: no such model, no node, a node that failed."""
+
+
+def read_line(line: str) -> Event | None:
+    """The event of a line; None if it says nothing (blank lines, comments, names of events).
+
+    Raises:
+        BrokenReplyError: It is no reply of a chat.
+    """
+    text = line.strip()
+    if text.startswith("data:"):
+        text = text.removeprefix("data:").strip()
+        if text == "[DONE]":
+            return Done()
+    elif not text.startswith(("{", '"', "[")):
+        return None
+    try:
+        payload = json.loads(text)
+        if isinstance(payload, str):  # the proxy wraps some of its errors twice
+            payload = json.loads(payload)
+    except ValueError:
+        raise BrokenReplyError(f"the server sent a line that is no JSON: {text[:200]}") from None
+    if not isinstance(payload, Mapping):
+        raise BrokenReplyError(f"the server sent no reply, but {text[:200]}")
+    return _read(payload)
+
+
+def _read(payload: Mapping[str, Any]) -> Event:
+    fault = find_fault(payload)
+    if fault is not None:
+        return fault
+    choices = payload.get("choices")
+    usage = payload.get("usage")
+    usage = usage if isinstance(usage, Mapping) else None
+    if not isinstance(choices, list):
+        raise BrokenReplyError(f"the server's reply has no choices: {json.dumps(payload)[:200]}")
+    if not choices:
+        return Chunk({}, None, {}, usage)
+    choice = choices[0]
+    if not isinstance(choice, Mapping):
+        raise BrokenReplyError(f"the server's choice is {choice!r}, which is none")
+    # A server may answer with a whole message although a stream was asked for.
+    delta = choice.get("delta") or choice.get("message") or {}
+    return Chunk(delta, choice.get("finish_reason"), choice, usage)
+
+
+def find_fault(payload: Mapping[str, Any]) -> Fault | None:
+    """The error that a JSON object tells, in any of the shapes in use; None if it tells none."""
+    if "error_code" in payload:  # LMDeploy's proxy
+        code = payload["error_code"]
+        return Fault(_PROXY_STATUS.get(code, 500), f"{payload.get('text')} (proxy: {code})")
+    error = payload.get("error")
+    if isinstance(error, Mapping):  # OpenAI, and LMDeploy in the middle of a stream
+        return Fault(_status(error), _message(error))
+    if error:  # LMDeploy's proxy, when its own stream fails
+        return Fault(_status(payload), str(payload.get("message") or error))
+    if payload.get("object") == "error" or ("message" in payload and "choices" not in payload):
+        return Fault(_status(payload), _message(payload))  # LMDeploy and vLLM: flat
+    if "detail" in payload and "choices" not in payload:  # FastAPI
+        return Fault(_status(payload), str(payload["detail"]))
+    return None
+
+
+def _status(error: Mapping[str, Any]) -> int:
+    for name in ("code", "status", "status_code"):
+        value = error.get(name)
+        if isinstance(value, int) and 400 <= value < 600:
+            return value
+    return 500
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    return str(error.get("message") or dict(error))

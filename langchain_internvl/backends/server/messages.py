@@ -1,0 +1,61 @@
+"""Turns to OpenAI's messages.
+
+Images come before the text of their message: servers put them there, or do not say where they put
+them. What has images is a list of blocks, all else a plain string, which every server takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_internvl.backends.server.pictures import picture_url
+from langchain_internvl.conversation import Image, Instruction, Text
+from langchain_internvl.errors import PromptError
+
+if TYPE_CHECKING:
+    from langchain_internvl.conversation import Turn
+
+
+def to_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """The messages of a conversation whose images are encoded already.
+
+    Raises:
+        PromptError: An image stands where servers take none.
+    """
+    return [message for turn in turns for message in _messages(turn)]
+
+
+def _messages(turn: Turn) -> list[dict[str, Any]]:
+    text = "".join(part.text for part in turn.parts if isinstance(part, (Text, Instruction)))
+    images = [part for part in turn.parts if isinstance(part, Image)]
+    if turn.role == "user":
+        return [{"role": "user", "content": _content(images, text)}]
+    if turn.role == "tool":  # whose images only a user can show
+        result = {"role": "tool", "tool_call_id": turn.tool_call_id or "0", "content": text}
+        shown = {"role": "user", "content": _content(images, "")}
+        return [result, shown] if images else [result]
+    if images:
+        raise PromptError(
+            f"a server takes no images in {turn.role} messages; put them in a human message"
+        )
+    message: dict[str, Any] = {"role": turn.role, "content": text}
+    if turn.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id or str(number),
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments or "{}"},
+            }
+            for number, call in enumerate(turn.tool_calls)
+        ]
+    return [message]
+
+
+def _content(images: Sequence[Image], text: str) -> str | list[dict[str, Any]]:
+    if not images:
+        return text
+    blocks: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": picture_url(image)}} for image in images
+    ]
+    return [*blocks, {"type": "text", "text": text}] if text else blocks

@@ -1,0 +1,71 @@
+"""Token ids of one reply to deltas, for engines that make the tokens elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from langchain_internvl.backends.base import NO_TOKEN, Delta, FinishReason, TokenLogprob
+from langchain_internvl.detokenization import TextStream, with_markup
+
+if TYPE_CHECKING:
+    from langchain_internvl.backends.base import Request, Usage
+
+Logprobs = Mapping[int, float]
+"""The logarithms of the probabilities at one place, of the chosen token and of the likeliest."""
+
+
+class TokenReply:
+    """One reply in the making: text, stop texts and the end are told as everywhere else.
+
+    Args:
+        request: What was asked.
+        token_bytes: The bytes of each token id.
+        stop_ids: Tokens that end the reply.
+    """
+
+    def __init__(
+        self, request: Request, token_bytes: Mapping[int, bytes], stop_ids: frozenset[int]
+    ) -> None:
+        self._request = request
+        self._stop_ids = stop_ids
+        self._text = TextStream(with_markup(token_bytes, request.markup), request.stop)
+        self._count = 0
+        self.is_over = False
+
+    def push(
+        self, token_ids: Iterable[int], logprobs: Sequence[Logprobs] | None = None
+    ) -> Iterator[Delta]:
+        """Deltas of the next tokens; none after one with a finish reason."""
+        for place, token_id in enumerate(token_ids):
+            if self.is_over:
+                return
+            told = logprobs[place] if logprobs is not None and place < len(logprobs) else None
+            yield self._add(token_id, told)
+
+    def end(self, reason: FinishReason, usage: Usage | None = None) -> Delta:
+        """The last delta of a reply that the engine ended without a token that says so."""
+        self.is_over = True
+        return Delta(NO_TOKEN, self._text.finish(), reason, usage=usage)
+
+    def _add(self, token_id: int, told: Logprobs | None) -> Delta:
+        self._count += 1
+        ends = token_id in self._stop_ids
+        text = "" if ends else self._text.push(token_id)
+        stopped = ends or self._text.stopped_at is not None
+        full = self._count >= self._request.max_tokens
+        if stopped or full:
+            text += self._text.finish()
+            self.is_over = True
+        reason: FinishReason | None = "stop" if stopped else "length" if full else None
+        top = self._request.top_logprobs
+        if top is None or told is None:
+            return Delta(token_id, text, reason)
+        likeliest = sorted(told.items(), key=lambda item: -item[1])[:top]
+        return Delta(
+            token_id,
+            text,
+            reason,
+            told.get(token_id),
+            tuple(TokenLogprob(one, logprob) for one, logprob in likeliest),
+        )

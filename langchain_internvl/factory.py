@@ -1,0 +1,181 @@
+"""From settings to engines: the only place that knows all kinds of backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from langchain_internvl.engines import Prompts, Served
+from langchain_internvl.errors import (
+    CheckpointError,
+    RequestError,
+    ServerAccessError,
+    ServerBusyError,
+    ServerError,
+    ServerUnavailableError,
+)
+from langchain_internvl.templates import get_template
+
+if TYPE_CHECKING:
+    from langchain_internvl.backends.base import Backend
+    from langchain_internvl.backends.server.backend import ServerBackend
+    from langchain_internvl.engines import Engines
+    from langchain_internvl.media.deadline import Deadline
+    from langchain_internvl.model_settings import ModelSettings
+
+
+def find_prompts(model: ModelSettings, engines: Engines) -> Prompts:
+    """What prompts of a model are made with.
+
+    Raises:
+        CheckpointError: The checkpoint is not there, or of no use here.
+        ImportError: A package that it needs is missing.
+        RequestError: A server has the model, and its tokenizer is not here.
+    """
+    kind = model.backend_kind
+    try:
+        return engines.prompts(
+            model.model,
+            model.revision,
+            model.chat_template,
+            runs_here=kind not in {"lmdeploy", "server"},
+        )
+    except CheckpointError as error:
+        if kind != "server":
+            raise
+        raise RequestError(
+            "render(), prompt_ids() and exact counts, and prompts by ids, need the tokenizer: name "
+            "the checkpoint as model= (a folder or an id on the hub), and its name at the server "
+            f"as served_model= ({error})"
+        ) from error
+
+
+def open_backend(model: ModelSettings, engines: Engines, prompts: Prompts) -> Backend:
+    """The engine of a model.
+
+    Args:
+        model: The model's settings.
+        engines: What is loaded already.
+        prompts: What its prompts are made with.
+    """
+    return _OPENERS[model.backend_kind](model, engines, prompts)
+
+
+def find_server(
+    model: ModelSettings, engines: Engines, deadline: Deadline | None = None
+) -> Served | None:
+    """The server of a model, and how it is asked; None if it has none.
+
+    Args:
+        model: The model's settings.
+        engines: What is known already.
+        deadline: When it has to be known.
+
+    Raises:
+        InternVLError: The server cannot be reached, or tokens are missing that are asked for.
+    """
+    if model.backend_kind != "server":
+        return None
+    key = "" if model.api_key is None else model.api_key.get_secret_value()
+    settings = ("model", "revision", "chat_template", "base_url", "max_retries", "served_model",
+                "server_prompt")  # fmt: skip
+    name = (key, repr(sorted(model.engine_options.items())),
+            *(getattr(model, one) for one in settings))  # fmt: skip
+    timeout = None if deadline is None else deadline.remaining()
+    return engines.served(name, lambda: _find_out(model, engines, timeout))
+
+
+def system_of(model: ModelSettings, served: Served) -> str | None:
+    """System text of the template that a server's model was trained with, if that is known."""
+    if model.chat_template is not None:
+        return get_template(model.chat_template).default_system
+    return None if served.prompts is None else served.prompts[2].default_system
+
+
+def _find_out(model: ModelSettings, engines: Engines, timeout: float | None) -> Served:
+    prompts: Prompts | None = None
+    try:
+        prompts = find_prompts(model, engines)
+    except (CheckpointError, ImportError, RequestError):
+        if model.server_prompt == "ids":
+            raise
+    backend = _ask_server(model, prompts)
+    try:
+        by_ids = prompts is not None and (
+            model.server_prompt == "ids"
+            or (model.server_prompt == "auto" and _is_lmdeploy(backend, timeout))
+        )
+    except BaseException:
+        backend.close()
+        raise
+    return Served(backend, prompts, takes_turns=not by_ids)
+
+
+def _ask_server(model: ModelSettings, prompts: Prompts | None) -> ServerBackend:
+    from langchain_internvl.backends.server.backend import (  # noqa: PLC0415 - only servers need it
+        ServerBackend,
+        ServerOptions,
+    )
+    from langchain_internvl.backends.server.client import ServerAddress  # noqa: PLC0415
+    from langchain_internvl.backends.server.retries import Retries  # noqa: PLC0415
+
+    key = None if model.api_key is None else model.api_key.get_secret_value()
+    options = ServerOptions(
+        model=model.served_model or model.model,
+        retries=Retries(model.max_retries),
+        **model.engine_options,
+    )
+    tokens = None if prompts is None else prompts[:2]
+    return ServerBackend(ServerAddress(str(model.base_url), key), options, tokens)
+
+
+def _is_lmdeploy(backend: ServerBackend, timeout: float | None) -> bool:
+    """Whether the server is LMDeploy's, or its proxy.
+
+    Raises:
+        ServerError: It cannot be reached, or not with this key.
+    """
+    try:
+        return any(one.owner == "lmdeploy" for one in backend.models(timeout))
+    except (ServerAccessError, ServerBusyError, ServerUnavailableError):
+        raise
+    except ServerError:
+        return False  # it does not list its models: some gateways do not
+
+
+def _transformers(model: ModelSettings, engines: Engines, prompts: Prompts) -> Backend:
+    checkpoint, tokenizer, _ = prompts
+    return engines.transformers(
+        checkpoint,
+        tokenizer,
+        dtype=model.dtype,
+        device_map=model.device_map,
+        attn_implementation=model.attn_implementation,
+        quantization=model.quantization,
+        limits=model.engine_options,
+    )
+
+
+def _lmdeploy(model: ModelSettings, engines: Engines, prompts: Prompts) -> Backend:
+    checkpoint, tokenizer, _ = prompts
+    return engines.lmdeploy(checkpoint, tokenizer, model.dtype, model.engine_options)
+
+
+def _server(model: ModelSettings, engines: Engines, _prompts: Prompts) -> Backend:
+    served = find_server(model, engines)
+    if served is None:
+        raise RequestError("there is no server: base_url is not set")
+    return served.backend
+
+
+def _given(model: ModelSettings, _engines: Engines, _prompts: Prompts) -> Backend:
+    backend: Backend = model.backend
+    return backend
+
+
+_OPENERS: Mapping[str, Callable[[ModelSettings, Engines, Prompts], Backend]] = {
+    "transformers": _transformers,
+    "lmdeploy": _lmdeploy,
+    "server": _server,
+    "object": _given,
+}

@@ -1,0 +1,139 @@
+"""Tools, records and choices of the chat model, at servers by messages and by ids."""
+
+import json
+
+import pytest
+from fault_server import FaultServer, chunk, ids, lines, words
+from golden import checkpoint_folder
+from pydantic import BaseModel
+
+from langchain_internvl import ChatInternVL
+from langchain_internvl.errors import RequestError
+
+OTHER = ({"id": "vl", "owned_by": "vllm"},)
+
+
+class Zoom(BaseModel):
+    """Look closer."""
+
+    factor: int
+
+
+class Look(BaseModel):
+    """Look elsewhere."""
+
+    where: str
+
+
+def call(name, arguments):
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return chunk({"tool_calls": [{"index": 0, "id": "x", "function": function}]})
+
+
+@pytest.fixture
+def at_server():
+    """A model at a server that gives an answer, asked by messages."""
+    opened = []
+
+    def connect(*answers):
+        server = FaultServer(*answers, models=OTHER)
+        running = server.running()
+        llm = ChatInternVL(model="vl", base_url=running.__enter__(), max_retries=0)
+        opened.append((running, llm))
+        return server, llm
+
+    yield connect
+    for running, llm in opened:
+        llm.close()
+        running.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("choice", "told", "names"),
+    [
+        (None, "auto", ["Zoom", "Look"]),
+        ("any", "required", ["Zoom", "Look"]),
+        ("Look", "required", ["Look"]),
+        ("none", "none", ["Zoom", "Look"]),
+    ],
+)
+def test_the_server_is_told_of_tools_by_messages(at_server, choice, told, names):
+    """A name is told as the only tool: servers do not hold a model to a name."""
+    server, llm = at_server(lines(*words("Hello")))
+    llm.bind_tools([Zoom, Look], tool_choice=choice).invoke("Look closer.", stop=["x"])
+    asked = server.asked[-1]
+    assert asked["tool_choice"] == told
+    assert [tool["function"]["name"] for tool in asked["tools"]] == names
+    assert "Zoom" not in json.dumps(asked["messages"])  # the server's template tells the model
+
+
+def test_calls_of_a_server_are_calls_here(at_server):
+    answer = lines(chunk({"content": "I zoom."}), call("Zoom", {"factor": 2}), chunk({}, "stop"))
+    _, llm = at_server(answer)
+    reply = llm.bind_tools([Zoom]).invoke("Look closer.")
+    assert reply.content == "I zoom."
+    assert [(one["name"], one["args"]) for one in reply.tool_calls] == [("Zoom", {"factor": 2})]
+    streamed = list(llm.bind_tools([Zoom]).stream("Look closer."))
+    assert sum(bool(one.tool_call_chunks) for one in streamed) >= 1
+    whole = streamed[0]
+    for one in streamed[1:]:
+        whole += one
+    assert whole.tool_calls[0]["args"] == {"factor": 2}
+
+
+def test_records_by_messages(at_server):
+    server, llm = at_server(lines(*words('{"factor"', ":3}")))
+    assert llm.with_structured_output(Zoom).invoke("Look closer.") == Zoom(factor=3)
+    asked = server.asked[-1]
+    assert asked["response_format"]["json_schema"]["schema"]["required"] == ["factor"]
+    assert '"factor"' in asked["messages"][0]["content"]
+    assert asked["messages"][0]["role"] == "system"
+    forced = lines(call("Zoom", {"factor": 4}), chunk({}, "tool_calls"))
+    server, llm = at_server(forced)
+    by_call = llm.with_structured_output(Zoom, method="function_calling")
+    assert by_call.invoke("Look closer.") == Zoom(factor=4)
+    assert server.asked[-1]["tool_choice"] == "required"
+
+
+def test_what_no_server_holds_a_reply_to_is_refused_before_it_is_asked(at_server):
+    server, llm = at_server(lines(*words("Hello")))
+    with pytest.raises(RequestError, match="cannot weigh choices"):
+        llm.invoke("Yes or no?", choices=["yes", "no"])
+    form = {"type": "json_schema", "json_schema": {"name": "z", "schema": Zoom.model_json_schema()}}
+    with pytest.raises(RequestError, match="not both"):
+        llm.bind_tools([Look], response_format=form).invoke("Look closer.")
+    assert server.attempts == 0
+
+
+@pytest.fixture
+def by_ids():
+    server = FaultServer(lines(*ids(5)))
+    with server.running() as url:
+        llm = ChatInternVL(
+            model=str(checkpoint_folder("qwen2")), served_model="vl", base_url=url, max_retries=0
+        )
+        yield server, llm
+        llm.close()
+
+
+def test_a_forced_call_by_ids_is_a_schema_of_calls(by_ids):
+    server, llm = by_ids
+    llm.bind_tools([Zoom, Look], tool_choice="Zoom", max_tokens=1).invoke("Look closer.")
+    asked = server.asked[-1]
+    schema = asked["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["name"] == {"const": "Zoom"}
+    assert "tools" not in asked
+    assert asked["input_ids"] == llm.prompt_ids("Look closer.", tools=[Zoom, Look])
+
+
+def test_a_free_choice_by_ids_is_not_held_and_records_are(by_ids):
+    server, llm = by_ids
+    llm.bind_tools([Zoom], max_tokens=1).invoke("Look closer.")
+    assert "response_format" not in server.asked[-1]
+    llm.with_structured_output(Zoom, include_raw=True, max_tokens=1).invoke("Look closer.")
+    sent = server.asked[-1]["response_format"]["json_schema"]["schema"]
+    assert sent["properties"]["factor"]["type"] == "integer"
+    asked = server.attempts
+    with pytest.raises(RequestError, match="cannot weigh choices"):
+        llm.invoke("Yes or no?", choices=["yes", "no"])
+    assert server.attempts == asked
