@@ -20,6 +20,7 @@ from langchain_internvl import ChatInternVL, image_block, nano, video_block
 from langchain_internvl.media.tiling import normalise, tile_image
 
 COUNT = 16
+LEAST_FOUND = 0.35
 
 
 @pytest.fixture(scope="module")
@@ -43,28 +44,32 @@ def test_it_says_what_it_is_not_and_is_small(caplog):
     assert sum(file.stat().st_size for file in files) < 8_000_000
 
 
-@pytest.mark.parametrize(("job", "least"), [("describe", 0.6), ("ask", 0.7), ("video", 0.7)])
-def test_what_it_says_is_true_and_of_another_picture_it_is_not(job, least, llm):
-    trials = draw_trials(job, COUNT)
-    assert exact(llm, trials) >= least
+@pytest.mark.parametrize(
+    ("job", "count", "least", "margin"),
+    [("describe", 24, 0.3, 0.3), ("ask", 40, 0.45, 0.15), ("video", 10, 0.7, 0.6)],
+)
+def test_what_it_says_is_true_and_of_another_picture_it_is_not(job, count, least, margin, llm):
+    trials = draw_trials(job, count)
+    right = exact(llm, trials)
+    assert right >= least
     shifted = [
         Trial(other.pictures, trial.question, trial.truth, trial.is_video)
         for trial, other in zip(trials, trials[1:] + trials[:1], strict=True)
     ]
-    assert exact(llm, shifted) <= 0.5
+    assert right - exact(llm, shifted) >= margin
 
 
 def test_it_finds_what_is_named(llm):
-    trials = draw_trials("ground", COUNT)
+    trials = draw_trials("ground", 40)
     said = answer(llm, trials)
     overlaps = [overlap(one, trial.truth) for one, trial in zip(said, trials, strict=True)]
-    assert np.mean([one >= 0.5 for one in overlaps]) >= 0.7
+    assert np.mean([one >= 0.5 for one in overlaps]) >= LEAST_FOUND
 
 
 def test_it_reads(llm):
     trials = draw_trials("few lines", COUNT)
     read = list(zip(answer(llm, trials), (trial.truth for trial in trials), strict=True))
-    assert error_rate(read).value <= 0.25
+    assert error_rate(read).value <= 0.08
 
 
 def test_the_order_of_frames_matters(llm):
@@ -127,7 +132,7 @@ def test_a_second_question_still_knows_the_picture(llm):
         messages = [HumanMessage(first)]
         messages += [AIMessage(llm.invoke(messages).content), HumanMessage(trial.question)]
         right += llm.invoke(messages).content == trial.truth
-    assert right >= 0.6 * COUNT
+    assert right >= 0.4 * COUNT
 
 
 def test_numbers_of_frames_and_sizes_of_pictures_it_was_not_drawn_in(llm):

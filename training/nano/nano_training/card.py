@@ -19,7 +19,7 @@ pipeline_tag: image-text-to-text
 {notice}
 
 A tiny InternVL ({parameters:.2f} million parameters, {megabytes:.1f} MB in 16 bits) in the `-hf`
-format: InternViT (448 x 448 pixels, patches of 28), pixel shuffle, projector and a small llama that
+format: InternViT (448 x 448 pixels, patches of 16), pixel shuffle, projector and a small llama that
 spells byte by byte. It was trained from scratch on pictures that `training/nano` draws: printed
 text, coloured circles, squares, triangles, stars and signs on plain grounds, and videos of one
 shape that moves, grows, shrinks or stays.
@@ -64,8 +64,8 @@ def _quality(report: dict[str, Any]) -> str:
         f"On {report['samples']} held-out pictures for each job: fonts, words, and places and",
         "doings of coloured shapes that training never saw (list",
         f"`{report['held_out'][:12]}`), asked",
-        "through `ChatInternVL`, greedily. In brackets 95% intervals; *wrong picture*: the same",
-        "questions about another picture, as a control.",
+        "through `ChatInternVL`, greedily. In brackets 95% intervals; *wrong picture*: a hundred",
+        "of the questions asked about another picture, as a control.",
         "",
         "| job | figure | | target | wrong picture |",
         "|---|---|---|---|---|",
