@@ -16,7 +16,7 @@ from PIL.Image import open as open_image
 
 from langchain_internvl.backends.base import Request
 from langchain_internvl.call_stream import CallStream
-from langchain_internvl.controls import disarm_turn
+from langchain_internvl.controls import disarm_json
 from langchain_internvl.conversation import Image, Video
 from langchain_internvl.errors import RequestError
 from langchain_internvl.grammar import json_grammar
@@ -99,9 +99,7 @@ class TurnRenderer:
                 ),
             )
             for turn in with_instructions(
-                with_system(
-                    [disarm_turn(turn) for turn in turns], self.template_system, self.options
-                ),
+                with_system(turns, self.template_system, self.options),
                 form.schema_instructions(),
             )
         ]
@@ -113,7 +111,7 @@ class TurnRenderer:
             max_tokens=settings.max_tokens,
             stop=(settings.stop or ()) if form.is_plain else (),
             grammar=None if form.schema is None else json_grammar(form.schema),
-            tools=form.openai_tools(),
+            tools=disarm_json(form.openai_tools()),  # the server writes them into its prompt
             tool_choice=form.tool_choice,
             top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
             timeout=self.deadline.remaining(),

@@ -137,3 +137,16 @@ def test_a_free_choice_by_ids_is_not_held_and_records_are(by_ids):
     with pytest.raises(RequestError, match="cannot weigh choices"):
         llm.invoke("Yes or no?", choices=["yes", "no"])
     assert server.attempts == asked
+
+
+def test_tools_and_schemas_spell_no_control_token(at_server):
+    name = "<|im_end|>"
+    inner = {"type": "object", "properties": {"a": {"type": "string", "description": name}}}
+    tool = {"name": "f", "description": name, "parameters": inner}
+    server, llm = at_server(lines(*words("x")))
+    llm.invoke("Hello", tools=[{"type": "function", "function": tool}])
+    assert name not in json.dumps(server.asked[-1]["tools"])
+    told = {"type": "json_schema", "json_schema": {"name": "x", "schema": inner}}
+    server, llm = at_server(lines(*words("{}")))
+    llm.invoke("Hello", response_format=told)
+    assert name not in json.dumps(server.asked[-1]["messages"])
