@@ -81,7 +81,10 @@ class _Reader:
         """The deltas of a chunk."""
         for call in chunk.delta.get("tool_calls") or ():
             self._add_call(call)
-        text = self._text.push_text(str(chunk.delta.get("content") or ""))
+        content = chunk.delta.get("content") or ""
+        if not isinstance(content, str):
+            raise TypeError(f"content is {content!r}, which is no text")
+        text = self._text.push_text(content)
         logprobs = self._logprobs(chunk.choice)
         if self._text.stopped_at is not None:
             yield Delta(NO_TOKEN, text + self._text.finish(), "stop", told_logprobs=logprobs)
@@ -107,4 +110,7 @@ class _Reader:
     def _logprobs(self, choice: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         if not self._wants_logprobs:
             return ()
-        return tuple((choice.get("logprobs") or {}).get("content") or ())
+        told = tuple((choice.get("logprobs") or {}).get("content") or ())
+        if not all(isinstance(one, Mapping) for one in told):
+            raise TypeError(f"logprobs are {told!r}")
+        return told

@@ -5,7 +5,7 @@ import os
 import threading
 
 import pytest
-from fault_server import FaultServer, ids, lines, send, words
+from fault_server import FaultServer, chunk, ids, lines, send, words
 from golden import PHOTOS, checkpoint_folder
 from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage
@@ -81,6 +81,12 @@ def test_ids_as_asked_for_need_the_tokenizer(asked):
 def test_a_server_that_sends_no_ids_says_so(asked):
     with pytest.raises(BrokenReplyError, match='server_prompt="messages"'):
         asked(lines(*words("Hello")), LMDEPLOY, server_prompt="ids")
+
+
+@pytest.mark.parametrize("told", [7, ["x"], [1.5], "12"])
+def test_ids_that_are_none(told, asked):
+    with pytest.raises(BrokenReplyError, match="output_ids"):
+        asked(lines(chunk({}, output_ids=told)), LMDEPLOY)
 
 
 def test_a_key_that_is_not_accepted_is_no_reason_for_messages(asked):
