@@ -68,6 +68,8 @@ class Client:
             max_retries=0,
             timeout=self._openai.Timeout(None, connect=_CONNECT_SECONDS),
         )
+        # It takes them from the environment, where they are meant for OpenAI.
+        self._client.organization = self._client.project = None
 
     async def models(self) -> list[ServedModel]:
         """The models that the server has.
@@ -76,8 +78,7 @@ class Client:
             ServerError: It does not say.
         """
         async with self._translating(None):
-            client = self._client.with_options(timeout=_LIST_SECONDS)
-            page = await client.models.list()
+            page = await self._client.models.list(timeout=_LIST_SECONDS)
             return [ServedModel(str(one.id), str(one.owned_by)) for one in page.data or ()]
 
     @asynccontextmanager

@@ -12,6 +12,7 @@ from langchain_core.messages import HumanMessage
 from pydantic import ValidationError
 
 from langchain_internvl import ChatInternVL, image_block
+from langchain_internvl.backends.server.addresses import check_address
 from langchain_internvl.errors import (
     BrokenReplyError,
     RequestError,
@@ -145,6 +146,67 @@ def test_the_key_is_sent():
         value for name, value in server.headers[-1].items() if name.lower() == "authorization"
     )
     assert sent == "Bearer hush"
+
+
+@pytest.mark.parametrize("key", [" hush\n", "hush"])
+def test_white_space_around_a_key_is_taken_off(key, monkeypatch):
+    assert make("http://x/v1", api_key=key).api_key.get_secret_value() == "hush"
+    monkeypatch.setenv("INTERNVL_API_KEY", key)
+    assert make("http://x/v1").api_key.get_secret_value() == "hush"
+    assert make("http://x/v1", api_key=" ").api_key is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"api_key": "hush\u00fc"},
+        {"api_key": "hu\nhush"},
+        {"api_key": "hush", "dtype": "float16"},
+        {"api_key": "hush", "engine_options": {"a": 1}},
+        {"api_key": ["hush"]},
+        {"base_url": "http://me:hush@host/v1"},
+        {"base_url": "http://hush@host:port/v1"},
+    ],
+)
+def test_errors_show_no_secret(settings):
+    with pytest.raises(ValidationError) as caught:
+        make("http://x/v1", **settings)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "host", "host:80/v1", "ftp://host/v1", "http:///v1", "http://host:port/v1", "http://[x/v1",
+     "http://host:99999/v1", "http://host:0/v1", "http://a b/v1", "http://a\x00b/v1"],
+)  # fmt: skip
+def test_addresses_that_are_none(url):
+    with pytest.raises(ValidationError, match="base_url"):
+        make(url)
+    with pytest.raises(RequestError):
+        check_address(url)
+
+
+def test_addresses_that_are_some():
+    for url in ("http://127.0.0.1:23333/v1", "https://host/v1/", "http://[::1]:80/v1"):
+        assert make(f" {url}\n").base_url == url
+
+
+def test_nothing_of_openais_environment_is_sent(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-private")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-private")
+    heads = []
+
+    def listing(handler):
+        heads.append(dict(handler.headers))
+        send(handler, 200, b'{"data": [{"id": "vl", "owned_by": "x", "object": "model"}]}')
+
+    server = FaultServer(lines(*words("x")), models=listing)
+    with server.running() as url:
+        llm = make(url)
+        llm.invoke("Hello")
+        llm.close()
+    assert heads
+    assert "private" not in repr([heads, server.headers])
 
 
 WRONG = {
