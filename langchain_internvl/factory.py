@@ -82,7 +82,7 @@ def find_server(
     name = (key, repr(sorted(model.engine_options.items())),
             *(getattr(model, one) for one in settings))  # fmt: skip
     timeout = None if deadline is None else deadline.remaining()
-    return engines.served(name, lambda: _find_out(model, engines, timeout))
+    return engines.served(name, lambda: _find_out(model, engines, timeout), timeout)
 
 
 def system_of(model: ModelSettings, served: Served) -> str | None:
