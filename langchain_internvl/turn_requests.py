@@ -84,8 +84,9 @@ class TurnRenderer:
         if form.schema is not None and form.callable:
             raise RequestError(
                 "a server enforces a response_format or lets tools be called, not both; leave out "
-                "one of them, or ask by ids or in this process"
+                "one of them, or use a backend in this process"
             )
+        refuse_thoughts(form, thinks=self.options.reasoning)
         files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
         limits = TileLimits().narrowed(settings.min_tiles, settings.max_tiles)
         is_asked = settings.min_tiles is not None or settings.max_tiles is not None
@@ -113,6 +114,7 @@ class TurnRenderer:
             grammar=None if form.schema is None else json_grammar(form.schema),
             tools=disarm_json(form.openai_tools()),  # the server writes them into its prompt
             tool_choice=form.tool_choice,
+            only_one=form.only_one,
             top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
             timeout=self.deadline.remaining(),
         )
@@ -147,6 +149,19 @@ class TurnRenderer:
         if isinstance(source, BytesSource) and _is_read_alike(source.data, rgb):
             return replace(image, source=source)
         return replace(image, source=BytesSource(_png(rgb), source.name))
+
+
+def refuse_thoughts(form: ReplyForm, *, thinks: bool) -> None:
+    """Refuse thoughts in front of what a server enforces: it would let none through.
+
+    Raises:
+        RequestError: The model shall think, and then write a JSON value or a call.
+    """
+    if thinks and (form.must_call or form.schema is not None):
+        raise RequestError(
+            "a server that enforces a response_format or a call leaves no room for thoughts: leave "
+            "out reasoning=True, or use a backend in this process"
+        )
 
 
 def _in_its_grid(rgb: Picture, limits: TileLimits) -> Picture:
