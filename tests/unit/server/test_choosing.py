@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 
 import pytest
 from fault_server import FaultServer, chunk, ids, lines, send, words
@@ -11,7 +12,7 @@ from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage
 from pydantic import ValidationError
 
-from langchain_internvl import ChatInternVL, image_block
+from langchain_internvl import ChatInternVL, factory, image_block
 from langchain_internvl.backends.server.addresses import check_address
 from langchain_internvl.errors import (
     BrokenReplyError,
@@ -255,6 +256,23 @@ def test_a_server_that_does_not_list_its_models_in_time(monkeypatch):
             llm.invoke("Hello")
         left.set()
         llm.close()
+
+
+def test_a_tokenizer_that_takes_the_time_leaves_none_for_the_server(monkeypatch):
+    find, heard = factory.find_prompts, []
+
+    def slowly(model, engines):
+        found = find(model, engines)
+        time.sleep(0.4)
+        return found
+
+    monkeypatch.setattr(factory, "find_prompts", slowly)
+    with FaultServer(BOTH, models=heard.append).running() as url:
+        llm = make(url, timeout=0.3)
+        with pytest.raises(RequestTimeoutError, match=r"timeout=0\.3 s"):
+            llm.invoke("Hello")
+        llm.close()
+    assert heard == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
