@@ -41,7 +41,7 @@ from langchain_internvl.reply_forms import FORM_SETTINGS, ReplyForm, read_form
 from langchain_internvl.settings import CallSettings
 from langchain_internvl.structured_output import Method, ValueParser, ask_for, read_with, trace_of
 from langchain_internvl.tool_definitions import to_openai_tool
-from langchain_internvl.turn_requests import TurnRenderer
+from langchain_internvl.turn_requests import TurnRenderer, refuse_thoughts
 
 _OF_OTHER_PROVIDERS = frozenset({"streaming"})
 """Standard LangChain arguments that this model has no use for."""
@@ -399,6 +399,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
                 request = turn_renderer.make_request(settings, to_turns(messages))
                 calls = turn_renderer.call_stream(settings)
                 return served.backend, request, ChunkMaker(self.model, 0, {}, calls)
+            if served is not None and form is not None:
+                refuse_thoughts(form, thinks=settings.reasoning)
             renderer = self._renderer(settings, form, deadline)
             request = make_request(settings, renderer, to_turns(messages))
         except MediaError as error:

@@ -7,15 +7,12 @@ turn. A zero-width space after the first sign keeps it words, and readable.
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
-from langchain_internvl.conversation import Text
 from langchain_internvl.segments import Words
-
-if TYPE_CHECKING:
-    from langchain_internvl.conversation import Turn
 
 _NAMES = ("IMAGE_TOKEN", "IMG_CONTEXT", "image", "img", "pad", "s", "tool_call", "tool_response",
           "unk", "video")  # fmt: skip
@@ -33,10 +30,22 @@ def disarm(text: str) -> str:
     return _CONTROL.sub("<" + _ZERO_WIDTH_SPACE, Words(text).text)
 
 
-def disarm_turn(turn: Turn) -> Turn:
-    """A turn whose words, and arguments of calls, spell no control token."""
-    parts = tuple(
-        Text(disarm(part.text)) if isinstance(part, Text) else part for part in turn.parts
-    )
-    calls = tuple(replace(call, arguments=disarm(call.arguments)) for call in turn.tool_calls)
-    return replace(turn, parts=parts, tool_calls=calls)
+def disarm_json(value: Any) -> Any:
+    """A JSON value none of whose texts, names of properties too, spells a control token."""
+    if isinstance(value, str):
+        return disarm(value)
+    if isinstance(value, Mapping):
+        return {disarm_json(name): disarm_json(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [disarm_json(one) for one in value]
+    return value
+
+
+def disarm_arguments(arguments: str) -> str:
+    """Arguments of a call, as JSON: servers read them, so escapes of JSON must hide nothing."""
+    try:
+        value = json.loads(arguments)
+        told = disarm_json(value)
+    except (RecursionError, ValueError):
+        return disarm(arguments)
+    return disarm(arguments if told == value else json.dumps(told, ensure_ascii=False))

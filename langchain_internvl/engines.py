@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -16,10 +17,11 @@ from weakref import WeakSet
 
 from langchain_internvl._optional import require
 from langchain_internvl.backends.base import EngineStats
+from langchain_internvl.backends.bridge import ReplyDeadline
 from langchain_internvl.backends.lmdeploy.options import EngineOptions
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.checkpoint import Checkpoint, choose_template, open_checkpoint
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import BackendError, RequestError, RequestTimeoutError
 from langchain_internvl.forks import renew_after_fork
 from langchain_internvl.media.reader import MediaReader
 from langchain_internvl.tokenization import PromptTokenizer, load_tokenizer
@@ -53,13 +55,15 @@ class Engines:
         self._prompts: dict[Hashable, Prompts] = {}
         # By what was asked for: the name among the shared ones, and the backend.
         self._backends: dict[Hashable, tuple[Hashable, Backend]] = {}
-        self._servers: dict[Hashable, Served] = {}
+        self._servers: dict[Hashable, Future[Served]] = {}
         self.media = MediaReader()
         self._renew_lock()
         renew_after_fork(self, Engines._renew_lock)
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
+        # Who finds out about the others is a thread that a forked process has not got.
+        self._servers = {name: one for name, one in self._servers.items() if one.done()}
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Engines:
         return self
@@ -158,17 +162,60 @@ class Engines:
 
         return self._share(checkpoint, f"lmdeploy {chosen!r}", make, None, is_strict=False)
 
-    def served(self, name: Hashable, make: Callable[[], Served]) -> Served:
+    def served(
+        self, name: Hashable, make: Callable[[], Served], timeout: float | None = None
+    ) -> Served:
         """A server that this instance asks; it is not shared, as nothing is loaded for it.
+
+        One caller finds out, without the lock; others wait for that, each as long as it may.
 
         Args:
             name: What it is known by.
-            make: Finds out how it is asked.
+            make: Finds out how it is asked; keeps to the timeout by itself.
+            timeout: Seconds until it is given up; None: never.
+
+        Raises:
+            RequestTimeoutError: It took too long.
+            InternVLError: What finding out failed with, for those who waited too.
         """
+        deadline = ReplyDeadline(timeout)
+        while True:
+            with self._lock:
+                found = self._servers.get(name)
+                mine: Future[Served] | None = None
+                if found is None:
+                    found = mine = self._servers[name] = Future()
+            if mine is not None:
+                return self._find_out(name, make, mine)
+            if not wait([found], deadline.for_thread()).done:
+                raise deadline.error()
+            error = found.exception()
+            if error is None:
+                return found.result()
+            if isinstance(error, Exception) and not isinstance(error, RequestTimeoutError):
+                raise error
+            # That caller had less time, or was interrupted: it is for another one to find out.
+
+    def _find_out(self, name: Hashable, make: Callable[[], Served], mine: Future[Served]) -> Served:
+        """Find out for all who wait; a failure is not kept."""
+        try:
+            served = make()
+        except BaseException as error:
+            with self._lock:
+                if self._servers.get(name) is mine:
+                    del self._servers[name]
+            mine.set_exception(error)
+            raise
         with self._lock:
-            if name not in self._servers:
-                self._servers[name] = make()
-            return self._servers[name]
+            is_wanted = self._servers.get(name) is mine
+            if is_wanted:
+                mine.set_result(served)
+        if is_wanted:
+            return served
+        served.backend.close()
+        closed = BackendError("the model was closed while its server was looked for")
+        mine.set_exception(closed)
+        raise closed
 
     def _share(
         self,
@@ -211,7 +258,7 @@ class Engines:
             backend.close()
 
     def _asked(self) -> list[Backend]:
-        return [served.backend for served in self._servers.values()]
+        return [one.result().backend for one in self._servers.values() if one.done()]
 
 
 def _state(folder: Path, *patterns: str) -> tuple[tuple[str, int, int], ...]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from langchain_internvl.backends.bridge import ReplyDeadline
 from langchain_internvl.engines import Prompts, Served
 from langchain_internvl.errors import (
     CheckpointError,
     RequestError,
+    RequestTimeoutError,
     ServerAccessError,
     ServerBusyError,
     ServerError,
@@ -82,7 +84,8 @@ def find_server(
     name = (key, repr(sorted(model.engine_options.items())),
             *(getattr(model, one) for one in settings))  # fmt: skip
     timeout = None if deadline is None else deadline.remaining()
-    return engines.served(name, lambda: _find_out(model, engines, timeout))
+    until = ReplyDeadline(timeout)
+    return engines.served(name, lambda: _find_out(model, engines, until), timeout)
 
 
 def system_of(model: ModelSettings, served: Served) -> str | None:
@@ -92,7 +95,7 @@ def system_of(model: ModelSettings, served: Served) -> str | None:
     return None if served.prompts is None else served.prompts[2].default_system
 
 
-def _find_out(model: ModelSettings, engines: Engines, timeout: float | None) -> Served:
+def _find_out(model: ModelSettings, engines: Engines, deadline: ReplyDeadline) -> Served:
     prompts: Prompts | None = None
     try:
         prompts = find_prompts(model, engines)
@@ -103,7 +106,7 @@ def _find_out(model: ModelSettings, engines: Engines, timeout: float | None) -> 
     try:
         by_ids = prompts is not None and (
             model.server_prompt == "ids"
-            or (model.server_prompt == "auto" and _is_lmdeploy(backend, timeout))
+            or (model.server_prompt == "auto" and _is_lmdeploy(backend, deadline))
         )
     except BaseException:
         backend.close()
@@ -129,14 +132,20 @@ def _ask_server(model: ModelSettings, prompts: Prompts | None) -> ServerBackend:
     return ServerBackend(ServerAddress(str(model.base_url), key), options, tokens)
 
 
-def _is_lmdeploy(backend: ServerBackend, timeout: float | None) -> bool:
+def _is_lmdeploy(backend: ServerBackend, deadline: ReplyDeadline) -> bool:
     """Whether the server is LMDeploy's, or its proxy.
 
     Raises:
         ServerError: It cannot be reached, or not with this key.
+        RequestTimeoutError: There is no time left, as a tokenizer may take a while to load.
     """
+    left = deadline.for_thread()
+    if left == 0:
+        raise deadline.error()
     try:
-        return any(one.owner == "lmdeploy" for one in backend.models(timeout))
+        return any(one.owner == "lmdeploy" for one in backend.models(left))
+    except RequestTimeoutError:
+        raise deadline.error() from None
     except (ServerAccessError, ServerBusyError, ServerUnavailableError):
         raise
     except ServerError:

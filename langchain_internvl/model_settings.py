@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from langchain_core.utils import secret_from_env
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from langchain_internvl.backends.base import Backend
 from langchain_internvl.backends.lmdeploy.options import EngineOptions
+from langchain_internvl.backends.server.addresses import check_address
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.policy import MediaPolicy
@@ -34,6 +35,8 @@ ServerPrompt = Literal["auto", "ids", "messages"]
 class ModelSettings(CallSettings):
     """Settings that `ChatInternVL` has as arguments."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # the input has the key
+
     model: str = "OpenGVLab/InternVL2-8B"
     """Id on the Hugging Face hub, a local folder, or "nano", the embedded model."""
     revision: str | None = None
@@ -44,9 +47,10 @@ class ModelSettings(CallSettings):
     """Address of a server, up to `/v1`, that has the model: LMDeploy's, or any that speaks OpenAI's
     protocol. Nothing is loaded here then."""
     api_key: SecretStr | None = Field(
-        default_factory=secret_from_env("INTERNVL_API_KEY", default=None)
+        default_factory=secret_from_env("INTERNVL_API_KEY", default=None), validate_default=True
     )
-    """The server's key; by default `INTERNVL_API_KEY` of the environment."""
+    """The server's key; by default `INTERNVL_API_KEY` of the environment. White space around it,
+    as files leave it, is taken off."""
     max_retries: int = Field(default=2, ge=0)
     """How often a request to a server is tried again, before its first token: without a connection,
     on 429 and on 5xx."""
@@ -79,6 +83,19 @@ class ModelSettings(CallSettings):
     @classmethod
     def _read_path(cls, value: Any) -> Any:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_key(cls, value: SecretStr | None) -> SecretStr | None:
+        key = "" if value is None else value.get_secret_value().strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("a key has printable ASCII characters only, as headers do")
+        return SecretStr(key) if key else None
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_address(cls, value: str | None) -> str | None:
+        return None if value is None else check_address(value)
 
     @field_validator("chat_template")
     @classmethod

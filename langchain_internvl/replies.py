@@ -72,7 +72,7 @@ class ChunkMaker:
             reason = "stop" if self._calls.is_stopped else reason
         self.is_done = reason is not None
         metadata: dict[str, Any] = {}
-        usage = None
+        usage: UsageMetadata | None = None
         if delta.logprob is not None:
             metadata["logprobs"] = {"content": [self._logprob(delta)]}
         elif delta.told_logprobs:
@@ -84,7 +84,7 @@ class ChunkMaker:
                 metadata["choices"] = self._weigh(delta)
             metadata["model_provider"] = PROVIDER
             usage = self._usage(delta.usage)
-            if self._thinking_tokens:
+            if usage is not None and self._thinking_tokens:
                 usage["output_token_details"] = {"reasoning": self._thinking_tokens}
         if not (text or thoughts or pieces or metadata):
             return []
@@ -95,7 +95,7 @@ class ChunkMaker:
             tool_call_chunks=to_call_chunks(pieces),
             response_metadata=metadata,
             usage_metadata=usage,
-            chunk_position="last" if usage else None,
+            chunk_position="last" if self.is_done else None,
         )
         return [ChatGenerationChunk(message=message)]
 
@@ -116,11 +116,16 @@ class ChunkMaker:
             for choice, share in zip(self._choices, shares, strict=True)
         }
 
-    def _usage(self, told: Usage | None) -> UsageMetadata:
-        """What we counted; where the engine does not tell its tokens, what it counted."""
+    def _usage(self, told: Usage | None) -> UsageMetadata | None:
+        """What we counted; where the engine does not tell its tokens, what it counted.
+
+        None: nobody has counted, as where a reply of words was cut here.
+        """
         prompt, reply = self._prompt_tokens, self._tokens
         if told is not None:
             prompt, reply = prompt or told.prompt_tokens, reply or told.completion_tokens
+        if not (prompt or reply):
+            return None
         usage = UsageMetadata(input_tokens=prompt, output_tokens=reply, total_tokens=prompt + reply)
         if told is not None and told.cached_tokens:
             usage["input_token_details"] = {"cache_read": told.cached_tokens}

@@ -16,7 +16,7 @@ from PIL.Image import open as open_image
 
 from langchain_internvl.backends.base import Request
 from langchain_internvl.call_stream import CallStream
-from langchain_internvl.controls import disarm_turn
+from langchain_internvl.controls import disarm_json
 from langchain_internvl.conversation import Image, Video
 from langchain_internvl.errors import RequestError
 from langchain_internvl.grammar import json_grammar
@@ -84,8 +84,9 @@ class TurnRenderer:
         if form.schema is not None and form.callable:
             raise RequestError(
                 "a server enforces a response_format or lets tools be called, not both; leave out "
-                "one of them, or ask by ids or in this process"
+                "one of them, or use a backend in this process"
             )
+        refuse_thoughts(form, thinks=self.options.reasoning)
         files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
         limits = TileLimits().narrowed(settings.min_tiles, settings.max_tiles)
         is_asked = settings.min_tiles is not None or settings.max_tiles is not None
@@ -99,9 +100,7 @@ class TurnRenderer:
                 ),
             )
             for turn in with_instructions(
-                with_system(
-                    [disarm_turn(turn) for turn in turns], self.template_system, self.options
-                ),
+                with_system(turns, self.template_system, self.options),
                 form.schema_instructions(),
             )
         ]
@@ -113,8 +112,9 @@ class TurnRenderer:
             max_tokens=settings.max_tokens,
             stop=(settings.stop or ()) if form.is_plain else (),
             grammar=None if form.schema is None else json_grammar(form.schema),
-            tools=form.openai_tools(),
+            tools=disarm_json(form.openai_tools()),  # the server writes them into its prompt
             tool_choice=form.tool_choice,
+            only_one=form.only_one,
             top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
             timeout=self.deadline.remaining(),
         )
@@ -149,6 +149,19 @@ class TurnRenderer:
         if isinstance(source, BytesSource) and _is_read_alike(source.data, rgb):
             return replace(image, source=source)
         return replace(image, source=BytesSource(_png(rgb), source.name))
+
+
+def refuse_thoughts(form: ReplyForm, *, thinks: bool) -> None:
+    """Refuse thoughts in front of what a server enforces: it would let none through.
+
+    Raises:
+        RequestError: The model shall think, and then write a JSON value or a call.
+    """
+    if thinks and (form.must_call or form.schema is not None):
+        raise RequestError(
+            "a server that enforces a response_format or a call leaves no room for thoughts: leave "
+            "out reasoning=True, or use a backend in this process"
+        )
 
 
 def _in_its_grid(rgb: Picture, limits: TileLimits) -> Picture:

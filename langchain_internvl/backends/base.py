@@ -119,6 +119,7 @@ class Request:
         tools: Tools as OpenAI describes them, for servers that tell the model of them, or enforce
             a call, by themselves. Engines that follow a grammar go by that.
         tool_choice: Whether one of the tools has to be called.
+        only_one: Whether one call is all there may be, for servers too.
     """
 
     prompt_ids: Sequence[int]
@@ -135,6 +136,7 @@ class Request:
     turns: Sequence[Turn] = ()
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: ToolChoice = "none"
+    only_one: bool = False
 
     @property
     def has_to_call(self) -> bool:

@@ -112,7 +112,8 @@ def schema_format(request: Request) -> dict[str, Any] | None:
     if grammar.schema is None:
         raise RequestError(
             "a server enforces replies that are one JSON value, and calls of tools; this reply may "
-            "be something else. Leave out reasoning=True, or use a backend in this process"
+            "be something else. Leave out the tools or the response_format, or use a backend in "
+            "this process"
         )
     return json_schema_format(grammar.schema)
 

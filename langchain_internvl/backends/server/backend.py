@@ -25,7 +25,7 @@ from langchain_internvl.backends.server.dialects import (
     finish_reason,
     read_usage,
 )
-from langchain_internvl.backends.server.events import Done, Fault, read_line
+from langchain_internvl.backends.server.events import Chunk, Done, Fault, read_line
 from langchain_internvl.backends.server.faults import named, to_error
 from langchain_internvl.backends.server.retries import Retries
 from langchain_internvl.errors import (
@@ -163,18 +163,15 @@ class ServerBackend:
         request_id = uuid4().hex
         attempt = 0
         while True:
-            begun = False
+            reply = _Reply(dialect.reader(request), request_id)
             try:
-                async with aclosing(
-                    self._attempt(body, dialect.reader(request), request_id)
-                ) as deltas:
+                async with aclosing(self._attempt(body, reply)) as deltas:
                     async for delta in deltas:
-                        begun = True
                         yield delta
             except InternVLError as error:
                 if isinstance(error, ServerError):
                     error.request_id = request_id
-                if begun:
+                if reply.has_begun:
                     raise _broken(error, request_id) from error
                 wait = self._options.retries.wait_before(attempt, error)
                 if wait is None or wait >= deadline.remaining():
@@ -191,45 +188,74 @@ class ServerBackend:
             raise PromptError("the server's model is not known here, so it takes no token ids")
         return self._by_ids
 
-    async def _attempt(
-        self, body: dict[str, object], reader: Reader, request_id: str
-    ) -> AsyncGenerator[Delta, None]:
+    async def _attempt(self, body: dict[str, object], reply: _Reply) -> AsyncGenerator[Delta, None]:
         client = self._open().client
         try:
-            async with client.lines(body, request_id) as lines:
-                async for delta in _read(lines, reader, request_id):
+            async with client.lines(body, reply.request_id) as lines:
+                async for delta in reply.read(lines):
                     yield delta
         except ModelNotServedError as error:
             raise await _naming_what_is_there(error, client) from error
 
 
-async def _read(
-    lines: AsyncIterator[str], reader: Reader, request_id: str
-) -> AsyncGenerator[Delta, None]:
-    """The deltas of a stream: complete, or an error."""
-    reason: FinishReason | None = None
-    usage: Usage | None = None
-    async for line in lines:
-        event = read_line(line)
-        if isinstance(event, Fault):
-            raise to_error(event, request_id)
-        if isinstance(event, Done):
-            break
-        if event is None:
-            continue
-        for delta in reader.push(event):
-            yield delta
-            if delta.finish_reason is not None:
-                return  # cut here: leaving breaks the connection off, and the server stops
-        usage = read_usage(event.usage) or usage
-        if event.finish_reason is not None:
-            reason = finish_reason(event.finish_reason)
-    if reason is None:
-        raise BrokenReplyError(
-            "the server's reply broke off: its stream ended without a finish reason"
-            f"{named(request_id)}"
-        )
-    yield reader.end(reason, usage)
+class _Reply:
+    """One attempt to read a reply.
+
+    Args:
+        reader: Reads its chunks.
+        request_id: What the request is called.
+
+    Attributes:
+        has_begun: Whether anything of it has come, though it may not be shown yet.
+    """
+
+    def __init__(self, reader: Reader, request_id: str) -> None:
+        self.request_id = request_id
+        self.has_begun = False
+        self._reader = reader
+
+    async def read(self, lines: AsyncIterator[str]) -> AsyncGenerator[Delta, None]:
+        """The deltas of a stream: complete, or an error."""
+        reason: FinishReason | None = None
+        usage: Usage | None = None
+        async for line in lines:
+            event = read_line(line)
+            if isinstance(event, Fault):
+                raise to_error(event, self.request_id)
+            if isinstance(event, Done):
+                break
+            if event is None:
+                continue
+            self.has_begun = self.has_begun or event.says_something
+            for delta in self._push(event):
+                yield delta
+                if delta.finish_reason is not None:
+                    return  # cut here: leaving breaks the connection off, and the server stops
+            usage = read_usage(event.usage) or usage
+            if event.finish_reason is not None:
+                reason = finish_reason(event.finish_reason)
+        if reason is None:
+            raise BrokenReplyError(
+                "the server's reply broke off: its stream ended without a finish reason"
+                f"{named(self.request_id)}"
+            )
+        yield self._reader.end(reason, usage)
+
+    def _push(self, chunk: Chunk) -> list[Delta]:
+        """What a chunk adds.
+
+        Raises:
+            BrokenReplyError: A part of it is not of the kind that it has to be.
+        """
+        try:
+            return list(self._reader.push(chunk))
+        except InternVLError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise BrokenReplyError(
+                f"the server sent a chunk that is none, {str(chunk.choice)[:200]}: {error!r}"
+                f"{named(self.request_id)}"
+            ) from error
 
 
 async def _naming_what_is_there(error: ModelNotServedError, client: Client) -> ModelNotServedError:
@@ -258,9 +284,9 @@ class _Line:
 
     def __init__(self, address: ServerAddress, most: int) -> None:
         self.process = os.getpid()
+        self.client = Client(address)  # first: it may fail, and nobody would end the thread
         self.thread = LoopThread()
         self.bridge = Bridge(self.thread.loop, most)
-        self.client = Client(address)
 
     def end(self) -> None:
         """Have all of it closed, without waiting; nothing in a forked process."""

@@ -17,6 +17,7 @@ from langchain_internvl.backends.lmdeploy.generation import (
 from langchain_internvl.backends.server.messages import to_messages
 from langchain_internvl.conversation import ToolCall
 from langchain_internvl.detokenization import TextStream
+from langchain_internvl.reasoning import CLOSE, OPEN
 from langchain_internvl.segments import Prompt
 from langchain_internvl.tool_calls import HERMES
 
@@ -29,7 +30,11 @@ class MessageDialect:
     """Asks by messages."""
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The request as JSON; see `Dialect.body`."""
+        """The request as JSON; see `Dialect.body`.
+
+        Stop texts are not sent, the reply is cut here: LMDeploy would end it at any token that has
+        one in it, and keep what the token says before.
+        """
         body: dict[str, Any] = {
             "messages": to_messages(request.turns),
             "max_tokens": request.max_tokens,
@@ -44,6 +49,8 @@ class MessageDialect:
             body["response_format"] = schema
         if request.tools:
             body |= {"tools": list(request.tools), "tool_choice": request.tool_choice}
+            if request.only_one and request.tool_choice != "none":
+                body["parallel_tool_calls"] = False
         if request.top_logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         return body
@@ -76,12 +83,19 @@ class _Reader:
         self._wants_logprobs = request.top_logprobs is not None
         self._text = TextStream({}, request.stop)
         self._calls: dict[int, dict[str, str]] = {}
+        self._most_calls = 1 if request.only_one else None
+        self._is_thinking = False
+        self._may_think = True
 
     def push(self, chunk: Chunk) -> Iterator[Delta]:
         """The deltas of a chunk."""
         for call in chunk.delta.get("tool_calls") or ():
             self._add_call(call)
-        text = self._text.push_text(str(chunk.delta.get("content") or ""))
+        content = chunk.delta.get("content") or ""
+        if not isinstance(content, str):
+            raise TypeError(f"content is {content!r}, which is no text")
+        thoughts = self._thoughts(chunk.delta, ends=bool(content))
+        text = thoughts + self._text.push_text(content)
         logprobs = self._logprobs(chunk.choice)
         if self._text.stopped_at is not None:
             yield Delta(NO_TOKEN, text + self._text.finish(), "stop", told_logprobs=logprobs)
@@ -92,10 +106,31 @@ class _Reader:
         """The last delta."""
         calls = [
             ToolCall(call["name"], call["arguments"]) for _, call in sorted(self._calls.items())
-        ]
+        ][: self._most_calls]
         written = HERMES.write_calls(calls, after_words=self._text.has_shown)
-        text = self._text.finish() + Prompt(tuple(written)).to_text()
+        text = (
+            self._thoughts({}, ends=True) + self._text.finish() + Prompt(tuple(written)).to_text()
+        )
         return Delta(NO_TOKEN, text, reason, usage=usage)
+
+    def _thoughts(self, delta: Mapping[str, Any], *, ends: bool) -> str:
+        """Thoughts that the server's parser took out of the reply, written as the model does.
+
+        Args:
+            delta: What a chunk adds.
+            ends: Whether thoughts end with it.
+        """
+        told = delta.get("reasoning_content") or delta.get("reasoning") or ""
+        if not isinstance(told, str):
+            raise TypeError(f"thoughts are {told!r}, which is no text")
+        text = ""
+        if told and self._may_think:
+            text = told if self._is_thinking else OPEN + told
+            self._is_thinking = True
+        if ends:
+            text += CLOSE if self._is_thinking else ""
+            self._is_thinking = self._may_think = False  # only a reply's beginning is thoughts
+        return text
 
     def _add_call(self, call: Mapping[str, Any]) -> None:
         """Calls come in pieces, told apart by their index."""
@@ -107,4 +142,7 @@ class _Reader:
     def _logprobs(self, choice: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         if not self._wants_logprobs:
             return ()
-        return tuple((choice.get("logprobs") or {}).get("content") or ())
+        told = tuple((choice.get("logprobs") or {}).get("content") or ())
+        if not all(isinstance(one, Mapping) for one in told):
+            raise TypeError(f"logprobs are {told!r}")
+        return told

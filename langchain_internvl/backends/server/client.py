@@ -10,7 +10,12 @@ from typing import Any
 
 from langchain_internvl._optional import require
 from langchain_internvl.backends.server.faults import named, read_body, to_error
-from langchain_internvl.errors import InternVLError, ServerError, ServerUnavailableError
+from langchain_internvl.errors import (
+    BrokenReplyError,
+    InternVLError,
+    ServerError,
+    ServerUnavailableError,
+)
 
 _CONNECT_SECONDS = 10.0
 _LIST_SECONDS = 30.0
@@ -54,7 +59,7 @@ class Client:
 
     def __init__(self, address: ServerAddress) -> None:
         self._openai = require("openai", extra="server")
-        self._transport_error = _transport_error(self._openai)
+        self._transport_error, self._library_errors = _library_errors(self._openai)
         # Generating may take any time; a connection that cannot be had is known soon. Retries are
         # ours: those of this client know nothing of errors inside a reply.
         self._client = self._openai.AsyncOpenAI(
@@ -63,6 +68,8 @@ class Client:
             max_retries=0,
             timeout=self._openai.Timeout(None, connect=_CONNECT_SECONDS),
         )
+        # It takes them from the environment, where they are meant for OpenAI.
+        self._client.organization = self._client.project = None
 
     async def models(self) -> list[ServedModel]:
         """The models that the server has.
@@ -71,8 +78,7 @@ class Client:
             ServerError: It does not say.
         """
         async with self._translating(None):
-            client = self._client.with_options(timeout=_LIST_SECONDS)
-            page = await client.models.list()
+            page = await self._client.models.list(timeout=_LIST_SECONDS)
             return [ServedModel(str(one.id), str(one.owned_by)) for one in page.data or ()]
 
     @asynccontextmanager
@@ -96,7 +102,7 @@ class Client:
         async with (
             self._translating(request_id),
             asked as response,
-            aclosing(response.iter_lines()) as lines,
+            aclosing(split_lines(response.iter_bytes())) as lines,
         ):
             yield lines
 
@@ -125,23 +131,53 @@ class Client:
                 f"{named(request_id)}",
                 request_id=request_id,
             ) from error
+        except self._library_errors as error:  # a body that is not packed as it says
+            raise BrokenReplyError(
+                f"the server's answer cannot be read: {type(error).__name__}: {error}"
+                f"{named(request_id)}",
+                request_id=request_id,
+            ) from error
         except openai.OpenAIError as error:
             raise ServerError(
                 f"the server's answer cannot be read: {error}", request_id=request_id
             ) from error
 
 
-def _transport_error(openai: Any) -> type[Exception]:
-    """What OpenAI's client lets through when a connection breaks in the middle of a stream.
+async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
+    """The lines of a body.
 
-    It is an error of the HTTP library that it stands on: httpx, or its successor.
+    Only line feeds end them: JSON may hold what else Unicode takes for the end of a line, which
+    the client's own reader of lines breaks at.
+    """
+    held = bytearray()
+    async for piece in pieces:
+        held += piece
+        if b"\n" in piece:
+            *whole, rest = held.split(b"\n")
+            held = rest
+            for line in whole:
+                yield _decode(line)
+    if held:
+        yield _decode(held)
+
+
+def _decode(line: bytearray) -> str:
+    return line.removesuffix(b"\r").decode("utf-8", "replace")
+
+
+def _library_errors(openai: Any) -> tuple[type[Exception], tuple[type[Exception], ...]]:
+    """What OpenAI's client lets through in the middle of a stream.
+
+    They are errors of the HTTP library that it stands on: httpx, or its successor.
+
+    Returns:
+        That of a connection which breaks, and all others.
     """
     for base in openai.DefaultAsyncHttpxClient.__mro__:
         if base.__name__ == "AsyncClient":
             library = importlib.import_module(base.__module__.partition(".")[0])
-            found: type[Exception] = library.TransportError
-            return found
-    return OSError
+            return library.TransportError, (library.HTTPError, library.StreamError)
+    return OSError, ()
 
 
 def _seconds(header: str | None) -> float | None:

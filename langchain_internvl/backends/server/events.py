@@ -13,6 +13,8 @@ from typing import Any
 
 from langchain_internvl.errors import BrokenReplyError
 
+_SAYING = ("content", "tool_calls", "function_call", "reasoning_content", "reasoning", "refusal")
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -29,6 +31,11 @@ class Chunk:
     finish_reason: str | None
     choice: Mapping[str, Any]
     usage: Mapping[str, Any] | None
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the reply has begun with it: words, thoughts, a call, or tokens."""
+        return bool(self.choice.get("output_ids")) or any(map(self.delta.get, _SAYING))
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,10 @@ Event = Chunk | Fault | Done
 
 _PROXY_STATUS: Mapping[Any, int] = {10400: 404, 10401: 503, 10402: 504}
 """What the codes of LMDeploy's proxy stand for: no such model, no node, a node that failed."""
+
+
+_REFUSALS = frozenset({"context_length_exceeded", "invalid_request_error"})
+"""Words of OpenAI's, in place of a status, for requests that fail each time they are made."""
 
 
 def read_line(line: str) -> Event | None:
@@ -95,14 +106,18 @@ def _read(payload: Mapping[str, Any]) -> Event:
         raise BrokenReplyError(f"the server's choice is {choice!r}, which is none")
     # A server may answer with a whole message although a stream was asked for.
     delta = choice.get("delta") or choice.get("message") or {}
-    return Chunk(delta, choice.get("finish_reason"), choice, usage)
+    reason = choice.get("finish_reason")
+    if not isinstance(delta, Mapping) or not isinstance(reason, (str, type(None))):
+        raise BrokenReplyError(f"the server's choice is {str(choice)[:200]}, which is none")
+    return Chunk(delta, reason, choice, usage)
 
 
 def find_fault(payload: Mapping[str, Any]) -> Fault | None:
     """The error that a JSON object tells, in any of the shapes in use; None if it tells none."""
     if "error_code" in payload:  # LMDeploy's proxy
         code = payload["error_code"]
-        return Fault(_PROXY_STATUS.get(code, 500), f"{payload.get('text')} (proxy: {code})")
+        status = _PROXY_STATUS.get(code, 500) if isinstance(code, int) else 500
+        return Fault(status, f"{payload.get('text')} (proxy: {code})")
     error = payload.get("error")
     if isinstance(error, Mapping):  # OpenAI, and LMDeploy in the middle of a stream
         return Fault(_status(error), _message(error))
@@ -118,10 +133,17 @@ def find_fault(payload: Mapping[str, Any]) -> Fault | None:
 def _status(error: Mapping[str, Any]) -> int:
     for name in ("code", "status", "status_code"):
         value = error.get(name)
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            value = int(value[:4])
         if isinstance(value, int) and 400 <= value < 600:
             return value
-    return 500
+    told = {error.get(name) for name in ("code", "type") if isinstance(error.get(name), str)}
+    return 400 if told & _REFUSALS else 500
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    return str(error.get("message") or dict(error))
+    message = str(error.get("message") or dict(error))
+    code = error.get("code")
+    if isinstance(code, str) and code in _REFUSALS and code not in message:
+        return f"{message} ({code})"
+    return message

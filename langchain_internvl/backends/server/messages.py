@@ -2,14 +2,19 @@
 
 Images come before the text of their message: servers put them there, or do not say where they put
 them. What has images is a list of blocks, all else a plain string, which every server takes.
+
+The server makes the tokens, so here is where control strings are disarmed: only what is joined
+shows all that is spelt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.backends.server.pictures import picture_url
+from langchain_internvl.controls import disarm, disarm_arguments
 from langchain_internvl.conversation import Image, Instruction, Text
 from langchain_internvl.errors import PromptError
 
@@ -27,12 +32,12 @@ def to_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
 
 
 def _messages(turn: Turn) -> list[dict[str, Any]]:
-    text = "".join(part.text for part in turn.parts if isinstance(part, (Text, Instruction)))
+    text = _text(turn)
     images = [part for part in turn.parts if isinstance(part, Image)]
     if turn.role == "user":
         return [{"role": "user", "content": _content(images, text)}]
     if turn.role == "tool":  # whose images only a user can show
-        result = {"role": "tool", "tool_call_id": turn.tool_call_id or "0", "content": text}
+        result = {"role": "tool", "tool_call_id": disarm(turn.tool_call_id or "0"), "content": text}
         shown = {"role": "user", "content": _content(images, "")}
         return [result, shown] if images else [result]
     if images:
@@ -43,13 +48,23 @@ def _messages(turn: Turn) -> list[dict[str, Any]]:
     if turn.tool_calls:
         message["tool_calls"] = [
             {
-                "id": call.id or str(number),
+                "id": disarm(call.id or str(number)),
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments or "{}"},
+                "function": {
+                    "name": disarm(call.name),
+                    "arguments": disarm_arguments(call.arguments or "{}"),
+                },
             }
             for number, call in enumerate(turn.tool_calls)
         ]
     return [message]
+
+
+def _text(turn: Turn) -> str:
+    """The words of a turn, wherever its images stand; only instructions may spell tokens."""
+    said = [part for part in turn.parts if isinstance(part, (Text, Instruction))]
+    runs = ((kind, "".join(part.text for part in parts)) for kind, parts in groupby(said, key=type))
+    return "".join(text if kind is Instruction else disarm(text) for kind, text in runs)
 
 
 def _content(images: Sequence[Image], text: str) -> str | list[dict[str, Any]]:

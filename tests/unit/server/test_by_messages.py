@@ -89,6 +89,18 @@ def test_a_reply_is_told_as_any_other(served):
     assert [one.usage_metadata is None for one in chunks] == [True] * (len(chunks) - 1) + [False]
 
 
+@pytest.mark.parametrize("settings", [{}, {"stop": ["lo"]}])
+def test_what_nobody_counted_has_no_usage(settings):
+    server = FaultServer(lines(chunk({"content": "Hello"}), chunk({}, "stop")), models=OTHER)
+    with server.running() as url:
+        llm = ChatInternVL(model="vl", base_url=url)
+        chunks = list(llm.stream("Hello", **settings))
+        assert llm.invoke("Hello", **settings).usage_metadata is None
+        llm.close()
+    assert [one.usage_metadata for one in chunks] == [None] * len(chunks)
+    assert chunks[-1].chunk_position == "last"
+
+
 def test_log_probabilities_are_passed_on():
     told = {"token": "Hi", "bytes": [72, 105], "logprob": -0.5, "top_logprobs": []}
     answer = lines(chunk({"content": "Hi"}, logprobs={"content": [told]}), chunk({}, "stop"))

@@ -3,15 +3,17 @@
 import json
 import os
 import threading
+import time
 
 import pytest
-from fault_server import FaultServer, ids, lines, send, words
+from fault_server import FaultServer, chunk, ids, lines, send, words
 from golden import PHOTOS, checkpoint_folder
 from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage
 from pydantic import ValidationError
 
-from langchain_internvl import ChatInternVL, image_block
+from langchain_internvl import ChatInternVL, factory, image_block
+from langchain_internvl.backends.server.addresses import check_address
 from langchain_internvl.errors import (
     BrokenReplyError,
     RequestError,
@@ -83,6 +85,12 @@ def test_a_server_that_sends_no_ids_says_so(asked):
         asked(lines(*words("Hello")), LMDEPLOY, server_prompt="ids")
 
 
+@pytest.mark.parametrize("told", [7, ["x"], [1.5], "12"])
+def test_ids_that_are_none(told, asked):
+    with pytest.raises(BrokenReplyError, match="output_ids"):
+        asked(lines(chunk({}, output_ids=told)), LMDEPLOY)
+
+
 def test_a_key_that_is_not_accepted_is_no_reason_for_messages(asked):
     with pytest.raises(ServerAccessError, match="api_key="):
         asked(BOTH, lambda handler: send(handler, 401, b'{"message": "no", "code": 401}'))
@@ -141,6 +149,67 @@ def test_the_key_is_sent():
     assert sent == "Bearer hush"
 
 
+@pytest.mark.parametrize("key", [" hush\n", "hush"])
+def test_white_space_around_a_key_is_taken_off(key, monkeypatch):
+    assert make("http://x/v1", api_key=key).api_key.get_secret_value() == "hush"
+    monkeypatch.setenv("INTERNVL_API_KEY", key)
+    assert make("http://x/v1").api_key.get_secret_value() == "hush"
+    assert make("http://x/v1", api_key=" ").api_key is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"api_key": "hush\u00fc"},
+        {"api_key": "hu\nhush"},
+        {"api_key": "hush", "dtype": "float16"},
+        {"api_key": "hush", "engine_options": {"a": 1}},
+        {"api_key": ["hush"]},
+        {"base_url": "http://me:hush@host/v1"},
+        {"base_url": "http://hush@host:port/v1"},
+    ],
+)
+def test_errors_show_no_secret(settings):
+    with pytest.raises(ValidationError) as caught:
+        make("http://x/v1", **settings)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "host", "host:80/v1", "ftp://host/v1", "http:///v1", "http://host:port/v1", "http://[x/v1",
+     "http://host:99999/v1", "http://host:0/v1", "http://a b/v1", "http://a\x00b/v1"],
+)  # fmt: skip
+def test_addresses_that_are_none(url):
+    with pytest.raises(ValidationError, match="base_url"):
+        make(url)
+    with pytest.raises(RequestError):
+        check_address(url)
+
+
+def test_addresses_that_are_some():
+    for url in ("http://127.0.0.1:23333/v1", "https://host/v1/", "http://[::1]:80/v1"):
+        assert make(f" {url}\n").base_url == url
+
+
+def test_nothing_of_openais_environment_is_sent(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-private")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-private")
+    heads = []
+
+    def listing(handler):
+        heads.append(dict(handler.headers))
+        send(handler, 200, b'{"data": [{"id": "vl", "owned_by": "x", "object": "model"}]}')
+
+    server = FaultServer(lines(*words("x")), models=listing)
+    with server.running() as url:
+        llm = make(url)
+        llm.invoke("Hello")
+        llm.close()
+    assert heads
+    assert "private" not in repr([heads, server.headers])
+
+
 WRONG = {
     "backend": ({"backend": "vllm"}, '"transformers", "lmdeploy" or a Backend'),
     "dtype at a server": ({"base_url": "http://x/v1", "dtype": "float16"}, "loaded its model"),
@@ -187,6 +256,23 @@ def test_a_server_that_does_not_list_its_models_in_time(monkeypatch):
             llm.invoke("Hello")
         left.set()
         llm.close()
+
+
+def test_a_tokenizer_that_takes_the_time_leaves_none_for_the_server(monkeypatch):
+    find, heard = factory.find_prompts, []
+
+    def slowly(model, engines):
+        found = find(model, engines)
+        time.sleep(0.4)
+        return found
+
+    monkeypatch.setattr(factory, "find_prompts", slowly)
+    with FaultServer(BOTH, models=heard.append).running() as url:
+        llm = make(url, timeout=0.3)
+        with pytest.raises(RequestTimeoutError, match=r"timeout=0\.3 s"):
+            llm.invoke("Hello")
+        llm.close()
+    assert heard == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

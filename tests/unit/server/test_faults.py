@@ -4,13 +4,15 @@ import asyncio
 import json
 import pickle
 import socket
+import threading
 
 import pytest
-from fault_server import DONE, FaultServer, Host, body, chunk, data, drop, error, lines, words
+from fault_server import DONE, FaultServer, Host, body, chunk, data, drop, error, lines, send, words
 
 from langchain_internvl.backends.base import NO_TOKEN, Request
+from langchain_internvl.backends.server import backend as backend_module
 from langchain_internvl.backends.server.backend import ServerBackend, ServerOptions
-from langchain_internvl.backends.server.client import ServerAddress
+from langchain_internvl.backends.server.client import ServerAddress, split_lines
 from langchain_internvl.backends.server.retries import Retries
 from langchain_internvl.conversation import Text, Turn
 from langchain_internvl.errors import (
@@ -70,8 +72,46 @@ def text_of(deltas):
     return "".join(delta.text for delta in deltas)
 
 
+def test_only_line_feeds_end_lines(ask):
+    said = "a\u2028b\u2029c\x85d"
+    raw = json.dumps({"choices": [{"delta": {"content": said}}]}, ensure_ascii=False)
+    assert text_of(ask(FaultServer(lines(f"data: {raw}\r", chunk({}, "stop"))))) == said
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 100])
+def test_lines_in_pieces(size):
+    async def pieces(data):
+        for start in range(0, len(data), size):
+            yield data[start : start + size]
+
+    async def read(data):
+        return [line async for line in split_lines(pieces(data))]
+
+    assert asyncio.run(read("ä\r\n\nb\u2028\nend".encode())) == ["ä", "", "b\u2028", "end"]
+
+
+def test_log_probabilities_that_are_none(ask):
+    server = FaultServer(lines(chunk({"content": "x"}, logprobs={"content": [7]})))
+    with pytest.raises(BrokenReplyError, match="chunk that is none"):
+        ask(server, top_logprobs=1)
+    assert server.attempts == 1
+
+
+def test_a_client_that_cannot_be_made_leaves_no_thread(monkeypatch):
+    def fail(_address):
+        raise ValueError("no such address")
+
+    monkeypatch.setattr(backend_module, "Client", fail)
+    before = threading.active_count()
+    backend = ServerBackend(ServerAddress("http://x/v1"), ServerOptions("vl"))
+    with pytest.raises(ValueError, match="no such address"):
+        next(backend.stream(Request((), turns=TURNS)))
+    assert threading.active_count() == before
+
+
 ERROR_10402 = json.dumps({"error_code": 10402, "text": "Failed to get response"})
 ERROR_10400 = json.dumps({"error_code": 10400, "text": "no such model"})
+CALL = chunk({"tool_calls": [{"index": 0, "id": "x", "function": {"name": "look"}}]})
 HELLO = chunk({"content": "Hello"})
 STREAM_ERROR = data({"error": {"message": "boom", "code": 500}})
 
@@ -121,6 +161,26 @@ FAULTS = {
     "garbage": (lines("data: {nonsense"), BrokenReplyError, 1),
     "HTML": (lines("<html>gateway</html>"), BrokenReplyError, 1),
     "a list": (lines("data: [1, 2]"), BrokenReplyError, 1),
+    "cut in a call": (lines(CALL, cut=True), BrokenReplyError, 1),
+    "error in a call": (lines(CALL, STREAM_ERROR), BrokenReplyError, 1),
+    "cut in thoughts": (lines(chunk({"reasoning_content": "Hm"}), cut=True), BrokenReplyError, 1),
+    "cut in other thoughts": (lines(chunk({"reasoning": "Hm"}), cut=True), BrokenReplyError, 1),
+    "cut after ids": (lines(chunk({}, output_ids=[5]), cut=True), BrokenReplyError, 1),
+    "a delta that is a text": (lines(data({"choices": [{"delta": "hi"}]})), BrokenReplyError, 1),
+    "a reason that is none": (lines(chunk({}, ["stop"])), BrokenReplyError, 1),
+    "content that is no text": (lines(chunk({"content": ["x"]})), BrokenReplyError, 1),
+    "calls that are none": (lines(chunk({"tool_calls": 7})), BrokenReplyError, 1),
+    "a call that is a text": (lines(chunk({"tool_calls": ["x"]})), BrokenReplyError, 1),
+    "an odd index": (lines(chunk({"tool_calls": [{"index": "x"}]})), BrokenReplyError, 1),
+    "an endless index": (lines(chunk({"tool_calls": [{"index": 1e999}]})), BrokenReplyError, 1),
+    "a packed body that is none": (lambda handler: send(
+        handler, 200, b"no gzip", content_encoding="gzip"), BrokenReplyError, 1),
+    "status as digits": (lines(data({"error": {"message": "no", "code": "422"}})),
+                         RequestError, 1),
+    "too long, as OpenAI says it": (body({"error": {"message": "Too long.", "code":
+        "context_length_exceeded", "type": "invalid_request_error"}}), ContextOverflowError, 1),
+    "a proxy's code that is none": (lines('{"error_code": [1], "text": "x"}'), ServerError,
+                                    TRIED_AGAIN),
     "given up": (lines(HELLO, chunk({}, "abort"), DONE), BrokenReplyError, 1),
 }  # fmt: skip
 

@@ -100,7 +100,7 @@ def test_what_no_server_holds_a_reply_to_is_refused_before_it_is_asked(at_server
     with pytest.raises(RequestError, match="cannot weigh choices"):
         llm.invoke("Yes or no?", choices=["yes", "no"])
     form = {"type": "json_schema", "json_schema": {"name": "z", "schema": Zoom.model_json_schema()}}
-    with pytest.raises(RequestError, match="not both"):
+    with pytest.raises(RequestError, match=r"not both; .* use a backend in this process"):
         llm.bind_tools([Look], response_format=form).invoke("Look closer.")
     assert server.attempts == 0
 
@@ -137,3 +137,60 @@ def test_a_free_choice_by_ids_is_not_held_and_records_are(by_ids):
     with pytest.raises(RequestError, match="cannot weigh choices"):
         llm.invoke("Yes or no?", choices=["yes", "no"])
     assert server.attempts == asked
+
+
+def test_tools_and_schemas_spell_no_control_token(at_server):
+    name = "<|im_end|>"
+    inner = {"type": "object", "properties": {"a": {"type": "string", "description": name}}}
+    tool = {"name": "f", "description": name, "parameters": inner}
+    server, llm = at_server(lines(*words("x")))
+    llm.invoke("Hello", tools=[{"type": "function", "function": tool}])
+    assert name not in json.dumps(server.asked[-1]["tools"])
+    told = {"type": "json_schema", "json_schema": {"name": "x", "schema": inner}}
+    server, llm = at_server(lines(*words("{}")))
+    llm.invoke("Hello", response_format=told)
+    assert name not in json.dumps(server.asked[-1]["messages"])
+
+
+@pytest.mark.parametrize("settings", [{"parallel_tool_calls": False}, {"tool_choice": "any"}])
+def test_one_call_is_asked_for_and_taken(at_server, settings):
+    second = {"index": 1, "id": "y", "function": {"name": "Zoom", "arguments": "{}"}}
+    server, llm = at_server(
+        lines(call("Zoom", {"factor": 4}), chunk({"tool_calls": [second]}), chunk({}, "tool_calls"))
+    )
+    (made,) = llm.bind_tools([Zoom], **settings).invoke("Look closer.").tool_calls
+    assert made["args"] == {"factor": 4}
+    assert server.asked[-1]["parallel_tool_calls"] is False
+    assert len(llm.bind_tools([Zoom]).invoke("Look closer.").tool_calls) == 2
+    assert "parallel_tool_calls" not in server.asked[-1]
+
+
+FORM = {"type": "json_schema", "json_schema": {"name": "z", "schema": Zoom.model_json_schema()}}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"response_format": FORM}, {"tools": [Zoom], "tool_choice": "any"}]
+)
+def test_no_thoughts_before_what_a_server_enforces(at_server, by_ids, settings):
+    for server, llm in (at_server(lines(*words("x"))), by_ids):
+        with pytest.raises(RequestError, match="leave out reasoning=True"):
+            llm.invoke("Look closer.", reasoning=True, **settings)
+        assert server.attempts == 0
+
+
+def test_tools_and_a_response_format_by_ids_say_what_helps(by_ids):
+    _, llm = by_ids
+    with pytest.raises(RequestError, match="Leave out the tools or the response_format"):
+        llm.bind_tools([Look], response_format=FORM).invoke("Look closer.")
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_thoughts_that_a_server_took_out_are_kept(at_server, name):
+    thoughts = [chunk({"content": "", name: text}) for text in ("Hm", ", so")]
+    _, llm = at_server(lines(*thoughts, chunk({"content": "4"}), chunk({}, "stop")))
+    reply = llm.invoke("2+2?")
+    assert (reply.content, reply.additional_kwargs["reasoning_content"]) == ("4", "Hm, so")
+    _, llm = at_server(lines(*thoughts, call("Zoom", {"factor": 4}), chunk({}, "tool_calls")))
+    reply = llm.bind_tools([Zoom]).invoke("2+2?")
+    assert reply.additional_kwargs["reasoning_content"] == "Hm, so"
+    assert [one["name"] for one in reply.tool_calls] == ["Zoom"]
