@@ -8,7 +8,7 @@ Source of the keywords: JSON Schema 2020-12.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,9 @@ _NOTES = frozenset(
 
 _DEFINITIONS = ("$defs", "definitions")
 
-_OF_ANY = frozenset({"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", *_DEFINITIONS})
+_COMBINING = ("anyOf", "oneOf", "allOf")
+
+_OF_ANY = frozenset({"type", "enum", "const", "$ref", *_COMBINING, *_DEFINITIONS})
 
 _OF_TYPE: Mapping[str, frozenset[str]] = {
     "object": frozenset(
@@ -106,8 +108,8 @@ class _Checker:
         if "$ref" in kept:
             self._keep_alone("$ref", kept, path)
             self._resolve(kept["$ref"], path)
-        choices = next((name for name in ("anyOf", "oneOf", "allOf") if name in kept), None)
-        if choices is not None:
+        choices = next((name for name in _COMBINING if name in kept), None)
+        if choices is not None and self._is_choice(kept, choices, path):
             return self._choices(kept, choices, path)
         self._check_values(kept, types, path)
         self._check_string(kept, path)
@@ -141,7 +143,7 @@ class _Checker:
             return True
         if "$ref" in schema:
             return schema["$ref"] in ending
-        for name in ("anyOf", "oneOf", "allOf"):
+        for name in _COMBINING:
             if name in schema:
                 return any(self._ends(one, ending) for one in schema[name])
         known = schema.get("properties", {})
@@ -205,11 +207,36 @@ class _Checker:
             place = place[name]
         return place
 
-    def _choices(self, schema: dict[str, Any], name: str, path: str) -> dict[str, Any]:
+    def _is_choice(self, schema: dict[str, Any], name: str, path: str) -> bool:
+        """Whether a schema is a choice of others; if it says more besides, only that is left."""
         options = schema[name]
         if not isinstance(options, list) or not options:
             raise SchemaError(f"{path}.{name} must be a list of schemas")
-        self._keep_alone(name, schema, path)
+        beside = sorted(schema.keys() - {*_COMBINING, *_DEFINITIONS})
+        if not self.strict and beside == ["type"] and self._all_name(schema["type"], options, path):
+            del schema["type"]
+            beside = []
+        if not beside:
+            self._keep_alone(name, schema, path)
+            return True
+        for other in beside:
+            self._refuse(
+                f"{path}.{other}",
+                f" stands beside {name}, and only one of them would hold; write it into what "
+                f"{name} has",
+            )
+        for one in _COMBINING:
+            schema.pop(one, None)
+        return False
+
+    def _all_name(self, types: Any, options: Sequence[Any], path: str) -> bool:
+        """Whether each of some schemas names types that are among others."""
+        allowed = {types} if isinstance(types, str) else set(types)
+        named = [self._follow(one, path).get("type", ()) for one in options]
+        return all(one and {*([one] if isinstance(one, str) else one)} <= allowed for one in named)
+
+    def _choices(self, schema: dict[str, Any], name: str, path: str) -> dict[str, Any]:
+        options = schema[name]
         definitions = {one: schema[one] for one in _DEFINITIONS if one in schema}
         if name == "allOf" and len(options) > 1:
             self._refuse(f"{path}.allOf", ": more than one schema at once cannot be guaranteed")

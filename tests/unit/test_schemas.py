@@ -189,6 +189,27 @@ def test_lenient_leaves_out_what_cannot_be_guaranteed():
     }
 
 
+@pytest.mark.parametrize("name", ["anyOf", "oneOf", "allOf"])
+def test_lenient_keeps_what_stands_beside_a_choice(name):
+    options = [{"if": {"required": ["a"]}, "then": {"required": ["b"]}}, {"required": ["b"]}]
+    own = object_of(a={"type": "string", "maxLength": 5})
+    closed = {**own, "additionalProperties": False}
+    for beside, left in (
+        (own, closed),
+        ({"type": "integer", "minimum": 3}, {"type": "integer", "minimum": 3}),
+        ({"enum": ["x"], "type": "string"}, {"enum": ["x"]}),
+        ({"type": "array", "items": own}, {"type": "array", "items": closed}),
+    ):
+        assert check_schema({**beside, name: options}, strict=False) == left
+
+
+def test_lenient_keeps_choices_within_a_type():
+    options = [object_of(a={"const": 1}), object_of(b={"const": 2})]
+    checked = check_schema({"type": "object", "anyOf": options}, strict=False)
+    assert checked == check_schema({"anyOf": options})
+    assert check_schema({"type": "string", "anyOf": options}, strict=False) == {"type": "string"}
+
+
 def test_the_message_names_what_is_guaranteed():
     with pytest.raises(SchemaError, match="use one of") as raised:
         check_schema({"uniqueItems": True})
