@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from langchain_internvl.argument_schemas import check_arguments
 from langchain_internvl.backends.base import ToolChoice
 from langchain_internvl.conversation import Part, Text
 from langchain_internvl.errors import RequestError
@@ -167,7 +168,7 @@ def _tools(given: Sequence[Any]) -> dict[str, tuple[Mapping[str, Any], Mapping[s
         name = tool["name"]
         if not name or not name.isprintable():
             raise RequestError(f"tool {number} is named {name!r}, which cannot be written")
-        schema = check_schema(tool["parameters"], strict=tool.get("strict") is True)
+        schema = check_arguments(tool["parameters"], strict=tool.get("strict") is True)
         if name in tools and schema != tools[name][1]:
             raise RequestError(f"two tools are named {name!r}, and no call could tell which")
         tools.setdefault(name, (tool, schema))

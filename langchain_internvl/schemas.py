@@ -33,7 +33,7 @@ _COMBINING = ("anyOf", "oneOf", "allOf")
 
 _OF_ANY = frozenset({"type", "enum", "const", "$ref", *_COMBINING, *_DEFINITIONS})
 
-_OF_TYPE: Mapping[str, frozenset[str]] = {
+SUPPORTED_OF: Mapping[str, frozenset[str]] = {
     "object": frozenset(
         {
             "properties", "required", "additionalProperties", "propertyNames", "minProperties",
@@ -49,9 +49,9 @@ _OF_TYPE: Mapping[str, frozenset[str]] = {
     "boolean": frozenset(),
     "null": frozenset(),
 }  # fmt: skip
-"""Keywords that a grammar holds a model to, by the type they belong to."""
+"""Keywords that are guaranteed, by the type they belong to."""
 
-SUPPORTED = tuple(sorted(_OF_ANY | frozenset().union(*_OF_TYPE.values())))
+SUPPORTED = tuple(sorted(_OF_ANY | frozenset().union(*SUPPORTED_OF.values())))
 """All keywords that are guaranteed."""
 
 
@@ -77,10 +77,9 @@ def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
         copied = json.loads(json.dumps(schema, allow_nan=False).encode())
     except (RecursionError, TypeError, ValueError) as error:
         raise SchemaError(f"the schema is no JSON: {error}") from error
-    checker = _Checker(copied, strict)
     try:
-        checked = checker.check(copied, "$")
-        if not checker.has_end(checked):
+        checked = _Checker(copied, strict).check(copied, "$")
+        if not has_end(checked, copied):
             raise SchemaError("$: a value of this schema has no end: each holds another of its own")
     except (AttributeError, RecursionError, TypeError) as error:
         # Schemas are anybody's JSON: every wrong type in one ends here.
@@ -107,7 +106,7 @@ class _Checker:
                 kept[name] = self._each(kept[name], f"{path}.{name}")
         if "$ref" in kept:
             self._keep_alone("$ref", kept, path)
-            self._resolve(kept["$ref"], path)
+            resolve(self.root, kept["$ref"], path)
         choices = next((name for name in _COMBINING if name in kept), None)
         if choices is not None and self._is_choice(kept, choices, path):
             return self._choices(kept, choices, path)
@@ -119,41 +118,6 @@ class _Checker:
             self._check_array(kept, path)
         return kept
 
-    def has_end(self, checked: Schema) -> bool:
-        """Whether a checked schema has a value that a model can come to the end of."""
-        references = set(_references(checked))
-        ending: set[str] = set()
-        grew = True
-        while grew:
-            found = {
-                one for one in references - ending if self._ends(self._resolve(one, "$"), ending)
-            }
-            grew = bool(found)
-            ending |= found
-        return self._ends(checked, ending)
-
-    def _ends(self, schema: Any, ending: Collection[str]) -> bool:
-        """Whether a schema has a value with an end.
-
-        Args:
-            schema: The schema.
-            ending: References that have one.
-        """
-        if not isinstance(schema, Mapping):
-            return True
-        if "$ref" in schema:
-            return schema["$ref"] in ending
-        for name in _COMBINING:
-            if name in schema:
-                return any(self._ends(one, ending) for one in schema[name])
-        known = schema.get("properties", {})
-        needed = [known[name] for name in schema.get("required", ()) if name in known]
-        first = schema.get("prefixItems", [])
-        needed += first[: schema.get("minItems", 0)]
-        if schema.get("minItems", 0) > len(first):
-            needed.append(schema.get("items"))
-        return all(self._ends(one, ending) for one in needed)
-
     def _refuse(self, path: str, problem: str) -> None:
         """Raise, if all must be guaranteed; who calls goes on by leaving out what cannot be."""
         if self.strict:
@@ -164,19 +128,19 @@ class _Checker:
         named = schema.get("type")
         if named is None:
             return frozenset(
-                kind for kind in ("object", "array", "string") if _OF_TYPE[kind] & schema.keys()
-            ) or frozenset({"number"} if _OF_TYPE["integer"] & schema.keys() else ())
+                kind for kind in ("object", "array", "string") if SUPPORTED_OF[kind] & schema.keys()
+            ) or frozenset({"number"} if SUPPORTED_OF["integer"] & schema.keys() else ())
         kinds = [named] if isinstance(named, str) else named
         for kind in kinds:
-            if kind not in _OF_TYPE:
+            if kind not in SUPPORTED_OF:
                 raise SchemaError(f"{path}.type: {kind!r} is no type of JSON")
         return frozenset(kinds)
 
     def _drop_unknown(self, schema: dict[str, Any], types: frozenset[str], path: str) -> None:
-        known = _OF_ANY.union(*(_OF_TYPE[kind] for kind in types))
+        known = _OF_ANY.union(*(SUPPORTED_OF[kind] for kind in types))
         for name in sorted(schema.keys() - known):
             if name in SUPPORTED:
-                kind = " or ".join(kind for kind in _OF_TYPE if name in _OF_TYPE[kind])
+                kind = " or ".join(kind for kind in SUPPORTED_OF if name in SUPPORTED_OF[kind])
                 named = " or ".join(sorted(types)) or "any"
                 problem = f" is about type {kind}, and the type here is {named}"
             else:
@@ -195,17 +159,6 @@ class _Checker:
                 f"{name} has",
             )
             del schema[other]
-
-    def _resolve(self, reference: Any, path: str) -> Any:
-        if not (isinstance(reference, str) and reference.startswith("#")):
-            raise SchemaError(f"{path}.$ref: {reference!r} is not in this schema")
-        place: Any = self.root
-        for step in reference[1:].split("/")[1:]:
-            name = step.replace("~1", "/").replace("~0", "~")
-            if not isinstance(place, Mapping) or name not in place:
-                raise SchemaError(f"{path}.$ref: there is no {reference}")
-            place = place[name]
-        return place
 
     def _is_choice(self, schema: dict[str, Any], name: str, path: str) -> bool:
         """Whether a schema is a choice of others; if it says more besides, only that is left."""
@@ -254,7 +207,7 @@ class _Checker:
     def _follow(self, schema: Any, path: str) -> Schema:
         if not isinstance(schema, Mapping):
             return {}
-        target = self._resolve(schema["$ref"], path) if "$ref" in schema else schema
+        target = resolve(self.root, schema["$ref"], path) if "$ref" in schema else schema
         return target if isinstance(target, Mapping) else {}
 
     def _check_values(self, schema: dict[str, Any], types: frozenset[str], path: str) -> None:
@@ -284,7 +237,7 @@ class _Checker:
         elif not values:
             raise SchemaError(f"{path}.multipleOf: nothing fits it")
         else:
-            for name in ("type", *_OF_TYPE["integer"]):
+            for name in ("type", *SUPPORTED_OF["integer"]):
                 schema.pop(name, None)
             schema["enum"] = values
 
@@ -358,6 +311,64 @@ class _Checker:
         if not isinstance(schemas, Mapping):
             raise SchemaError(f"{path} must be an object of schemas")
         return {name: self.check(one, f"{path}.{name}") for name, one in schemas.items()}
+
+
+def resolve(root: Schema, reference: Any, path: str = "$") -> Any:
+    """What a reference in a schema leads to.
+
+    Raises:
+        SchemaError: It leads to nothing in this schema.
+    """
+    if not (isinstance(reference, str) and reference.startswith("#")):
+        raise SchemaError(f"{path}.$ref: {reference!r} is not in this schema")
+    place: Any = root
+    for step in reference[1:].split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if not isinstance(place, Mapping) or name not in place:
+            raise SchemaError(f"{path}.$ref: there is no {reference}")
+        place = place[name]
+    return place
+
+
+def has_end(checked: Schema, root: Schema | None = None) -> bool:
+    """Whether a checked schema has a value that a model can come to the end of.
+
+    Args:
+        checked: The schema.
+        root: Where its references lead; None: the schema itself.
+    """
+    whole = checked if root is None else root
+    references = set(_references(checked))
+    ending: set[str] = set()
+    grew = True
+    while grew:
+        found = {one for one in references - ending if _ends(resolve(whole, one), ending)}
+        grew = bool(found)
+        ending |= found
+    return _ends(checked, ending)
+
+
+def _ends(schema: Any, ending: Collection[str]) -> bool:
+    """Whether a schema has a value with an end.
+
+    Args:
+        schema: The schema.
+        ending: References that have one.
+    """
+    if not isinstance(schema, Mapping):
+        return True
+    if "$ref" in schema:
+        return schema["$ref"] in ending
+    for name in _COMBINING:
+        if name in schema:
+            return any(_ends(one, ending) for one in schema[name])
+    known = schema.get("properties", {})
+    needed = [known[name] for name in schema.get("required", ()) if name in known]
+    first = schema.get("prefixItems", [])
+    needed += first[: schema.get("minItems", 0)]
+    if schema.get("minItems", 0) > len(first):
+        needed.append(schema.get("items"))
+    return all(_ends(one, ending) for one in needed)
 
 
 def _references(schema: Any) -> Iterator[str]:

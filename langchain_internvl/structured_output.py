@@ -54,11 +54,6 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
         return {"response_format": form}
     if method != "function_calling":
         raise RequestError(f"method is json_schema, function_calling or json_mode, not {method!r}")
-    if told.get("type", "object") != "object":
-        raise RequestError(
-            "arguments of a function are an object; use method='json_schema' for a schema of type "
-            f"{told['type']!r}"
-        )
     about = {"description": told["description"]} if told.get("description") else {}
     function = {**named, **about, "parameters": told}
     return {"tools": [{"type": "function", "function": function}], "tool_choice": named["name"]}
