@@ -56,7 +56,8 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
         raise RequestError(f"method is json_schema, function_calling or json_mode, not {method!r}")
     about = {"description": told["description"]} if told.get("description") else {}
     function = {**named, **about, "parameters": told}
-    return {"tools": [{"type": "function", "function": function}], "tool_choice": named["name"]}
+    choice = {"type": "function", "function": {"name": named["name"]}}
+    return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
 
 
 def trace_of(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
@@ -150,9 +151,14 @@ class ValueParser(BaseTransformOutputParser[Any]):
         if not self._is_model:
             return value
         try:
-            if issubclass(self.wanted, BaseModel):
+            if not issubclass(self.wanted, BaseModel):
+                return self.wanted.parse_obj(value)  # pydantic.v1
+            text = _as_json(value)
+            # Strict classes take a date, an enum's member or a tuple as JSON spells it from JSON
+            # alone.
+            if text is None:
                 return self.wanted.model_validate(value)
-            return self.wanted.parse_obj(value)  # pydantic.v1
+            return self.wanted.model_validate_json(text)
         except ValueError as error:  # pydantic's own derives from it
             said = json.dumps(value, ensure_ascii=False)
             raise OutputParserException(
@@ -174,6 +180,14 @@ class ValueParser(BaseTransformOutputParser[Any]):
                 yield value
         for value in growing.end():
             yield value
+
+
+def _as_json(value: Any) -> str | None:
+    """A value as JSON; None: it is none."""
+    try:
+        return json.dumps(value)
+    except (RecursionError, TypeError, ValueError):
+        return None
 
 
 class _Growing:
