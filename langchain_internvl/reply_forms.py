@@ -181,7 +181,11 @@ _KINDS: Mapping[str | None, str] = {
 
 
 def _tool_choice(choice: Any, names: Sequence[str]) -> str:
-    """One of "auto", "none" and "required", or "=" and the name of a tool."""
+    """One of "auto", "none" and "required", or "=" and the name of a tool.
+
+    A plain text that is a keyword is one though a tool is named so, which a dictionary forces.
+    """
+    is_named = False
     if isinstance(choice, Mapping):  # OpenAI's and Anthropic's
         kind = choice.get("type")
         named = choice.get("function", choice)
@@ -189,9 +193,10 @@ def _tool_choice(choice: Any, names: Sequence[str]) -> str:
         choice = named.get("name", "") if is_named else kind
     elif isinstance(choice, bool):
         choice = "any" if choice else "none"
-    if choice in names:
+    is_keyword = isinstance(choice, (str, type(None))) and choice in _KINDS and not is_named
+    if choice in names and not is_keyword:
         return f"={choice}"
-    if not isinstance(choice, (str, type(None))) or choice not in _KINDS:
+    if not is_keyword:
         if not names:
             raise RequestError(f"tool_choice is {choice!r}, and there are no tools")
         raise RequestError(
