@@ -14,7 +14,7 @@ from typing import Any
 
 from langchain_internvl.errors import SchemaError
 from langchain_internvl.pattern_rules import pattern_rules
-from langchain_internvl.schema_values import are_apart, fits_type, multiples
+from langchain_internvl.schema_values import are_apart, fits_type, is_exact, multiples
 from langchain_internvl.string_formats import EQUAL_PATTERNS, FORMATS
 
 Schema = Mapping[str, Any]
@@ -217,6 +217,13 @@ class _Checker:
         if name is None:
             return
         values = schema[name] if name == "enum" else [schema[name]]
+        exact = [one for one in values if is_exact(one)]
+        if len(exact) < len(values):
+            self._refuse(f"{path}.{name}", ": whole numbers beyond 64 bits cannot be guaranteed")
+            if not exact:
+                del schema[name]
+                return
+            values = exact
         if "type" in schema:
             values = [one for one in values if any(fits_type(one, kind) for kind in types)]
             del schema["type"]

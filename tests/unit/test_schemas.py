@@ -242,6 +242,17 @@ def test_multiples():
     }
 
 
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, [10**25], {"a": [2**64]}])
+def test_whole_numbers_beyond_64_bits(value):
+    for schema, place in (({"enum": [1, value]}, r"\$.enum"), ({"const": value}, r"\$.const")):
+        with pytest.raises(SchemaError, match=place + ".*64 bits"):
+            check_schema(schema)
+    assert check_schema({"enum": [1, value]}, strict=False) == {"enum": [1]}
+    assert check_schema({"type": "integer", "const": value}, strict=False) == {"type": "integer"}
+    fitting = {"enum": [2**63 - 1, -(2**63), 1e30, True]}
+    assert check_schema(fitting) == fitting
+
+
 def test_values_of_types():
     kinds = ("object", "array", "string", "integer", "number", "boolean", "null")
     for value, fitting in (
