@@ -309,6 +309,13 @@ def test_calls_that_are_cut_off_or_malformed_are_invalid():
     assert names_of_calls(bound.invoke("?")) == ["unknown"]
 
 
+def test_a_call_that_is_cut_off_at_once_is_invalid():
+    llm = scripted([Delta(0, "<to", None), Delta(0, "", "length")])
+    message = llm.bind_tools([weather], tool_choice="any").invoke("?")
+    assert (message.content, message.tool_calls) == ("", [])
+    assert "raise max_tokens" in message.invalid_tool_calls[0]["error"]
+
+
 def test_stop_texts_end_words_and_never_a_call():
     reply = f"One {call('weather', city='END')} two END three {call('add', a=1, b=1)}"
     llm = scripted(reply, reply)
