@@ -11,7 +11,13 @@ from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.output_parsers import BaseTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableMap,
+    RunnablePassthrough,
+)
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.json import parse_partial_json
 from langchain_core.utils.pydantic import is_basemodel_subclass
@@ -80,15 +86,25 @@ def read_with(
         llm: The model, asked for such replies.
         parser: Reads them.
         include_raw: Give a dictionary of `raw`, `parsed` and `parsing_error`, and raise nothing
-            for what cannot be read.
+            for what cannot be read. Streamed, `raw` comes in pieces and the others at its end.
     """
     if not include_raw:
         return llm | parser
-    read = RunnablePassthrough.assign(
-        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+
+    def parse(message: BaseMessage, config: RunnableConfig) -> Any:
+        return None if error_of(message) else parser.invoke(message, config)
+
+    def error_of(message: BaseMessage) -> Exception | None:
+        try:
+            parser.read(message)
+        except Exception as error:  # noqa: BLE001 - whatever a class raises
+            return error
+        return None
+
+    raw = itemgetter("raw")
+    return RunnableMap(raw=llm) | RunnablePassthrough.assign(
+        parsed=raw | RunnableLambda(parse), parsing_error=raw | RunnableLambda(error_of)
     )
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=llm) | read.with_fallbacks([failed], exception_key="parsing_error")
 
 
 class ValueParser(BaseTransformOutputParser[Any]):

@@ -10,6 +10,7 @@ import pytest
 from golden import PHOTOS, checkpoint_folder
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables.utils import add
 from pydantic import BaseModel, Field
 from typing_extensions import NotRequired, TypedDict
 
@@ -109,6 +110,28 @@ def test_include_raw(method):
     assert bad["parsed"] is None
     assert isinstance(bad["parsing_error"], OutputParserException)
     assert bad["raw"].content == "nonsense"
+
+
+@pytest.mark.parametrize("wanted", [Receipt, Receipt.model_json_schema()])
+@pytest.mark.parametrize("method", METHODS)
+async def test_include_raw_streams(method, wanted):
+    good = written(VALUE, method)
+    llm = scripted(*[reply for reply in (good, "nonsense", good[:60]) for _ in range(2)])
+    structured = llm.with_structured_output(wanted, method=method, include_raw=True)
+    for is_good in (True, False, False):
+        steps = list(structured.stream("?")), [step async for step in structured.astream("?")]
+        for chunks in steps:
+            whole = add(chunks)
+            assert set(whole) == {"raw", "parsed", "parsing_error"}
+            assert whole["raw"].usage_metadata
+            assert sum("raw" in chunk for chunk in chunks) > (1 if is_good else 0)
+            if is_good:
+                assert whole["parsing_error"] is None
+                expected = Receipt.model_validate(VALUE) if wanted is Receipt else VALUE
+                assert whole["parsed"] == expected
+            else:
+                assert isinstance(whole["parsing_error"], OutputParserException)
+                assert whole["parsed"] is None
 
 
 def test_what_the_model_is_told():
