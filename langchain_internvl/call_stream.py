@@ -57,12 +57,21 @@ class CallStream:
         tools: The format of calls.
         stop: Texts among the words that end the reply; in arguments they are arguments.
         either: It is words or calls, so what words spell makes no call.
+        must: It is calls and nothing else.
+
+    In a reply of these two kinds what is cut off where a call begins is a call that is not whole.
     """
 
     def __init__(
-        self, tools: ToolFormat, stop: Sequence[str] = (), *, either: bool = False
+        self,
+        tools: ToolFormat,
+        stop: Sequence[str] = (),
+        *,
+        either: bool = False,
+        must: bool = False,
     ) -> None:
         self._either = either
+        self._must = must
         self._trigger = tools.trigger
         self._opening = tools.open_call.strip()
         self._closing = tools.close_call.strip()
@@ -104,11 +113,17 @@ class CallStream:
     def _words(self) -> bool:
         """Words up to a call; what may be its beginning is held."""
         said, trigger, rest = self._held.partition(self._trigger)
-        if self._either and (self._said or said.strip()):
+        begun = 0 if trigger else begun_length(said, self._trigger)
+        said, held = said[: len(said) - begun], said[len(said) - begun :]
+        has_words = self._said or bool(said.strip())
+        if self._either and has_words:
             said, trigger, self._held = self._held, "", ""
+        elif self._is_last and (self._must or self._either) and not has_words:
+            trigger, self._held = trigger or held, ""
+        elif self._is_last and not trigger:
+            said, self._held = said + held, ""
         elif not trigger:
-            begun = 0 if self._is_last else begun_length(said, self._trigger)
-            said, self._held = said[: len(said) - begun], said[len(said) - begun :]
+            self._held = held
         self._say(self._stop.push(said, last=bool(trigger) or self._is_last))
         if self.is_stopped:
             self._held = ""
@@ -194,7 +209,7 @@ def _misfit(text: str) -> str:
 
 def _read_name(quoted: str) -> str | None:
     try:
-        return str(json.loads(quoted))
+        return str(json.loads(quoted)) or None
     except ValueError:
         return None
 
@@ -208,7 +223,7 @@ def _read_call(body: str) -> tuple[str, str] | None:
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return None
     arguments = {} if arguments is None else arguments
-    is_call = isinstance(name, str) and isinstance(arguments, dict)
+    is_call = isinstance(name, str) and name != "" and isinstance(arguments, dict)
     return (name, json.dumps(arguments, ensure_ascii=False)) if is_call else None
 
 

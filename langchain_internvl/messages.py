@@ -63,6 +63,7 @@ def _turn(message: BaseMessage, number: int) -> Turn:
                 raise MessageError(f"{where}: only AI messages call tools")
     if isinstance(message, AIMessage):
         calls = _merge_calls(message, calls, f"message {number}")
+        parts += _nameless_calls(message, after_words=any(part != Text("") for part in parts))
     answered = message.tool_call_id if isinstance(message, ToolMessage) else None
     shown = tuple(part for part in parts if part != Text(""))
     return Turn(role, shown, tuple(calls), answered)
@@ -88,14 +89,22 @@ def place_of(message: BaseMessage, number: int, place: int) -> str:
     return f"message {number} ({message.type}), block {place}"
 
 
+def _nameless_calls(message: AIMessage, *, after_words: bool) -> list[Part]:
+    """Calls that name no tool, as the words that they are: nobody takes a call of nothing."""
+    texts = [one["args"] for one in message.invalid_tool_calls if not one["name"]]
+    said = "\n".join(text for text in texts if text)
+    return [Text("\n" * after_words + said)] if said else []
+
+
 def _merge_calls(message: AIMessage, calls: Sequence[ToolCall], where: str) -> list[ToolCall]:
     """The calls of `.tool_calls`, and those of blocks that LangChain did not repeat there."""
     try:
         told = [
             *(ToolCall(one["name"], to_json(one["args"]), one["id"]) for one in message.tool_calls),
             *(
-                ToolCall(one["name"] or "", one["args"] or "", one["id"])
+                ToolCall(one["name"], one["args"] or "", one["id"])
                 for one in message.invalid_tool_calls
+                if one["name"]
             ),
         ]
         legacy = message.additional_kwargs.get("function_call")  # OpenAI's, before tools

@@ -192,7 +192,8 @@ def call_stream(settings: CallSettings, renderer: Renderer) -> CallStream | None
     if not form.callable:
         return None
     stop = _stop_texts(settings, renderer) if form.has_words else ()
-    return CallStream(renderer.tools, stop, either=form.schema is not None)
+    either = form.schema is not None
+    return CallStream(renderer.tools, stop, either=either, must=form.must_call)
 
 
 def _stop_texts(settings: CallSettings, renderer: Renderer) -> list[str]:

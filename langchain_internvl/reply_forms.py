@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from langchain_internvl.argument_schemas import check_arguments
 from langchain_internvl.backends.base import ToolChoice
 from langchain_internvl.conversation import Part, Text
 from langchain_internvl.errors import RequestError
@@ -167,7 +168,7 @@ def _tools(given: Sequence[Any]) -> dict[str, tuple[Mapping[str, Any], Mapping[s
         name = tool["name"]
         if not name or not name.isprintable():
             raise RequestError(f"tool {number} is named {name!r}, which cannot be written")
-        schema = check_schema(tool["parameters"], strict=tool.get("strict") is True)
+        schema = check_arguments(tool["parameters"], strict=tool.get("strict") is True)
         if name in tools and schema != tools[name][1]:
             raise RequestError(f"two tools are named {name!r}, and no call could tell which")
         tools.setdefault(name, (tool, schema))
@@ -180,7 +181,11 @@ _KINDS: Mapping[str | None, str] = {
 
 
 def _tool_choice(choice: Any, names: Sequence[str]) -> str:
-    """One of "auto", "none" and "required", or "=" and the name of a tool."""
+    """One of "auto", "none" and "required", or "=" and the name of a tool.
+
+    A plain text that is a keyword is one though a tool is named so, which a dictionary forces.
+    """
+    is_named = False
     if isinstance(choice, Mapping):  # OpenAI's and Anthropic's
         kind = choice.get("type")
         named = choice.get("function", choice)
@@ -188,9 +193,10 @@ def _tool_choice(choice: Any, names: Sequence[str]) -> str:
         choice = named.get("name", "") if is_named else kind
     elif isinstance(choice, bool):
         choice = "any" if choice else "none"
-    if choice in names:
+    is_keyword = isinstance(choice, (str, type(None))) and choice in _KINDS and not is_named
+    if choice in names and not is_keyword:
         return f"={choice}"
-    if not isinstance(choice, (str, type(None))) or choice not in _KINDS:
+    if not is_keyword:
         if not names:
             raise RequestError(f"tool_choice is {choice!r}, and there are no tools")
         raise RequestError(

@@ -9,6 +9,8 @@ from typing import Any
 
 _MOST_MULTIPLES = 1000
 
+_MOST_WHOLE = 2**63
+
 
 def fits_type(value: object, kind: str) -> bool:
     """Whether a value is of a type of JSON schemas."""
@@ -19,6 +21,15 @@ def fits_type(value: object, kind: str) -> bool:
     if isinstance(value, str):
         return kind == "string"
     return kind == ("array" if isinstance(value, list) else "object")
+
+
+def is_exact(value: object) -> bool:
+    """Whether a grammar spells a value as it is: whole numbers in it fit 64 bits."""
+    if isinstance(value, Mapping):
+        return all(is_exact(one) for one in value.values())
+    if isinstance(value, list):
+        return all(is_exact(one) for one in value)
+    return not isinstance(value, int) or -_MOST_WHOLE <= value < _MOST_WHOLE
 
 
 def multiples(schema: Mapping[str, Any]) -> list[int] | None:

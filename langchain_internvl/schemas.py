@@ -8,13 +8,13 @@ Source of the keywords: JSON Schema 2020-12.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_internvl.errors import SchemaError
 from langchain_internvl.pattern_rules import pattern_rules
-from langchain_internvl.schema_values import are_apart, fits_type, multiples
+from langchain_internvl.schema_values import are_apart, fits_type, is_exact, multiples
 from langchain_internvl.string_formats import EQUAL_PATTERNS, FORMATS
 
 Schema = Mapping[str, Any]
@@ -29,9 +29,11 @@ _NOTES = frozenset(
 
 _DEFINITIONS = ("$defs", "definitions")
 
-_OF_ANY = frozenset({"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", *_DEFINITIONS})
+_COMBINING = ("anyOf", "oneOf", "allOf")
 
-_OF_TYPE: Mapping[str, frozenset[str]] = {
+_OF_ANY = frozenset({"type", "enum", "const", "$ref", *_COMBINING, *_DEFINITIONS})
+
+SUPPORTED_OF: Mapping[str, frozenset[str]] = {
     "object": frozenset(
         {
             "properties", "required", "additionalProperties", "propertyNames", "minProperties",
@@ -47,9 +49,9 @@ _OF_TYPE: Mapping[str, frozenset[str]] = {
     "boolean": frozenset(),
     "null": frozenset(),
 }  # fmt: skip
-"""Keywords that a grammar holds a model to, by the type they belong to."""
+"""Keywords that are guaranteed, by the type they belong to."""
 
-SUPPORTED = tuple(sorted(_OF_ANY | frozenset().union(*_OF_TYPE.values())))
+SUPPORTED = tuple(sorted(_OF_ANY | frozenset().union(*SUPPORTED_OF.values())))
 """All keywords that are guaranteed."""
 
 
@@ -75,10 +77,9 @@ def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
         copied = json.loads(json.dumps(schema, allow_nan=False).encode())
     except (RecursionError, TypeError, ValueError) as error:
         raise SchemaError(f"the schema is no JSON: {error}") from error
-    checker = _Checker(copied, strict)
     try:
-        checked = checker.check(copied, "$")
-        if not checker.has_end(checked):
+        checked = _Checker(copied, strict).check(copied, "$")
+        if not has_end(checked, copied):
             raise SchemaError("$: a value of this schema has no end: each holds another of its own")
     except (AttributeError, RecursionError, TypeError) as error:
         # Schemas are anybody's JSON: every wrong type in one ends here.
@@ -105,9 +106,9 @@ class _Checker:
                 kept[name] = self._each(kept[name], f"{path}.{name}")
         if "$ref" in kept:
             self._keep_alone("$ref", kept, path)
-            self._resolve(kept["$ref"], path)
-        choices = next((name for name in ("anyOf", "oneOf", "allOf") if name in kept), None)
-        if choices is not None:
+            resolve(self.root, kept["$ref"], path)
+        choices = next((name for name in _COMBINING if name in kept), None)
+        if choices is not None and self._is_choice(kept, choices, path):
             return self._choices(kept, choices, path)
         self._check_values(kept, types, path)
         self._check_string(kept, path)
@@ -116,41 +117,6 @@ class _Checker:
         if "array" in types:
             self._check_array(kept, path)
         return kept
-
-    def has_end(self, checked: Schema) -> bool:
-        """Whether a checked schema has a value that a model can come to the end of."""
-        references = set(_references(checked))
-        ending: set[str] = set()
-        grew = True
-        while grew:
-            found = {
-                one for one in references - ending if self._ends(self._resolve(one, "$"), ending)
-            }
-            grew = bool(found)
-            ending |= found
-        return self._ends(checked, ending)
-
-    def _ends(self, schema: Any, ending: Collection[str]) -> bool:
-        """Whether a schema has a value with an end.
-
-        Args:
-            schema: The schema.
-            ending: References that have one.
-        """
-        if not isinstance(schema, Mapping):
-            return True
-        if "$ref" in schema:
-            return schema["$ref"] in ending
-        for name in ("anyOf", "oneOf", "allOf"):
-            if name in schema:
-                return any(self._ends(one, ending) for one in schema[name])
-        known = schema.get("properties", {})
-        needed = [known[name] for name in schema.get("required", ()) if name in known]
-        first = schema.get("prefixItems", [])
-        needed += first[: schema.get("minItems", 0)]
-        if schema.get("minItems", 0) > len(first):
-            needed.append(schema.get("items"))
-        return all(self._ends(one, ending) for one in needed)
 
     def _refuse(self, path: str, problem: str) -> None:
         """Raise, if all must be guaranteed; who calls goes on by leaving out what cannot be."""
@@ -162,19 +128,19 @@ class _Checker:
         named = schema.get("type")
         if named is None:
             return frozenset(
-                kind for kind in ("object", "array", "string") if _OF_TYPE[kind] & schema.keys()
-            ) or frozenset({"number"} if _OF_TYPE["integer"] & schema.keys() else ())
+                kind for kind in ("object", "array", "string") if SUPPORTED_OF[kind] & schema.keys()
+            ) or frozenset({"number"} if SUPPORTED_OF["integer"] & schema.keys() else ())
         kinds = [named] if isinstance(named, str) else named
         for kind in kinds:
-            if kind not in _OF_TYPE:
+            if kind not in SUPPORTED_OF:
                 raise SchemaError(f"{path}.type: {kind!r} is no type of JSON")
         return frozenset(kinds)
 
     def _drop_unknown(self, schema: dict[str, Any], types: frozenset[str], path: str) -> None:
-        known = _OF_ANY.union(*(_OF_TYPE[kind] for kind in types))
+        known = _OF_ANY.union(*(SUPPORTED_OF[kind] for kind in types))
         for name in sorted(schema.keys() - known):
             if name in SUPPORTED:
-                kind = " or ".join(kind for kind in _OF_TYPE if name in _OF_TYPE[kind])
+                kind = " or ".join(kind for kind in SUPPORTED_OF if name in SUPPORTED_OF[kind])
                 named = " or ".join(sorted(types)) or "any"
                 problem = f" is about type {kind}, and the type here is {named}"
             else:
@@ -194,22 +160,36 @@ class _Checker:
             )
             del schema[other]
 
-    def _resolve(self, reference: Any, path: str) -> Any:
-        if not (isinstance(reference, str) and reference.startswith("#")):
-            raise SchemaError(f"{path}.$ref: {reference!r} is not in this schema")
-        place: Any = self.root
-        for step in reference[1:].split("/")[1:]:
-            name = step.replace("~1", "/").replace("~0", "~")
-            if not isinstance(place, Mapping) or name not in place:
-                raise SchemaError(f"{path}.$ref: there is no {reference}")
-            place = place[name]
-        return place
-
-    def _choices(self, schema: dict[str, Any], name: str, path: str) -> dict[str, Any]:
+    def _is_choice(self, schema: dict[str, Any], name: str, path: str) -> bool:
+        """Whether a schema is a choice of others; if it says more besides, only that is left."""
         options = schema[name]
         if not isinstance(options, list) or not options:
             raise SchemaError(f"{path}.{name} must be a list of schemas")
-        self._keep_alone(name, schema, path)
+        beside = sorted(schema.keys() - {*_COMBINING, *_DEFINITIONS})
+        if not self.strict and beside == ["type"] and self._all_name(schema["type"], options, path):
+            del schema["type"]
+            beside = []
+        if not beside:
+            self._keep_alone(name, schema, path)
+            return True
+        for other in beside:
+            self._refuse(
+                f"{path}.{other}",
+                f" stands beside {name}, and only one of them would hold; write it into what "
+                f"{name} has",
+            )
+        for one in _COMBINING:
+            schema.pop(one, None)
+        return False
+
+    def _all_name(self, types: Any, options: Sequence[Any], path: str) -> bool:
+        """Whether each of some schemas names types that are among others."""
+        allowed = {types} if isinstance(types, str) else set(types)
+        named = [self._follow(one, path).get("type", ()) for one in options]
+        return all(one and {*([one] if isinstance(one, str) else one)} <= allowed for one in named)
+
+    def _choices(self, schema: dict[str, Any], name: str, path: str) -> dict[str, Any]:
+        options = schema[name]
         definitions = {one: schema[one] for one in _DEFINITIONS if one in schema}
         if name == "allOf" and len(options) > 1:
             self._refuse(f"{path}.allOf", ": more than one schema at once cannot be guaranteed")
@@ -227,7 +207,7 @@ class _Checker:
     def _follow(self, schema: Any, path: str) -> Schema:
         if not isinstance(schema, Mapping):
             return {}
-        target = self._resolve(schema["$ref"], path) if "$ref" in schema else schema
+        target = resolve(self.root, schema["$ref"], path) if "$ref" in schema else schema
         return target if isinstance(target, Mapping) else {}
 
     def _check_values(self, schema: dict[str, Any], types: frozenset[str], path: str) -> None:
@@ -237,6 +217,13 @@ class _Checker:
         if name is None:
             return
         values = schema[name] if name == "enum" else [schema[name]]
+        exact = [one for one in values if is_exact(one)]
+        if len(exact) < len(values):
+            self._refuse(f"{path}.{name}", ": whole numbers beyond 64 bits cannot be guaranteed")
+            if not exact:
+                del schema[name]
+                return
+            values = exact
         if "type" in schema:
             values = [one for one in values if any(fits_type(one, kind) for kind in types)]
             del schema["type"]
@@ -257,7 +244,7 @@ class _Checker:
         elif not values:
             raise SchemaError(f"{path}.multipleOf: nothing fits it")
         else:
-            for name in ("type", *_OF_TYPE["integer"]):
+            for name in ("type", *SUPPORTED_OF["integer"]):
                 schema.pop(name, None)
             schema["enum"] = values
 
@@ -331,6 +318,64 @@ class _Checker:
         if not isinstance(schemas, Mapping):
             raise SchemaError(f"{path} must be an object of schemas")
         return {name: self.check(one, f"{path}.{name}") for name, one in schemas.items()}
+
+
+def resolve(root: Schema, reference: Any, path: str = "$") -> Any:
+    """What a reference in a schema leads to.
+
+    Raises:
+        SchemaError: It leads to nothing in this schema.
+    """
+    if not (isinstance(reference, str) and reference.startswith("#")):
+        raise SchemaError(f"{path}.$ref: {reference!r} is not in this schema")
+    place: Any = root
+    for step in reference[1:].split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if not isinstance(place, Mapping) or name not in place:
+            raise SchemaError(f"{path}.$ref: there is no {reference}")
+        place = place[name]
+    return place
+
+
+def has_end(checked: Schema, root: Schema | None = None) -> bool:
+    """Whether a checked schema has a value that a model can come to the end of.
+
+    Args:
+        checked: The schema.
+        root: Where its references lead; None: the schema itself.
+    """
+    whole = checked if root is None else root
+    references = set(_references(checked))
+    ending: set[str] = set()
+    grew = True
+    while grew:
+        found = {one for one in references - ending if _ends(resolve(whole, one), ending)}
+        grew = bool(found)
+        ending |= found
+    return _ends(checked, ending)
+
+
+def _ends(schema: Any, ending: Collection[str]) -> bool:
+    """Whether a schema has a value with an end.
+
+    Args:
+        schema: The schema.
+        ending: References that have one.
+    """
+    if not isinstance(schema, Mapping):
+        return True
+    if "$ref" in schema:
+        return schema["$ref"] in ending
+    for name in _COMBINING:
+        if name in schema:
+            return any(_ends(one, ending) for one in schema[name])
+    known = schema.get("properties", {})
+    needed = [known[name] for name in schema.get("required", ()) if name in known]
+    first = schema.get("prefixItems", [])
+    needed += first[: schema.get("minItems", 0)]
+    if schema.get("minItems", 0) > len(first):
+        needed.append(schema.get("items"))
+    return all(_ends(one, ending) for one in needed)
 
 
 def _references(schema: Any) -> Iterator[str]:

@@ -11,7 +11,13 @@ from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.output_parsers import BaseTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableMap,
+    RunnablePassthrough,
+)
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.json import parse_partial_json
 from langchain_core.utils.pydantic import is_basemodel_subclass
@@ -54,14 +60,10 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
         return {"response_format": form}
     if method != "function_calling":
         raise RequestError(f"method is json_schema, function_calling or json_mode, not {method!r}")
-    if told.get("type", "object") != "object":
-        raise RequestError(
-            "arguments of a function are an object; use method='json_schema' for a schema of type "
-            f"{told['type']!r}"
-        )
     about = {"description": told["description"]} if told.get("description") else {}
     function = {**named, **about, "parameters": told}
-    return {"tools": [{"type": "function", "function": function}], "tool_choice": named["name"]}
+    choice = {"type": "function", "function": {"name": named["name"]}}
+    return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
 
 
 def trace_of(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
@@ -84,15 +86,25 @@ def read_with(
         llm: The model, asked for such replies.
         parser: Reads them.
         include_raw: Give a dictionary of `raw`, `parsed` and `parsing_error`, and raise nothing
-            for what cannot be read.
+            for what cannot be read. Streamed, `raw` comes in pieces and the others at its end.
     """
     if not include_raw:
         return llm | parser
-    read = RunnablePassthrough.assign(
-        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+
+    def parse(message: BaseMessage, config: RunnableConfig) -> Any:
+        return None if error_of(message) else parser.invoke(message, config)
+
+    def error_of(message: BaseMessage) -> Exception | None:
+        try:
+            parser.read(message)
+        except Exception as error:  # noqa: BLE001 - whatever a class raises
+            return error
+        return None
+
+    raw = itemgetter("raw")
+    return RunnableMap(raw=llm) | RunnablePassthrough.assign(
+        parsed=raw | RunnableLambda(parse), parsing_error=raw | RunnableLambda(error_of)
     )
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=llm) | read.with_fallbacks([failed], exception_key="parsing_error")
 
 
 class ValueParser(BaseTransformOutputParser[Any]):
@@ -155,9 +167,14 @@ class ValueParser(BaseTransformOutputParser[Any]):
         if not self._is_model:
             return value
         try:
-            if issubclass(self.wanted, BaseModel):
+            if not issubclass(self.wanted, BaseModel):
+                return self.wanted.parse_obj(value)  # pydantic.v1
+            text = _as_json(value)
+            # Strict classes take a date, an enum's member or a tuple as JSON spells it from JSON
+            # alone.
+            if text is None:
                 return self.wanted.model_validate(value)
-            return self.wanted.parse_obj(value)  # pydantic.v1
+            return self.wanted.model_validate_json(text)
         except ValueError as error:  # pydantic's own derives from it
             said = json.dumps(value, ensure_ascii=False)
             raise OutputParserException(
@@ -179,6 +196,14 @@ class ValueParser(BaseTransformOutputParser[Any]):
                 yield value
         for value in growing.end():
             yield value
+
+
+def _as_json(value: Any) -> str | None:
+    """A value as JSON; None: it is none."""
+    try:
+        return json.dumps(value)
+    except (RecursionError, TypeError, ValueError):
+        return None
 
 
 class _Growing:

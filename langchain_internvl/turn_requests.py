@@ -123,7 +123,8 @@ class TurnRenderer:
         """What finds calls in a reply, as its words are written here; None if there can be none."""
         if not self.form.callable:
             return None
-        return CallStream(HERMES, (settings.stop or ()) if self.form.has_words else ())
+        stop = (settings.stop or ()) if self.form.has_words else ()
+        return CallStream(HERMES, stop, must=self.form.must_call)
 
     def _shown(self, part: Part) -> Iterator[Part]:
         """A part, or the frames of a video with the number of tiles they get."""

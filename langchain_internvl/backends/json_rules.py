@@ -45,6 +45,12 @@ _BYTE = re.compile(r"\\\\|\\x([0-9a-fA-F]{2})")
 _MARK = re.compile(r'Regex\("\^mark(\d+)\$", json_string=true\)')
 """A pattern that stands for another, in xgrammar's words."""
 
+_LITERAL = re.compile(r'\[(?:[^\]\\]|\\.)*\]|("(?:[^"\\]|\\.)*")')
+"""A literal; or a class of characters, whose quotes begin none."""
+
+_HIDDEN = re.compile(r'"<(\d+)>"')
+"""A literal that stands for another."""
+
 _NAMED = ("properties", "$defs", "definitions")
 """Keywords whose values are schemas by names of their own."""
 
@@ -81,14 +87,31 @@ def json_rules(schema: Mapping[str, Any], separators: Sequence[str]) -> str:
     """
     item, key = separators
     marked, patterns = _with_marks(schema)
-    rules = _rules(marked, item, key)
+    rules, literals = _without_literals(_rules(marked, item, key))
     rules = _ESCAPES.sub(lambda _: f"basic_escape ::= {_ESCAPE}", rules)
     rules = _with_characters(rules)
     rules = rules.replace(r"[^\0-\x1f\"\\", r"[^\0-\x1f\"\\\ud800-\udfff")
     rules = rules.replace('(", " basic_', f"({json.dumps(item)} basic_")
     rules = _with_few_digits(rules)
+    rules = _HIDDEN.sub(lambda found: literals[int(found[1])], rules)
     rules = _BYTE.sub(lambda found: rf"\u00{found[1]}" if found[1] else found[0], rules)
     return _MARK.sub(lambda found: patterns[int(found[1])], rules)
+
+
+def _without_literals(rules: str) -> tuple[str, list[str]]:
+    """The rules without what a schema spells out, which may read like a rule, and those literals.
+
+    They are JSON strings or hold some, or are values without letters that no rule is like.
+    """
+    literals: list[str] = []
+
+    def hide(found: re.Match[str]) -> str:
+        if not found[1] or '\\"' not in found[1]:
+            return found[0]
+        literals.append(found[1])
+        return f'"<{len(literals) - 1}>"'
+
+    return _LITERAL.sub(hide, rules), literals
 
 
 def _with_characters(rules: str) -> str:

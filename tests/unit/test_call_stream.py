@@ -115,6 +115,8 @@ def test_other_ways_to_write_a_call(body, expected):
         ('{"name": "f", "arguments": {"a": [{"b": "x\\', "f"),
         ('{"name": "f", "arguments": ' + '{"a":' * 400, "f"),
         ("[" * 3000, None),
+        ('{"name": "", "arguments": {}}', None),
+        ('{"arguments": {}, "name": ""}', None),
     ],
 )
 def test_what_is_no_call_is_an_invalid_one(body, name):
@@ -131,6 +133,21 @@ def test_what_only_begins_like_a_call_is_words():
     for reply in ("a < b", "<tool", "use <tool_calls> and <b>", "<too<tool_cal"):
         message, pieces = read(reply, cuts=range(len(reply)))
         assert (message.content, pieces) == (reply, [])
+
+
+@pytest.mark.parametrize("kind", ["must", "either"])
+def test_a_call_that_is_cut_off_where_it_begins(kind):
+    for cuts in ((), range(60)):
+        for begun in ("<", " <to", "<tool_call"):
+            message, _ = read(begun, cuts=cuts, **{kind: True})
+            assert (message.content, message.tool_calls) == ("", [])
+            (invalid,) = message.invalid_tool_calls
+            assert (invalid["name"], invalid["args"][:-1]) == (None, begun.strip())
+        message, _ = read(hermes("f", "{}") + "\n<tool", cuts=cuts, **{kind: True})
+        assert (message.content, calls(message)) == ("", [("f", {})])
+        assert len(message.invalid_tool_calls) == 1
+    message, pieces = read("", **{kind: True})
+    assert (message.content, pieces) == ("", [])
 
 
 def test_words_right_beside_a_call_stay_apart():
@@ -155,3 +172,8 @@ def test_an_answer_in_json_may_spell_a_call():
     for cuts in ((), range(len(reply))):
         message, pieces = read(reply, cuts=cuts, either=True)
         assert (message.content, pieces) == (reply, [])
+
+
+def test_a_call_may_come_in_pieces_where_an_answer_may():
+    message, _ = read(hermes("f", "{}"), cuts=range(60), either=True)
+    assert (message.content, calls(message)) == ("", [("f", {})])

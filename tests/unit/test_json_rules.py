@@ -56,6 +56,26 @@ def test_no_other_form_of_a_string(schema, text):
     assert not accepts(schema, text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1-9] [0-9]*", "basic_number_5 ::= {1, -1}", "basic_number_digits{1, -1}", '(", " basic_',
+        "basic_escape ::= x\nbasic_escape ::= y", '[^"\\\r\n]', r'[^\"\\\r\n]',
+        r"[^\0-\x1f\"\\", '"<0>"', "<0>", 'Regex("^mark0$", json_string=true)', "\\xe9 é \\",
+    ],
+)  # fmt: skip
+def test_what_a_schema_spells_out_is_left_as_it_is(text):
+    schemas = [
+        ({"enum": [text, "other"]}, text),
+        ({"const": {text: [text]}}, {text: [text]}),
+        ({"type": "object", "properties": {text: bounded(0, 3)}}, {text: "x"}),
+    ]
+    for schema, value in schemas:
+        data = json.dumps(value, ensure_ascii=False)
+        compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        assert accepts(schema, data) or accepts(schema, compact)
+
+
 def test_no_white_space_to_wander_in():
     schema = {
         "type": "object",

@@ -145,6 +145,19 @@ def test_arguments_that_are_no_json_are_typed_errors():
             to_turns([message])
 
 
+@pytest.mark.parametrize("name", [None, ""])
+def test_invalid_tool_calls_without_a_name_are_words(name):
+    def invalid(args):
+        return {"name": name, "args": args, "id": "1", "error": "malformed"}
+
+    invalid_calls = [invalid("<tool_call>\nx"), invalid(None)]
+    (turn,) = to_turns([AIMessage("So:", invalid_tool_calls=invalid_calls)])
+    assert turn.tool_calls == ()
+    assert "".join(part.text for part in turn.parts) == "So:\n<tool_call>\nx"
+    (turn,) = to_turns([AIMessage("", invalid_tool_calls=[invalid("<to")])])
+    assert turn.parts == (Text("<to"),)
+
+
 def test_invalid_tool_calls_keep_what_the_model_wrote():
     invalid = {"name": "look", "args": '{"where": ', "id": "1", "error": "no JSON"}
     assert calls_of(AIMessage("", invalid_tool_calls=[invalid])) == [("look", '{"where": ')]

@@ -189,6 +189,27 @@ def test_lenient_leaves_out_what_cannot_be_guaranteed():
     }
 
 
+@pytest.mark.parametrize("name", ["anyOf", "oneOf", "allOf"])
+def test_lenient_keeps_what_stands_beside_a_choice(name):
+    options = [{"if": {"required": ["a"]}, "then": {"required": ["b"]}}, {"required": ["b"]}]
+    own = object_of(a={"type": "string", "maxLength": 5})
+    closed = {**own, "additionalProperties": False}
+    for beside, left in (
+        (own, closed),
+        ({"type": "integer", "minimum": 3}, {"type": "integer", "minimum": 3}),
+        ({"enum": ["x"], "type": "string"}, {"enum": ["x"]}),
+        ({"type": "array", "items": own}, {"type": "array", "items": closed}),
+    ):
+        assert check_schema({**beside, name: options}, strict=False) == left
+
+
+def test_lenient_keeps_choices_within_a_type():
+    options = [object_of(a={"const": 1}), object_of(b={"const": 2})]
+    checked = check_schema({"type": "object", "anyOf": options}, strict=False)
+    assert checked == check_schema({"anyOf": options})
+    assert check_schema({"type": "string", "anyOf": options}, strict=False) == {"type": "string"}
+
+
 def test_the_message_names_what_is_guaranteed():
     with pytest.raises(SchemaError, match="use one of") as raised:
         check_schema({"uniqueItems": True})
@@ -219,6 +240,17 @@ def test_multiples():
     assert check_schema({"type": "integer", "multipleOf": 4, "minimum": 1, "maximum": 9}) == {
         "enum": [4, 8]
     }
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, [10**25], {"a": [2**64]}])
+def test_whole_numbers_beyond_64_bits(value):
+    for schema, place in (({"enum": [1, value]}, r"\$.enum"), ({"const": value}, r"\$.const")):
+        with pytest.raises(SchemaError, match=place + ".*64 bits"):
+            check_schema(schema)
+    assert check_schema({"enum": [1, value]}, strict=False) == {"enum": [1]}
+    assert check_schema({"type": "integer", "const": value}, strict=False) == {"type": "integer"}
+    fitting = {"enum": [2**63 - 1, -(2**63), 1e30, True]}
+    assert check_schema(fitting) == fitting
 
 
 def test_values_of_types():

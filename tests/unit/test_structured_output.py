@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from datetime import date
+from enum import Enum
 from typing import Annotated, Literal
 
 import pytest
 from golden import PHOTOS, checkpoint_folder
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables.utils import add
 from pydantic import BaseModel, Field
 from typing_extensions import NotRequired, TypedDict
 
@@ -15,6 +18,7 @@ from langchain_internvl import ChatInternVL, image_block
 from langchain_internvl.backends.base import Delta
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import RequestError, SchemaError
+from langchain_internvl.structured_output import ValueParser
 
 QWEN2 = str(checkpoint_folder("qwen2"))
 METHODS = ["json_schema", "function_calling", "json_mode"]
@@ -34,6 +38,10 @@ class Receipt(BaseModel):
     total: int = Field(ge=0, le=999)
     paid: bool | None = None
     more: list["Receipt"] = Field(default=[], max_length=1)
+
+
+class Tone(Enum):
+    WARM = "warm"
 
 
 class Spot(TypedDict):
@@ -104,6 +112,28 @@ def test_include_raw(method):
     assert bad["raw"].content == "nonsense"
 
 
+@pytest.mark.parametrize("wanted", [Receipt, Receipt.model_json_schema()])
+@pytest.mark.parametrize("method", METHODS)
+async def test_include_raw_streams(method, wanted):
+    good = written(VALUE, method)
+    llm = scripted(*[reply for reply in (good, "nonsense", good[:60]) for _ in range(2)])
+    structured = llm.with_structured_output(wanted, method=method, include_raw=True)
+    for is_good in (True, False, False):
+        steps = list(structured.stream("?")), [step async for step in structured.astream("?")]
+        for chunks in steps:
+            whole = add(chunks)
+            assert set(whole) == {"raw", "parsed", "parsing_error"}
+            assert whole["raw"].usage_metadata
+            assert sum("raw" in chunk for chunk in chunks) > (1 if is_good else 0)
+            if is_good:
+                assert whole["parsing_error"] is None
+                expected = Receipt.model_validate(VALUE) if wanted is Receipt else VALUE
+                assert whole["parsed"] == expected
+            else:
+                assert isinstance(whole["parsing_error"], OutputParserException)
+                assert whole["parsed"] is None
+
+
 def test_what_the_model_is_told():
     schema = json.dumps(Receipt.model_json_schema(), ensure_ascii=False)
     for method, tells in zip(METHODS, (True, False, False), strict=True):
@@ -129,6 +159,39 @@ def test_the_grammar_tells_backends_the_schema():
 def test_stop_texts_do_not_end_a_value():
     llm = scripted(written(VALUE, "json_schema"), stop=["food", "}"])
     assert llm.with_structured_output(Receipt).invoke("?").total == 7
+
+
+class Exact(BaseModel, strict=True):
+    """What a strict class takes from JSON."""
+
+    day: date
+    tone: Tone
+    spot: tuple[int, int]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_strict_classes(method):
+    reply = written({"day": "2024-02-29", "tone": "warm", "spot": [1, 2]}, method)
+    llm = scripted(reply, reply)
+    structured = llm.with_structured_output(Exact, method=method)
+    expected = Exact(day=date(2024, 2, 29), tone=Tone.WARM, spot=(1, 2))
+    assert structured.invoke("?") == expected
+    assert list(structured.stream("?")) == [expected]
+
+
+def test_arguments_that_are_no_json_are_read_all_the_same():
+    args = {"day": date(2024, 2, 29), "tone": Tone.WARM, "spot": (1, 2)}
+    message = AIMessage("", tool_calls=[{"name": "Exact", "args": args, "id": "1"}])
+    assert ValueParser(wanted=Exact, is_call=True).read(message) == Exact(**args)
+
+
+@pytest.mark.parametrize("name", ["any", "auto", "none", "required"])
+def test_a_record_named_like_a_choice(name):
+    schema = {"title": name, "type": "object", "properties": {"a": {"type": "integer"}}}
+    llm = scripted(f'<tool_call>\n{{"name": "{name}", "arguments": {{"a": 1}}}}\n</tool_call>')
+    structured = llm.with_structured_output(schema, method="function_calling")
+    assert structured.invoke("?") == {"a": 1}
+    assert json.loads(asked(llm).grammar.format)["type"] == "tags_with_separator"
 
 
 def test_any_object():

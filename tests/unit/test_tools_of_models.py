@@ -180,6 +180,23 @@ def test_choices_of_tools(choice, kind, names):
     assert "weather" in llm.get_text(asked(llm).prompt_ids)
 
 
+@pytest.mark.parametrize("name", ["none", "any", "auto", "required"])
+def test_a_tool_named_like_a_choice_shadows_none(name):
+    llm = scripted("words", "words", "words")
+    tools = [add, {"name": name, "parameters": SCHEMA}]
+
+    def begins(choice):
+        llm.bind_tools(tools, tool_choice=choice).invoke("?")
+        tags = json.loads(asked(llm).grammar.format).get("tags", ())
+        return [json.loads(one["begin"].removeprefix("<tool_call>") + "0}")["name"] for one in tags]
+
+    assert begins(name) == ([] if name == "none" else ["add", name])
+    assert begins({"type": "function", "function": {"name": name}}) == [name]
+    assert begins({"type": "tool", "name": name}) == [name]
+    with pytest.raises(RequestError, match=r"\(add\), not"):
+        llm.bind_tools([add], tool_choice={"type": "tool", "name": name})
+
+
 @pytest.mark.parametrize(
     ("settings", "only_one"),
     [
@@ -290,6 +307,13 @@ def test_calls_that_are_cut_off_or_malformed_are_invalid():
     assert "nonsense" in message.invalid_tool_calls[0]["args"]
     # An agent tells the model itself that there is no such tool.
     assert names_of_calls(bound.invoke("?")) == ["unknown"]
+
+
+def test_a_call_that_is_cut_off_at_once_is_invalid():
+    llm = scripted([Delta(0, "<to", None), Delta(0, "", "length")])
+    message = llm.bind_tools([weather], tool_choice="any").invoke("?")
+    assert (message.content, message.tool_calls) == ("", [])
+    assert "raise max_tokens" in message.invalid_tool_calls[0]["error"]
 
 
 def test_stop_texts_end_words_and_never_a_call():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.grammars import GrammarBook
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
-from langchain_internvl.backends.transformers.tickets import TaskTicket, ThreadTicket
+from langchain_internvl.backends.transformers.tickets import TaskTicket, ThreadTicket, Ticket
 from langchain_internvl.backends.transformers.worker import Worker
+from langchain_internvl.errors import BackendError
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
@@ -52,10 +54,13 @@ class TransformersBackend:
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
         """Answer a request; see `Backend.stream`."""
-        self._grammars.compile(request)
         ticket = ThreadTicket(request)
-        self._worker.submit(ticket)
         try:
+            if request.timeout is None or self._grammars.has(request):
+                self._grammars.compile(request)
+                self._worker.submit(ticket)
+            else:  # nothing interrupts a compilation, so another thread sees it through
+                self._prepare_aside(ticket)
             while True:
                 delta = ticket.next()
                 yield delta
@@ -66,11 +71,12 @@ class TransformersBackend:
 
     async def astream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer a request in an event loop, whose thread is never blocked; see `stream`."""
-        if request.grammar is not None:  # takes a while the first time
-            await asyncio.to_thread(self._grammars.compile, request)
         ticket = TaskTicket(request)
-        self._worker.submit(ticket)
         try:
+            if self._grammars.has(request):
+                self._worker.submit(ticket)
+            else:  # compiling takes a while
+                asyncio.get_running_loop().run_in_executor(None, self._prepare, ticket)
             while True:
                 delta = await ticket.next()
                 yield delta
@@ -82,6 +88,21 @@ class TransformersBackend:
     def close(self) -> None:
         """End all requests and free the model."""
         self._worker.close()
+
+    def _prepare_aside(self, ticket: Ticket) -> None:
+        try:
+            threading.Thread(target=self._prepare, args=(ticket,)).start()
+        except RuntimeError as error:
+            raise BackendError(f"the engine cannot work: {error}") from error
+
+    def _prepare(self, ticket: Ticket) -> None:
+        """Compile the grammar of a request and hand it to the worker, if it is wanted by then."""
+        try:
+            self._grammars.compile(ticket.request)
+            if not ticket.cancelled:
+                self._worker.submit(ticket)
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            ticket.put(error)
 
     def _load(self) -> DecodeLoop:
         model = load_model(self._checkpoint, self._tokenizer.image_context_id, self._options)

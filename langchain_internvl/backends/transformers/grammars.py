@@ -53,6 +53,12 @@ class Grammars:
     def _renew_lock(self) -> None:
         self._lock, self._compiling = threading.Lock(), threading.Lock()
 
+    def has(self, grammar: Grammar) -> bool:
+        """Whether a grammar is compiled already."""
+        with self._lock:
+            result = self._compiled.get(grammar.format)
+            return result is not None and result.done()
+
     def compile(self, grammar: Grammar) -> Any:
         """A grammar, compiled for the vocabulary.
 
@@ -173,6 +179,13 @@ class GrammarBook:
         self._token_bytes = token_bytes
         self._grammars: dict[Hashable, Grammars] = {}
 
+    def has(self, request: Request) -> bool:
+        """Whether nothing has to be compiled for a request."""
+        if request.grammar is None:
+            return True
+        known = self._grammars.get(self._key(request))
+        return known is not None and known.has(request.grammar)
+
     def compile(self, request: Request) -> None:
         """Compile the grammar of a request, so that it is there when its row begins.
 
@@ -189,8 +202,11 @@ class GrammarBook:
             return None
         return self._of(request).follow(request.grammar, request.stop_ids)
 
+    def _key(self, request: Request) -> Hashable:
+        return tuple(sorted(request.markup.items()))
+
     def _of(self, request: Request) -> Grammars:
-        key = tuple(sorted(request.markup.items()))
+        key = self._key(request)
         if key not in self._grammars:
             self._grammars[key] = grammars_of(with_markup(self._token_bytes, request.markup))
         return self._grammars[key]
