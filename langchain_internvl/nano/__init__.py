@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 """Where it is: a `-hf` checkpoint."""
 
 NOTICE = (
-    "model='nano' is a toy of 3.5 million parameters that is shipped for trying out and testing: "
+    "model='nano' is a toy of 3.6 million parameters that is shipped for trying out and testing: "
     "it reads short printed text and knows coloured shapes, and whatever else it is shown it "
     "takes for those. For real pictures use an InternVL of OpenGVLab, such as "
     "OpenGVLab/InternVL2-8B."
