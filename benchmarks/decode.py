@@ -21,7 +21,7 @@ from langchain_internvl.backends.base import Request
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.checkpoint import read_checkpoint
-from langchain_internvl.tokenization import load_tokenizer
+from langchain_internvl.prompting.tokenization import load_tokenizer
 
 TINY = Path(__file__).parent.parent / "tests" / "data" / "golden" / "tiny-internvl2-qwen2"
 

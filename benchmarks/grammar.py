@@ -25,9 +25,9 @@ from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.grammars import Grammars, GrammarState, grammars_of
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.checkpoint import choose_template, read_checkpoint
-from langchain_internvl.grammar import Grammar, compact_json, only_calls, tag
-from langchain_internvl.schemas import check_schema
-from langchain_internvl.tokenization import load_tokenizer
+from langchain_internvl.grammars.grammar import Grammar, compact_json, only_calls, tag
+from langchain_internvl.grammars.schemas import check_schema
+from langchain_internvl.prompting.tokenization import load_tokenizer
 
 ITEM = {
     "type": "object",
@@ -60,7 +60,7 @@ def main() -> None:
     form = only_calls(
         [tag("<tool_call>\n", compact_json(check_schema(RECEIPT), (", ", ": ")), "</tool_call>")],
         "\n",
-        only_one=False,
+        single_call=False,
     )
     fresh = Grammars(tokenizer.token_bytes)
     compile_ms = 1000 * timed(lambda: fresh.compile(form))

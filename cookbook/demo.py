@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from PIL import Image, ImageDraw, ImageFont
 
 from langchain_internvl import ChatInternVL, image_block, video_block
-from langchain_internvl.task_prompts import DESCRIBE, GROUND, READ, WATCH
+from langchain_internvl.tools.task_prompts import DESCRIBE, GROUND, READ, WATCH
 
 RED, BLUE = (222, 32, 32), (40, 72, 222)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from langchain_internvl.documents import InternVLImageParser
     from langchain_internvl.grounding import Box, draw_boxes, parse_boxes
     from langchain_internvl.media.policy import MediaPolicy
-    from langchain_internvl.media_blocks import image_block, pdf_block, video_block
+    from langchain_internvl.messages.media_blocks import image_block, pdf_block, video_block
     from langchain_internvl.tools import (
         DescribeImageTool,
         GroundTool,
@@ -50,10 +50,10 @@ _HOMES = {
     "ChatInternVL": "langchain_internvl.chat_models",
     "MediaPolicy": "langchain_internvl.media.policy",
     "draw_boxes": "langchain_internvl.grounding",
-    "image_block": "langchain_internvl.media_blocks",
+    "image_block": "langchain_internvl.messages.media_blocks",
     "parse_boxes": "langchain_internvl.grounding",
-    "pdf_block": "langchain_internvl.media_blocks",
-    "video_block": "langchain_internvl.media_blocks",
+    "pdf_block": "langchain_internvl.messages.media_blocks",
+    "video_block": "langchain_internvl.messages.media_blocks",
 }
 
 

@@ -26,22 +26,32 @@ from pydantic import PrivateAttr, model_validator
 from typing_extensions import override
 
 from langchain_internvl.backends.base import Backend, EngineStats, Request, astream
-from langchain_internvl.conversation import Turn
-from langchain_internvl.engines import Engines, Served
+from langchain_internvl.backends.registry import Engines, Served
 from langchain_internvl.errors import MediaError
 from langchain_internvl.factory import find_prompts, find_server, open_backend, system_of
 from langchain_internvl.media.deadline import Deadline
-from langchain_internvl.messages import to_turns
-from langchain_internvl.model_settings import ModelSettings
+from langchain_internvl.messages.conversation import Turn
+from langchain_internvl.messages.convert import to_turns
+from langchain_internvl.messages.references import normalise_messages
 from langchain_internvl.profile import make_profile
-from langchain_internvl.references import normalise_messages
-from langchain_internvl.rendering import Renderer, call_stream, make_request
-from langchain_internvl.replies import ChunkMaker, explain_invalid_calls
-from langchain_internvl.reply_forms import FORM_SETTINGS, ReplyForm, read_form
-from langchain_internvl.settings import CallSettings
-from langchain_internvl.structured_output import Method, ValueParser, ask_for, read_with, trace_of
-from langchain_internvl.tool_definitions import to_openai_tool
-from langchain_internvl.turn_requests import TurnRenderer, refuse_thoughts
+from langchain_internvl.requests.chunks import ChunkMaker, explain_invalid_calls
+from langchain_internvl.requests.message_request import TurnRenderer, refuse_thoughts
+from langchain_internvl.requests.prompt_request import Renderer, call_stream, make_request
+from langchain_internvl.settings.call import CallSettings
+from langchain_internvl.settings.model import ModelSettings
+from langchain_internvl.tool_calling.response_format import (
+    RESPONSE_SETTINGS,
+    ResponseFormat,
+    read_response_format,
+)
+from langchain_internvl.tool_calling.structured_output import (
+    Method,
+    ValueParser,
+    ask_for,
+    read_with,
+    trace_of,
+)
+from langchain_internvl.tool_calling.tool_definitions import to_openai_tool
 
 _OF_OTHER_PROVIDERS = frozenset({"streaming"})
 """Standard LangChain arguments that this model has no use for."""
@@ -376,20 +386,20 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
     def _read_call(
         self, overrides: Mapping[str, Any], stop: list[str] | None = None
-    ) -> tuple[CallSettings, ReplyForm]:
+    ) -> tuple[CallSettings, ResponseFormat]:
         """The settings of a call, and what its reply may be."""
-        settings = {name: one for name, one in overrides.items() if name not in FORM_SETTINGS}
-        form = {name: one for name, one in overrides.items() if name in FORM_SETTINGS}
-        return self.for_call(settings if stop is None else {**settings, "stop": stop}), read_form(
-            form
-        )
+        settings = {name: one for name, one in overrides.items() if name not in RESPONSE_SETTINGS}
+        form = {name: one for name, one in overrides.items() if name in RESPONSE_SETTINGS}
+        return self.for_call(
+            settings if stop is None else {**settings, "stop": stop}
+        ), read_response_format(form)
 
     def _prepare(
         self,
         messages: list[BaseMessage],
         settings: CallSettings,
         deadline: Deadline,
-        form: ReplyForm | None = None,
+        form: ResponseFormat | None = None,
     ) -> tuple[Backend, Request, ChunkMaker]:
         """All that there is to do before the engine is asked."""
         served = find_server(self, self._engines, deadline)
@@ -417,7 +427,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     def _renderer(
         self,
         settings: CallSettings,
-        form: ReplyForm | None = None,
+        form: ResponseFormat | None = None,
         deadline: Deadline | None = None,
     ) -> Renderer:
         checkpoint, tokenizer, template = find_prompts(self, self._engines)
@@ -432,7 +442,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             deadline=deadline or Deadline(),
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
-            form=form or ReplyForm(),
+            form=form or ResponseFormat(),
         )
 
     def _turn_renderer(
@@ -440,7 +450,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         served: Served,
         settings: CallSettings,
         deadline: Deadline,
-        form: ReplyForm | None,
+        form: ResponseFormat | None,
     ) -> TurnRenderer:
         """Makes requests without a tokenizer, for a server that writes its prompts itself."""
         return TurnRenderer(
@@ -452,7 +462,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             deadline=deadline,
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
-            form=form or ReplyForm(),
+            form=form or ResponseFormat(),
         )
 
     def _backend(self, renderer: Renderer) -> Backend:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_internvl import nano
 from langchain_internvl._optional import require
-from langchain_internvl.conversation import Image, Text, Turn
 from langchain_internvl.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -22,12 +21,13 @@ from langchain_internvl.errors import (
 from langchain_internvl.json_files import read_json, refuse_pointer
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.media.tiling import TileLimits
-from langchain_internvl.prompts import PromptOptions, build_prompt
-from langchain_internvl.segments import IMAGE_CONTEXT
-from langchain_internvl.templates import TEMPLATES, ChatTemplate, get_template
+from langchain_internvl.messages.conversation import Image, Text, Turn
+from langchain_internvl.prompting.build import PromptOptions, build_prompt
+from langchain_internvl.prompting.segments import IMAGE_CONTEXT
+from langchain_internvl.prompting.templates import TEMPLATES, ChatTemplate, get_template
 
 if TYPE_CHECKING:
-    from langchain_internvl.tokenization import PromptTokenizer
+    from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 ORIGINAL = "internvl_chat"
 HF = "internvl"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.bridge import ReplyDeadline
-from langchain_internvl.engines import Prompts, Served
+from langchain_internvl.backends.registry import Prompts, Served
 from langchain_internvl.errors import (
     CheckpointError,
     RequestError,
@@ -16,14 +16,14 @@ from langchain_internvl.errors import (
     ServerError,
     ServerUnavailableError,
 )
-from langchain_internvl.templates import get_template
+from langchain_internvl.prompting.templates import get_template
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend
+    from langchain_internvl.backends.registry import Engines
     from langchain_internvl.backends.server.backend import ServerBackend
-    from langchain_internvl.engines import Engines
     from langchain_internvl.media.deadline import Deadline
-    from langchain_internvl.model_settings import ModelSettings
+    from langchain_internvl.settings.model import ModelSettings
 
 
 def find_prompts(model: ModelSettings, engines: Engines) -> Prompts:

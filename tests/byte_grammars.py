@@ -6,8 +6,8 @@ import torch
 
 from langchain_internvl.backends.transformers.grammars import Grammars
 from langchain_internvl.errors import BackendError
-from langchain_internvl.grammar import json_grammar
-from langchain_internvl.schemas import check_schema
+from langchain_internvl.grammars.grammar import json_grammar
+from langchain_internvl.grammars.schemas import check_schema
 
 END = 256
 BYTES = {**{byte: bytes([byte]) for byte in range(256)}, END: b""}

@@ -13,7 +13,7 @@ from pytest_socket import socket_allow_hosts
 from support import load_loop
 
 from langchain_internvl import ChatInternVL
-from langchain_internvl.tokenization import load_tokenizer
+from langchain_internvl.prompting.tokenization import load_tokenizer
 
 
 def pytest_runtest_setup():

@@ -1,6 +1,6 @@
 """Pictures drawn for a test, and what is true of them."""
 
-from nano_training.words import read_list
+from nano_training.word_list import read_list
 from PIL import Image, ImageDraw, ImageFont
 
 GROUNDS = ((225, 235, 245), (205, 205, 205), (240, 225, 200))

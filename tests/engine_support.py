@@ -10,7 +10,7 @@ from langchain_internvl.backends.transformers.backend import TransformersBackend
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.loading import LoadOptions
 from langchain_internvl.checkpoint import read_checkpoint
-from langchain_internvl.tokenization import load_tokenizer
+from langchain_internvl.prompting.tokenization import load_tokenizer
 
 FOLDER = checkpoint_folder("qwen2")
 

@@ -4,13 +4,13 @@ import numpy as np
 from golden import GOLDEN, TINY, chat_cases, prompt_cases
 
 from langchain_internvl.backends.base import Request
-from langchain_internvl.conversation import Turn
 from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import PathSource
 from langchain_internvl.media.tiling import tile_image
-from langchain_internvl.prompts import LaidOutTurn, frame_turns
-from langchain_internvl.segments import Prompt, Slot, Words
+from langchain_internvl.messages.conversation import Turn
+from langchain_internvl.prompting.build import LaidOutTurn, frame_turns
+from langchain_internvl.prompting.segments import Prompt, Slot, Words
 
 MAX_TOKENS = 24
 # Replies of these tokenizers are recorded with the spacing of transformers 4's slow decoders.

@@ -10,7 +10,7 @@ from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.checkpoint import choose_template, read_checkpoint
-from langchain_internvl.tokenization import load_tokenizer
+from langchain_internvl.prompting.tokenization import load_tokenizer
 
 
 def load_loop(folder, **options):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from langchain_internvl.conversation import Turn
-    from langchain_internvl.grammar import Grammar
+    from langchain_internvl.grammars.grammar import Grammar
+    from langchain_internvl.messages.conversation import Turn
 
 LEAST_SEED, GREATEST_SEED = -(2**63), 2**64 - 1
 """What torch takes."""
@@ -119,7 +119,7 @@ class Request:
         tools: Tools as OpenAI describes them, for servers that tell the model of them, or enforce
             a call, by themselves. Engines that follow a grammar go by that.
         tool_choice: Whether one of the tools has to be called.
-        only_one: Whether one call is all there may be, for servers too.
+        single_call: Whether one call is all there may be, for servers too.
     """
 
     prompt_ids: Sequence[int]
@@ -136,7 +136,7 @@ class Request:
     turns: Sequence[Turn] = ()
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: ToolChoice = "none"
-    only_one: bool = False
+    single_call: bool = False
 
     @property
     def has_to_call(self) -> bool:

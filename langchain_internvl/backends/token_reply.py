@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.base import NO_TOKEN, Delta, FinishReason, TokenLogprob
-from langchain_internvl.detokenization import TextStream, with_markup
+from langchain_internvl.reply_text.detokenization import TextStream, with_markup
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Request, Usage

@@ -18,9 +18,8 @@ from langchain_internvl.checkpoint import open_checkpoint
 from langchain_internvl.cli.doctor import examine
 from langchain_internvl.cli.jobs import Output, Task
 from langchain_internvl.errors import InternVLError
-from langchain_internvl.mcp_server import serve
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.tokenization import load_tokenizer
+from langchain_internvl.prompting.tokenization import load_tokenizer
 from langchain_internvl.tools import (
     DescribeImageTool,
     GroundTool,
@@ -29,6 +28,7 @@ from langchain_internvl.tools import (
     VideoQATool,
 )
 from langchain_internvl.tools.base import InternVLTool
+from langchain_internvl.tools.mcp_server import serve
 
 app = typer.Typer(
     help="InternVL vision-language models: look at pictures and videos.",

@@ -15,9 +15,9 @@ from langchain_core.messages import HumanMessage
 from langchain_internvl.documents.pages import Page, pages_of
 from langchain_internvl.errors import InternVLError, RequestError
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.task_prompts import READ
+from langchain_internvl.tools.answers import answer_of
 from langchain_internvl.tools.read_text import whole_text
-from langchain_internvl.tools.wording import answer_of
+from langchain_internvl.tools.task_prompts import READ
 
 _LOG = logging.getLogger("langchain_internvl")
 

@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field
 from langchain_internvl.errors import MediaError, MediaTooLargeError
 from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.video_process import Clip, check_frames, read_clip
-from langchain_internvl.task_prompts import WATCH
+from langchain_internvl.tools.answers import answer_of, in_language
 from langchain_internvl.tools.arguments import LANGUAGE, VIDEO
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
-from langchain_internvl.tools.reaching import reach_video
-from langchain_internvl.tools.wording import answer_of, in_language
+from langchain_internvl.tools.media_access import resolve_video
+from langchain_internvl.tools.task_prompts import WATCH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,7 +109,7 @@ class VideoQATool(InternVLTool):
     ) -> Clip:
         """The frames to look at."""
         policy = self.media_policy
-        part = reach_video(video, policy, state)
+        part = resolve_video(video, policy, state)
         if part.source is not None:
             many = num_frames or part.num_frames or _FRAMES
             return read_clip(part.source, policy, many, _both(bound, part.bound))

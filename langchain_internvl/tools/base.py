@@ -24,7 +24,7 @@ from langchain_internvl.errors import (
     RequestTimeoutError,
 )
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media_blocks import image_block
+from langchain_internvl.messages.media_blocks import image_block
 
 
 class Arguments(BaseModel):

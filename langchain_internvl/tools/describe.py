@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from langchain_internvl.grounding import Box
-from langchain_internvl.task_prompts import DESCRIBE
+from langchain_internvl.tools.answers import answer_of, in_language
 from langchain_internvl.tools.arguments import IMAGE, LANGUAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
-from langchain_internvl.tools.pictures import open_picture
-from langchain_internvl.tools.reaching import reach_image
-from langchain_internvl.tools.wording import answer_of, in_language
+from langchain_internvl.tools.images import open_image
+from langchain_internvl.tools.media_access import resolve_image
+from langchain_internvl.tools.task_prompts import DESCRIBE
 
 
 class Description(BaseModel):
@@ -57,8 +57,8 @@ class DescribeImageTool(InternVLTool):
 
     def script(self, state: Any, given: DescribeArguments) -> Script:
         """Look, and ask."""
-        source = reach_image(given.image, self.media_policy, state)
-        picture = open_picture(source, self.media_policy, given.region)
+        source = resolve_image(given.image, self.media_policy, state)
+        picture = open_image(source, self.media_policy, given.region)
         text = in_language(given.question or DESCRIBE, given.language)
         reply = yield Ask([picture.block, {"type": "text", "text": text}])
         answer = answer_of(reply)

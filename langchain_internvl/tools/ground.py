@@ -10,12 +10,12 @@ from langchain_core.messages import AIMessage
 from pydantic import BaseModel, Field
 
 from langchain_internvl.grounding import Box, draw_boxes, parse_grounding
-from langchain_internvl.task_prompts import GROUND
+from langchain_internvl.tools.answers import answer_of
 from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
-from langchain_internvl.tools.pictures import Picture, open_picture
-from langchain_internvl.tools.reaching import reach_image
-from langchain_internvl.tools.wording import answer_of
+from langchain_internvl.tools.images import ToolImage, open_image
+from langchain_internvl.tools.media_access import resolve_image
+from langchain_internvl.tools.task_prompts import GROUND
 
 
 class Place(BaseModel):
@@ -64,8 +64,8 @@ class GroundTool(InternVLTool):
 
     def script(self, state: Any, given: GroundArguments) -> Script:
         """Look, and find."""
-        source = reach_image(given.image, self.media_policy, state)
-        picture = open_picture(source, self.media_policy, given.region)
+        source = resolve_image(given.image, self.media_policy, state)
+        picture = open_image(source, self.media_policy, given.region)
         # Markup of the agent's own would end the phrase early.
         question = GROUND.format(" ".join(given.phrase.replace("<", " ").replace(">", " ").split()))
         blocks = [picture.block, {"type": "text", "text": question}]
@@ -84,7 +84,7 @@ class GroundTool(InternVLTool):
         return Outcome(said, artifact, lambda: draw_boxes(picture.pixels, shown))
 
 
-def boxes_of(reply: AIMessage, picture: Picture) -> tuple[list[Box], list[str]]:
+def boxes_of(reply: AIMessage, picture: ToolImage) -> tuple[list[Box], list[str]]:
     """The boxes of a reply, on the pixels that were shown, and what was no box.
 
     The confidence of each is the mean probability of the tokens that write its digits.

@@ -7,13 +7,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from langchain_internvl.grounding import Box
-from langchain_internvl.task_prompts import READ
+from langchain_internvl.tools.answers import Answer, answer_of
 from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
-from langchain_internvl.tools.loops import before_loop
-from langchain_internvl.tools.pictures import open_picture
-from langchain_internvl.tools.reaching import reach_image
-from langchain_internvl.tools.wording import Answer, answer_of
+from langchain_internvl.tools.images import open_image
+from langchain_internvl.tools.media_access import resolve_image
+from langchain_internvl.tools.repetition import cut_repetition
+from langchain_internvl.tools.task_prompts import READ
 
 Problem = Literal["length", "repetition"]
 """Why the text is not all there: the reply reached its limit, or ran in a circle."""
@@ -69,8 +69,8 @@ class ReadTextTool(InternVLTool):
 
     def script(self, state: Any, given: ReadArguments) -> Script:
         """Look, and read."""
-        source = reach_image(given.image, self.media_policy, state)
-        picture = open_picture(source, self.media_policy, given.region)
+        source = resolve_image(given.image, self.media_policy, state)
+        picture = open_image(source, self.media_policy, given.region)
         question = f"{READ} The text is {given.language}." if given.language else READ
         reply = yield Ask([picture.block, {"type": "text", "text": question}])
         answer = answer_of(reply)
@@ -91,7 +91,7 @@ class ReadTextTool(InternVLTool):
 
 def whole_text(answer: Answer) -> tuple[str, Problem | None]:
     """The text that a reply read, up to where it began to repeat itself."""
-    text = before_loop(answer.text, is_complete=answer.is_complete)
+    text = cut_repetition(answer.text, is_complete=answer.is_complete)
     if text is not None:
         return text.rstrip(), "repetition"
     return answer.text, None if answer.is_complete else "length"

@@ -120,15 +120,15 @@ def test_rows_that_have_left_do_not_let_others_over_the_limit():
     limit = 300 * PER_TOKEN
     backend = make_backend(max_kv_bytes=limit)
     ids(backend, 1, max_tokens=1)
-    worker = backend._worker
-    loop = worker._loop
+    engine_thread = backend._worker
+    loop = engine_thread._loop
     long, _ = loop.add(Request(range(3, 203), max_tokens=5))
     loop.add(Request([1, 2], max_tokens=50))
     loop.remove(long)
     newcomer = Request([1, 2], max_tokens=50)
-    assert not loop.has_room(newcomer)
+    assert not loop.can_admit(newcomer)
     loop.step()
-    assert loop.has_room(newcomer)
+    assert loop.can_admit(newcomer)
     loop.add(newcomer)
     assert loop.kv_bytes <= limit
     loop.clear()
@@ -189,12 +189,12 @@ def test_a_cancelled_row_gets_no_further_token(engine):
     other = engine.stream(Request([1, 2], max_tokens=100_000))
     next(stream)
     next(other)
-    worker = engine._worker
-    ((row, ticket), *_) = list(worker._tickets.items())
-    with worker._lock:  # between two steps, or in one that is the last
-        ticket.cancelled = True
+    engine_thread = engine._worker
+    ((row, handle), *_) = list(engine_thread._handles.items())
+    with engine_thread._lock:  # between two steps, or in one that is the last
+        handle.cancelled = True
         before = len(row.reply)
-    assert wait_until(lambda: row not in worker._tickets)
+    assert wait_until(lambda: row not in engine_thread._handles)
     assert len(row.reply) <= before + 1
     steps = engine.stats.decode_steps
     assert wait_until(lambda: engine.stats.decode_steps > steps)

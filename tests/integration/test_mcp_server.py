@@ -10,7 +10,7 @@ PROGRAM = """
 import sys
 from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy
 from langchain_internvl.backends.scripted import ScriptedBackend
-from langchain_internvl.mcp_server import serve
+from langchain_internvl.tools.mcp_server import serve
 
 model, root = sys.argv[1:]
 backend = ScriptedBackend(lambda request: "<ref>cat</ref><box>[[1, 2, 300, 400]]</box>")

@@ -10,8 +10,8 @@ from random_schemas import KEYWORDS, draw_schema
 
 from langchain_internvl.backends.base import Request, Sampling
 from langchain_internvl.backends.transformers.grammars import grammars_of
-from langchain_internvl.grammar import json_grammar
-from langchain_internvl.schemas import SUPPORTED, check_schema
+from langchain_internvl.grammars.grammar import json_grammar
+from langchain_internvl.grammars.schemas import SUPPORTED, check_schema
 
 # jsonschema's own "time" is that of an early draft, and "date-time" wants another package.
 FORMATS = FormatChecker(["date", "email", "ipv4", "uuid"])

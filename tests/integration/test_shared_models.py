@@ -193,7 +193,7 @@ def test_nothing_hangs_in_a_forked_process():
 import os, threading
 from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.transformers.loading import _LOADING
-from langchain_internvl.engines import SHARED
+from langchain_internvl.backends.registry import SHARED
 llm = ChatInternVL(model={str(FOLDER)!r}, max_tokens=100_000)
 begun = llm.stream("x")
 next(begun)

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from nano_training import held_out, scores, words
-from nano_training.encoding import IGNORED, Encoder, collate
+from nano_training.batches import IGNORED, collate
+from nano_training.encoding import Encoder
 from nano_training.export import export
 from nano_training.feeding import feed
 from nano_training.fonts import load_font, new_fonts, training_fonts

@@ -213,7 +213,8 @@ def test_counting_reads_sizes_only_and_equals_the_prompt(llm, backend, monkeypat
     messages = [SystemMessage("Be terse."), *ask("What?", image_block(IMAGE))]
     llm.invoke(messages)
     monkeypatch.setattr(
-        "langchain_internvl.rendering.load_rgb", lambda *a, **k: pytest.fail("decoded")
+        "langchain_internvl.requests.prompt_request.load_rgb",
+        lambda *a, **k: pytest.fail("decoded"),
     )
     assert llm.get_num_tokens_from_messages(messages) == len(backend.requests[0].prompt_ids)
     assert llm.prompt_ids(messages) == list(backend.requests[0].prompt_ids)

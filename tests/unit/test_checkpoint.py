@@ -15,7 +15,7 @@ from langchain_internvl.errors import (
     UnsupportedCheckpointError,
 )
 from langchain_internvl.media.tiling import TileLimits
-from langchain_internvl.tokenization import load_tokenizer
+from langchain_internvl.prompting.tokenization import load_tokenizer
 
 
 def write(folder, config, **files):

@@ -24,7 +24,7 @@ from langchain_internvl.errors import BackendError
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
-    from langchain_internvl.tokenization import PromptTokenizer
+    from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 
 class LMDeployBackend:

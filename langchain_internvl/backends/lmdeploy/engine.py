@@ -13,7 +13,7 @@ from PIL import Image
 from langchain_internvl._optional import require
 from langchain_internvl.backends.base import Delta, EngineStats, FinishReason, Request, Usage
 from langchain_internvl.backends.bridge import Bridge, ReplyDeadline
-from langchain_internvl.backends.lmdeploy.faults import to_error
+from langchain_internvl.backends.lmdeploy.error_mapping import to_error
 from langchain_internvl.backends.lmdeploy.generation import (
     StopRule,
     eos_ids,
@@ -28,7 +28,7 @@ from langchain_internvl.errors import BackendError, CheckpointError, InternVLErr
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
-    from langchain_internvl.tokenization import PromptTokenizer
+    from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from langchain_internvl.backends.json_rules import with_rules
 from langchain_internvl.errors import RequestError
+from langchain_internvl.grammars.json_rules import with_rules
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Request, Sampling
     from langchain_internvl.checkpoint import Checkpoint
-    from langchain_internvl.tokenization import PromptTokenizer
+    from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 COLDEST = 1e-5
 """Below this temperature only the likeliest token is left, and LMDeploy would divide by it."""

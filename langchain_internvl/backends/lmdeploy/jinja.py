@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from langchain_internvl.templates import ChatTemplate, Frame
+    from langchain_internvl.prompting.templates import ChatTemplate, Frame
 
 
 def to_jinja(template: ChatTemplate) -> str:

@@ -18,11 +18,11 @@ from langchain_internvl.backends.lmdeploy.jinja import to_jinja
 from langchain_internvl.checkpoint import choose_template
 from langchain_internvl.errors import CheckpointError, RequestError
 from langchain_internvl.json_files import read_json
-from langchain_internvl.segments import IMAGE_CLOSE, IMAGE_CONTEXT, IMAGE_OPEN
+from langchain_internvl.prompting.segments import IMAGE_CLOSE, IMAGE_CONTEXT, IMAGE_OPEN
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
-    from langchain_internvl.tokenization import PromptTokenizer
+    from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 _TOKENIZER_FILES = frozenset(
     {

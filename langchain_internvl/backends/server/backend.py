@@ -25,8 +25,8 @@ from langchain_internvl.backends.server.dialects import (
     finish_reason,
     read_usage,
 )
+from langchain_internvl.backends.server.error_mapping import named, to_error
 from langchain_internvl.backends.server.events import Chunk, Done, Fault, read_line
-from langchain_internvl.backends.server.faults import named, to_error
 from langchain_internvl.backends.server.retries import Retries
 from langchain_internvl.errors import (
     BackendError,
@@ -39,7 +39,7 @@ from langchain_internvl.errors import (
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
-    from langchain_internvl.tokenization import PromptTokenizer
+    from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 
 @dataclass(frozen=True)

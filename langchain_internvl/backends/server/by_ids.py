@@ -19,16 +19,16 @@ from langchain_internvl.backends.lmdeploy.generation import (
 )
 from langchain_internvl.backends.lmdeploy.prompts import fold
 from langchain_internvl.backends.server.calls import CallFrame, call_schema
-from langchain_internvl.backends.server.pictures import tile_url
+from langchain_internvl.backends.server.images import tile_url
 from langchain_internvl.backends.token_reply import Logprobs, TokenReply
 from langchain_internvl.errors import BrokenReplyError
-from langchain_internvl.tool_calls import get_tool_format
+from langchain_internvl.prompting.tool_formats import get_tool_format
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Delta, FinishReason, Request, Usage
     from langchain_internvl.backends.server.events import Chunk
     from langchain_internvl.checkpoint import Checkpoint
-    from langchain_internvl.tokenization import PromptTokenizer
+    from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 
 class IdDialect:

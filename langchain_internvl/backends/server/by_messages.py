@@ -15,11 +15,11 @@ from langchain_internvl.backends.lmdeploy.generation import (
     seed_of,
 )
 from langchain_internvl.backends.server.messages import to_messages
-from langchain_internvl.conversation import ToolCall
-from langchain_internvl.detokenization import TextStream
-from langchain_internvl.reasoning import CLOSE, OPEN
-from langchain_internvl.segments import Prompt
-from langchain_internvl.tool_calls import HERMES
+from langchain_internvl.messages.conversation import ToolCall
+from langchain_internvl.prompting.segments import Prompt
+from langchain_internvl.prompting.tool_formats import HERMES
+from langchain_internvl.reply_text.detokenization import TextStream
+from langchain_internvl.reply_text.reasoning import CLOSE, OPEN
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import FinishReason, Request, Sampling, Usage
@@ -49,7 +49,7 @@ class MessageDialect:
             body["response_format"] = schema
         if request.tools:
             body |= {"tools": list(request.tools), "tool_choice": request.tool_choice}
-            if request.only_one and request.tool_choice != "none":
+            if request.single_call and request.tool_choice != "none":
                 body["parallel_tool_calls"] = False
         if request.top_logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
@@ -83,7 +83,7 @@ class _Reader:
         self._wants_logprobs = request.top_logprobs is not None
         self._text = TextStream({}, request.stop)
         self._calls: dict[int, dict[str, str]] = {}
-        self._most_calls = 1 if request.only_one else None
+        self._most_calls = 1 if request.single_call else None
         self._is_thinking = False
         self._may_think = True
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Delta
-    from langchain_internvl.tool_calls import ToolFormat
+    from langchain_internvl.prompting.tool_formats import ToolFormat
 
 _DEFINITIONS = ("$defs", "definitions")
 

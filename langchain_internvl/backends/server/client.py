@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_internvl._optional import require
-from langchain_internvl.backends.server.faults import named, read_body, to_error
+from langchain_internvl.backends.server.error_mapping import named, read_body, to_error
 from langchain_internvl.errors import (
     BrokenReplyError,
     InternVLError,

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from langchain_internvl.backends.server.pictures import picture_url
-from langchain_internvl.controls import disarm, disarm_arguments
-from langchain_internvl.conversation import Image, Instruction, Text
+from langchain_internvl.backends.server.images import image_url_of
 from langchain_internvl.errors import PromptError
+from langchain_internvl.messages.conversation import Image, Instruction, Text
+from langchain_internvl.prompting.control_tokens import disarm, disarm_arguments
 
 if TYPE_CHECKING:
-    from langchain_internvl.conversation import Turn
+    from langchain_internvl.messages.conversation import Turn
 
 
 def to_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
@@ -71,6 +71,6 @@ def _content(images: Sequence[Image], text: str) -> str | list[dict[str, Any]]:
     if not images:
         return text
     blocks: list[dict[str, Any]] = [
-        {"type": "image_url", "image_url": {"url": picture_url(image)}} for image in images
+        {"type": "image_url", "image_url": {"url": image_url_of(image)}} for image in images
     ]
     return [*blocks, {"type": "text", "text": text}] if text else blocks

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from langchain_internvl.backends.server.faults import can_retry
+from langchain_internvl.backends.server.error_mapping import can_retry
 
 if TYPE_CHECKING:
     from langchain_internvl.errors import InternVLError

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.base import Delta, EngineStats, Request
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
+from langchain_internvl.backends.transformers.engine_thread import EngineThread
 from langchain_internvl.backends.transformers.grammars import GrammarBook
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
-from langchain_internvl.backends.transformers.tickets import TaskTicket, ThreadTicket, Ticket
-from langchain_internvl.backends.transformers.worker import Worker
+from langchain_internvl.backends.transformers.request_handle import (
+    RequestHandle,
+    TaskRequestHandle,
+    ThreadRequestHandle,
+)
 from langchain_internvl.errors import BackendError
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
-    from langchain_internvl.tokenization import PromptTokenizer
+    from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 
 class TransformersBackend:
@@ -45,7 +49,7 @@ class TransformersBackend:
         self._options = options or LoadOptions()
         self._limits = limits or Limits()
         self._grammars = GrammarBook(tokenizer.token_bytes)
-        self._worker = Worker(self._load, self._limits.max_queued)
+        self._worker = EngineThread(self._load, self._limits.max_queued)
 
     @property
     def stats(self) -> EngineStats:
@@ -54,55 +58,55 @@ class TransformersBackend:
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
         """Answer a request; see `Backend.stream`."""
-        ticket = ThreadTicket(request)
+        handle = ThreadRequestHandle(request)
         try:
             if request.timeout is None or self._grammars.has(request):
                 self._grammars.compile(request)
-                self._worker.submit(ticket)
+                self._worker.submit(handle)
             else:  # nothing interrupts a compilation, so another thread sees it through
-                self._prepare_aside(ticket)
+                self._prepare_aside(handle)
             while True:
-                delta = ticket.next()
+                delta = handle.next()
                 yield delta
                 if delta.finish_reason is not None:
                     return
         finally:
-            ticket.leave()
+            handle.leave()
 
     async def astream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer a request in an event loop, whose thread is never blocked; see `stream`."""
-        ticket = TaskTicket(request)
+        handle = TaskRequestHandle(request)
         try:
             if self._grammars.has(request):
-                self._worker.submit(ticket)
+                self._worker.submit(handle)
             else:  # compiling takes a while
-                asyncio.get_running_loop().run_in_executor(None, self._prepare, ticket)
+                asyncio.get_running_loop().run_in_executor(None, self._prepare, handle)
             while True:
-                delta = await ticket.next()
+                delta = await handle.next()
                 yield delta
                 if delta.finish_reason is not None:
                     return
         finally:
-            ticket.leave()
+            handle.leave()
 
     def close(self) -> None:
         """End all requests and free the model."""
         self._worker.close()
 
-    def _prepare_aside(self, ticket: Ticket) -> None:
+    def _prepare_aside(self, handle: RequestHandle) -> None:
         try:
-            threading.Thread(target=self._prepare, args=(ticket,)).start()
+            threading.Thread(target=self._prepare, args=(handle,)).start()
         except RuntimeError as error:
             raise BackendError(f"the engine cannot work: {error}") from error
 
-    def _prepare(self, ticket: Ticket) -> None:
-        """Compile the grammar of a request and hand it to the worker, if it is wanted by then."""
+    def _prepare(self, handle: RequestHandle) -> None:
+        """Compile the grammar of a request and queue it, unless it was cancelled."""
         try:
-            self._grammars.compile(ticket.request)
-            if not ticket.cancelled:
-                self._worker.submit(ticket)
+            self._grammars.compile(handle.request)
+            if not handle.cancelled:
+                self._worker.submit(handle)
         except BaseException as error:  # noqa: BLE001 - the caller raises it
-            ticket.put(error)
+            handle.put(error)
 
     def _load(self) -> DecodeLoop:
         model = load_model(self._checkpoint, self._tokenizer.image_context_id, self._options)

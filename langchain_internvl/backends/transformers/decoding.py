@@ -13,13 +13,13 @@ import torch
 from transformers import DynamicCache
 
 from langchain_internvl.backends.base import Delta, Request
-from langchain_internvl.backends.transformers.admission import Budget, Load, full_length
 from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.backends.transformers.grammars import GrammarBook
+from langchain_internvl.backends.transformers.kv_budget import KVBudget, Load, full_length
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.memory import is_out_of_memory
 from langchain_internvl.backends.transformers.rope import DynamicRope, batch_key
-from langchain_internvl.backends.transformers.rows import Row, RowBatch, shorten
+from langchain_internvl.backends.transformers.sequences import DecodeBatch, Sequence, shorten
 from langchain_internvl.backends.transformers.vision import encode_tiles
 from langchain_internvl.errors import PromptError
 
@@ -53,7 +53,7 @@ class DecodeLoop:
     ) -> None:
         self.steps = 0
         self._model = model
-        self._budget = Budget(model, limits or Limits())
+        self._budget = KVBudget(model, limits or Limits())
         self._text_config = model.config.get_text_config()
         self._rope = DynamicRope(model)
         # In 16 bits the size of a batch changes the last digits of scores, and with them, now and
@@ -61,11 +61,11 @@ class DecodeLoop:
         self._rounds = model.dtype.itemsize < 4
         self._token_bytes = token_bytes
         self._grammars = grammars or GrammarBook(token_bytes)
-        self._batches: dict[Hashable, RowBatch] = {}
-        self._keys: dict[Row, Hashable] = {}
+        self._batches: dict[Hashable, DecodeBatch] = {}
+        self._keys: dict[Sequence, Hashable] = {}
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[Sequence, ...]:
         """The rows that are being decoded."""
         return tuple(self._keys)
 
@@ -74,20 +74,20 @@ class DecodeLoop:
         """Memory of the keys and values of all rows, in bytes."""
         return sum(batch.kv_bytes for batch in list(self._batches.values()))
 
-    def has_room(self, request: Request) -> bool:
+    def can_admit(self, request: Request) -> bool:
         """Whether a request may begin now, under the limits.
 
         Raises:
             EngineMemoryError: It never may.
         """
         key = self._key(request, None)
-        return self._budget.has_room(
+        return self._budget.can_admit(
             request,
             [_load(batch, is_joined=other == key) for other, batch in self._batches.items()],
         )
 
     @torch.inference_mode()
-    def add(self, request: Request) -> tuple[Row, Delta]:
+    def add(self, request: Request) -> tuple[Sequence, Delta]:
         """Read a prompt, and let its row join the others unless its reply ends at once.
 
         Returns:
@@ -100,19 +100,19 @@ class DecodeLoop:
             RuntimeError: Whatever else goes wrong in torch, full memory too; other rows are as
                 they were.
         """
-        row = Row(request, self._token_bytes, self._grammars.begin(request))
+        row = Sequence(request, self._token_bytes, self._grammars.begin(request))
         cache = self._read_prompt(row)
         first = row.choose(self._weigh(row, cache)) if request.choices else row.advance()
         if first.finish_reason is None:
             key = self._key(request, row)
-            batch = self._batches.get(key, RowBatch())
+            batch = self._batches.get(key, DecodeBatch())
             batch.join(row, cache)
             self._batches[key] = batch
             self._keys[row] = key
         return row, first
 
     @torch.inference_mode()
-    def step(self) -> list[tuple[Row, Delta | Failure]]:
+    def step(self) -> list[tuple[Sequence, Delta | Failure]]:
         """Give every row its next token; rows whose reply ended are gone afterwards.
 
         What fails for one row ends that row. For want of memory the youngest row ends, and the
@@ -120,7 +120,7 @@ class DecodeLoop:
         """
         return [event for batch in list(self._batches.values()) for event in self._step(batch)]
 
-    def remove(self, row: Row) -> None:
+    def remove(self, row: Sequence) -> None:
         """Drop a row, if it is still there."""
         key = self._keys.pop(row, None)
         if key is None:
@@ -135,14 +135,14 @@ class DecodeLoop:
         self._batches.clear()
         self._keys.clear()
 
-    def _key(self, request: Request, row: Row | None) -> Hashable:
+    def _key(self, request: Request, row: Sequence | None) -> Hashable:
         if request.sampling.seed is not None and self._rounds:
             return "seeded", id(row)
         length = len(request.prompt_ids)
         return batch_key(self._text_config, length, request.max_tokens, id(row))
 
-    def _step(self, batch: RowBatch) -> list[tuple[Row, Delta | Failure]]:
-        events: list[tuple[Row, Delta | Failure]] = []
+    def _step(self, batch: DecodeBatch) -> list[tuple[Sequence, Delta | Failure]]:
+        events: list[tuple[Sequence, Delta | Failure]] = []
         while batch.rows:
             error = self._forward(batch)
             if error is None:
@@ -159,7 +159,7 @@ class DecodeLoop:
                 self.remove(row)
         return events
 
-    def _forward(self, batch: RowBatch) -> Exception | None:
+    def _forward(self, batch: DecodeBatch) -> Exception | None:
         """A forward pass; what went wrong, if something did: the rows must hear of it."""
         try:
             self._rope.prepare(max(row.length for row in batch.rows) + 1)
@@ -168,7 +168,7 @@ class DecodeLoop:
             return error
         return None
 
-    def _read_prompt(self, row: Row) -> DynamicCache:
+    def _read_prompt(self, row: Sequence) -> DynamicCache:
         """Run the prompt through the model; leaves the first scores in the row."""
         cache = DynamicCache()
         embeddings = self._embed(row.request)
@@ -185,7 +185,7 @@ class DecodeLoop:
         row.logits = output.logits[0, -1].float()
         return cache
 
-    def _weigh(self, row: Row, cache: DynamicCache) -> list[float]:
+    def _weigh(self, row: Sequence, cache: DynamicCache) -> list[float]:
         """Logarithms of the probabilities of the row's choices, after the same prompt."""
         if row.logits is None:
             raise RuntimeError("the row's prompt has not been read")
@@ -229,12 +229,12 @@ class DecodeLoop:
         return embeddings.masked_scatter(places[..., None], features)
 
 
-def _load(batch: RowBatch, *, is_joined: bool) -> Load:
+def _load(batch: DecodeBatch, *, is_joined: bool) -> Load:
     longest = max(full_length(row.request) for row in batch.rows)
     return Load(len(batch.rows), batch.held, max(longest, batch.width), is_joined)
 
 
-def _advance(row: Row) -> Delta | Failure:
+def _advance(row: Sequence) -> Delta | Failure:
     try:
         return row.advance()
     except Exception as error:  # noqa: BLE001 - such as scores that are no numbers

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from langchain_internvl._optional import require
-from langchain_internvl.backends.json_rules import with_rules
-from langchain_internvl.detokenization import with_markup
 from langchain_internvl.errors import BackendError, SchemaError
 from langchain_internvl.forks import renew_after_fork
+from langchain_internvl.grammars.json_rules import with_rules
+from langchain_internvl.reply_text.detokenization import with_markup
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Request
-    from langchain_internvl.grammar import Grammar
+    from langchain_internvl.grammars.grammar import Grammar
 
 MOST_COMPILED = 256
 """Compiled grammars that are kept for a vocabulary."""

@@ -23,7 +23,7 @@ from transformers import DynamicCache
 
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.checkpoint import read_checkpoint
-from langchain_internvl.tokenization import load_tokenizer
+from langchain_internvl.prompting.tokenization import load_tokenizer
 
 REQUEST_ID = contextvars.ContextVar("request_id", default=None)
 """Set by the server around each request; see `node_program.py`."""

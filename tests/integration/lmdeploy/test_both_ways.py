@@ -19,7 +19,7 @@ from langchain_internvl.errors import (
     RequestError,
     RequestTimeoutError,
 )
-from langchain_internvl.grammar import Grammar
+from langchain_internvl.grammars.grammar import Grammar
 
 CAT = image_block(PHOTOS / "chelsea.png", max_tiles=2)
 COFFEE = image_block(PHOTOS / "coffee.png", max_tiles=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from cpu_engine import CpuEngine, CpuInstance
 from lmdeploy.serve.core.exceptions import ErrorCode
 
-from langchain_internvl.backends.lmdeploy.faults import _TYPES
+from langchain_internvl.backends.lmdeploy.error_mapping import _TYPES
 
 ROOT = Path(find_spec("lmdeploy").origin).parent
 

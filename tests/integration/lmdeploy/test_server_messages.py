@@ -8,8 +8,8 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from langchain_internvl import ChatInternVL, image_block
 from langchain_internvl.backends.base import Request
-from langchain_internvl.conversation import Text, Turn
 from langchain_internvl.errors import ModelNotServedError, RequestError, ServerAccessError
+from langchain_internvl.messages.conversation import Text, Turn
 
 CAT = image_block(PHOTOS / "chelsea.png", max_tiles=1)
 

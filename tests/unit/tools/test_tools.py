@@ -18,7 +18,7 @@ from langchain_internvl.errors import EngineBusyError
 from langchain_internvl.grounding import Box
 from langchain_internvl.tools import describe
 from langchain_internvl.tools.ground import boxes_of
-from langchain_internvl.tools.pictures import Picture, open_picture
+from langchain_internvl.tools.images import ToolImage, open_image
 
 SIZE = (120, 80)
 
@@ -167,7 +167,7 @@ def test_confidence_is_the_mean_probability_of_the_digits():
     written += [(", ", 1), ("4", 0.75), ("]]</box> [[5, 6, 7, ", 1), ("8]]", 0.5)]
     tokens = [{"token": text, "logprob": math.log(sure)} for text, sure in written]
     text = "".join(text for text, _ in written)
-    picture = Picture(Image.new("RGB", (10, 10)), (10, 10))
+    picture = ToolImage(Image.new("RGB", (10, 10)), (10, 10))
     reply = AIMessage(text, response_metadata={"logprobs": {"content": tokens}})
     boxes, rejected = boxes_of(reply, picture)
     assert [box.confidence for box in boxes] == [pytest.approx(0.75), pytest.approx(0.75)]
@@ -189,7 +189,7 @@ def test_confidence_survives_characters_that_span_tokens():
     reply = AIMessage(
         b"".join(pieces).decode(), response_metadata={"logprobs": {"content": tokens}}
     )
-    (box,), _ = boxes_of(reply, Picture(Image.new("RGB", (10, 10)), (10, 10)))
+    (box,), _ = boxes_of(reply, ToolImage(Image.new("RGB", (10, 10)), (10, 10)))
     assert (box.label, box.confidence) == ("🦙", pytest.approx(0.5))
 
 
@@ -340,9 +340,9 @@ async def test_async_is_native(folder, monkeypatch):
 
     def look(*args):
         readers.append(threading.get_ident())
-        return open_picture(*args)
+        return open_image(*args)
 
-    monkeypatch.setattr(describe, "open_picture", look)
+    monkeypatch.setattr(describe, "open_image", look)
     said = await asyncio.gather(*(tool.ainvoke({"image": "a.png"}) for _ in range(2)))
     assert sorted(said) == ["One.", "Two."]
     assert len(readers) == 2

@@ -10,7 +10,7 @@ from threading import Thread
 
 import torch
 
-from nano_training.encoding import Batch
+from nano_training.batches import Batch
 
 _WAITING = 4
 """Steps that wait on the GPU for their turn."""

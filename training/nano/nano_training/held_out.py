@@ -15,6 +15,8 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
+from nano_training.word_list import read_list
+
 PATH = Path(__file__).with_name("held_out.json")
 SHA256 = "a9724e761309eb24e8b6ab782fd057c90d401a9a3a9326ddaadb25d3209ead80"
 
@@ -98,8 +100,6 @@ def draw_list(words: Sequence[str], seed: int = 2026) -> dict[str, Sequence[obje
 
 def main() -> None:
     """Write the list; done once, before training."""
-    from nano_training.words import read_list
-
     lines = [
         f"{json.dumps(key)}: {json.dumps(value)}" for key, value in draw_list(read_list()).items()
     ]

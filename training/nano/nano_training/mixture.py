@@ -12,7 +12,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from langchain_internvl.media.tiling import tile_image
-from nano_training.encoding import Batch, Encoder, Row, collate
+from nano_training.batches import Batch, Row, collate
+from nano_training.encoding import Encoder
 from nano_training.model import SQUARE, TILE
 from nano_training.pages import Print, page_sample
 from nano_training.samples import Sample

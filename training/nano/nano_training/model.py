@@ -19,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
-    from nano_training.encoding import Batch
+    from nano_training.batches import Batch
 
 TILE, PATCH = 448, 16
 SQUARE = 2 * PATCH

@@ -14,7 +14,7 @@ from transformers import InternVLForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 if TYPE_CHECKING:
-    from nano_training.encoding import Batch
+    from nano_training.batches import Batch
 
 _HEADS = 2
 """How many heads of the last layer but one: names are spelt byte by byte, so layers before it have

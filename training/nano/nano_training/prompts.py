@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from langchain_internvl.task_prompts import DESCRIBE, GROUND, READ, WATCH
+from langchain_internvl.tools.task_prompts import DESCRIBE, GROUND, READ, WATCH
 
 _DESCRIBE = (
     "Please describe the image in detail.",

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
-from nano_training.encoding import Batch
+from nano_training.batches import Batch
 from nano_training.feeding import Step, feed, to_gpu
 from nano_training.held_out import held_out
 from nano_training.landmarks import Landmarks

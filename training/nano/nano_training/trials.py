@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from PIL import Image
 
-from langchain_internvl.task_prompts import DESCRIBE, GROUND, READ, WATCH
+from langchain_internvl.tools.task_prompts import DESCRIBE, GROUND, READ, WATCH
 from nano_training import words
 from nano_training.fonts import new_fonts
 from nano_training.held_out import held_out

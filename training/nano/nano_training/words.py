@@ -6,20 +6,11 @@ import random
 import string
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
-
-import xkcdpass
 
 from nano_training.held_out import held_out
+from nano_training.word_list import read_list
 
 _ANY = string.ascii_letters + string.digits + ".,:;-/$%#&()!?'+"
-
-
-@cache
-def read_list() -> tuple[str, ...]:
-    """EFF's long list: 7,776 common English words of 3 to 9 letters, lower case."""
-    path = Path(xkcdpass.__file__).parent / "static" / "eff-long"
-    return tuple(word for word in path.read_text("utf-8").split() if word.isalpha())
 
 
 @cache

@@ -1,0 +1,229 @@
+"""One thread that owns a decode loop, for callers on any thread and in any event loop.
+
+The thread exists only while there is work: it starts with a request and ends when the last row
+has left. It is waited for at the end of the program: Python kills a thread that is still inside
+torch then, and torch aborts the process for it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from weakref import WeakSet
+
+from langchain_internvl.backends.base import EngineStats
+from langchain_internvl.backends.transformers.decoding import DecodeLoop, Failure
+from langchain_internvl.backends.transformers.request_handle import RequestHandle, for_another
+from langchain_internvl.backends.transformers.sequences import Sequence
+from langchain_internvl.errors import BackendError, EngineBusyError
+from langchain_internvl.forks import renew_after_fork
+
+
+class EngineThread:
+    """Runs requests on a decode loop.
+
+    Args:
+        load: Makes the loop, when the first request is there. Only the engine's thread calls it
+            and touches what it makes. It may raise anything: those who wait hear of it, and the
+            next request tries again.
+        max_queued: Most requests that wait to begin.
+    """
+
+    def __init__(self, load: Callable[[], DecodeLoop], max_queued: int = 1024) -> None:
+        self._load = load
+        self._max_queued = max_queued
+        self._loop: DecodeLoop | None = None
+        self._lock = threading.Lock()
+        self._inbox: deque[RequestHandle] = deque()
+        self._newcomer: RequestHandle | None = None  # whose prompt is being read
+        self._handles: dict[Sequence, RequestHandle] = {}
+        self._thread: threading.Thread | None = None  # the last one
+        self._running = False
+        self._closed: BackendError | None = None
+        _ENGINE_THREADS.add(self)
+        renew_after_fork(self, EngineThread._after_fork)
+
+    @property
+    def stats(self) -> EngineStats:
+        """Rows, queue and memory at this moment."""
+        with self._lock:
+            self._forget_those_who_left()
+            active = len(self._handles) + (self._newcomer is not None)
+            queued, loop = len(self._inbox), self._loop
+        if loop is None:
+            return EngineStats(active, queued)
+        return EngineStats(active, queued, loop.kv_bytes, loop.steps)
+
+    def submit(self, handle: RequestHandle) -> None:
+        """Queue a request.
+
+        Raises:
+            BackendError: The engine was closed, or there can be no thread for it.
+            EngineBusyError: Too many requests wait already.
+        """
+        if _FORKED:
+            raise for_another(_REFUSED)
+        with self._lock:
+            if self._closed is not None:
+                raise for_another(self._closed)
+            self._forget_those_who_left()
+            if len(self._inbox) >= self._max_queued:
+                raise EngineBusyError(
+                    f"{len(self._inbox)} requests are waiting already; try again later, give "
+                    "batches a max_concurrency, or raise max_queued of engine_options"
+                )
+            if not self._running:
+                thread = threading.Thread(target=self._run, name="internvl", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise BackendError(f"the engine cannot work: {error}") from error
+                self._thread, self._running = thread, True
+            self._inbox.append(handle)
+
+    def close(self) -> None:
+        """End all requests, wait for the thread and free the loop; it is safe to call twice."""
+        with self._lock:
+            self._closed = self._closed or BackendError("the engine was closed")
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        self._loop = None
+
+    def _after_fork(self) -> None:
+        """Make the copy in a forked process honest: it has lost its thread."""
+        self._lock = threading.Lock()
+        if self._loop is not None or self._running:
+            _FORKED.append(True)
+        lost = [*self._inbox, *self._handles.values()]
+        if self._newcomer is not None:
+            lost.append(self._newcomer)
+        self._inbox.clear()
+        self._handles, self._newcomer = {}, None
+        self._thread, self._running = None, False
+        self._tell(lost, _REFUSED)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                closed = self._closed
+                if closed is not None:
+                    break
+                self._forget_those_who_left()
+                if not (self._inbox or self._handles):
+                    # From here on a new thread may run; this one touches nothing any more.
+                    self._running = False
+                    return
+            try:
+                if self._loop is None:
+                    self._loop = self._load()
+                self._work(self._loop)
+            except BaseException as error:  # noqa: BLE001 - no fault may hang those who wait
+                self._end_all(error)
+        self._end_all(closed)
+
+    def _end_all(self, error: BaseException) -> None:
+        """Tell all who are being answered what failed; also those who wait, if none can be."""
+        with self._lock:
+            lost = list(self._handles.values())
+            self._handles = {}
+            if self._closed is not None or self._loop is None:
+                lost += self._inbox
+                self._inbox.clear()
+        if self._loop is not None:
+            self._loop.clear()
+        self._tell(lost, error)
+
+    def _tell(self, handles: Iterable[RequestHandle], error: BaseException) -> None:
+        for handle in handles:
+            handle.put(for_another(error))
+
+    def _work(self, loop: DecodeLoop) -> None:
+        """Let one request begin, if there is room, and all others go on by a token."""
+        # One at a time: those who wait for their next token wait for one prompt at most.
+        newcomer = self._next_in_line(loop)
+        if newcomer is not None:
+            self._admit(loop, newcomer)
+        self._step(loop)
+
+    def _forget_those_who_left(self) -> None:
+        """Take those out of the queue who want no reply any more; needs the lock."""
+        if any(handle.cancelled or handle.is_late for handle in self._inbox):
+            waiting = deque[RequestHandle]()
+            for handle in self._inbox:
+                if handle.is_late and not handle.cancelled:
+                    handle.end_late()
+                elif not handle.cancelled:
+                    waiting.append(handle)
+            self._inbox = waiting
+
+    def _next_in_line(self, loop: DecodeLoop) -> RequestHandle | None:
+        with self._lock:
+            self._forget_those_who_left()
+            if not self._inbox:
+                return None
+            first = self._inbox[0]
+        error: BaseException | None = None
+        try:
+            if not loop.can_admit(first.request):
+                return None
+        except BaseException as fault:  # noqa: BLE001 - the caller raises it
+            error = fault
+        with self._lock:
+            if first not in self._inbox:  # it has left meanwhile
+                return None
+            self._inbox.remove(first)
+            self._newcomer = None if error else first
+        if error:
+            first.put(error)
+        return self._newcomer
+
+    def _admit(self, loop: DecodeLoop, handle: RequestHandle) -> None:
+        try:
+            row, first = loop.add(handle.request)
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            with self._lock:
+                self._newcomer = None
+            handle.put(error)
+            return
+        with self._lock:
+            self._newcomer = None
+            if first.finish_reason is None:
+                self._handles[row] = handle
+        handle.put(first)
+
+    def _step(self, loop: DecodeLoop) -> None:
+        for row, handle in list(self._handles.items()):
+            if handle.is_late and not handle.cancelled:
+                handle.end_late()
+            if handle.cancelled:
+                self._forget(row)
+                loop.remove(row)
+        for row, event in loop.step():
+            handle = self._handles[row]
+            if isinstance(event, Failure) or event.finish_reason is not None:
+                self._forget(row)
+            handle.put(event.error if isinstance(event, Failure) else event)
+
+    def _forget(self, row: Sequence) -> None:
+        with self._lock:
+            del self._handles[row]
+
+
+_ENGINE_THREADS: WeakSet[EngineThread] = WeakSet()
+
+_FORKED: list[bool] = []
+"""Not empty in a process that was forked after torch had worked: no engine works there."""
+
+_REFUSED = BackendError(
+    "a model was loaded before os.fork(), and torch does not work in the forked process; start "
+    "processes by 'spawn', or load the model in each of them only"
+)
+
+
+@atexit.register
+def _close_all() -> None:
+    for engine_thread in list(_ENGINE_THREADS):
+        engine_thread.close()

@@ -1,0 +1,1 @@
+"""JSON schemas -> grammars that constrain a reply."""

@@ -1,0 +1,1 @@
+"""LangChain messages and content blocks of any shape -> `Conversation`."""

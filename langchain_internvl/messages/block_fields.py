@@ -1,0 +1,225 @@
+"""From the collected fields of a media block to the part of a message.
+
+By now all shapes are alike: a dictionary of fields, under one of the names that providers have
+for each.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from typing import Any
+
+from langchain_internvl.errors import MessageError
+from langchain_internvl.media.media_store import MEDIA_STORE, PREFIX
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import (
+    Base64Source,
+    BytesSource,
+    Source,
+    UrlSource,
+    to_source,
+    to_url_source,
+)
+from langchain_internvl.messages.conversation import Document, Image, Part, Text, Video
+
+Fields = dict[str, Any]
+
+DEAF = "InternVL cannot hear; transcribe audio first"
+
+DETAIL_TILES = {"low": 6, "medium": 12, "high": 24}
+"""OpenAI's `detail` as a number of tiles (LMDeploy's reading of it)."""
+
+_DATA_KEYS = ("base64", "data", "file_data", "blob", "bytes")
+_URL_KEYS = ("url", "file_url", "file_uri", "fileUri")
+_NAME_KEYS = ("filename", "file_name", "name", "title", *_URL_KEYS, "uri", "path")
+_TYPE_KEYS = ("mime_type", "mimeType", "media_type")
+
+# Text that is not called text/..., and the formats of Bedrock's documents.
+_TEXT_TYPES = {"application/json", "application/xml", "application/yaml", "application/x-yaml"}
+_BEDROCK_FORMATS = {
+    "pdf": "application/pdf",
+    "txt": "text/plain",
+    "md": "text/markdown",
+    "csv": "text/csv",
+    "html": "text/html",
+}
+
+
+def to_part(kind: str, fields: Fields, where: str) -> Part:
+    """The part that a media block describes.
+
+    Args:
+        kind: "image", "video", "text", or "file": then its MIME type or name decides.
+        fields: Its fields; `frames` are images already.
+        where: Name of its place, for error messages.
+
+    Raises:
+        MessageError: It cannot be shown to the model.
+        MediaError: Its data is malformed.
+    """
+    if kind == "file":
+        kind = _kind_of_file(fields, where)
+    if kind == "text":
+        return Text(_file_text(fields, where))
+    if kind == "pdf":
+        least = _whole(fields, "min_tiles", where)
+        return Document(_source(fields, where), least, _max_tiles(fields, where))
+    if kind == "video":
+        return to_video(fields, where)
+    least = _whole(fields, "min_tiles", where)
+    return Image(_source(fields, where), least, _max_tiles(fields, where))
+
+
+def to_video(fields: Fields, where: str) -> Video:
+    """The video that a block describes; see `to_part`."""
+    _refuse_other_choices(fields, where)
+    max_tiles = _max_tiles(fields, where) or _whole(fields, "max_tiles_per_frame", where)
+    num_frames = _whole(fields, "num_frames", where) or _whole(fields, "nframes", where)
+    bound = _bound(_video_bound(fields), where)
+    if "frames" not in fields:
+        return Video((), _source(fields, where), max_tiles, num_frames, bound)
+    if not fields["frames"]:
+        raise MessageError(f"{where}: the video has no frames")
+    if num_frames is not None or bound is not None:
+        raise MessageError(
+            f"{where}: given frames are all shown; num_frames and bound are for files"
+        )
+    return Video(fields["frames"], max_tiles=max_tiles)
+
+
+# Ways of others (Qwen's, LMDeploy's) to choose frames and tiles, which InternVL has not.
+_OTHER_CHOICES = (
+    "fps", "video_fps", "max_frames", "min_frames", "min_pixels", "max_pixels", "total_pixels",
+    "min_tiles",
+)  # fmt: skip
+
+
+def _refuse_other_choices(fields: Fields, where: str) -> None:
+    others = [name for name in _OTHER_CHOICES if fields.get(name) is not None]
+    if others:
+        raise MessageError(
+            f"{where}: {', '.join(others)} cannot be set of a video; it has num_frames, bound and "
+            "max_tiles"
+        )
+
+
+def _video_bound(fields: Fields) -> Any:
+    """The part of a video that is shown, also as Qwen's blocks tell it."""
+    start, end = fields.get("video_start"), fields.get("video_end")
+    if start is None and end is None:
+        return fields.get("bound")
+    return (0.0 if start is None else start, float("inf") if end is None else end)
+
+
+def _kind_of_file(fields: Fields, where: str) -> str:
+    mime_type = _mime_type(fields)
+    family = (mime_type or "").split("/", 1)[0]
+    if family == "audio":
+        raise MessageError(f"{where}: {DEAF}")
+    if family in {"image", "video"}:
+        return family
+    if family == "text" or mime_type in _TEXT_TYPES or isinstance(fields.get("text"), str):
+        return "text"
+    if mime_type in {None, "application/pdf"}:
+        return "pdf"
+    raise MessageError(f"{where}: a file of type {mime_type} cannot be shown to InternVL")
+
+
+def _mime_type(fields: Fields) -> str | None:
+    """The MIME type: said under any of its names, in a data URL, or by the file's name."""
+    for key in _TYPE_KEYS:
+        if isinstance(fields.get(key), str) and fields[key]:
+            return str(fields[key]).split(";", 1)[0].strip().lower()
+    for key in (*_DATA_KEYS, *_URL_KEYS):
+        if _is_data_url(fields.get(key)):
+            said = str(fields[key])[5:].split(",", 1)[0].split(";", 1)[0].lower()
+            return said or "text/plain"  # RFC 2397
+    if isinstance(fields.get("format"), str):
+        return _BEDROCK_FORMATS.get(fields["format"], f"application/{fields['format']}")
+    names = (fields[key] for key in _NAME_KEYS if isinstance(fields.get(key), str))
+    guesses = (mimetypes.guess_type(name.split("?", 1)[0])[0] for name in names)
+    return next((guess for guess in guesses if guess), None)
+
+
+def _is_data_url(value: object) -> bool:
+    return isinstance(value, str) and value[:5].lower() == "data:"
+
+
+def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one look after the other
+    for key in _DATA_KEYS:
+        value = fields.get(key)
+        if _is_data_url(value):
+            return to_url_source(str(value), where)
+        if isinstance(value, str):
+            return Base64Source(value, where)
+        if value is not None:
+            return to_source(value, where)
+    for key in _URL_KEYS:
+        value = fields.get(key)
+        if value is not None:
+            if not isinstance(value, str):
+                raise MessageError(f"{where}: a URL is a string, not {type(value).__name__}")
+            return to_url_source(value, where)
+    if fields.get("path") is not None:
+        return to_source(fields["path"], where)
+    if str(fields.get("id")).startswith(PREFIX):
+        return _held(str(fields["id"]), where)
+    if {"file_id", "fileId", "s3Location"} & fields.keys() or fields.get("source_type") == "id":
+        raise MessageError(
+            f"{where}: the file was uploaded to another provider; pass its bytes, path or URL"
+        )
+    raise MessageError(f"{where}: the block has no data, url or path")
+
+
+def _held(reference: str, where: str) -> Source:
+    """A medium that a trace refers to by its hash."""
+    data = MEDIA_STORE.find(reference)
+    if data is None:
+        raise MessageError(
+            f"{where}: the message comes from a trace, which refers to media by their hash, and "
+            "this process has them no longer; keep the messages themselves, not traces of them"
+        )
+    return BytesSource(data, where)
+
+
+def _file_text(fields: Fields, where: str) -> str:
+    """The text of a text file, given as it is or as its bytes."""
+    if isinstance(fields.get("text"), str):
+        return str(fields["text"])
+    if fields.get("source_type") == "text" and isinstance(fields.get("data"), str):
+        return str(fields["data"])
+    source = _source(fields, where)
+    if isinstance(source, UrlSource):
+        raise MessageError(f"{where}: text files are not downloaded; pass the text itself")
+    return source.read(MediaPolicy()).decode("utf-8", "replace")
+
+
+def _max_tiles(fields: Fields, where: str) -> int | None:
+    tiles = _whole(fields, "max_tiles", where) or _whole(fields, "max_dynamic_patch", where)
+    detail = fields.get("detail")
+    if tiles is not None or detail is None or detail == "auto":
+        return tiles
+    if not isinstance(detail, str) or detail not in DETAIL_TILES:
+        raise MessageError(f"{where}: detail is auto, low, medium or high, not {detail!r}")
+    return DETAIL_TILES[detail]
+
+
+def _bound(value: Any, where: str) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    try:
+        start, end = map(float, value)
+    except (TypeError, ValueError):
+        start, end = 1.0, 0.0
+    if not start <= end:
+        raise MessageError(f"{where}: bound is [start, end] in seconds, not {value!r}")
+    return start, end
+
+
+def _whole(fields: Fields, key: str, where: str) -> int | None:
+    value = fields.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise MessageError(f"{where}: {key} is a whole number from 1, not {value!r}")
+    return value

@@ -1,0 +1,265 @@
+"""Content blocks of every shape in use, read by one table.
+
+| block | what becomes of it |
+|---|---|
+| `text`, `input_text`, `output_text`, `text-plain`, `refusal`, Bedrock `{"text": ...}` | text |
+| image: LangChain v1 and v0, OpenAI `image_url` (dict or string) and `input_image`, Anthropic \
+`source`, Bedrock `{"image": ...}`, Google `media`, Hugging Face and Qwen `image`, LMDeploy \
+`image_data`, raw MCP `data` + `mimeType` | an image |
+| video: the same shapes, `video_url`, Qwen `video` (a file or a list of frames) | a video |
+| `file`, `input_file`, `document`, `media`, MCP `resource` | an image, a video, a PDF or text, \
+as its MIME type or name says; without one a PDF |
+| `reasoning`, `thinking`, `redacted_thinking` | left out: thoughts stay out of later turns |
+| `tool_use`, `tool_call`, `function_call`, ... of an AI message | merged with its `.tool_calls` |
+| `cachePoint` blocks; `cache_control` and other unknown keys of a known block | ignored: they \
+steer another provider and show nothing |
+| `non_standard` | read as the block inside it |
+| audio, files uploaded to another provider, `tool_result`, anything unknown | `MessageError` |
+
+Of an image or video block, `max_tiles` (LMDeploy's `max_dynamic_patch`), `min_tiles` and OpenAI's
+`detail` (low, medium, high: 6, 12, 24 tiles, as LMDeploy has it) are kept, wherever the shape puts
+them. A `url` holds data or a
+public http(s) address; only `path`, `image` and `video` may name a local file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_internvl.errors import InternVLError, MessageError
+from langchain_internvl.media.sources import to_source
+from langchain_internvl.messages.block_fields import DEAF, Fields, to_part
+from langchain_internvl.messages.conversation import Image, Part, Text, ToolCall
+
+Block = Mapping[str, Any]
+Item = Part | ToolCall
+
+
+class MediaBlock(dict[str, Any]):
+    """A block that says what a medium is and carries it along, for caches and traces.
+
+    As JSON it is small; only this process can read it. See `references.py`.
+
+    Args:
+        part: What it stands for.
+        **known: What it says; what is None is left out.
+    """
+
+    def __init__(self, part: Part, **known: Any) -> None:
+        super().__init__({name: value for name, value in known.items() if value is not None})
+        self.part = part
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A shape of block: how to know it, and how to read it."""
+
+    applies: Callable[[Block], bool]
+    read: Callable[[Block, str], list[Item]]
+
+
+def read_block(block: str | Block, where: str) -> list[Item]:
+    """What a content block stands for.
+
+    Args:
+        block: An item of a message's content.
+        where: Name of its place, for error messages.
+
+    Returns:
+        Parts of the message, or a call that an AI message makes; nothing for a thought.
+
+    Raises:
+        MessageError: The block cannot be shown to the model, or is malformed.
+        MediaError: Its data cannot be read.
+    """
+    if isinstance(block, str):
+        return [Text(block)]
+    if isinstance(block, MediaBlock):
+        return [block.part]
+    try:
+        for rule in _RULES:
+            if rule.applies(block):
+                return rule.read(block, where)
+        kind = block.get("type", f"with keys {sorted(map(str, block))}")
+    except InternVLError:
+        raise
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        # Blocks are anybody's JSON: every wrong type in one ends here.
+        raise MessageError(f"{where}: malformed content block: {error}") from error
+    raise MessageError(
+        f"{where}: unknown content block {kind!r}; InternVL takes text, images, videos and PDFs"
+    )
+
+
+# How a shape is known.
+
+
+def _typed(*types: str) -> Callable[[Block], bool]:
+    return lambda block: block.get("type") in types
+
+
+def _untyped(*keys: str) -> Callable[[Block], bool]:
+    """Blocks of Bedrock and Google, which have no type and are known by a key."""
+    return lambda block: "type" not in block and any(key in block for key in keys)
+
+
+# How a shape is read.
+
+
+def _text(block: Block, where: str) -> list[Item]:
+    text = block.get("text", block.get("refusal"))
+    if not isinstance(text, str):
+        raise MessageError(f"{where}: a text block holds a string, not {type(text).__name__}")
+    return [] if block.get("thought") is True else [Text(text)]  # Google's thoughts
+
+
+def _nothing(_block: Block, _where: str) -> list[Item]:
+    return []
+
+
+def _inner(block: Block, where: str) -> list[Item]:
+    return read_block(block.get("value", {}), where)
+
+
+def _refuse(reason: str) -> Callable[[Block, str], list[Item]]:
+    def read(_block: Block, where: str) -> list[Item]:
+        raise MessageError(f"{where}: {reason}")
+
+    return read
+
+
+def _call(block: Block, _where: str) -> list[Item]:
+    """A tool call; pieces of a streamed one have no name and repeat what `.tool_calls` holds."""
+    fields = block.get("toolUse", block)
+    if not fields.get("name"):
+        return []
+    arguments: Any = next(
+        (fields[key] for key in ("args", "input", "arguments") if key in fields), {}
+    )
+    identifier = next(
+        (fields[key] for key in ("call_id", "toolUseId", "id") if fields.get(key)), None
+    )
+    text = arguments if isinstance(arguments, str) else to_json(arguments)
+    return [ToolCall(str(fields["name"]), text, None if identifier is None else str(identifier))]
+
+
+def to_json(value: object) -> str:
+    """The arguments of a call as JSON; what JSON does not know is written as text."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _media(
+    kind: str, *, urls: Iterable[str] = (), values: Iterable[str] = (), dicts: Iterable[str] = ()
+) -> Callable[[Block, str], list[Item]]:
+    """A reader of media blocks.
+
+    Args:
+        kind: "image", "video" or "file": what it is when no MIME type says otherwise.
+        urls: Keys that hold a URL, or a dict of further fields.
+        values: Keys that hold a Python object or a path, or a dict of further fields.
+        dicts: Keys that hold a dict of further fields. Like those under a URL they may come from
+            anybody, so what names a local file in them is not looked at.
+    """
+    local = {"path", "frames", *values}
+
+    def read(block: Block, where: str) -> list[Item]:
+        if "type" not in block and "text" in block:
+            raise MessageError(f"{where}: a block holds text or a medium, not both")
+        extras = block.get("extras")
+        fields: Fields = {**(extras if isinstance(extras, Mapping) else {}), **block}
+        for key in (*urls, *values, *dicts, "source"):
+            inner = fields.get(key)
+            if isinstance(inner, Mapping):
+                fields.pop(key)
+                fields |= {
+                    name: value
+                    for name, value in inner.items()
+                    if name != "type" and (key in values or name not in local)
+                }
+                fields.setdefault("source_type", inner.get("type"))  # Anthropic's `source`
+            elif inner is not None and key in urls:
+                fields["url"] = inner
+            elif inner is not None and key in values:
+                fields["path"] = inner
+        frames = fields.get("frames", fields.get("path"))
+        if kind == "video" and isinstance(frames, (list, tuple)):
+            fields["frames"] = read_frames(frames, where)
+        elif fields.pop("frames", None) is not None:
+            raise MessageError(f"{where}: frames are a list of images, and make a video")
+        return [to_part(kind, fields, where)]
+
+    return read
+
+
+def read_frames(frames: Iterable[Any], where: str) -> tuple[Image, ...]:
+    """The frames of a video.
+
+    Args:
+        frames: Image blocks, or what images are made of.
+        where: Name of the video's place, for error messages.
+
+    Raises:
+        MediaError: Data of a frame is malformed.
+        MessageError: One is no image.
+    """
+    images = []
+    for number, frame in enumerate(frames, 1):
+        place = f"{where}, frame {number}"
+        items: list[Item] = (
+            read_block(frame, place)
+            if isinstance(frame, Mapping)
+            else [Image(to_source(frame, place))]
+        )
+        if len(items) != 1 or not isinstance(items[0], Image):
+            raise MessageError(f"{place}: a frame is an image")
+        images.append(items[0])
+    return tuple(images)
+
+
+_INLINE = ("inline_data", "inlineData", "file_data", "fileData")  # Google
+
+_RULES: tuple[_Rule, ...] = (
+    _Rule(_typed("text", "input_text", "output_text", "refusal"), _text),
+    _Rule(_typed("text-plain"), _media("text")),
+    _Rule(
+        _typed("image", "image_url", "input_image", "image_data"),
+        _media("image", urls=("image_url",), values=("image",), dicts=("image_data",)),
+    ),
+    _Rule(
+        _typed("video", "video_url", "input_video"),
+        _media("video", urls=("video_url",), values=("video",)),
+    ),
+    _Rule(_typed("file", "input_file", "document", "media"), _media("file", dicts=("file",))),
+    _Rule(_typed("resource"), _media("file", dicts=("resource",))),
+    _Rule(_untyped("image_url"), _media("image", urls=("image_url",))),
+    _Rule(_untyped("image"), _media("image", values=("image",))),
+    _Rule(_untyped("video"), _media("video", values=("video",))),
+    _Rule(_untyped("document"), _media("file", dicts=("document",))),
+    _Rule(_untyped(*_INLINE), _media("file", dicts=_INLINE)),
+    _Rule(_untyped("text"), _text),
+    _Rule(_typed("reasoning", "reasoning_content", "thinking", "redacted_thinking"), _nothing),
+    _Rule(_untyped("reasoningContent"), _nothing),
+    _Rule(
+        _typed(
+            "tool_use",
+            "tool_call",
+            "tool_call_chunk",
+            "invalid_tool_call",
+            "function_call",
+            "server_tool_call",
+            "input_json_delta",
+        ),
+        _call,
+    ),
+    _Rule(_untyped("toolUse"), _call),
+    _Rule(lambda block: block.get("type") == "cachePoint" or "cachePoint" in block, _nothing),
+    _Rule(_typed("non_standard"), _inner),
+    _Rule(_typed("audio", "input_audio", "audio_url"), _refuse(DEAF)),
+    _Rule(
+        _typed("tool_result", "function_call_output"),
+        _refuse("a tool's result belongs in a ToolMessage"),
+    ),
+)

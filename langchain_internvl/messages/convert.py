@@ -1,0 +1,119 @@
+"""LangChain messages to a conversation.
+
+With `blocks.py` the only place that knows the shapes of LangChain's messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, ToolMessage
+
+from langchain_internvl.errors import MessageError
+from langchain_internvl.messages.blocks import Block, read_block, to_json
+from langchain_internvl.messages.conversation import (
+    Part,
+    Role,
+    Text,
+    ToolCall,
+    Turn,
+)
+from langchain_internvl.reply_text.reasoning import without_thoughts
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "human": "user",
+    "user": "user",
+    "ai": "assistant",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+
+
+def to_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
+    """The conversation that LangChain messages stand for.
+
+    Every message becomes one turn; consecutive messages of one role stay apart.
+
+    Raises:
+        MessageError: There is no message, or one holds something that cannot be shown.
+        MediaError: Data of a block is malformed.
+    """
+    if not messages:
+        raise MessageError("there are no messages to answer")
+    return [_turn(message, number) for number, message in enumerate(messages, 1)]
+
+
+def _turn(message: BaseMessage, number: int) -> Turn:
+    role = _role(message, number)
+    parts: list[Part] = []
+    calls: list[ToolCall] = []
+    for place, block in enumerate(_blocks(message), 1):
+        where = place_of(message, number, place)
+        for item in read_block(block, where):
+            if isinstance(item, Text) and role == "assistant":
+                parts.append(Text(without_thoughts(item.text)))
+            elif not isinstance(item, ToolCall):
+                parts.append(item)
+            elif role == "assistant":
+                calls.append(item)
+            else:
+                raise MessageError(f"{where}: only AI messages call tools")
+    if isinstance(message, AIMessage):
+        calls = _merge_calls(message, calls, f"message {number}")
+        parts += _nameless_calls(message, after_words=any(part != Text("") for part in parts))
+    answered = message.tool_call_id if isinstance(message, ToolMessage) else None
+    shown = tuple(part for part in parts if part != Text(""))
+    return Turn(role, shown, tuple(calls), answered)
+
+
+def _role(message: BaseMessage, number: int) -> Role:
+    name = message.role if isinstance(message, ChatMessage) else message.type
+    role = _ROLES.get(name.removesuffix("MessageChunk").lower())
+    if role is None:
+        raise MessageError(
+            f"message {number}: role {name!r} is unknown; InternVL takes system, human, ai and tool"
+        )
+    return role
+
+
+def _blocks(message: BaseMessage) -> list[str | Block]:
+    content = message.content
+    return [content] if isinstance(content, str) else list(content)
+
+
+def place_of(message: BaseMessage, number: int, place: int) -> str:
+    """What error messages call a block."""
+    return f"message {number} ({message.type}), block {place}"
+
+
+def _nameless_calls(message: AIMessage, *, after_words: bool) -> list[Part]:
+    """Calls that name no tool, as the words that they are: nobody takes a call of nothing."""
+    texts = [one["args"] for one in message.invalid_tool_calls if not one["name"]]
+    said = "\n".join(text for text in texts if text)
+    return [Text("\n" * after_words + said)] if said else []
+
+
+def _merge_calls(message: AIMessage, calls: Sequence[ToolCall], where: str) -> list[ToolCall]:
+    """The calls of `.tool_calls`, and those of blocks that LangChain did not repeat there."""
+    try:
+        told = [
+            *(ToolCall(one["name"], to_json(one["args"]), one["id"]) for one in message.tool_calls),
+            *(
+                ToolCall(one["name"], one["args"] or "", one["id"])
+                for one in message.invalid_tool_calls
+                if one["name"]
+            ),
+        ]
+        legacy = message.additional_kwargs.get("function_call")  # OpenAI's, before tools
+        if isinstance(legacy, Mapping) and legacy.get("name"):
+            calls = [*calls, ToolCall(str(legacy["name"]), str(legacy.get("arguments") or "{}"))]
+    except (RecursionError, TypeError, ValueError) as error:
+        raise MessageError(f"{where}: arguments of a tool call are no JSON: {error}") from error
+    ids = {call.id for call in told if call.id is not None}
+    names = {call.name for call in told}
+    return told + [
+        call for call in calls if (call.id not in ids if call.id else call.name not in names)
+    ]

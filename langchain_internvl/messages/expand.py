@@ -1,0 +1,74 @@
+"""Turns with files to turns with images: frames of videos, pages of PDFs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from PIL.Image import fromarray
+
+from langchain_internvl.media.sources import PixelSource
+from langchain_internvl.media.video_process import check_frames
+from langchain_internvl.messages.conversation import Document, Image, Video
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from langchain_internvl.media.deadline import Deadline
+    from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.reader import MediaReader
+    from langchain_internvl.messages.conversation import Part, Turn
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Takes files apart into images.
+
+    Attributes:
+        policy: Limits on media.
+        media: Reads videos and PDFs.
+        deadline: When the call has to be done.
+        num_frames: Frames of a video file, unless its block says otherwise.
+    """
+
+    policy: MediaPolicy
+    media: MediaReader
+    deadline: Deadline
+    num_frames: int
+
+    def read(self, turn: Turn) -> Turn:
+        """A turn, with what is a file taken apart into images.
+
+        Raises:
+            MediaError: It cannot be read, or is over a limit.
+            RequestError: What is asked for is not in it.
+            RequestTimeoutError: The deadline came first.
+        """
+        return replace(turn, parts=tuple(one for part in turn.parts for one in self._read(part)))
+
+    def _read(self, part: Part) -> list[Part]:
+        if isinstance(part, Document):
+            pages = self.media.pages(part.source, self.policy, self.deadline)
+            images = _images(pages, f"{part.source.name}, page")
+            return [
+                replace(image, min_tiles=part.min_tiles, max_tiles=part.max_tiles)
+                for image in images
+            ]
+        if not isinstance(part, Video):
+            return [part]
+        if part.source is None:
+            check_frames(len(part.frames), "the list of frames", self.policy)
+            return [part]
+        num_frames = part.num_frames or self.num_frames
+        clip = self.media.clip(part.source, self.policy, num_frames, part.bound, self.deadline)
+        frames = _images(clip.frames, f"{part.source.name}, frame")
+        return [replace(part, frames=tuple(frames), source=None)]
+
+
+def _images(pictures: Iterable[NDArray[np.uint8]], name: str) -> list[Image]:
+    return [
+        Image(PixelSource(fromarray(picture), f"{name} {number}"))
+        for number, picture in enumerate(pictures, 1)
+    ]

@@ -1,0 +1,168 @@
+"""LangChain content blocks of media, made from whatever a program has at hand."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langchain_internvl.errors import MediaError, UnsupportedMediaError
+from langchain_internvl.media.images import read_size, sniff_mime_type
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import Source, UrlSource, to_source
+from langchain_internvl.media.tiling import TileLimits
+from langchain_internvl.media.video_process import check_frames
+from langchain_internvl.messages.block_fields import to_video
+from langchain_internvl.messages.blocks import read_frames
+from langchain_internvl.messages.conversation import Image, Video
+
+
+def image_block(
+    image: Any,
+    *,
+    max_tiles: int | None = None,
+    min_tiles: int | None = None,
+    policy: MediaPolicy | None = None,
+) -> dict[str, Any]:
+    """A LangChain v1 content block of an image.
+
+    Args:
+        image: A path, bytes, a data or http(s) URL, a PIL image or a uint8 array [height, width,
+            3]. Everything but an http(s) URL is read at once, checked to be an image, and kept
+            in the block.
+        max_tiles: Most tiles of this image; None: the model's setting.
+        min_tiles: Fewest tiles of this image; None: the model's setting.
+        policy: Limits on what is read; None: the defaults of `MediaPolicy`.
+
+    Returns:
+        A block with `url`, or with `base64` and `mime_type`.
+
+    Raises:
+        MediaError: The image cannot be read.
+        RequestError: The limits of tiles are impossible.
+    """
+    policy = policy or MediaPolicy()
+    part = Image(to_source(_path(image), "image_block()"), min_tiles, max_tiles)
+    TileLimits().narrowed(min_tiles, max_tiles)  # checks them
+    if not isinstance(part.source, UrlSource):
+        read_size(part.source, policy)
+    return _image_block(part, policy)
+
+
+def video_block(
+    video: Any,
+    *,
+    num_frames: int | None = None,
+    bound: tuple[float, float] | None = None,
+    max_tiles: int | None = None,
+    policy: MediaPolicy | None = None,
+) -> dict[str, Any]:
+    """A content block of a video.
+
+    Args:
+        video: A video file, as a path, bytes, or a data or http(s) URL; or its frames in order,
+            as a list of image blocks and of anything that `image_block` takes, or a uint8 array
+            [frames, height, width, 3], which are all shown. Everything but an http(s) URL is read
+            at once and kept in the block. (A large file may stay where it is: `{"type": "video",
+            "path": ...}`.)
+        num_frames: How many frames of a file are shown; None: the model's setting.
+        bound: The part of a file that they are taken from, start and end in seconds.
+        max_tiles: Most tiles of each frame; None: the model's `max_tiles_per_frame`.
+        policy: Limits on what is read; None: the defaults of `MediaPolicy`.
+
+    Returns:
+        A block of type `video`: with `url`, with `base64` and `mime_type`, or with `frames`, a
+        list of v1 image blocks.
+
+    Raises:
+        MediaError: The file or a frame cannot be read.
+        MediaTooLargeError: It is over a limit of the policy.
+        MessageError: There is no frame, or `num_frames`, `bound` or `max_tiles` is impossible.
+        UnsupportedMediaError: It is no file and no list of frames.
+    """
+    policy = policy or MediaPolicy()
+    settings = {"num_frames": num_frames, "bound": bound, "max_tiles": max_tiles}
+    if isinstance(video, (str, PathLike, bytes, bytearray, memoryview)):
+        file = to_video({"path": _path(video), **settings}, "video_block()")
+        return _video_block(file, policy)
+    if not isinstance(video, (Sequence, np.ndarray)):
+        raise UnsupportedMediaError(
+            "video_block()", f"takes a file or a list of frames, not a {type(video).__name__}"
+        )
+    if isinstance(video, np.ndarray) and video.ndim != 4:
+        raise UnsupportedMediaError(
+            "video_block()", f"frames are an array [frames, height, width, 3], not {video.shape}"
+        )
+    check_frames(len(video), "video_block()", policy)
+    frames = read_frames(map(_path, video), "video_block()")
+    return _video_block(to_video({"frames": frames, **settings}, "video_block()"), policy)
+
+
+def pdf_block(
+    pdf: Any,
+    *,
+    max_tiles: int | None = None,
+    min_tiles: int | None = None,
+    policy: MediaPolicy | None = None,
+) -> dict[str, Any]:
+    """A LangChain v1 content block of a PDF, whose pages are shown as images.
+
+    Args:
+        pdf: A path, bytes, or a data or http(s) URL. Everything but an http(s) URL is read at
+            once and kept in the block.
+        max_tiles: Most tiles of each page; None: the model's setting.
+        min_tiles: Fewest tiles of each page; None: the model's setting.
+        policy: Limits on what is read; None: the defaults of `MediaPolicy`.
+
+    Returns:
+        A block of type `file` with `url`, or with `base64` and `mime_type`.
+
+    Raises:
+        MediaError: The file cannot be read, or is no PDF.
+        RequestError: The limits of tiles are impossible.
+    """
+    policy = policy or MediaPolicy()
+    source = to_source(_path(pdf), "pdf_block()")
+    TileLimits().narrowed(min_tiles, max_tiles)  # checks them
+    if not isinstance(source, UrlSource) and b"%PDF" not in source.read(policy)[:1024]:
+        raise MediaError(source.name, "is no PDF")
+    data = _data(source, policy, "application/pdf")
+    limits = _set({"min_tiles": min_tiles, "max_tiles": max_tiles})
+    return {"type": "file", **data, "mime_type": "application/pdf", **limits}
+
+
+def _path(value: Any) -> Any:
+    """A path of any type as one that `to_source` knows."""
+    return Path(value) if isinstance(value, PathLike) else value
+
+
+def _image_block(image: Image, policy: MediaPolicy) -> dict[str, Any]:
+    limits = {"min_tiles": image.min_tiles, "max_tiles": image.max_tiles}
+    return {"type": "image", **_data(image.source, policy, "image/png"), **_set(limits)}
+
+
+def _video_block(video: Video, policy: MediaPolicy) -> dict[str, Any]:
+    if video.source is None:
+        shown: dict[str, Any] = {"frames": [_image_block(frame, policy) for frame in video.frames]}
+    else:
+        shown = _data(video.source, policy.for_videos(), "video/mp4")
+    return {"type": "video", **shown, **_set(video.settings)}
+
+
+def _set(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _data(source: Source, policy: MediaPolicy, fallback: str) -> dict[str, Any]:
+    if isinstance(source, UrlSource):
+        return {"url": source.url}
+    data = source.read(policy)
+    return {
+        "base64": base64.b64encode(data).decode("ascii"),
+        # What is broken gets a type too, without which LangChain cannot trace it.
+        "mime_type": sniff_mime_type(data) or fallback,
+    }

@@ -1,0 +1,138 @@
+"""Messages as caching and tracing see them: media by reference, not by megabytes.
+
+LangChain traces and caches messages before the model reads them. A photograph of some megabytes
+in base64 would be in every trace and every cache key, and a path would be cached by its name
+though the file changed. So media at hand become blocks that say what they are (a hash of their
+bytes) and only carry what they hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from langchain_internvl.errors import InternVLError
+from langchain_internvl.media.images import sniff_mime_type
+from langchain_internvl.media.media_store import MEDIA_STORE
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import (
+    BytesSource,
+    PathSource,
+    PixelSource,
+    Source,
+    UrlSource,
+)
+from langchain_internvl.messages.blocks import MediaBlock, read_block
+from langchain_internvl.messages.conversation import Document, Image, Part, Text, ToolCall, Video
+from langchain_internvl.messages.convert import place_of
+
+_Content = list[str | dict[Any, Any]]
+
+
+def normalise_messages(messages: Sequence[BaseMessage], policy: MediaPolicy) -> list[BaseMessage]:
+    """The same messages with all local media by reference.
+
+    Args:
+        messages: Any messages; they are not changed.
+        policy: Limits on files that are read.
+
+    Returns:
+        Messages that are small as JSON. What is made from that JSON can be read by this process,
+        as long as it holds the media (see `media.held`), and by no other. Those that hold
+        text and public URLs alone are the same objects; doing it twice changes nothing.
+
+    Raises:
+        MediaError: A file cannot be read, or is over a limit.
+    """
+    return [_normalise(message, number, policy) for number, message in enumerate(messages, 1)]
+
+
+def _normalise(message: BaseMessage, number: int, policy: MediaPolicy) -> BaseMessage:
+    if isinstance(message.content, str):
+        return message
+    content: _Content = []
+    changed = False
+    for index, block in enumerate(message.content, 1):
+        new = _normal_block(block, place_of(message, number, index), policy)
+        changed |= new is not block
+        content.append(new)
+    return message.model_copy(update={"content": content}) if changed else message
+
+
+def _normal_block(
+    block: str | dict[Any, Any], where: str, policy: MediaPolicy
+) -> str | dict[Any, Any]:
+    if isinstance(block, (str, MediaBlock)) or block.get("type") in _NORMAL:
+        return block
+    try:
+        parts = read_block(block, where)
+    except InternVLError:
+        return block  # the model will refuse it, in a run that can be traced
+    normal = _normal_part(parts[0], policy) if len(parts) == 1 else None
+    return block if normal is None else normal
+
+
+# Blocks that are small JSON as they are.
+_NORMAL = ("text", "text-plain", "reasoning", "thinking", "tool_use", "tool_call")
+
+
+def _normal_part(part: Part | ToolCall, policy: MediaPolicy) -> dict[str, Any] | None:
+    match part:
+        case Text(text):
+            return {"type": "text", "text": text}
+        case Image():
+            return _image(part, policy)[1]
+        case Video():
+            return _video(part, policy)
+        case Document():
+            known, held = _hold(part.source, policy, "application/pdf")
+            return MediaBlock(replace(part, source=held), type="file", **known, **_limits(part))
+        case _:
+            return None
+
+
+def _image(image: Image, policy: MediaPolicy) -> tuple[Image, MediaBlock]:
+    known, held = _hold(image.source, policy, "image/png")
+    part = replace(image, source=held)
+    return part, MediaBlock(part, type="image", **known, **_limits(image))
+
+
+def _limits(part: Image | Document) -> dict[str, int | None]:
+    return {"min_tiles": part.min_tiles, "max_tiles": part.max_tiles}
+
+
+def _video(video: Video, policy: MediaPolicy) -> MediaBlock:
+    if video.source is None:
+        frames = [_image(frame, policy) for frame in video.frames]
+        shown = replace(video, frames=tuple(frame for frame, _ in frames))
+        blocks = [block for _, block in frames]
+        return MediaBlock(shown, type="video", frames=blocks, **video.settings)
+    known, source = _hold(video.source, policy.for_videos(), "video/mp4", is_large=True)
+    return MediaBlock(replace(video, source=source), type="video", **known, **video.settings)
+
+
+def _hold(
+    source: Source, policy: MediaPolicy, fallback: str, *, is_large: bool = False
+) -> tuple[dict[str, Any], Source]:
+    """What tells a medium apart, as JSON, and where its bytes are from now on."""
+    if isinstance(source, UrlSource):
+        return {"url": source.url}, source
+    if is_large and isinstance(source, PathSource):
+        # It stays where it is, and is told apart by its last change.
+        path = source.check(policy)
+        state = list(source.fingerprint() or ())
+        return {"path": path, "state": state}, PathSource(Path(path))
+    data = source.read(policy)
+    known = {
+        "id": MEDIA_STORE.hold(data),
+        "mime_type": sniff_mime_type(data) or fallback,
+        "size": len(data),
+    }
+    if isinstance(source, PixelSource) and len(data) > policy.max_bytes:
+        # Pixels in memory have no limit of bytes; as PNG they may seem to be over one.
+        return known, PixelSource(source.image.copy(), source.name)
+    return known, BytesSource(data, source.name)

@@ -1,0 +1,1 @@
+"""`Conversation` -> `Prompt` -> token ids: templates, tool formats, control tokens."""

@@ -1,0 +1,265 @@
+"""A conversation and a template to a prompt.
+
+Two steps: `lay_out` decides where images stand and what they are called, `build_prompt` writes
+the turns in the frames of the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Literal
+
+from langchain_internvl.errors import PromptError, UnsupportedMediaError
+from langchain_internvl.messages.conversation import (
+    Document,
+    Image,
+    Instruction,
+    Part,
+    Text,
+    Turn,
+    Video,
+)
+from langchain_internvl.prompting.segments import Markup, Prompt, Segment, Slot, Words
+from langchain_internvl.prompting.templates import ChatTemplate, Frame
+from langchain_internvl.prompting.tool_formats import HERMES, ToolFormat
+from langchain_internvl.reply_text.reasoning import THINKING_SYSTEM
+
+ImageOrder = Literal["auto", "as_given"]
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """How media are written into a prompt.
+
+    Attributes:
+        number_images: Write `Image-k: ` before an image, unless it is the only one so far.
+        join_images: Put all images of a message under one pair of image tokens.
+        image_order: "auto" shows the media of a message first if all its text comes before them,
+            as the models were trained; "as_given" never moves anything.
+        default_system: "template", a text, or None for no system turn; used if the conversation
+            has no system turn of its own.
+        reasoning: Ask the model to think before it answers: in place of the template's system
+            text, or in front of another one.
+        max_tiles_per_frame: Most tiles of a video frame, unless its block says otherwise.
+    """
+
+    number_images: bool = True
+    join_images: bool = False
+    image_order: ImageOrder = "auto"
+    default_system: str | None = "template"
+    reasoning: bool = False
+    max_tiles_per_frame: int = 1
+
+
+@dataclass(frozen=True)
+class LaidOutTurn:
+    """A turn whose words and images have their final places."""
+
+    turn: Turn
+    segments: tuple[Segment, ...]
+
+
+@dataclass
+class _Layout:
+    """What has been laid out so far."""
+
+    options: PromptOptions
+    images: list[Image] = field(default_factory=list)
+    groups: int = 0  # images that have a number; joined ones count as one, frames do not
+
+    def add(self, turn: Turn) -> LaidOutTurn:
+        parts = _order(turn.parts) if self.options.image_order == "auto" else turn.parts
+        shown = [part for part in parts if isinstance(part, Image)]
+        slots = [shown] if self.options.join_images and shown else [[one] for one in shown]
+        only_image = self.groups + len(slots) == 1
+        segments: list[Segment] = []
+        for part in parts:
+            if isinstance(part, Text):
+                segments.append(Words(part.text))
+            elif isinstance(part, Instruction):
+                segments.append(Markup(part.text))
+            elif isinstance(part, Video):
+                segments += self._video(part)
+            elif isinstance(part, Document):
+                raise UnsupportedMediaError(
+                    part.source.name, "pages must be taken from the PDF first"
+                )
+            elif slots:  # joined images stand where the first of them does
+                self.groups += 1
+                if self.options.number_images and not only_image:
+                    segments.append(Markup(f"Image-{self.groups}: "))
+                segments += [self._slot(slots.pop(0)), Markup("\n")]
+        return LaidOutTurn(turn, tuple(segments))
+
+    def _video(self, video: Video) -> list[Segment]:
+        if video.source is not None:
+            raise UnsupportedMediaError(
+                video.source.name, "frames must be taken from the video first"
+            )
+        segments: list[Segment] = []
+        for number, frame in enumerate(video.frames, 1):
+            fewest = frame.min_tiles or 1
+            most = max(video.max_tiles or self.options.max_tiles_per_frame, fewest)
+            limited = replace(frame, min_tiles=fewest, max_tiles=frame.max_tiles or most)
+            segments += [Markup(f"Frame{number}: "), self._slot([limited]), Markup("\n")]
+        return segments
+
+    def _slot(self, images: Iterable[Image]) -> Slot:
+        start = len(self.images)
+        self.images += images
+        return Slot(tuple(range(start, len(self.images))))
+
+
+def lay_out(
+    turns: Sequence[Turn], options: PromptOptions
+) -> tuple[list[LaidOutTurn], tuple[Image, ...]]:
+    """Give the words and media of each turn their places.
+
+    An image's number depends on what came before it only, so an earlier turn always reads the
+    same and a cached prefix of the prompt stays valid.
+
+    Returns:
+        The turns, and all images in the order of their slots.
+
+    Raises:
+        UnsupportedMediaError: A video file or a PDF, which must be read into images first.
+    """
+    layout = _Layout(options)
+    laid_out = [layout.add(turn) for turn in turns]
+    return laid_out, tuple(layout.images)
+
+
+def _order(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Media first, if all text of the message precedes them."""
+    media = [part for part in parts if not isinstance(part, (Text, Instruction))]
+    first = len(parts) - len(media)
+    if not media or any(isinstance(part, Text) for part in parts[first:]):
+        return parts
+    return (*media, *parts[:first])
+
+
+def build_prompt(
+    turns: Sequence[Turn],
+    template: ChatTemplate,
+    options: PromptOptions | None = None,
+    tools: ToolFormat = HERMES,
+    instructions: Sequence[Part] = (),
+) -> Prompt:
+    """Write a conversation in a template, up to where the model replies.
+
+    Args:
+        turns: The conversation.
+        template: The checkpoint's template.
+        options: How media and the system text are written.
+        tools: The format of tool calls and results.
+        instructions: What is said at the end of the system text.
+
+    Raises:
+        PromptError: The template cannot express the conversation.
+        UnsupportedMediaError: A video file or a PDF, which must be read into images first.
+    """
+    options = options or PromptOptions()
+    turns = with_instructions(with_system(turns, template.default_system, options), instructions)
+    laid_out, images = lay_out(turns, options)
+    return Prompt(frame_turns(laid_out, template, tools), images)
+
+
+def with_system(
+    turns: Sequence[Turn], template_system: str | None, options: PromptOptions
+) -> Sequence[Turn]:
+    """The conversation with the system turn that it shall have.
+
+    Args:
+        turns: The conversation.
+        template_system: System text of the template.
+        options: Which system text it gets if it has none, and whether the model shall think.
+    """
+    own = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
+    if own is not None and not options.reasoning:
+        return turns
+    if own is not None:
+        thinking = Instruction(THINKING_SYSTEM + ("\n\n" if turns[own].parts else ""))
+        asking = replace(turns[own], parts=(thinking, *turns[own].parts))
+        return [*turns[:own], asking, *turns[own + 1 :]]
+    system = options.default_system
+    if options.reasoning:
+        return with_system([_system(None if system == "template" else system), *turns],
+                           template_system, options)  # fmt: skip
+    text = template_system if system == "template" else system
+    return turns if text is None else [_system(text), *turns]
+
+
+def with_instructions(turns: Sequence[Turn], instructions: Sequence[Part]) -> Sequence[Turn]:
+    """The conversation with something said at the end of its system text."""
+    if not instructions:
+        return turns
+    place = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
+    if place is None:
+        turns, place = [Turn("system"), *turns], 0
+    own = turns[place]
+    if not own.parts:  # nothing to keep apart from
+        first = instructions[0]
+        if isinstance(first, (Text, Instruction)):
+            instructions = [replace(first, text=first.text.lstrip("\n")), *instructions[1:]]
+    told = replace(own, parts=(*own.parts, *instructions))
+    return [*turns[:place], told, *turns[place + 1 :]]
+
+
+def _system(text: str | None) -> Turn:
+    return Turn("system", (Text(text),) if text else ())
+
+
+def frame_turns(
+    turns: Sequence[LaidOutTurn], template: ChatTemplate, tools: ToolFormat = HERMES
+) -> tuple[Segment, ...]:
+    """Write laid-out turns in the frames of a template; see `build_prompt`."""
+    segments: list[Segment] = []
+    for role, group in groupby(enumerate(turns), key=lambda item: item[1].turn.role):
+        if role == "tool":  # results of one round share a turn
+            segments += _results([turn for _, turn in group], template, tools)
+            continue
+        for index, laid_out in group:
+            if role == "system":
+                if index and not template.system.open:
+                    raise PromptError(
+                        f"template {template.name!r} takes a system message at the start only"
+                    )
+                segments += _framed(template.system, laid_out.segments)
+            elif role == "user":
+                segments += _framed(template.user, laid_out.segments)
+            else:
+                segments += _framed(template.assistant, _said(laid_out, tools))
+    return tuple(
+        segment for segment in (*segments, Markup(template.reply)) if segment != Markup("")
+    )
+
+
+def _framed(frame: Frame, segments: Sequence[Segment]) -> list[Segment]:
+    if not segments:
+        return [Markup(frame.empty)]
+    return [Markup(frame.open), *segments, Markup(frame.close)]
+
+
+def _said(laid_out: LaidOutTurn, tools: ToolFormat) -> list[Segment]:
+    calls = tools.write_calls(laid_out.turn.tool_calls, after_words=bool(laid_out.segments))
+    return [*laid_out.segments, *calls]
+
+
+def _results(
+    turns: Sequence[LaidOutTurn], template: ChatTemplate, tools: ToolFormat
+) -> list[Segment]:
+    """Results of one round: together in a turn of the user, or each in a turn of its own."""
+    rounds = [turns] if tools.result_header is None else [[turn] for turn in turns]
+    segments: list[Segment] = []
+    for results in rounds:
+        segments.append(Markup(tools.result_header or template.user.open))
+        for index, result in enumerate(results):
+            segments += [
+                Markup((tools.between if index else "") + tools.open_result),
+                *result.segments,
+                Markup(tools.close_result),
+            ]
+        segments.append(Markup(template.user.close))
+    return segments

@@ -1,0 +1,381 @@
+"""Prompts to token ids that no text can forge, and token ids back to bytes.
+
+The reference tokenises one string, so a page that spells `<|im_end|>` ends the turn. Here the
+template's control tokens are looked up, and everything between two of them (template words and
+message words joined, because merges and SentencePiece prefixes reach across) is tokenised by a
+copy of the tokenizer that knows no added tokens at all. For ordinary text the ids are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_internvl._optional import require
+from langchain_internvl.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    PromptError,
+    UnsupportedCheckpointError,
+)
+from langchain_internvl.json_files import read_json, refuse_pointer
+from langchain_internvl.prompting.segments import (
+    IMAGE_CLOSE,
+    IMAGE_CONTEXT,
+    IMAGE_OPEN,
+    Prompt,
+    Slot,
+    Words,
+)
+from langchain_internvl.reply_text.detokenization import piece_bytes
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+GROUNDING_MARKUP = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
+"""Tokens that users write themselves; they frame nothing and are allowed in text."""
+
+# What Rust calls whitespace; Python's own set also has the separators U+001C to U+001F.
+_WHITESPACE = (
+    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
+    "\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that stands outside the tokenizer's model.
+
+    Attributes:
+        id: Its id.
+        content: Its text.
+        special: Whether decoding leaves it out.
+        strips_left: Whether it swallows whitespace before it.
+        strips_right: Whether it swallows whitespace after it.
+    """
+
+    id: int
+    content: str
+    special: bool
+    strips_left: bool
+    strips_right: bool
+
+
+class PromptTokenizer:
+    """Encodes prompts and decodes replies of one checkpoint.
+
+    Args:
+        tokenizer: The checkpoint's tokenizer, backed by the `tokenizers` library.
+
+    Raises:
+        UnsupportedCheckpointError: The tokenizer lacks the image tokens or decodes in a way that
+            is not known here.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        if not hasattr(tokenizer, "backend_tokenizer"):
+            raise UnsupportedCheckpointError(
+                f"a {type(tokenizer).__name__} cannot be used, only tokenizers of `tokenizers`"
+            )
+        self._tokenizer = tokenizer
+        state: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+        self._added = {
+            token["content"]: AddedToken(
+                token["id"], token["content"], token["special"], token["lstrip"], token["rstrip"]
+            )
+            for token in state["added_tokens"]
+        }
+        missing = {IMAGE_OPEN, IMAGE_CONTEXT, IMAGE_CLOSE} - self._added.keys()
+        if missing:
+            raise UnsupportedCheckpointError(
+                f"the tokenizer has no tokens {sorted(missing)}; this is no InternVL checkpoint"
+            )
+        self._any_added = _matcher(self._added)
+        self._allowed = _matcher(set(GROUNDING_MARKUP) & self._added.keys())
+        plain = _without_added_tokens(state)
+        self._vocabulary: dict[str, int] = state["model"]["vocab"]
+        if not self._vocabulary:
+            raise UnsupportedCheckpointError("the tokenizer knows no words: a file is missing")
+        self._decoder: dict[str, Any] = state["decoder"]
+        self._first = _build(plain)
+        inside = {**plain, "pre_tokenizer": _without_first_prefix(plain["pre_tokenizer"])}
+        self._inside = self._first if inside == plain else _build(inside)
+        self._prefix = _prefix_ids(tokenizer)
+
+    @property
+    def added_tokens(self) -> tuple[AddedToken, ...]:
+        """All tokens outside the tokenizer's model, special or not."""
+        return tuple(self._added.values())
+
+    @property
+    def image_context_id(self) -> int:
+        """Id of the token that stands for one feature of an image."""
+        return self._added[IMAGE_CONTEXT].id
+
+    def stop_id(self, text: str) -> int:
+        """Id of the token that ends a reply.
+
+        Raises:
+            PromptError: The tokenizer has no such token.
+        """
+        if text in self._added:
+            return self._added[text].id
+        raise PromptError(
+            f"the tokenizer has no token {text!r}, which the chat template stops at; "
+            "choose the checkpoint's own template"
+        )
+
+    def special_bytes(self, *texts: str) -> dict[int, bytes]:
+        """The special tokens of some texts, which replies do not show, and their bytes."""
+        return {
+            token.id: token.content.encode()
+            for token in self._added.values()
+            if any(token.content in text for text in texts) and not self.token_bytes[token.id]
+        }
+
+    @property
+    def eos_id(self) -> int | None:
+        """Id of the token that the tokenizer itself calls the end, if it does."""
+        found = self._tokenizer.eos_token_id
+        return found if isinstance(found, int) else None
+
+    def piece_id(self, piece: str) -> int | None:
+        """Id of a piece of the vocabulary, or of an added token, as it is written there."""
+        if piece in self._added:
+            return self._added[piece].id
+        return self._vocabulary.get(piece)
+
+    def save(self, folder: Path) -> None:
+        """Write it as files that transformers reads without remote code."""
+        self._tokenizer.save_pretrained(folder)
+
+    def encode(self, prompt: Prompt, context_tokens: Sequence[int]) -> list[int]:
+        """The ids of a prompt.
+
+        Args:
+            prompt: The prompt.
+            context_tokens: Number of context tokens of each of `prompt.images`.
+
+        Raises:
+            PromptError: There are more or fewer numbers than images.
+        """
+        if len(context_tokens) != len(prompt.images):
+            raise PromptError(
+                f"the prompt shows {len(prompt.images)} images, but the sizes of "
+                f"{len(context_tokens)} were given"
+            )
+        return self._to_ids(self._pieces(prompt, context_tokens))
+
+    def encode_text(self, text: str) -> list[int]:
+        """The ids of words alone: no control tokens, nothing in front."""
+        return self._to_ids(self._split(Words(text).text, self._allowed), prefix=())
+
+    def apply_jinja(self, template: str, messages: list[dict[str, Any]]) -> str | None:
+        """What a jinja chat template writes, in transformers' sandbox; None if it fails."""
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages, chat_template=template, tokenize=False, add_generation_prompt=True
+                )
+            )
+        except Exception:  # noqa: BLE001 - a template is a program, and may fail in any way
+            return None
+
+    @property
+    def jinja_template(self) -> str | None:
+        """The chat template that came with the tokenizer."""
+        template = self._tokenizer.chat_template
+        if isinstance(template, dict):  # several by name
+            template = template.get("default")
+        return template if isinstance(template, str) else None
+
+    @property
+    def model_max_length(self) -> int | None:
+        """Longest input that the tokenizer declares, if it declares one."""
+        length = self._tokenizer.model_max_length
+        return int(length) if length < 10**9 else None  # transformers says 10**30 for none
+
+    @cached_property
+    def token_bytes(self) -> dict[int, bytes]:
+        """The bytes that each id adds to a decoded reply.
+
+        Special tokens add none, except the grounding markup: without it labels would be lost.
+        """
+        table = piece_bytes(self._vocabulary, self._decoder)
+        for token in self._added.values():
+            shown = not token.special or token.content in GROUNDING_MARKUP
+            table[token.id] = token.content.encode() if shown else b""
+        return table
+
+    def _pieces(self, prompt: Prompt, context_tokens: Sequence[int]) -> Iterator[AddedToken | str]:
+        """The prompt as control tokens and the plain strings between them."""
+        for segment in prompt.segments:
+            if isinstance(segment, Slot):
+                count = sum(context_tokens[index] for index in segment.images)
+                yield self._added[IMAGE_OPEN]
+                yield from [self._added[IMAGE_CONTEXT]] * count
+                yield self._added[IMAGE_CLOSE]
+            elif isinstance(segment, Words):
+                yield from self._split(segment.text, self._allowed)
+            else:
+                yield from self._split(segment.text, self._any_added)
+
+    def _split(self, text: str, matcher: re.Pattern[str]) -> Iterator[AddedToken | str]:
+        position = 0
+        for match in matcher.finditer(text):
+            yield text[position : match.start()]
+            yield self._added[match.group()]
+            position = match.end()
+        yield text[position:]
+
+    def _to_ids(
+        self, pieces: Iterable[AddedToken | str], prefix: Sequence[int] | None = None
+    ) -> list[int]:
+        ids = list(self._prefix if prefix is None else prefix)
+        before: AddedToken | None = None
+        words: list[str] = []
+
+        def flush(after: AddedToken | None) -> None:
+            text = "".join(words)
+            words.clear()
+            if before is not None and before.strips_right:
+                text = text.lstrip(_WHITESPACE)
+            if after is not None and after.strips_left:
+                text = text.rstrip(_WHITESPACE)
+            if text:
+                encoder = self._first if before is None and prefix is None else self._inside
+                ids.extend(encoder.encode(text, add_special_tokens=False).ids)
+
+        for piece in pieces:
+            if isinstance(piece, str):
+                words.append(piece)
+                continue
+            flush(piece)
+            ids.append(piece.id)
+            before = piece
+        flush(None)
+        return ids
+
+
+def load_tokenizer(folder: Path) -> PromptTokenizer:
+    """Load the tokenizer of a checkpoint, without remote code.
+
+    Args:
+        folder: The checkpoint.
+
+    Raises:
+        CheckpointNotFoundError: There are no tokenizer files.
+        CheckpointError: They are damaged.
+        UnsupportedCheckpointError: The tokenizer needs code of the checkpoint's own.
+        ImportError: The extra `transformers` is not installed.
+    """
+    _refuse_gaps(folder)
+    transformers = require("transformers", extra="transformers")
+    settings = read_json(folder / "tokenizer_config.json")
+    if settings is None:  # without it tokens would be cut in another way, and nothing would say so
+        raise CheckpointNotFoundError(f"{folder} has no tokenizer_config.json")
+    try:
+        if settings.get("tokenizer_class") in _INTERNLM2_CLASSES:
+            # Its own class is remote code; as a Llama tokenizer its ids are shifted.
+            tokenizer = transformers.TokenizersBackend.from_pretrained(
+                folder, add_bos_token=True, trust_remote_code=False, local_files_only=True
+            )
+        else:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder,
+                # An empty config keeps the choice to tokenizer_config.json: transformers does not
+                # know the model type of original checkpoints.
+                config=transformers.PreTrainedConfig(),
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+        return PromptTokenizer(tokenizer)
+    except (CheckpointError, ImportError):
+        raise
+    except Exception as error:  # the tokenizers library raises no other type
+        raise UnsupportedCheckpointError(
+            f"the tokenizer of {folder} is damaged, or needs remote code: {error}"
+        ) from error
+
+
+def _refuse_gaps(folder: Path) -> None:
+    """Name the file that is missing, or there as a pointer only."""
+    files = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    if not files:
+        raise CheckpointNotFoundError(
+            f"{folder} has no tokenizer: one of {', '.join(_TOKENIZER_FILES)} is needed"
+        )
+    if [file.name for file in files] == ["vocab.json"] and not (folder / "merges.txt").is_file():
+        raise CheckpointNotFoundError(f"{folder} has a vocab.json, but no merges.txt")
+    for file in files:
+        refuse_pointer(file)
+
+
+_INTERNLM2_CLASSES = {"InternLM2Tokenizer", "InternLM2TokenizerFast"}
+
+
+def _matcher(contents: Iterable[str]) -> re.Pattern[str]:
+    """Finds the leftmost, longest of some strings; never matches if there are none."""
+    ordered = sorted(contents, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, ordered)) if ordered else r"(?!)")
+
+
+def _without_added_tokens(state: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer, as JSON, made from another so that no text gives one of its added tokens."""
+    model = dict(state["model"])
+    if model["type"] != "BPE":
+        raise UnsupportedCheckpointError(
+            f"tokenizers of type {model['type']} are not supported; InternVL's are BPE"
+        )
+    control = {token["id"] for token in state["added_tokens"]}
+    vocabulary: dict[str, int] = model["vocab"]
+    # SentencePiece vocabularies hold control tokens as pieces, under their own or an older name.
+    model["merges"] = [
+        (left, right)
+        for left, right in map(_merge_pair, model["merges"])
+        if not control & {vocabulary.get(piece) for piece in (left, right, left + right)}
+    ]
+    if model.get("ignore_merges"):  # whole words are looked up before merging
+        model["vocab"] = {piece: id_ for piece, id_ in vocabulary.items() if id_ not in control}
+    return {**state, "added_tokens": [], "post_processor": None, "model": model}
+
+
+def _build(state: dict[str, Any]) -> Tokenizer:
+    from tokenizers import Tokenizer  # noqa: PLC0415 - part of an optional extra
+
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def _merge_pair(merge: str | Sequence[str]) -> tuple[str, str]:
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right
+
+
+def _without_first_prefix(pre_tokenizer: Any) -> Any:
+    """The same, inside a prompt: "first" means the first of the whole string."""
+    if not isinstance(pre_tokenizer, dict):
+        return pre_tokenizer
+    changed = dict(pre_tokenizer)
+    if changed.get("prepend_scheme") == "first":
+        changed["prepend_scheme"] = "never"
+    if "pretokenizers" in changed:
+        changed["pretokenizers"] = [_without_first_prefix(one) for one in changed["pretokenizers"]]
+    return changed
+
+
+def _prefix_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """What the tokenizer puts in front of every prompt, such as a start token."""
+    alone: list[int] = tokenizer.encode("a", add_special_tokens=False)
+    framed: list[int] = tokenizer.encode("a", add_special_tokens=True)
+    for start in range(len(framed) - len(alone) + 1):
+        if framed[start : start + len(alone)] == alone:
+            return framed[:start]
+    return []

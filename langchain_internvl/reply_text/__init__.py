@@ -1,0 +1,1 @@
+"""Token ids -> text: detokenisation, stop strings, reasoning."""

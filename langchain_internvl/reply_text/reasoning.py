@@ -1,0 +1,83 @@
+"""Thoughts of models that think before they answer (InternVL3.5).
+
+They are asked to by a system text and then write `<think>...</think>` before their answer.
+"""
+
+from __future__ import annotations
+
+from langchain_internvl.reply_text.stop_strings import begun_length
+
+OPEN, CLOSE = "<think>", "</think>"
+
+THINKING_SYSTEM = (
+    "You are an AI assistant that rigorously follows this response protocol:\n\n"
+    "1. First, conduct a detailed analysis of the question. Consider different angles, potential "
+    "solutions, and reason through the problem step-by-step. Enclose this entire thinking process "
+    f"within {OPEN} and {CLOSE} tags.\n\n"
+    "2. After the thinking section, provide a clear, concise, and direct answer to the user's "
+    "question. Separate the answer from the think section with a newline.\n\n"
+    "Ensure that the thinking process is thorough but remains focused on the query. The final "
+    "answer should be standalone and not reference the thinking section."
+)
+"""What asks InternVL3.5 to think. Source: the model cards of OpenGVLab/InternVL3_5."""
+
+
+class ThoughtStream:
+    """Splits a reply into thoughts and answer, as it comes.
+
+    Only a reply that begins with `<think>` has thoughts. Both parts come stripped, and what may
+    yet turn out to be a tag or the last white space is held until that is known.
+
+    Attributes:
+        is_thinking: Whether the reply is in its thoughts now.
+    """
+
+    def __init__(self) -> None:
+        self.is_thinking = False
+        self._begun = False
+        self._held = ""
+        self._shown = False  # whether the current part has shown anything
+
+    def push(self, text: str, *, last: bool = False) -> tuple[str, str]:
+        """Add text of the reply.
+
+        Args:
+            text: The text.
+            last: Whether the reply ends with it.
+
+        Returns:
+            Thoughts and answer that are certain now.
+        """
+        self._held += text
+        if not self._begun:
+            if OPEN.startswith(self._held) and self._held != OPEN and not last:
+                return "", ""
+            self._begun = True
+            self.is_thinking = self._held.startswith(OPEN)
+            self._held = self._held.removeprefix(OPEN) if self.is_thinking else self._held
+        thoughts = ""
+        if self.is_thinking:
+            thought, tag, rest = self._held.partition(CLOSE)
+            if not tag:
+                return self._show(
+                    len(thought) if last else len(thought) - begun_length(thought, CLOSE)
+                ), ""
+            self._held = thought
+            thoughts = self._show(len(thought)).rstrip()
+            self.is_thinking, self._held, self._shown = False, rest, False
+        return thoughts, self._show(len(self._held))
+
+    def _show(self, end: int) -> str:
+        """Take what is certain from the held text up to a place."""
+        shown = self._held[:end].rstrip()
+        self._held = self._held[len(shown) :]
+        if not self._shown:
+            shown = shown.lstrip()
+            self._shown = bool(shown)
+        return shown
+
+
+def without_thoughts(reply: str) -> str:
+    """What a whole reply says besides its thoughts; all of it, if they do not end."""
+    has_thoughts = reply.startswith(OPEN) and CLOSE in reply
+    return ThoughtStream().push(reply, last=True)[1] if has_thoughts else reply

@@ -1,0 +1,1 @@
+"""Conversation and settings -> `Request`; deltas -> message chunks."""

@@ -1,0 +1,186 @@
+"""Requests that carry the conversation itself, for servers whose tokens nobody here knows.
+
+The server writes the prompt by its own template: images are not numbered, and how many tiles they
+get is the server's to say, unless a number was asked for.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from PIL.Image import Resampling
+from PIL.Image import open as open_image
+
+from langchain_internvl.backends.base import Request
+from langchain_internvl.errors import RequestError
+from langchain_internvl.grammars.grammar import json_grammar
+from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.media.images import load_rgb, sniff_mime_type
+from langchain_internvl.media.sources import BytesSource, UrlSource, read_orientation
+from langchain_internvl.media.tiling import TileLimits, choose_grid
+from langchain_internvl.messages.conversation import Image, Video
+from langchain_internvl.messages.expand import FileReader
+from langchain_internvl.prompting.build import PromptOptions, with_instructions, with_system
+from langchain_internvl.prompting.control_tokens import disarm_json
+from langchain_internvl.prompting.tool_formats import HERMES
+from langchain_internvl.tool_calling.call_stream import CallStream
+from langchain_internvl.tool_calling.response_format import ResponseFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from PIL.Image import Image as Picture
+
+    from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.reader import MediaReader
+    from langchain_internvl.messages.conversation import Part, Turn
+    from langchain_internvl.settings.call import CallSettings
+
+_TAKEN_BY_ALL = ("image/jpeg", "image/png")
+"""What every server reads, and reads as we do if it is RGB and not to be turned."""
+
+
+@dataclass(frozen=True)
+class TurnRenderer:
+    """Makes requests of conversations without a tokenizer.
+
+    Attributes:
+        template_system: System text of the checkpoint's template, if that is known.
+        generation: `generation_config.json` of the checkpoint, if that is known.
+        options: Which system text is used.
+        policy: Limits on media.
+        media: Reads videos and PDFs.
+        deadline: When the call has to be done.
+        num_frames: Frames of a video file, unless its block says otherwise.
+        exif_transpose: Turn pictures as their EXIF orientation says.
+        form: What the reply may be.
+    """
+
+    template_system: str | None
+    generation: Mapping[str, Any]
+    options: PromptOptions
+    policy: MediaPolicy
+    media: MediaReader
+    deadline: Deadline = field(default_factory=Deadline)
+    num_frames: int = 8
+    exif_transpose: bool = False
+    form: ResponseFormat = field(default_factory=ResponseFormat)
+
+    def make_request(self, settings: CallSettings, turns: Sequence[Turn]) -> Request:
+        """What a backend is asked to answer a conversation.
+
+        Raises:
+            MediaError: A medium cannot be used.
+            RequestError: The reply may be what no server can hold it to.
+            RequestTimeoutError: Reading media took longer than there is time.
+        """
+        form = self.form
+        if form.choices:
+            raise RequestError('a server cannot weigh choices; use backend="transformers"')
+        if form.schema is not None and form.callable:
+            raise RequestError(
+                "a server enforces a response_format or lets tools be called, not both; leave out "
+                "one of them, or use a backend in this process"
+            )
+        refuse_thoughts(form, thinks=self.options.reasoning)
+        files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
+        limits = TileLimits().narrowed(settings.min_tiles, settings.max_tiles)
+        is_asked = settings.min_tiles is not None or settings.max_tiles is not None
+        read = [
+            replace(
+                turn,
+                parts=tuple(
+                    self._encode(one, limits, is_asked=is_asked) if isinstance(one, Image) else one
+                    for part in files.read(turn).parts
+                    for one in self._shown(part)
+                ),
+            )
+            for turn in with_instructions(
+                with_system(turns, self.template_system, self.options),
+                form.schema_instructions(),
+            )
+        ]
+        asks_logprobs = settings.logprobs or settings.top_logprobs is not None
+        return Request(
+            prompt_ids=(),
+            turns=tuple(read),
+            sampling=settings.sampling(self.generation),
+            max_tokens=settings.max_tokens,
+            stop=(settings.stop or ()) if form.is_plain else (),
+            grammar=None if form.schema is None else json_grammar(form.schema),
+            tools=disarm_json(form.openai_tools()),  # the server writes them into its prompt
+            tool_choice=form.tool_choice,
+            single_call=form.single_call,
+            top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
+            timeout=self.deadline.remaining(),
+        )
+
+    def call_stream(self, settings: CallSettings) -> CallStream | None:
+        """What finds calls in a reply, as its words are written here; None if there can be none."""
+        if not self.form.callable:
+            return None
+        stop = (settings.stop or ()) if self.form.allows_text else ()
+        return CallStream(HERMES, stop, must=self.form.requires_call)
+
+    def _shown(self, part: Part) -> Iterator[Part]:
+        """A part, or the frames of a video with the number of tiles they get."""
+        if not isinstance(part, Video):
+            yield part
+            return
+        most = part.max_tiles or self.options.max_tiles_per_frame
+        for frame in part.frames:
+            fewest = frame.min_tiles or 1
+            yield replace(frame, min_tiles=fewest, max_tiles=frame.max_tiles or max(most, fewest))
+
+    def _encode(self, image: Image, limits: TileLimits, *, is_asked: bool) -> Image:
+        """An image as bytes that every server reads alike."""
+        source = image.source
+        policy = self.policy
+        if isinstance(source, UrlSource):  # the server shall fetch nothing
+            data = source.read(self.deadline.narrow(policy))
+            source = BytesSource(data, source.name)
+        rgb = load_rgb(source, policy, exif_transpose=self.exif_transpose)
+        if is_asked or image.min_tiles is not None or image.max_tiles is not None:
+            own = limits.narrowed(image.min_tiles, image.max_tiles)
+            return replace(image, source=BytesSource(_png(_in_its_grid(rgb, own)), source.name))
+        if isinstance(source, BytesSource) and _is_read_alike(source.data, rgb):
+            return replace(image, source=source)
+        return replace(image, source=BytesSource(_png(rgb), source.name))
+
+
+def refuse_thoughts(form: ResponseFormat, *, thinks: bool) -> None:
+    """Refuse thoughts in front of what a server enforces: it would let none through.
+
+    Raises:
+        RequestError: The model shall think, and then write a JSON value or a call.
+    """
+    if thinks and (form.requires_call or form.schema is not None):
+        raise RequestError(
+            "a server that enforces a response_format or a call leaves no room for thoughts: leave "
+            "out reasoning=True, or use a backend in this process"
+        )
+
+
+def _in_its_grid(rgb: Picture, limits: TileLimits) -> Picture:
+    """A picture in the size of its tiles, which servers cut into just these."""
+    size = limits.tile_size
+    columns, rows = choose_grid(*rgb.size, limits.min_tiles, limits.max_tiles, size)
+    return rgb.resize((columns * size, rows * size), Resampling.BICUBIC)
+
+
+def _is_read_alike(data: bytes, rgb: Picture) -> bool:
+    """Whether a server sees the same pixels in the bytes: some turn photographs, some do not."""
+    if sniff_mime_type(data) not in _TAKEN_BY_ALL:
+        return False
+    with open_image(io.BytesIO(data)) as image:
+        return image.mode == "RGB" and read_orientation(image) == 1 and image.size == rgb.size
+
+
+def _png(picture: Picture) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,201 @@
+"""From turns to what a backend is asked: a prompt's text, its ids, the tiles of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from langchain_internvl.backends.base import Choice, Request
+from langchain_internvl.errors import MediaTooLargeError, RequestError
+from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.media.images import load_rgb, read_size
+from langchain_internvl.media.sources import BytesSource, UrlSource
+from langchain_internvl.messages.expand import FileReader
+from langchain_internvl.prompting.build import PromptOptions, build_prompt
+from langchain_internvl.prompting.context_window import fit_reply
+from langchain_internvl.prompting.tool_formats import ToolFormat, get_tool_format
+from langchain_internvl.tool_calling.call_stream import CallStream
+from langchain_internvl.tool_calling.response_format import ResponseFormat
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from langchain_internvl.checkpoint import Checkpoint
+    from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.reader import MediaReader
+    from langchain_internvl.media.tiling import TileLimits
+    from langchain_internvl.messages.conversation import Image, Turn
+    from langchain_internvl.prompting.segments import Prompt
+    from langchain_internvl.prompting.templates import ChatTemplate
+    from langchain_internvl.prompting.tokenization import PromptTokenizer
+    from langchain_internvl.settings.call import CallSettings
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Renders conversations for one checkpoint; needs none of its weights.
+
+    Attributes:
+        checkpoint: The checkpoint.
+        tokenizer: Its tokenizer.
+        template: Its chat template, or the one chosen instead.
+        options: How media and the system text are written.
+        tiles: How images are cut up unless their blocks say otherwise.
+        policy: Limits on media.
+        media: Reads videos and PDFs.
+        deadline: When the call has to be done.
+        num_frames: Frames of a video file, unless its block says otherwise.
+        exif_transpose: Turn pictures as their EXIF orientation says.
+        form: What the reply may be, which the model is told.
+    """
+
+    checkpoint: Checkpoint
+    tokenizer: PromptTokenizer
+    template: ChatTemplate
+    options: PromptOptions
+    tiles: TileLimits
+    policy: MediaPolicy
+    media: MediaReader
+    deadline: Deadline = field(default_factory=Deadline)
+    num_frames: int = 8
+    exif_transpose: bool = False
+    form: ResponseFormat = field(default_factory=ResponseFormat)
+
+    @property
+    def tools(self) -> ToolFormat:
+        """How tools, calls and results are written."""
+        return get_tool_format(self.checkpoint.language_model)
+
+    def prompt(self, turns: Sequence[Turn]) -> Prompt:
+        """Write a conversation in the template, with frames of its videos and pages of its PDFs."""
+        files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
+        turns = [files.read(turn) for turn in turns]
+        told = self.form.instructions(self.tools, self.template.system.close)
+        return build_prompt(turns, self.template, self.options, self.tools, told)
+
+    def to_text(self, prompt: Prompt, *, expand: bool = False) -> str:
+        """The prompt as text, with every context token if `expand`."""
+        return prompt.to_text(self.count_tokens(prompt) if expand else None)
+
+    def to_ids(self, prompt: Prompt) -> list[int]:
+        """The prompt as token ids."""
+        return self.tokenizer.encode(prompt, self.count_tokens(prompt))
+
+    def count_tokens(self, prompt: Prompt) -> list[int]:
+        """Context tokens of each of its images, of which only the sizes are read."""
+        return [
+            self._limits(image).count(
+                *read_size(image.source, self.policy, exif_transpose=self.exif_transpose)
+            )
+            * self.checkpoint.tokens_per_tile
+            for image in prompt.images
+        ]
+
+    def cut_images(self, prompt: Prompt) -> list[NDArray[np.uint8]]:
+        """The tiles of the prompt's images, each uint8 [tiles, size, size, 3]."""
+        return [self._cut(image) for image in prompt.images]
+
+    def fetch_images(self, prompt: Prompt) -> Prompt:
+        """The prompt with its images downloaded.
+
+        Raises:
+            MediaError: One cannot be had.
+            RequestTimeoutError: The deadline came first.
+        """
+        return replace(prompt, images=tuple(map(self._fetch, prompt.images)))
+
+    def _fetch(self, image: Image) -> Image:
+        source = image.source
+        if not isinstance(source, UrlSource):
+            return image
+        data = source.read(self.deadline.narrow(self.policy))
+        return replace(image, source=BytesSource(data, source.name))
+
+    def _cut(self, image: Image) -> NDArray[np.uint8]:
+        rgb = load_rgb(image.source, self.policy, exif_transpose=self.exif_transpose)
+        try:
+            return self._limits(image).cut(rgb)
+        except MemoryError as error:  # Pillow's filter of a picture of 80 million pixels by 1
+            size = f"{rgb.width} x {rgb.height} pixels"
+            raise MediaTooLargeError(
+                image.source.name, f"{size} cannot be resized to tiles"
+            ) from error
+
+    def _limits(self, image: Image) -> TileLimits:
+        """The model's limits, with what the image's own block says."""
+        return self.tiles.narrowed(image.min_tiles, image.max_tiles)
+
+
+def make_request(
+    settings: CallSettings,
+    renderer: Renderer,
+    turns: Sequence[Turn],
+) -> Request:
+    """What a backend is asked to answer a conversation.
+
+    Raises:
+        ContextOverflowError: The conversation is too long for the model.
+        MediaError: A medium cannot be used.
+        RequestError: The reply is to be chosen, and the model to think first.
+        RequestTimeoutError: Reading media took longer than there is time.
+        SchemaError: A schema cannot be guaranteed.
+    """
+    form, tools = renderer.form, renderer.tools
+    if form.choices and settings.reasoning:
+        raise RequestError("choices leave no room for thoughts: reasoning must be False")
+    prompt = renderer.fetch_images(renderer.prompt(turns))
+    template = renderer.template
+    stop_ids = {renderer.tokenizer.stop_id(template.stop)}
+    if template.stops_at_eos:
+        stop_ids.update(renderer.checkpoint.eos_ids)
+    # Counted before any image is decoded: a prompt that is too long shall not cost that.
+    context_tokens = renderer.count_tokens(prompt)
+    prompt_ids = renderer.tokenizer.encode(prompt, context_tokens)
+    window = settings.context_window or renderer.tokenizer.model_max_length
+    max_tokens = fit_reply(
+        window or renderer.checkpoint.max_length,
+        prompt,
+        len(prompt_ids),
+        context_tokens,
+        settings.max_tokens,
+    )
+    asks_logprobs = settings.logprobs or settings.top_logprobs is not None
+    return Request(
+        prompt_ids=prompt_ids,
+        tiles=renderer.cut_images(prompt),
+        sampling=settings.sampling(renderer.checkpoint.generation),
+        max_tokens=max_tokens,
+        stop_ids=frozenset(stop_ids),
+        stop=_stop_texts(settings, renderer) if form.is_plain else (),
+        top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
+        timeout=renderer.deadline.remaining(),
+        grammar=form.grammar(tools, thinks=settings.reasoning),
+        markup=renderer.tokenizer.special_bytes(tools.trigger, tools.open_call, tools.close_call)
+        if form.callable
+        else {},
+        choices=[_choice(text, renderer) for text in form.choices],
+        tools=form.openai_tools() if form.requires_call else (),
+        tool_choice=form.tool_choice,
+    )
+
+
+def _choice(text: str, renderer: Renderer) -> Choice:
+    tokenizer = renderer.tokenizer
+    return Choice(text, (*tokenizer.encode_text(text), tokenizer.stop_id(renderer.template.stop)))
+
+
+def call_stream(settings: CallSettings, renderer: Renderer) -> CallStream | None:
+    """What finds calls in a reply; None if there can be none."""
+    form = renderer.form
+    if not form.callable:
+        return None
+    stop = _stop_texts(settings, renderer) if form.allows_text else ()
+    either = form.schema is not None
+    return CallStream(renderer.tools, stop, either=either, must=form.requires_call)
+
+
+def _stop_texts(settings: CallSettings, renderer: Renderer) -> list[str]:
+    """The texts that end words."""
+    return [renderer.template.stop, *(settings.stop or ())]

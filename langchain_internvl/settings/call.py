@@ -1,0 +1,151 @@
+"""Settings of a reply: what a model is made with and a call may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from typing_extensions import Self
+
+from langchain_internvl.backends.base import GREATEST_SEED, LEAST_SEED, Sampling
+from langchain_internvl.errors import RequestError
+from langchain_internvl.media.tiling import MOST_TILES, TileLimits
+from langchain_internvl.prompting.build import ImageOrder, PromptOptions
+from langchain_internvl.tool_calling.response_format import RESPONSE_SETTINGS
+
+DEFAULT_MAX_TOKENS = 1024
+
+
+class CallSettings(BaseModel):
+    """Settings that `ChatInternVL` has as arguments, and that one call may change."""
+
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """0 is greedy. None: the checkpoint's; given `top_p` or `top_k` without it, 1."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Sample among the likeliest tokens with this much probability. None: the checkpoint's."""
+    top_k: int | None = Field(default=None, ge=0)
+    """Sample among this many likeliest tokens, 0: all. None: the checkpoint's."""
+    repetition_penalty: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Factor against tokens the reply already has; 1: none. None: the checkpoint's."""
+    seed: int | None = Field(default=None, ge=LEAST_SEED, le=GREATEST_SEED)
+    """Makes sampling repeatable, whatever else runs. (In 16 bits such a reply decodes by itself,
+    as the size of a batch changes the last digits there.)"""
+    max_tokens: int = Field(default=DEFAULT_MAX_TOKENS, ge=1)
+    """Most tokens of a reply; None means the default, as in other models of LangChain."""
+    stop: list[Annotated[str, Field(min_length=1)]] | None = None
+    """Texts that end a reply; they are cut off."""
+    logprobs: bool = False
+    """Report log probabilities in `response_metadata["logprobs"]`, in OpenAI's shape: of every
+    token that was made, those of a stop text that was cut off too."""
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    """Also report this many likeliest tokens at each place."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds until a reply is given up, reading media and loading included; None: never."""
+
+    min_tiles: int | None = Field(default=None, ge=1, le=MOST_TILES)
+    """Fewest tiles of an image; None: the checkpoint's. A block's `min_tiles` comes first."""
+    max_tiles: int | None = Field(default=None, ge=1, le=MOST_TILES)
+    """Most tiles of an image; None: the checkpoint's. A block's `max_tiles` comes first."""
+    max_tiles_per_frame: int = Field(default=1, ge=1, le=MOST_TILES)
+    """Most tiles of a video frame."""
+    num_frames: int = Field(default=8, ge=1)
+    """Frames that are taken from a video file. A block's `num_frames` comes first."""
+    number_images: bool = True
+    """Write `Image-k: ` before images, unless there is only one so far."""
+    join_images: bool = False
+    """Show all images of a message under one pair of image tokens."""
+    image_order: ImageOrder = "auto"
+    """"auto": a message whose text all precedes its media shows them first; "as_given": never."""
+    exif_transpose: bool = False
+    """Turn photographs upright as their EXIF orientation says; the reference does not."""
+    default_system: str | None = "template"
+    """System text where messages have none; "template": the template's, None: no system turn."""
+    reasoning: bool = False
+    """Ask InternVL3.5 to think first, by its own system text: in place of the template's, or in
+    front of what messages or `default_system` say. Thoughts are kept apart from every reply that
+    has some: in `content_blocks`, and not in later turns."""
+    context_window: int | None = Field(default=None, ge=1)
+    """Most tokens of prompt and reply together. None: what tokenizer or config say."""
+
+    @field_validator("max_tokens", mode="before")
+    @classmethod
+    def _default_max_tokens(cls, value: Any) -> Any:
+        return DEFAULT_MAX_TOKENS if value is None else value
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _list_one_stop(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_tiles(self) -> Self:
+        TileLimits().narrowed(self.min_tiles, self.max_tiles)
+        return self
+
+    def for_call(self, overrides: Mapping[str, Any]) -> CallSettings:
+        """These settings with those of one call.
+
+        Raises:
+            RequestError: A setting is unknown, cannot be changed in a call, or has a value of the
+                wrong type or out of range.
+        """
+        known = CallSettings.model_fields
+        unknown = sorted(overrides.keys() - known.keys())
+        if unknown:
+            raise RequestError(
+                f"a call of ChatInternVL takes no {', '.join(unknown)}; it takes "
+                f"{', '.join([*known, *RESPONSE_SETTINGS])}"
+            )
+        own = {name: getattr(self, name) for name in known}
+        if overrides.get("max_tokens", 0) is None:  # LangChain's way of not saying
+            overrides = {name: one for name, one in overrides.items() if name != "max_tokens"}
+        try:
+            return CallSettings.model_validate({**own, **overrides})
+        except ValidationError as error:
+            wrong = (
+                f"{'.'.join(map(str, one['loc']))}: {one['msg']}" if one["loc"] else one["msg"]
+                for one in error.errors()
+            )
+            raise RequestError(f"bad settings of a call: {'; '.join(wrong)}") from error
+
+    def sampling(self, generation: Mapping[str, Any]) -> Sampling:
+        """How tokens are chosen: what is set, then what the checkpoint says, then greedily.
+
+        Args:
+            generation: `generation_config.json` of the checkpoint.
+        """
+
+        def setting(name: str, default: float) -> Any:
+            own = getattr(self, name)
+            stored = generation.get(name)
+            return own if own is not None else default if stored is None else stored
+
+        asked = self.temperature is not None or self.top_p is not None or self.top_k is not None
+        samples = asked or bool(generation.get("do_sample"))
+        return Sampling(
+            temperature=setting("temperature", 1.0) if samples else 0.0,
+            top_p=setting("top_p", 1.0),
+            top_k=setting("top_k", 0),
+            repetition_penalty=setting("repetition_penalty", 1.0),
+            seed=self.seed,
+        )
+
+    def prompt_options(self) -> PromptOptions:
+        """How media are written into prompts."""
+        return PromptOptions(
+            number_images=self.number_images,
+            join_images=self.join_images,
+            image_order=self.image_order,
+            default_system=self.default_system,
+            reasoning=self.reasoning,
+            max_tiles_per_frame=self.max_tiles_per_frame,
+        )
+
+    def tile_limits(self, own: TileLimits) -> TileLimits:
+        """How images are cut up.
+
+        Args:
+            own: The checkpoint's limits.
+        """
+        return own.narrowed(self.min_tiles, self.max_tiles)

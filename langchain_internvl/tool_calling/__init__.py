@@ -1,0 +1,1 @@
+"""Tools and schemas in; tool calls and structured output out."""

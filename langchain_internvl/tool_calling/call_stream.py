@@ -1,0 +1,274 @@
+"""Splits a reply into words and tool calls, as it comes.
+
+It knows a tool format and text, and neither messages nor grammars: a reply that no grammar held
+is read too, and what is malformed in it comes out as a call that nobody can mistake for a good
+one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from langchain_internvl.reply_text.stop_strings import StopFilter, begun_length
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_internvl.prompting.tool_formats import ToolFormat
+
+_HEAD = re.compile(
+    r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
+)
+"""What comes before the arguments of a call."""
+
+_CLOSERS = {"{": "}", "[": "]"}
+
+
+@dataclass(frozen=True)
+class CallPiece:
+    """A piece of a call.
+
+    Attributes:
+        index: Which call of the reply, from 0.
+        arguments: A piece of its arguments, as JSON text; whatever it says, if it is no call.
+        name: Its name, in its first piece only.
+        id: What tells it apart, in its first piece only.
+    """
+
+    index: int
+    arguments: str
+    name: str | None = None
+    id: str | None = None
+
+
+class CallStream:
+    """Splits a reply, piece by piece.
+
+    Words keep their order; white space around calls, which belongs to their frame, is left out,
+    but for what parts the words before a call from those after it. A call that ends before its
+    arguments do gets a bracket that fits none, so that no reader of unfinished JSON takes it for
+    whole.
+
+    Args:
+        tools: The format of calls.
+        stop: Texts among the words that end the reply; in arguments they are arguments.
+        either: It is words or calls, so what words spell makes no call.
+        must: It is calls and nothing else.
+
+    In a reply of these two kinds what is cut off where a call begins is a call that is not whole.
+    """
+
+    def __init__(
+        self,
+        tools: ToolFormat,
+        stop: Sequence[str] = (),
+        *,
+        either: bool = False,
+        must: bool = False,
+    ) -> None:
+        self._either = either
+        self._must = must
+        self._trigger = tools.trigger
+        self._opening = tools.open_call.strip()
+        self._closing = tools.close_call.strip()
+        self._shown: list[str] = []
+        self._pieces: list[CallPiece] = []
+        self._stop = StopFilter(stop)
+        self._is_last = False
+        self._held = ""
+        self._space = ""  # white space whose fate the next words decide
+        self._said = False
+        self._parted = False  # whether a call has come since the last words
+        self._calls = 0
+        self._read: Callable[[], bool] = self._words
+        self._arguments = _Brackets()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop text has ended the reply."""
+        return self._stop.stopped_at is not None
+
+    def push(self, text: str, *, last: bool = False) -> tuple[str, list[CallPiece]]:
+        """Add text of the reply.
+
+        Args:
+            text: The text.
+            last: Whether the reply ends with it.
+
+        Returns:
+            Words and pieces of calls that are certain now.
+        """
+        self._held += text
+        self._is_last = last
+        while self._read():
+            pass
+        said, pieces = "".join(self._shown), self._pieces
+        self._shown, self._pieces = [], []
+        return said, pieces
+
+    def _words(self) -> bool:
+        """Words up to a call; what may be its beginning is held."""
+        said, trigger, rest = self._held.partition(self._trigger)
+        begun = 0 if trigger else begun_length(said, self._trigger)
+        said, held = said[: len(said) - begun], said[len(said) - begun :]
+        allows_text = self._said or bool(said.strip())
+        if self._either and allows_text:
+            said, trigger, self._held = self._held, "", ""
+        elif self._is_last and (self._must or self._either) and not allows_text:
+            trigger, self._held = trigger or held, ""
+        elif self._is_last and not trigger:
+            said, self._held = said + held, ""
+        elif not trigger:
+            self._held = held
+        self._say(self._stop.push(said, last=bool(trigger) or self._is_last))
+        if self.is_stopped:
+            self._held = ""
+            return False
+        if trigger:
+            self._held, self._parted = trigger + rest, True
+            self._read = self._head
+        return bool(trigger)
+
+    def _say(self, text: str) -> None:
+        if not self._said or (self._parted and self._space):
+            text = text.lstrip()
+        shown = text.rstrip()
+        if not shown:
+            self._space += text
+            return
+        between = "\n" if self._parted and self._said and text[0] == shown.lstrip()[0] else ""
+        self._shown.append((self._space or between) + shown)
+        self._space, self._said, self._parted = text[len(shown) :], True, False
+
+    def _head(self) -> bool:
+        """The beginning of a call, up to its arguments."""
+        body = self._held.removeprefix(self._opening)
+        found = _HEAD.match(body) if self._held.startswith(self._opening) else None
+        name = None if found is None else _read_name(found[1])
+        if found and name is not None:
+            self._begin(name)
+            self._held, self._arguments = body[found.end() :], _Brackets()
+            self._read = self._inside
+            return True
+        end = self._held.find(self._closing, 1)
+        if end < 0 and not self._is_last:
+            return False
+        end = len(self._held) if end < 0 else end + len(self._closing)
+        whole, self._held = self._held[:end], self._held[end:]
+        self._no_head(whole)
+        self._read = self._words
+        return bool(self._held)
+
+    def _no_head(self, whole: str) -> None:
+        """A call that is not written as it should be: its keys in another order, or worse."""
+        call = _read_call(whole.removeprefix(self._opening).removesuffix(self._closing))
+        name, arguments = (None, whole + _misfit(whole)) if call is None else call
+        self._begin(name)
+        self._pieces.append(CallPiece(self._calls - 1, arguments))
+
+    def _begin(self, name: str | None) -> None:
+        self._pieces.append(CallPiece(self._calls, "", name, f"call_{uuid4().hex[:24]}"))
+        self._calls += 1
+
+    def _inside(self) -> bool:
+        """The arguments of a call."""
+        text, index = self._held, self._calls - 1
+        end = self._arguments.read(text, self._closing)
+        if end > 0:
+            self._pieces.append(CallPiece(index, text[:end]))
+        self._held = text[end:]
+        broken = self._held.startswith(self._closing)
+        if not (self._arguments.is_done or broken or self._is_last):
+            return False
+        if not self._arguments.is_done:
+            self._pieces.append(CallPiece(index, self._arguments.misfit))
+        self._read = self._tail
+        return True
+
+    def _tail(self) -> bool:
+        """What comes after the arguments, up to the end of the call."""
+        _, closing, rest = self._held.partition(self._closing)
+        if not closing and not self._is_last:
+            return False
+        self._held = rest
+        self._read = self._words
+        return bool(rest)
+
+
+def _misfit(text: str) -> str:
+    """What makes a text one that cannot be completed, at a glance."""
+    brackets = _Brackets()
+    while text:
+        text = text[brackets.read(text) :]
+    return brackets.misfit
+
+
+def _read_name(quoted: str) -> str | None:
+    try:
+        return str(json.loads(quoted)) or None
+    except ValueError:
+        return None
+
+
+def _read_call(body: str) -> tuple[str, str] | None:
+    """Name and arguments of a call; None if it is none."""
+    try:
+        said = json.loads(body)
+        name, arguments = said["name"], said.get("arguments", said.get("parameters"))
+        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return None
+    arguments = {} if arguments is None else arguments
+    is_call = isinstance(name, str) and name != "" and isinstance(arguments, dict)
+    return (name, json.dumps(arguments, ensure_ascii=False)) if is_call else None
+
+
+class _Brackets:
+    """Follows the brackets of a JSON text, up to where the first one closes."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self._open: list[str] = []
+        self._in_string = False
+        self._escaped = False
+
+    @property
+    def misfit(self) -> str:
+        """What makes the text so far something that cannot be completed."""
+        wrong = "]" if not self._open or self._open[-1] == "}" else "}"
+        return ("\\" if self._escaped else "") + ('"' if self._in_string else "") + wrong
+
+    def read(self, text: str, closing: str = "") -> int:
+        """Read on.
+
+        Args:
+            text: The text.
+            closing: What ends it early, outside a string; nothing: nothing does.
+
+        Returns:
+            Where it ends, or where it may end when more is known.
+        """
+        for place, char in enumerate(text):
+            if self._in_string:
+                self._in_string = char != '"' or self._escaped
+                self._escaped = char == "\\" and not self._escaped
+            elif char == closing[:1] and closing.startswith(text[place : place + len(closing)]):
+                return place
+            elif char == '"':
+                self._in_string = True
+            elif char in _CLOSERS:
+                self._open.append(_CLOSERS[char])
+            elif char in "}]" and self._close(char):
+                return place + 1
+        return len(text)
+
+    def _close(self, bracket: str) -> bool:
+        """Close a bracket; whether it was the first."""
+        if self._open[-1:] == [bracket]:
+            self._open.pop()
+        self.is_done = not self._open
+        return self.is_done

@@ -1,0 +1,242 @@
+"""What a call asks a reply to be: words, calls of tools, a JSON value, one of some choices.
+
+The settings come in the words of OpenAI's API, which LangChain and its agents use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langchain_internvl.backends.base import ToolChoice
+from langchain_internvl.errors import RequestError
+from langchain_internvl.grammars.argument_schemas import check_arguments
+from langchain_internvl.grammars.grammar import (
+    Format,
+    Grammar,
+    call_or_json,
+    call_or_words,
+    compact_json,
+    json_grammar,
+    only_calls,
+    tag,
+    words_without,
+)
+from langchain_internvl.grammars.schemas import check_schema
+from langchain_internvl.messages.conversation import Part, Text
+from langchain_internvl.tool_calling.tool_definitions import to_openai_tool
+
+if TYPE_CHECKING:
+    from langchain_internvl.prompting.tool_formats import ToolFormat
+
+RESPONSE_SETTINGS = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "choices")
+"""Settings of a call that say what its reply may be."""
+
+_ANSWER = "Answer with one JSON value and nothing else. It fits this JSON schema:\n"
+_ANSWER_IN_THE_END = (
+    "When no function needs to be called any more, answer with one JSON value and nothing else. "
+    "It fits this JSON schema:\n"
+)
+
+
+@dataclass(frozen=True)
+class ResponseFormat:
+    """What a reply may be.
+
+    Attributes:
+        tools: The functions that the model is told of, as OpenAI writes them.
+        callable: Those that it may call now: the schemas of their arguments, checked, by name.
+        requires_call: It must call one, and say nothing besides.
+        single_call: It may call one only.
+        schema: Schema of the JSON value that it must be, unless it is a call; None: words.
+        prompt_schema: That schema as the model is told of it; None: it is not.
+        choices: The texts that it must be one of; none: any.
+    """
+
+    tools: tuple[Mapping[str, Any], ...] = ()
+    callable: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    requires_call: bool = False
+    single_call: bool = False
+    schema: Mapping[str, Any] | None = None
+    prompt_schema: Mapping[str, Any] | None = None
+    choices: tuple[str, ...] = field(default=())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is words and nothing else, which a stop text may end anywhere."""
+        return not self.callable and self.schema is None
+
+    @property
+    def allows_text(self) -> bool:
+        """Whether words that a stop text may end are part of it."""
+        return not (self.requires_call or self.schema is not None)
+
+    def grammar(self, tools: ToolFormat, *, thinks: bool) -> Grammar | None:
+        """What holds a reply to this; None: nothing has to.
+
+        Args:
+            tools: The format of calls.
+            thinks: Whether thoughts may come before it.
+        """
+        calls = [_call(name, schema, tools) for name, schema in self.callable.items()]
+        if self.requires_call:
+            return only_calls(calls, tools.between, single_call=self.single_call, thinks=thinks)
+        if self.schema is not None and calls:
+            return call_or_json(
+                calls, tools.between, self.schema, single_call=self.single_call, thinks=thinks
+            )
+        if self.schema is not None:
+            return json_grammar(self.schema, thinks=thinks)
+        if calls:
+            return call_or_words(calls, tools.trigger, single_call=self.single_call, thinks=thinks)
+        return words_without(tools.trigger) if self.tools else None
+
+    def instructions(self, tools: ToolFormat, close: str) -> list[Part]:
+        """What the model is told of it, at the end of the system text.
+
+        Args:
+            tools: The format of calls.
+            close: What ends a system turn.
+        """
+        parts = tools.write_tools(self.tools, close) if self.tools else []
+        return [*parts, *self.schema_instructions()]
+
+    def schema_instructions(self) -> list[Part]:
+        """What the model is told of the JSON value that it is."""
+        if self.prompt_schema is None:
+            return []
+        asked = _ANSWER_IN_THE_END if self.callable else _ANSWER
+        return [Text("\n\n" + asked + json.dumps(self.prompt_schema, ensure_ascii=False))]
+
+    @property
+    def tool_choice(self) -> ToolChoice:
+        """Whether tools may be called, as servers are told."""
+        return "required" if self.requires_call else "auto" if self.callable else "none"
+
+    def openai_tools(self) -> list[dict[str, Any]]:
+        """The tools as OpenAI writes them; if one has to be called, those that may be."""
+        told = [one for one in self.tools if not self.requires_call or one["name"] in self.callable]
+        return [{"type": "function", "function": dict(one)} for one in told]
+
+
+def _call(name: str, schema: Mapping[str, Any], tools: ToolFormat) -> Format:
+    begin, end = tools.frame(name)
+    return tag(begin, compact_json(schema, (", ", ": ")), end)
+
+
+def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
+    """What a call asks its reply to be.
+
+    Args:
+        settings: Those of `RESPONSE_SETTINGS` that are given.
+
+    Raises:
+        RequestError: They do not fit together, or one is malformed.
+        SchemaError: A schema cannot be guaranteed.
+    """
+    tools = _tools(settings.get("tools") or ())
+    names = list(tools)
+    choice = _tool_choice(settings.get("tool_choice"), names)
+    requires_call = choice not in {"auto", "none"}
+    parallel = settings.get("parallel_tool_calls")
+    schema, told = _schema(settings.get("response_format"))
+    choices = _choices(settings.get("choices"))
+    if choices and (tools or schema is not None):
+        raise RequestError("choices leave no room for tools or a response_format; ask twice")
+    called = {"auto": names, "required": names, "none": []}.get(choice, [choice[1:]])
+    return ResponseFormat(
+        tools=tuple(tool for tool, _ in tools.values()),
+        callable={name: tools[name][1] for name in called},
+        requires_call=requires_call,
+        # A forced model cannot say that it is done, so it calls once unless told otherwise.
+        single_call=parallel is False or (requires_call and not parallel),
+        schema=None if requires_call else schema,
+        prompt_schema=None if requires_call else told,
+        choices=choices,
+    )
+
+
+def _tools(given: Sequence[Any]) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Functions by name, each with the checked schema of its arguments."""
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Sequence):
+        raise RequestError(f"tools is a list of tools, not {given!r}")
+    tools: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+    for number, one in enumerate(given, 1):
+        tool = to_openai_tool(one)["function"]
+        name = tool["name"]
+        if not name or not name.isprintable():
+            raise RequestError(f"tool {number} is named {name!r}, which cannot be written")
+        schema = check_arguments(tool["parameters"], strict=tool.get("strict") is True)
+        if name in tools and schema != tools[name][1]:
+            raise RequestError(f"two tools are named {name!r}, and no call could tell which")
+        tools.setdefault(name, (tool, schema))
+    return tools
+
+
+_KINDS: Mapping[str | None, str] = {
+    None: "auto", "auto": "auto", "none": "none", "any": "required", "required": "required",
+}  # fmt: skip
+
+
+def _tool_choice(choice: Any, names: Sequence[str]) -> str:
+    """One of "auto", "none" and "required", or "=" and the name of a tool.
+
+    A plain text that is a keyword is one though a tool is named so, which a dictionary forces.
+    """
+    is_named = False
+    if isinstance(choice, Mapping):  # OpenAI's and Anthropic's
+        kind = choice.get("type")
+        named = choice.get("function", choice)
+        is_named = isinstance(named, Mapping) and kind in {"function", "tool"}
+        choice = named.get("name", "") if is_named else kind
+    elif isinstance(choice, bool):
+        choice = "any" if choice else "none"
+    is_keyword = isinstance(choice, (str, type(None))) and choice in _KINDS and not is_named
+    if choice in names and not is_keyword:
+        return f"={choice}"
+    if not is_keyword:
+        if not names:
+            raise RequestError(f"tool_choice is {choice!r}, and there are no tools")
+        raise RequestError(
+            "tool_choice is auto, any, required, none or the name of a tool "
+            f"({', '.join(names)}), not {choice!r}"
+        )
+    if _KINDS[choice] == "required" and not names:
+        raise RequestError(f"tool_choice is {choice!r}, and there are no tools to call")
+    return _KINDS[choice]
+
+
+def _schema(form: Any) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+    """The schema of a `response_format`, and what the model is told of it."""
+    if form is None:
+        return None, None
+    kind = form.get("type") if isinstance(form, Mapping) else None
+    if kind == "text":
+        return None, None
+    if kind == "json_object":  # as LMDeploy and llama.cpp take it, with or without a schema
+        strict = form.get("strict") is not False
+        return check_schema(form.get("schema", {"type": "object"}), strict=strict), None
+    inner = form.get("json_schema") if kind == "json_schema" else None
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("schema"), Mapping):
+        raise RequestError(
+            'response_format is {"type": "json_schema", "json_schema": {"schema": ...}}, '
+            f'{{"type": "json_object"}} or {{"type": "text"}}, not {form!r}'
+        )
+    schema = inner["schema"]
+    return check_schema(schema, strict=inner.get("strict") is not False), schema
+
+
+def _choices(given: Any) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise RequestError(f"choices is a list of texts, not {given!r}")
+    choices = tuple(given)
+    for choice in choices:
+        if not isinstance(choice, str) or not choice or choice != choice.strip():
+            raise RequestError(f"a choice is a text without white space around it, not {choice!r}")
+    if len(set(choices)) < max(len(choices), 2):
+        raise RequestError(f"choices are at least two different texts, not {list(choices)}")
+    return choices

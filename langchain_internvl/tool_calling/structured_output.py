@@ -1,0 +1,244 @@
+"""Replies that are values of a schema: how they are asked for, and how they are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.output_parsers import BaseTransformOutputParser
+from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableMap,
+    RunnablePassthrough,
+)
+from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.json import parse_partial_json
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import BaseModel
+from typing_extensions import override
+
+from langchain_internvl.errors import RequestError
+from langchain_internvl.tool_calling.tool_definitions import name_of, to_json_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Method = Literal["json_schema", "function_calling", "json_mode"]
+
+_ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+
+
+def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
+    """The settings of a call whose reply shall be a value of a schema.
+
+    Args:
+        schema: A class or a JSON schema; None: any object.
+        method: "json_schema" tells the model the schema, "json_mode" leaves that to the prompt,
+            "function_calling" tells it as a tool and forces a call. All are held to it.
+        strict: False: what cannot be guaranteed is left out of what the reply is held to.
+
+    Raises:
+        RequestError: The schema or the method is none.
+        SchemaError: The schema cannot be told in JSON.
+    """
+    if schema is None and method != "json_mode":
+        raise RequestError(f"method={method!r} needs a schema")
+    told = _ANY_OBJECT if schema is None else to_json_schema(schema)
+    named = {"name": name_of(schema), "strict": strict is not False}
+    if method == "json_mode":
+        form: dict[str, Any] = {"type": "json_object", "schema": told, "strict": named["strict"]}
+        return {"response_format": form}
+    if method == "json_schema":
+        form = {"type": "json_schema", "json_schema": {**named, "schema": told}}
+        return {"response_format": form}
+    if method != "function_calling":
+        raise RequestError(f"method is json_schema, function_calling or json_mode, not {method!r}")
+    about = {"description": told["description"]} if told.get("description") else {}
+    function = {**named, **about, "parameters": told}
+    choice = {"type": "function", "function": {"name": named["name"]}}
+    return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
+
+
+def trace_of(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
+    """What LangChain's traces tell of it: the schema, or a function where they cannot read it."""
+    shown = schema
+    try:
+        convert_to_json_schema(schema)
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        told = _ANY_OBJECT if schema is None else to_json_schema(schema)
+        shown = {"name": name_of(schema), "parameters": dict(told)}
+    return {"kwargs": {"method": method, "strict": strict}, "schema": shown}
+
+
+def read_with(
+    llm: Runnable[Any, AIMessage], parser: ValueParser, *, include_raw: bool
+) -> Runnable[Any, Any]:
+    """A model and the parser of its replies, as LangChain chains them.
+
+    Args:
+        llm: The model, asked for such replies.
+        parser: Reads them.
+        include_raw: Give a dictionary of `raw`, `parsed` and `parsing_error`, and raise nothing
+            for what cannot be read. Streamed, `raw` comes in pieces and the others at its end.
+    """
+    if not include_raw:
+        return llm | parser
+
+    def parse(message: BaseMessage, config: RunnableConfig) -> Any:
+        return None if error_of(message) else parser.invoke(message, config)
+
+    def error_of(message: BaseMessage) -> Exception | None:
+        try:
+            parser.read(message)
+        except Exception as error:  # noqa: BLE001 - whatever a class raises
+            return error
+        return None
+
+    raw = itemgetter("raw")
+    return RunnableMap(raw=llm) | RunnablePassthrough.assign(
+        parsed=raw | RunnableLambda(parse), parsing_error=raw | RunnableLambda(error_of)
+    )
+
+
+class ValueParser(BaseTransformOutputParser[Any]):
+    """Reads the value that a reply is, or the arguments of the call that it is.
+
+    When streaming, a schema that is no class of pydantic gives the value as far as it is known,
+    again and again; the last one is whole.
+
+    Attributes:
+        wanted: The schema; a class of pydantic is made an instance of.
+        is_call: Whether the value is the arguments of a call.
+    """
+
+    wanted: Any = None
+    is_call: bool = False
+
+    @property
+    @override
+    def OutputType(self) -> Any:
+        return self.wanted if self._is_model else dict[str, Any]
+
+    @property
+    def _is_model(self) -> bool:
+        return isinstance(self.wanted, type) and is_basemodel_subclass(self.wanted)
+
+    @override
+    def parse(self, text: str) -> Any:
+        return self._value(text, "")
+
+    @override
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        if not isinstance(result[0], ChatGeneration):
+            return self.parse(result[0].text)
+        return self.read(result[0].message)
+
+    def read(self, message: BaseMessage) -> Any:
+        """The value of a whole reply.
+
+        Raises:
+            OutputParserException: It is none, or does not fit the class.
+        """
+        was_cut = message.response_metadata.get("finish_reason") == "length"
+        hint = "; it was cut off: raise max_tokens" if was_cut else ""
+        if not self.is_call:
+            return self._value(message.text, hint)
+        if isinstance(message, AIMessage) and message.tool_calls:
+            return self._made(message.tool_calls[0]["args"], hint)
+        raise OutputParserException(f"the reply calls no tool{hint}", llm_output=message.text)
+
+    def _value(self, text: str, hint: str) -> Any:
+        try:
+            value = json.loads(text)
+        except (RecursionError, ValueError) as error:
+            raise OutputParserException(
+                f"the reply is no JSON ({error}){hint}", llm_output=text
+            ) from error
+        return self._made(value, hint)
+
+    def _made(self, value: Any, hint: str) -> Any:
+        if not self._is_model:
+            return value
+        try:
+            if not issubclass(self.wanted, BaseModel):
+                return self.wanted.parse_obj(value)  # pydantic.v1
+            text = _as_json(value)
+            # Strict classes take a date, an enum's member or a tuple as JSON spells it from JSON
+            # alone.
+            if text is None:
+                return self.wanted.model_validate(value)
+            return self.wanted.model_validate_json(text)
+        except ValueError as error:  # pydantic's own derives from it
+            said = json.dumps(value, ensure_ascii=False)
+            raise OutputParserException(
+                f"the reply does not fit {self.wanted.__name__}: {error}{hint}", llm_output=said
+            ) from error
+
+    @override
+    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
+        growing = _Growing(self)
+        for chunk in input:
+            yield from growing.add(chunk)
+        yield from growing.end()
+
+    @override
+    async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
+        growing = _Growing(self)
+        async for chunk in input:
+            for value in growing.add(chunk):
+                yield value
+        for value in growing.end():
+            yield value
+
+
+def _as_json(value: Any) -> str | None:
+    """A value as JSON; None: it is none."""
+    try:
+        return json.dumps(value)
+    except (RecursionError, TypeError, ValueError):
+        return None
+
+
+class _Growing:
+    """The value of a reply that is still coming."""
+
+    def __init__(self, parser: ValueParser) -> None:
+        self._parser = parser
+        self._message = AIMessageChunk(content="")
+        self._last: Sequence[Any] = ()  # the value that was given last, if one was
+
+    def add(self, chunk: str | BaseMessage) -> Iterator[Any]:
+        """Another piece of the reply; gives the value if it has grown."""
+        if isinstance(chunk, AIMessageChunk):
+            self._message += chunk
+        else:
+            text = chunk if isinstance(chunk, str) else chunk.text
+            calls = chunk.tool_calls if isinstance(chunk, AIMessage) else []
+            self._message += AIMessageChunk(content=text, tool_calls=calls)
+        if self._parser._is_model:  # noqa: SLF001 - its other half
+            return
+        value = self._so_far()
+        if value is not None and [value] != self._last:
+            self._last = [value]
+            yield value
+
+    def end(self) -> Iterator[Any]:
+        """The reply is whole; gives its value, if it is not the one that was given last."""
+        value = self._parser.read(self._message)
+        if [value] != self._last:
+            yield value
+
+    def _so_far(self) -> Any:
+        calls = self._message.tool_call_chunks
+        text = (calls[0]["args"] if calls else "") if self._parser.is_call else self._message.text
+        try:
+            return parse_partial_json(text) if text else None
+        except (RecursionError, ValueError):
+            return None

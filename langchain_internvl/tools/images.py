@@ -1,0 +1,142 @@
+"""A picture as a tool looks at it: upright, perhaps only a part, and back to the file's pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from PIL import Image
+
+from langchain_internvl.errors import MediaError
+from langchain_internvl.grounding import Box, parse_boxes
+from langchain_internvl.media.images import load_rgb, orientation_of
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import BytesSource, Source
+
+_WHOLE = Box(x1=0, y1=0, x2=1000, y2=1000)
+
+
+@dataclass(frozen=True)
+class ToolImage:
+    """A picture, turned upright as its EXIF orientation says, whole or a part of it.
+
+    Attributes:
+        pixels: What is looked at, RGB and upright.
+        size: Width and height of the whole picture as its file stores it, not turned.
+        orientation: EXIF orientation of the file, 1 to 8.
+        part: Where `pixels` is on the whole upright picture; None: they are all of it.
+    """
+
+    pixels: Image.Image
+    size: tuple[int, int]
+    orientation: int = 1
+    part: Box | None = None
+
+    @property
+    def block(self) -> dict[str, Any]:
+        """The content block that shows it; the pixels as they are, not encoded."""
+        return {"type": "image", "image": self.pixels}
+
+    @property
+    def cut(self) -> Callable[[], Image.Image] | None:
+        """Gives the part that was cut out; None: it is all."""
+        return None if self.part is None else lambda: self.pixels
+
+    @property
+    def notes(self) -> str:
+        """What an agent must know of the region that it asked for."""
+        repairs = self.part.repairs if self.part else ()
+        return f"\n(Of the region the {'; '.join(repairs)}.)" if repairs else ""
+
+    @property
+    def region(self) -> Box | None:
+        """Where `pixels` is on the whole picture as its file stores it; None: they are all."""
+        if self.part is None:
+            return None
+        return self.to_file(_WHOLE).model_copy(update={"repairs": self.part.repairs})
+
+    def crop(self, region: Box) -> ToolImage:
+        """The part of this whole picture within a region.
+
+        Args:
+            region: On the picture as its file stores it, as all boxes of tools are.
+
+        Raises:
+            MediaError: Nothing of the picture is in it.
+        """
+        upright = _turn(region, _UPRIGHT[self.orientation])
+        width, height = self.pixels.size
+        corners = upright.model_copy(update={"size": self.pixels.size}).pixels or (0, 0, 0, 0)
+        left, top = min(corners[0], width - 1), min(corners[1], height - 1)
+        right, bottom = max(corners[2], left + 1), max(corners[3], top + 1)
+        # The part that is really shown, in whole pixels.
+        part = Box.from_space((left, top, right, bottom), "pixel", (width, height))
+        part = part.model_copy(update={"repairs": region.repairs})
+        return replace(self, pixels=self.pixels.crop((left, top, right, bottom)), part=part)
+
+    def to_file(self, box: Box) -> Box:
+        """A box on these pixels as a box on the whole picture as its file stores it."""
+        whole = box if self.part is None else box.within(self.part)
+        return _turn(whole, _STORED[self.orientation]).model_copy(update={"size": self.size})
+
+
+def open_image(source: Source, policy: MediaPolicy, region: str | None = None) -> ToolImage:
+    """Read a picture, or a part of it.
+
+    Args:
+        source: Where it comes from; it is read once.
+        policy: Limits on bytes and pixels.
+        region: The part, see `parse_region`; None: all of it.
+
+    Raises:
+        MediaError: The picture cannot be read, or the region is none.
+    """
+    held = BytesSource(source.read(policy), source.name)
+    orientation = orientation_of(held, policy)
+    pixels = load_rgb(held, policy, exif_transpose=True)
+    size = pixels.size if orientation < 5 else (pixels.height, pixels.width)
+    picture = ToolImage(pixels, size, orientation)
+    return picture if region is None else picture.crop(parse_region(region))
+
+
+def parse_region(region: str) -> Box:
+    """The region that an agent asks for.
+
+    Args:
+        region: left, top, right, bottom in thousandths of the picture (0 to 1000), with or
+            without brackets; or a box as a model writes it.
+
+    Raises:
+        MediaError: It is no box.
+    """
+    text = region.strip()
+    boxes = parse_boxes(text) or parse_boxes(f"[{text}]")
+    is_outside = any("reached out" in repair for box in boxes for repair in box.repairs)
+    if len(boxes) != 1 or is_outside:
+        raise MediaError(
+            f"region {region[:60]!r}",
+            "is no box; give left, top, right, bottom in thousandths of the picture (0 to 1000, "
+            "not pixels), such as '100, 200, 300, 400'",
+        )
+    return boxes[0]
+
+
+# Where the point (x, y) of the unit square comes to lie when a picture of each EXIF orientation
+# (CIPA DC-008, tag Orientation) is turned upright: the new x and y, each as the old x or y
+# ("x", "y") or as 1 minus it ("-x", "-y"); and the same for the way back.
+_UPRIGHT = {
+    1: ("x", "y"), 2: ("-x", "y"), 3: ("-x", "-y"), 4: ("x", "-y"),
+    5: ("y", "x"), 6: ("-y", "x"), 7: ("-y", "-x"), 8: ("y", "-x"),
+}  # fmt: skip
+_STORED = {**_UPRIGHT, 6: ("y", "-x"), 8: ("-y", "x")}
+
+
+def _turn(box: Box, rule: tuple[str, str]) -> Box:
+    place = {"x": (box.x1, box.x2), "y": (box.y1, box.y2)}
+    spans = []
+    for axis in rule:
+        low, high = place[axis[-1]]
+        spans.append((1000 - high, 1000 - low) if axis.startswith("-") else (low, high))
+    (x1, x2), (y1, y2) = spans
+    return box.model_copy(update={"x1": x1, "y1": y1, "x2": x2, "y2": y2})

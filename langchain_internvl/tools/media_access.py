@@ -1,0 +1,226 @@
+"""What an agent may name, and how it is reached.
+
+An agent's arguments may have been written by whoever wrote the page it has just read. So a name is
+a handle of the conversation, a public URL, or a file in a folder that was opened to it, and
+anything else is refused in the same words, whether it exists or not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from langchain_core.messages import BaseMessage, convert_to_messages
+
+from langchain_internvl.errors import InternVLError, MediaError, MediaTooLargeError
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import BytesSource, PathSource, Source, UrlSource
+from langchain_internvl.messages.blocks import read_block
+from langchain_internvl.messages.conversation import Image, Video
+from langchain_internvl.messages.convert import place_of
+
+_HANDLE = re.compile(r"\s*(?:(image|video)\s*[:#]?\s*)?(\d{1,6}|last|latest)\s*", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+_O_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe must not make us wait
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+Medium = TypeVar("Medium", Image, Video)
+
+
+def resolve_image(reference: str, policy: MediaPolicy, state: Any = None) -> Source:
+    """The image that an agent means.
+
+    Args:
+        reference: `image:1` (the first of the conversation), `last`, an http(s) URL, or a path.
+        policy: What may be read. Paths are read from `policy.roots` only, relative ones are
+            looked for in each of them.
+        state: The agent's state, with its messages; None: there is no conversation.
+
+    Raises:
+        MediaError: It may not be read or is not there; the message tells an agent what to do.
+    """
+    if number := _number(reference, "image"):
+        part = _numbered(number, "image", Image, state)
+        return _checked(part.source, policy)
+    return _named(reference, policy)
+
+
+def resolve_video(reference: str, policy: MediaPolicy, state: Any = None) -> Video:
+    """The video that an agent means; see `resolve_image`, handles are `video:1` and `last`."""
+    if number := _number(reference, "video"):
+        part = _numbered(number, "video", Video, state)
+        frames = tuple(Image(_checked(frame.source, policy)) for frame in part.frames)
+        source = part.source and _checked(part.source, policy.for_videos())
+        return Video(frames, source, num_frames=part.num_frames, bound=part.bound)
+    return Video(source=_named(reference, policy.for_videos()))
+
+
+def _number(reference: str, kind: str) -> str | None:
+    """The number in a handle, or "last"; None: it is no handle.
+
+    Raises:
+        MediaError: It is a handle of the other kind.
+    """
+    match = _HANDLE.fullmatch(reference)
+    if match is None:
+        return None
+    named = (match.group(1) or kind).lower()
+    if named != kind:
+        tool = "ask_video" if named == "video" else "describe_image"
+        raise MediaError(reference, f"is no {kind}; {tool} takes it")
+    return match.group(2).lower()
+
+
+def _numbered(number: str, kind: str, type_: type[Medium], state: Any) -> Medium:
+    """The medium of a conversation that a handle names."""
+    found = _media(_messages(state), kind, type_)
+    name = f"{kind}:{number}"
+    if not found:
+        raise MediaError(
+            name, f"the conversation shows no {kind}; give the path or URL of one instead"
+        )
+    index = int(number) - 1 if number.isdigit() else -1
+    if index >= len(found) or number == "0":
+        raise MediaError(
+            name,
+            f"the conversation shows {len(found)} {kind}(s); "
+            f"use {kind}:1 to {kind}:{len(found)}, or last",
+        )
+    medium = found[index]
+    if medium is None:
+        raise MediaError(name, "is kept at another provider and cannot be read here")
+    return medium
+
+
+def _messages(state: Any) -> list[BaseMessage]:
+    """The messages in an agent's state: a mapping, an object, or the messages themselves."""
+    if state is None:
+        return []
+    if isinstance(state, Mapping):
+        found = state.get("messages")
+    elif isinstance(state, Sequence):
+        found = state
+    else:
+        found = getattr(state, "messages", None)
+    return convert_to_messages(found) if found else []
+
+
+def _media(messages: Sequence[BaseMessage], kind: str, type_: type[Medium]) -> list[Medium | None]:
+    """The images or videos of messages, in order.
+
+    One that only another provider can read has its number all the same, as None; what is no image
+    or video has none (the pages of a PDF neither).
+    """
+    found: list[Medium | None] = []
+    for number, message in enumerate(messages, 1):
+        content = [] if isinstance(message.content, str) else message.content
+        for place, block in enumerate(content, 1):
+            try:
+                items = read_block(block, place_of(message, number, place))
+            except InternVLError:
+                if isinstance(block, Mapping) and kind in str(block.get("type")):
+                    found.append(None)
+                continue
+            found += [item for item in items if isinstance(item, type_)]
+    return found
+
+
+def _checked(source: Source, policy: MediaPolicy) -> Source:
+    """A medium of the conversation; one that names a file is read like any other file."""
+    return _file(str(source.path), policy) if isinstance(source, PathSource) else source
+
+
+def _named(reference: str, policy: MediaPolicy) -> Source:
+    if not Path(reference).is_absolute():  # a whole path may well end in a space
+        reference = reference.strip()
+    lower = reference.lower()
+    if lower.startswith(("http://", "https://")):
+        return UrlSource(reference)
+    if lower.startswith("data:") or len(reference) > 4096:
+        raise MediaError(
+            reference[:40],
+            "pictures are not passed as data; use a path, a URL or a handle such as image:1",
+        )
+    if _SCHEME.match(reference) and not Path(reference).drive:
+        raise MediaError(reference, "only http and https URLs, paths and handles are read")
+    return _file(reference, policy)
+
+
+def _file(reference: str, policy: MediaPolicy) -> Source:
+    """A file within the roots.
+
+    Raises:
+        MediaError: It is outside, whether it exists or not, or cannot be read.
+    """
+    outside = MediaError(reference, _where_files_are(policy))
+    # What Windows and POSIX take for other machines and devices is no path here.
+    is_remote = reference.replace("/", "\\").startswith("\\\\")
+    if is_remote or not policy.roots or not reference or "\0" in reference:
+        raise outside
+    drives = {Path(root).absolute().drive.lower() for root in policy.roots} | {""}
+    if Path(reference).drive.lower() not in drives:  # before anything on it is touched
+        raise outside
+    try:
+        roots = [Path(os.path.realpath(root)) for root in policy.roots]
+        inside = [
+            real
+            for root in roots
+            if _is_within(real := Path(os.path.realpath(root / reference)), roots)
+        ]
+        found = next((real for real in inside if real.exists()), None)
+    except (OSError, ValueError):  # too long, no Unicode, a loop, a folder that is closed
+        raise outside from None
+    if found is not None:
+        return BytesSource(_read(found, reference, roots, policy), reference)
+    if not inside:
+        raise outside
+    raise MediaError(reference, "no such file in the folders that may be read")
+
+
+def _where_files_are(policy: MediaPolicy) -> str:
+    if not policy.roots:
+        return "files may not be read here; use a URL, or a handle such as image:1"
+    folders = ", ".join(policy.roots)
+    return f"only files in {folders} may be read; use one of them, a URL, or a handle"
+
+
+def _is_within(path: Path, roots: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(root) for root in roots)
+
+
+def _read(real: Path, reference: str, roots: Sequence[Path], policy: MediaPolicy) -> bytes:
+    """The bytes of a file, opened once; what is checked is what is read."""
+    try:
+        handle = os.open(real, _O_FLAGS)
+    except OSError as error:
+        raise MediaError(reference, f"cannot be read: {error.strerror}") from error
+    try:
+        state = os.fstat(handle)
+        if not stat.S_ISREG(state.st_mode):
+            raise MediaError(reference, "is not a regular file")
+        # A folder on the way may have become a link after it was looked at.
+        opened = Path(os.path.realpath(real))
+        if not (_is_within(opened, roots) and _same_file(opened, handle)):
+            raise MediaError(reference, "changed while it was being opened; try again")
+        if state.st_size > policy.max_bytes:
+            raise MediaTooLargeError(reference, f"is larger than {policy.max_bytes} bytes")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(policy.max_bytes + 1)
+    finally:
+        os.close(handle)
+
+
+def _same_file(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except OSError:
+        return False

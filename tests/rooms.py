@@ -1,0 +1,29 @@
+"""The rooms of the package, from the top down: a module imports from its own room or lower ones.
+
+DEVELOPMENT.md draws this order. Each row holds rooms that do not know each other.
+"""
+
+ROOMS = (
+    ("__main__",),
+    ("cli",),
+    ("documents", "evaluation"),
+    ("tools",),
+    ("__init__",),
+    ("chat_models",),
+    ("factory",),
+    ("requests",),
+    ("settings",),
+    ("tool_calling",),
+    ("backends",),
+    ("checkpoint", "profile"),
+    ("prompting",),
+    ("messages",),
+    ("grammars",),
+    ("reply_text", "grounding", "nano"),
+    ("media",),
+    ("json_files", "forks", "_optional"),
+    ("errors", "_version"),
+)
+
+PUBLIC_FACE = ("__init__", "chat_models")
+"""Rooms that know `ChatInternVL`; `tools`, `documents` and `cli` use it by this face alone."""

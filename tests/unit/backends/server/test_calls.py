@@ -1,0 +1,73 @@
+"""Forced calls at a server: one JSON value, framed as the model frames its calls."""
+
+import json
+
+import pytest
+from fault_server import FaultServer, ids, lines
+from golden import checkpoint_folder
+
+from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.server.backend import ServerBackend, ServerOptions
+from langchain_internvl.backends.server.calls import CallFrame, call_schema
+from langchain_internvl.backends.server.client import ServerAddress
+from langchain_internvl.checkpoint import read_checkpoint
+from langchain_internvl.prompting.tokenization import load_tokenizer
+from langchain_internvl.prompting.tool_formats import HERMES, INTERNLM2
+
+POINT = {"type": "object", "properties": {"x": {"type": "integer"}}}
+
+
+def tool(name, **parameters):
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def test_one_tool_is_one_object():
+    schema = json.loads(call_schema([tool("look", **POINT)], HERMES))
+    assert schema["properties"] == {"name": {"const": "look"}, "arguments": POINT}
+    assert schema["required"] == ["name", "arguments"]
+    assert schema["additionalProperties"] is False
+    assert "parameters" in json.loads(call_schema([tool("look")], INTERNLM2))["properties"]
+
+
+def test_definitions_of_several_tools_stay_apart():
+    own = {"properties": {"at": {"$ref": "#/$defs/Point"}}, "type": "object"}
+    other = {"type": "object", "properties": {"x": {"items": {"$ref": "#/$defs/Point"}}}}
+    first = tool("a", **own, **{"$defs": {"Point": POINT}})
+    second = tool("b", **own, **{"$defs": {"Point": other}})
+    schema = json.loads(call_schema([first, second], HERMES))
+    assert schema["$defs"] == {
+        "0_Point": POINT,
+        "1_Point": {"type": "object", "properties": {"x": {"items": {"$ref": "#/$defs/1_Point"}}}},
+    }
+    at = [one["properties"]["arguments"]["properties"]["at"] for one in schema["anyOf"]]
+    assert at == [{"$ref": "#/$defs/0_Point"}, {"$ref": "#/$defs/1_Point"}]
+
+
+def framed(*deltas):
+    return [(one.text, one.finish_reason) for one in CallFrame(HERMES).around(deltas)]
+
+
+def test_the_frame_opens_with_the_first_text_and_closes_a_whole_reply():
+    assert framed(Delta(1), Delta(2, "{"), Delta(3, "}"), Delta(4, "", "stop")) == [
+        ("", None), ("<tool_call>\n{", None), ("}", None), ("\n</tool_call>", "stop"),
+    ]  # fmt: skip
+    assert framed(Delta(1, "{"), Delta(2, "a", "length"))[-1] == ("a", "length")
+
+
+@pytest.mark.parametrize("name", ["qwen2", "internlm2"])
+def test_a_server_is_asked_for_a_json_value(name):
+    folder = checkpoint_folder(name)
+    tokenizer = load_tokenizer(folder)
+    value = tokenizer.encode_text('{"name": "look"}')
+    server = FaultServer(lines(*ids(*value, tokenizer.eos_id, reason="stop")))
+    with server.running() as url:
+        tokens = read_checkpoint(folder), tokenizer
+        backend = ServerBackend(ServerAddress(url), ServerOptions("vl"), tokens)
+        request = Request([5], tools=[tool("look", **POINT)], tool_choice="required", max_tokens=99)
+        said = "".join(delta.text for delta in backend.stream(request))
+        backend.close()
+    format_ = INTERNLM2 if name == "internlm2" else HERMES
+    assert said == format_.open_call + '{"name": "look"}' + format_.close_call
+    assert "tools" not in server.asked[0]
+    assert server.asked[0]["response_format"]["type"] == "json_schema"
+    assert server.asked[0]["ignore_eos"] is False

@@ -1,0 +1,90 @@
+"""What a request waits for before its row begins: its grammar."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from golden import checkpoint_folder
+
+from langchain_internvl.backends.base import Request
+from langchain_internvl.backends.transformers.backend import TransformersBackend
+from langchain_internvl.backends.transformers.grammars import GrammarBook
+from langchain_internvl.backends.transformers.loading import LoadOptions
+from langchain_internvl.checkpoint import read_checkpoint
+from langchain_internvl.errors import RequestTimeoutError, SchemaError
+from langchain_internvl.grammars.grammar import Grammar, json_grammar
+from langchain_internvl.prompting.tokenization import load_tokenizer
+
+FOLDER = checkpoint_folder("qwen2")
+
+
+@pytest.fixture
+def backend():
+    backend = TransformersBackend(
+        read_checkpoint(FOLDER), load_tokenizer(FOLDER), LoadOptions(dtype="float32")
+    )
+    yield backend
+    backend.close()
+
+
+def request_for(word, **settings):
+    grammar = json_grammar({"enum": [word]})
+    return Request([1, 2], max_tokens=50, grammar=grammar, stop_ids=frozenset({0}), **settings)
+
+
+def said(backend, request):
+    return "".join(delta.text for delta in backend.stream(request))
+
+
+async def asaid(backend, request):
+    return "".join([delta.text async for delta in backend.astream(request)])
+
+
+async def late(backend, request, go_on):
+    """Seconds until a request was late; a loop waits at its end for the grammar to be there."""
+    start = time.monotonic()
+    with pytest.raises(RequestTimeoutError, match=r"timeout=0\.05"):
+        await asaid(backend, request)
+    go_on.set()
+    return time.monotonic() - start
+
+
+@pytest.fixture
+def go_on(monkeypatch):
+    """Set, it lets grammars be compiled; they are anyway after a few seconds."""
+    go_on, compile_now = threading.Event(), GrammarBook.compile
+
+    def compile_late(book, request):
+        go_on.wait(5)
+        compile_now(book, request)
+
+    monkeypatch.setattr(GrammarBook, "compile", compile_late)
+    yield go_on
+    go_on.set()
+
+
+def test_the_timeout_counts_compiling(backend, go_on):
+    word = f"w{time.monotonic_ns()}"  # grammars are kept for all engines
+    start = time.monotonic()
+    with pytest.raises(RequestTimeoutError, match=r"timeout=0\.05"):
+        said(backend, request_for(word, timeout=0.05))
+    assert time.monotonic() - start < 4
+    go_on.set()
+    for timeout in (60, None, 60):
+        assert said(backend, request_for(word, timeout=timeout)) == f'"{word}"'
+
+
+def test_the_timeout_of_tasks_counts_compiling(backend, go_on):
+    word = f"w{time.monotonic_ns()}"
+    assert asyncio.run(late(backend, request_for(word, timeout=0.05), go_on)) < 4
+    for timeout in (60, None, 60):
+        assert asyncio.run(asaid(backend, request_for(word, timeout=timeout))) == f'"{word}"'
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_grammars_that_cannot_be_made_raise(backend, timeout):
+    broken = '{"type": "grammar", "grammar": "root ::= nothing"}'
+    for ask in (said, lambda *asked: asyncio.run(asaid(*asked))):
+        with pytest.raises(SchemaError, match="cannot be made"):
+            ask(backend, Request([1, 2], grammar=Grammar(broken), timeout=timeout))

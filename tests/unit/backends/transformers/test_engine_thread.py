@@ -1,0 +1,486 @@
+"""One thread for all callers, which is there only while there is work."""
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from golden import checkpoint_folder
+from support import load_loop
+
+from langchain_internvl.backends.base import Backend, Request
+from langchain_internvl.backends.transformers import sequences
+from langchain_internvl.backends.transformers.backend import TransformersBackend
+from langchain_internvl.backends.transformers.engine_thread import EngineThread
+from langchain_internvl.backends.transformers.limits import Limits
+from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
+from langchain_internvl.backends.transformers.request_handle import ThreadRequestHandle
+from langchain_internvl.checkpoint import read_checkpoint
+from langchain_internvl.errors import (
+    BackendError,
+    CheckpointError,
+    EngineBusyError,
+    EngineMemoryError,
+    PromptError,
+    RequestTimeoutError,
+)
+from langchain_internvl.prompting.tokenization import load_tokenizer
+
+FOLDER = checkpoint_folder("qwen2")
+
+
+@pytest.fixture
+def backend():
+    backend = TransformersBackend(
+        read_checkpoint(FOLDER), load_tokenizer(FOLDER), LoadOptions(dtype="float32")
+    )
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def engine_thread():
+    engine_thread = EngineThread(lambda: load_loop(FOLDER).loop)
+    submit(engine_thread, Request([1], max_tokens=1)).next()  # loaded
+    assert wait_until(lambda: not threads())
+    yield engine_thread
+    engine_thread.close()
+
+
+def ids(backend, *prompt, **settings):
+    return [delta.token_id for delta in backend.stream(Request(prompt, **settings))]
+
+
+def submit(engine_thread, request):
+    handle = ThreadRequestHandle(request)
+    engine_thread.submit(handle)
+    return handle
+
+
+def read_all(handle):
+    while True:
+        handle.next()
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "internvl"]
+
+
+def wait_until(condition):
+    for _ in range(500):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_it_is_a_backend(backend):
+    assert isinstance(backend, Backend)
+
+
+def test_the_thread_is_there_only_while_there_is_work(backend):
+    assert not threads()
+    stream = backend.stream(Request([1, 2], max_tokens=500))
+    next(stream)
+    assert len(threads()) == 1
+    stream.close()
+    assert wait_until(lambda: not threads())
+    assert len(ids(backend, 1, 2, max_tokens=3)) == 3
+    assert wait_until(lambda: not threads())
+
+
+def test_many_threads_at_once_get_what_they_get_alone(backend):
+    prompts = [tuple(range(300, 303 + 9 * n)) for n in range(8)]
+    alone = [ids(backend, *prompt, max_tokens=8) for prompt in prompts]
+    results = [None] * len(prompts)
+
+    def run(index):
+        results[index] = ids(backend, *prompts[index], max_tokens=8)
+
+    running = [threading.Thread(target=run, args=(index,)) for index in range(len(prompts))]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert results == alone
+
+
+def test_a_stream_may_wait_while_others_are_answered(backend):
+    """An unread stream blocks nobody, and loses nothing."""
+    expected = ids(backend, 5, 6, max_tokens=6)
+    slow = backend.stream(Request([5, 6], max_tokens=6))
+    first = next(slow).token_id
+    assert ids(backend, 5, 6, max_tokens=6) == expected
+    assert [first, *(delta.token_id for delta in slow)] == expected
+
+
+def test_closing_a_stream_frees_its_row(engine_thread):
+    handle = submit(engine_thread, Request([1, 2], max_tokens=10_000))
+    handle.next()
+    handle.cancelled = True
+    assert wait_until(lambda: not threads())
+    assert engine_thread._loop.rows == ()
+
+
+def test_a_request_that_is_cancelled_while_it_waits_never_starts(engine_thread):
+    handle = ThreadRequestHandle(Request([1, 2], max_tokens=5))
+    handle.cancelled = True
+    engine_thread._inbox.append(handle)
+    assert engine_thread._next_in_line(engine_thread._loop) is None
+    assert engine_thread.stats.queued == 0
+
+
+def test_a_faulty_request_fails_alone(backend):
+    context = load_tokenizer(FOLDER).image_context_id
+    stream = backend.stream(Request([5, 6], max_tokens=50))
+    next(stream)
+    with pytest.raises(PromptError):
+        ids(backend, context, max_tokens=5)
+    assert len(list(stream)) == 49
+
+
+def test_failures_of_the_engine_are_backend_errors(engine_thread, monkeypatch):
+    monkeypatch.setattr(engine_thread._loop, "_read_prompt", lambda row: 1 / 0)
+    with pytest.raises(BackendError, match="ZeroDivisionError"):
+        submit(engine_thread, Request([1, 2])).next()
+    monkeypatch.undo()
+    assert submit(engine_thread, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+
+
+def test_a_fault_of_the_loop_itself_ends_all_requests_and_the_worker_goes_on(
+    engine_thread, monkeypatch
+):
+    handles = [submit(engine_thread, Request([1, 2], max_tokens=1_000_000)) for _ in range(3)]
+    for handle in handles:
+        handle.next()
+    monkeypatch.setattr(engine_thread._loop, "step", lambda: 1 / 0)
+    for handle in handles:
+        with pytest.raises(BackendError, match="ZeroDivisionError"):
+            read_all(handle)
+    monkeypatch.undo()
+    assert wait_until(lambda: not threads())
+    assert engine_thread._loop.rows == ()
+    assert submit(engine_thread, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+
+
+def test_memory_that_is_full_for_good_hangs_nobody(engine_thread, monkeypatch):
+    """Neither those who are being answered nor those who come."""
+    handles = [submit(engine_thread, Request([1, 2], max_tokens=1_000_000)) for _ in range(4)]
+    for handle in handles:
+        handle.next()
+
+    def full(*_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(sequences.DecodeBatch, "forward", full)
+    monkeypatch.setattr(sequences, "_layers", full)
+    for handle in handles:
+        with pytest.raises(BackendError, match="memory is full"):
+            read_all(handle)
+    with pytest.raises(BackendError, match="memory is full"):
+        read_all(submit(engine_thread, Request([1, 2], max_tokens=5)))
+    monkeypatch.undo()
+    assert submit(engine_thread, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+
+
+def test_errors_that_are_kept_keep_no_tensors(engine_thread, monkeypatch):
+    caches = []
+
+    def fail(self, model):
+        own = self.cache
+        caches.append(weakref.ref(own))
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(sequences.DecodeBatch, "forward", fail)
+    with pytest.raises(BackendError) as caught:
+        read_all(submit(engine_thread, Request([1, 2], max_tokens=5)))
+    assert wait_until(lambda: not threads())
+    assert [cache() for cache in caches] == [None]
+    assert "fail" in [
+        frame.name for frame in traceback.extract_tb(caught.value.__cause__.__traceback__)
+    ]
+
+
+def test_a_thread_that_ends_leaves_its_successors_requests_alone(engine_thread, monkeypatch):
+    """A request may come in the moment between the last look for work and the end."""
+    release = engine_thread._lock.release
+
+    class SlowLock:
+        def __enter__(self):
+            worker_lock.acquire()
+
+        def __exit__(self, *_):
+            release()
+            if threading.current_thread().name == "internvl" and not engine_thread._running:
+                time.sleep(0.3)
+
+    worker_lock = engine_thread._lock
+    monkeypatch.setattr(engine_thread, "_lock", SlowLock())
+    assert submit(engine_thread, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+    assert wait_until(lambda: not engine_thread._running)
+    handle = submit(engine_thread, Request([1, 2], max_tokens=2_000))
+    count = 0
+    while handle.next().finish_reason is None:
+        count += 1
+    assert count == 1_999
+
+
+def test_a_thread_that_cannot_start_blocks_nobody(engine_thread, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(BackendError, match="can't start new thread"):
+        submit(engine_thread, Request([1, 2], max_tokens=1))
+    monkeypatch.undo()
+    assert submit(engine_thread, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+
+
+def test_the_first_token_waits_for_no_other_step(engine_thread, monkeypatch):
+    monkeypatch.setattr(engine_thread._loop, "step", lambda: 1 / 0)
+    handle = submit(engine_thread, Request([1, 2], max_tokens=5))
+    assert handle.next().finish_reason is None
+    with pytest.raises(BackendError, match="ZeroDivisionError"):
+        handle.next()
+
+
+def test_a_program_may_end_at_any_time():
+    """Also while a reply is being made, or in the moment after the last word of one."""
+    program = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from golden import checkpoint_folder\n"
+        "from support import load_loop\n"
+        "from langchain_internvl.backends.base import Request\n"
+        "from langchain_internvl.backends.transformers.request_handle import ThreadRequestHandle\n"
+        "from langchain_internvl.backends.transformers.engine_thread import EngineThread\n"
+        "engine_thread = EngineThread(lambda: load_loop(checkpoint_folder('qwen2')).loop)\n"
+        "handle = ThreadRequestHandle(Request([1, 2], max_tokens=10**6))\n"
+        "engine_thread.submit(handle)\n"
+        "[handle.next() for _ in range(5)]\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_timeout(backend):
+    ids(backend, 1, 2, max_tokens=1)  # loaded
+    with pytest.raises(RequestTimeoutError, match=r"timeout=0\.05"):
+        ids(backend, 1, 2, max_tokens=1_000_000, timeout=0.05)
+    assert wait_until(lambda: not threads())
+    for endless in (1e12, float("inf")):
+        assert len(ids(backend, 1, 2, max_tokens=2, timeout=endless)) == 2
+
+
+LOAD_MODEL = "langchain_internvl.backends.transformers.backend.load_model"
+
+
+def test_the_timeout_counts_loading(backend, monkeypatch):
+    go_on = threading.Event()
+
+    def load(*args):
+        go_on.wait(60)
+        return load_model(*args)
+
+    monkeypatch.setattr(LOAD_MODEL, load)
+    with pytest.raises(RequestTimeoutError):
+        ids(backend, 1, 2, timeout=0.05)
+    go_on.set()
+    assert len(ids(backend, 1, 2, max_tokens=3)) == 3
+
+
+@pytest.mark.parametrize("error", [CheckpointError("gap"), ImportError("gap"), KeyError("gap")])
+def test_a_model_that_cannot_be_loaded_is_told_to_all_and_tried_again(backend, error, monkeypatch):
+    started, go_on = threading.Event(), threading.Event()
+
+    def load(*_):
+        started.set()
+        go_on.wait(60)
+        raise error
+
+    monkeypatch.setattr(LOAD_MODEL, load)
+    kind = BackendError if isinstance(error, KeyError) else type(error)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(ids, backend, 1, 2, max_tokens=3) for _ in range(3)]
+        assert started.wait(60)
+        assert wait_until(lambda: len(backend._worker._inbox) == 3)
+        go_on.set()
+        for one in waiting:
+            with pytest.raises(kind, match="gap"):
+                one.result()
+    monkeypatch.undo()
+    assert len(ids(backend, 1, 2, max_tokens=3)) == 3
+
+
+def test_closing_frees_the_model(engine_thread):
+    loop = weakref.ref(engine_thread._loop)
+    engine_thread.close()
+    gc.collect()
+    assert loop() is None
+
+
+def test_closing_ends_what_runs_and_refuses_what_comes(backend):
+    stream = backend.stream(Request([1, 2], max_tokens=1_000_000))
+    next(stream)
+    backend.close()
+    assert not threads()
+    with pytest.raises(BackendError, match="closed"):
+        list(stream)
+    with pytest.raises(BackendError, match="closed"):
+        ids(backend, 1, 2)
+    backend.close()
+
+
+class Panic(BaseException):
+    """As the libraries in Rust raise it."""
+
+
+@pytest.mark.parametrize("place", ["load", "_read_prompt", "step", "can_admit"])
+def test_a_panic_is_told_and_hangs_nobody(place, engine_thread, monkeypatch):
+    def panic(*_):
+        raise Panic("panic")
+
+    running = submit(engine_thread, Request([1, 2], max_tokens=1_000_000))
+    running.next()
+    if place == "load":
+        fresh = EngineThread(panic)
+        with pytest.raises(BackendError, match="Panic"):
+            submit(fresh, Request([1], timeout=20)).next()
+        fresh._load = lambda: engine_thread._loop
+        fresh.close()
+        return
+    monkeypatch.setattr(engine_thread._loop, place, panic)
+    handle = submit(engine_thread, Request([1, 2], max_tokens=5, timeout=20))
+    with pytest.raises(BackendError, match="Panic"):
+        read_all(handle)
+    monkeypatch.undo()
+    running.leave()
+    assert submit(engine_thread, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
+    assert wait_until(lambda: not threads())
+
+
+def test_a_request_that_cannot_be_admitted_fails_alone(engine_thread, monkeypatch):
+    running = submit(engine_thread, Request([1, 2], max_tokens=1_000_000))
+    running.next()
+    asked = []
+
+    def fail(request):
+        asked.append(request)
+        raise KeyError("rope")
+
+    monkeypatch.setattr(engine_thread._loop, "can_admit", fail)
+    with pytest.raises(BackendError, match="KeyError"):
+        submit(engine_thread, Request([1, 2], timeout=20)).next()
+    assert len(asked) == 1
+    for _ in range(3):
+        running.next()
+    running.leave()
+
+
+def test_the_youngest_row_makes_room_when_memory_is_full(engine_thread, monkeypatch):
+    """And the others say what they would have said."""
+    expected = [
+        [handle.next().token_id for _ in range(30)]
+        for handle in (submit(engine_thread, Request([5, 6 + n], max_tokens=30)) for n in range(2))
+    ]
+    layers = engine_thread._loop._model.model.language_model.layers
+    forward = layers[1].forward
+
+    def full_for_three(hidden, *args, **kwargs):
+        if hidden.shape[:2] == (3, 1):  # the first layer has its new keys by now
+            raise torch.OutOfMemoryError("full")
+        return forward(hidden, *args, **kwargs)
+
+    monkeypatch.setattr(layers[1], "forward", full_for_three)
+    old = [submit(engine_thread, Request([5, 6 + n], max_tokens=30)) for n in range(2)]
+    said = [[handle.next().token_id] for handle in old]
+    young = submit(engine_thread, Request([9], max_tokens=30))
+    young.next()
+    with pytest.raises(EngineMemoryError):
+        read_all(young)
+    for handle, ids_ in zip(old, said, strict=True):
+        ids_ += [handle.next().token_id for _ in range(29)]
+    assert said == expected
+
+
+def test_whoever_gave_up_waits_no_longer(engine_thread):
+    """Behind one that still waits, too."""
+    engine_thread._max_queued = 2
+    engine_thread._loop._budget._limits = Limits(max_rows=1)
+    running = submit(engine_thread, Request([1, 2], max_tokens=1_000_000))
+    running.next()
+    waiting = submit(engine_thread, Request([1, 2], max_tokens=3))
+    late = submit(engine_thread, Request([1, 2], timeout=0.05))
+    with pytest.raises(EngineBusyError, match="max_concurrency"):
+        submit(engine_thread, Request([1, 2]))
+    with pytest.raises(RequestTimeoutError):
+        late.next()
+    assert engine_thread.stats.queued == 1
+    left = submit(engine_thread, Request([1, 2]))
+    left.leave()
+    assert engine_thread.stats.queued == 1
+    running.leave()
+    assert [waiting.next().finish_reason for _ in range(3)] == [None, None, "length"]
+
+
+def test_a_stream_that_nobody_reads_ends_at_its_deadline(engine_thread):
+    handle = submit(engine_thread, Request([1, 2], max_tokens=1_000_000, timeout=0.2))
+    assert wait_until(lambda: not threads())
+    assert handle.next().finish_reason is None
+    with pytest.raises(RequestTimeoutError):
+        read_all(handle)
+
+
+def test_what_was_said_before_the_deadline_is_not_lost(engine_thread):
+    handle = submit(engine_thread, Request([1, 2], max_tokens=3, timeout=0.5))
+    assert wait_until(lambda: not threads())
+    time.sleep(0.6)
+    assert [handle.next().finish_reason for _ in range(3)] == [None, None, "length"]
+
+
+def test_whose_prompt_is_read_is_active(engine_thread, monkeypatch):
+    read, go_on = threading.Event(), threading.Event()
+    read_prompt = engine_thread._loop._read_prompt
+
+    def slow(row):
+        read.set()
+        go_on.wait(20)
+        return read_prompt(row)
+
+    monkeypatch.setattr(engine_thread._loop, "_read_prompt", slow)
+    handle = submit(engine_thread, Request([1, 2], max_tokens=1))
+    assert read.wait(20)
+    assert (engine_thread.stats.active_rows, engine_thread.stats.queued) == (1, 0)
+    go_on.set()
+    handle.next()
+    assert wait_until(lambda: engine_thread.stats.active_rows == 0)
+
+
+def test_everyone_gets_an_error_of_their_own(backend, monkeypatch):
+    go_on = threading.Event()
+
+    def load(*_):
+        go_on.wait(60)
+        raise CheckpointError("gap")
+
+    monkeypatch.setattr(LOAD_MODEL, load)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(ids, backend, 1, 2) for _ in range(3)]
+        assert wait_until(lambda: len(backend._worker._inbox) == 3)
+        go_on.set()
+        errors = {id(one.exception()) for one in waiting}
+    assert len(errors) == 3
+
+
+def test_loading_leaves_no_thread(backend):
+    before = set(threading.enumerate())
+    ids(backend, 1, 2, max_tokens=1)
+    backend.close()
+    assert set(threading.enumerate()) <= before

@@ -1,0 +1,127 @@
+"""Samples side by side, as tensors that a training step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sample as a model reads it.
+
+    Attributes:
+        tiles: uint8 [n, height, width, 3].
+        ids: The prompt and all questions with their answers.
+        labels: The ids of answers; elsewhere IGNORED.
+        segments: 0 for what all questions see, k for the k-th question.
+        known: float32 [context tokens, FACTS], what each should know (`things`).
+        pointers: Places where a token is written that is about something on the picture.
+        targets: bool [pointers, length of ids], true where that is.
+    """
+
+    tiles: NDArray[np.uint8]
+    ids: list[int]
+    labels: list[int]
+    segments: list[int]
+    known: NDArray[np.float32]
+    pointers: list[int]
+    targets: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows side by side.
+
+    Attributes:
+        kind: What kind of samples they are.
+        tiles: uint8 [n, height, width, 3], of all rows.
+        origin: Patch of the tile where windows begin, (row, column).
+        ids: int64 [rows, length].
+        labels: int64 [rows, length].
+        segments: int64 [rows, length]: as of `Row`; -1 for padding.
+        known: float32 [context tokens, FACTS], of all rows.
+        pointers: int64 [m], of all rows, as places in `ids` row by row.
+        targets: bool [m, length].
+    """
+
+    kind: str
+    tiles: Tensor
+    origin: tuple[int, int]
+    ids: Tensor
+    labels: Tensor
+    segments: Tensor
+    known: Tensor
+    pointers: Tensor
+    targets: Tensor
+
+    @property
+    def positions(self) -> Tensor:
+        """How far into what it sees each token is: int64 [rows, length]."""
+        segments = self.segments
+        places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+        shared = (segments == 0).sum(1, keepdim=True)
+        # How far into its own segment each token is.
+        begins = (segments > 0) & (segments != segments.roll(1, 1))
+        starts = torch.where(begins, places, 0).cummax(1).values
+        return torch.where(segments > 0, shared + places - starts, places)
+
+    @property
+    def mask(self) -> Tensor:
+        """True where a token (third axis) sees another: bool [rows, 1, length, length]."""
+        segments = self.segments
+        places = torch.arange(segments.shape[1], device=segments.device)
+        sees = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
+        return (sees & (places <= places[:, None]))[:, None]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device; from pinned memory without waiting for it."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in pinned memory; a `DataLoader` calls this."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            tiles=change(self.tiles),
+            ids=change(self.ids),
+            labels=change(self.labels),
+            segments=change(self.segments),
+            known=change(self.known),
+            pointers=change(self.pointers),
+            targets=change(self.targets),
+        )
+
+
+def collate(kind: str, rows: Sequence[Row], pad: int, origin: tuple[int, int] = (0, 0)) -> Batch:
+    """Rows side by side, padded at the end."""
+    length = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), length), pad)
+    labels = torch.full((len(rows), length), IGNORED)
+    segments = torch.full((len(rows), length), -1)
+    for index, row in enumerate(rows):
+        size = len(row.ids)
+        ids[index, :size] = torch.tensor(row.ids)
+        labels[index, :size] = torch.tensor(row.labels)
+        segments[index, :size] = torch.tensor(row.segments)
+    tiles = torch.from_numpy(np.concatenate([row.tiles for row in rows]))
+    known = torch.from_numpy(np.concatenate([row.known for row in rows]))
+    pointers = torch.tensor(
+        [index * length + place for index, row in enumerate(rows) for place in row.pointers],
+        dtype=torch.int64,
+    )
+    targets = torch.zeros((len(pointers), length), dtype=torch.bool)
+    done = 0
+    for row in rows:
+        targets[done : done + len(row.pointers), : len(row.ids)] = torch.from_numpy(row.targets)
+        done += len(row.pointers)
+    return Batch(kind, tiles, origin, ids, labels, segments, known, pointers, targets)
