@@ -19,7 +19,7 @@ from langchain_internvl.backends.transformers.sampling import Sampler, logprobs_
 from langchain_internvl.reply_text.detokenization import TextStream, with_markup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from langchain_internvl.backends.transformers.grammars import GrammarState
 
@@ -78,7 +78,7 @@ class Sequence:
         reason: FinishReason | None = "stop" if stopped else "length" if full else None
         return Delta(token_id, text, reason, logprob, top)
 
-    def choose(self, logprobs: Sequence[float]) -> Delta:
+    def choose(self, logprobs: list[float]) -> Delta:
         """End the reply with the likeliest of the request's choices.
 
         Args:
