@@ -8,7 +8,7 @@ import pytest
 from golden import PHOTOS, VIDEO, checkpoint_folder
 from readme import LMDEPLOY, README, ROOT, programs
 
-from langchain_internvl import blocks
+from langchain_internvl.messages import blocks
 
 # What needs LMDeploy is run in its environment, by tests/integration/lmdeploy.
 BLOCKS = programs(README.replace(LMDEPLOY, ""))

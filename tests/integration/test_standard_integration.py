@@ -93,7 +93,8 @@ class TestChatInternVL(ChatModelIntegrationTests):
     async def test_tool_calling_async(self, model):
         await super().test_tool_calling_async(model)
 
-    @CAPABLE
+    # Whether random weights write the argument depends on the last digits of sums.
+    @pytest.mark.xfail(reason="random weights write the expected argument by chance", strict=False)
     def test_bind_runnables_as_tools(self, model):
         super().test_bind_runnables_as_tools(model)
 
