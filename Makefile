@@ -67,6 +67,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group test --group lint
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt lmms-eval # its scores; without torchvision
 	touch $@
 
 # LMDeploy wants another torch and a GPU; its front end wants neither. xgrammar without triton.
