@@ -16,6 +16,7 @@ from langchain_internvl.errors import (
     ServerError,
     ServerUnavailableError,
 )
+from langchain_internvl.prompting.control_tokens import add_control_tokens
 from langchain_internvl.prompting.templates import get_template
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _find_out(model: ModelSettings, engines: Engines, deadline: ReplyDeadline) -
     except (CheckpointError, ImportError, RequestError):
         if model.server_prompt == "ids":
             raise
+    else:
+        add_control_tokens(token.content for token in prompts[1].added_tokens)
     backend = _ask_server(model, prompts)
     try:
         by_ids = prompts is not None and (

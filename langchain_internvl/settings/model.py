@@ -35,7 +35,10 @@ ServerPrompt = Literal["auto", "ids", "messages"]
 class ModelSettings(CallSettings):
     """Settings that `ChatInternVL` has as arguments."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)  # the input has the key
+    model_config = ConfigDict(
+        hide_input_in_errors=True,  # the input has the key
+        use_attribute_docstrings=True,
+    )
 
     model: str = "OpenGVLab/InternVL2-8B"
     """Id on the Hugging Face hub, a local folder, or "nano", the embedded model."""
@@ -72,6 +75,9 @@ class ModelSettings(CallSettings):
     instances that share a model share its engine: they have the same options, or none. LMDeploy:
     fields of its engine config, and `engine`, "turbomind" or "pytorch". A server:
     `max_concurrency`, most requests at once."""
+    streaming: bool = False
+    """True: `invoke` and `ainvoke` stream inside, so that `on_llm_new_token` fires. False given
+    explicitly: `stream` and `astream` yield one chunk."""
     trust_remote_code: bool = False
     """Stays False: code that comes with a checkpoint is never run."""
     chat_template: str | None = None

@@ -17,6 +17,7 @@ from langchain_internvl.errors import (
     ServerError,
     ServerUnavailableError,
 )
+from langchain_internvl.json_files import parse_json
 
 _BY_STATUS: Mapping[int, type[ServerError]] = {
     401: ServerAccessError,
@@ -83,7 +84,7 @@ def read_body(status: int, body: Any) -> Fault:
     if isinstance(body, (str, bytes)):
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
         try:
-            body = json.loads(text)
+            body = parse_json(text)
         except ValueError:
             return Fault(status, text.strip()[:500] or "nothing")
     told = find_fault(body) if isinstance(body, Mapping) else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_internvl.errors import BrokenReplyError
+from langchain_internvl.json_files import parse_json
 
 _SAYING = ("content", "tool_calls", "function_call", "reasoning_content", "reasoning", "refusal")
 
@@ -80,9 +81,9 @@ def read_line(line: str) -> Event | None:
     elif not text.startswith(("{", '"', "[")):
         return None
     try:
-        payload = json.loads(text)
+        payload = parse_json(text)
         if isinstance(payload, str):  # the proxy wraps some of its errors twice
-            payload = json.loads(payload)
+            payload = parse_json(payload)
     except ValueError:
         raise BrokenReplyError(f"the server sent a line that is no JSON: {text[:200]}") from None
     if not isinstance(payload, Mapping):
