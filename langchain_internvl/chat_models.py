@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import json
+import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
@@ -90,8 +91,13 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             warnings.warn(f"ChatInternVL has no argument {name!r}{hint}", stacklevel=4)
-        # Other chat models of LangChain call it so.
-        return {"model": values["model_name"], **values} if "model_name" in values else values
+        read = dict(values)
+        if "model_name" in read:  # other chat models of LangChain call it so
+            read = {"model": read["model_name"], **read}
+        address = os.environ.get("INTERNVL_BASE_URL")
+        if address and not {"base_url", "backend"} & read.keys():
+            read["base_url"] = address
+        return read
 
     # What the model is, for LangChain.
 
@@ -105,7 +111,15 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         """Everything that changes a reply, so that caches tell models apart."""
         own = type(self).model_fields.keys() - BaseChatModel.model_fields.keys()
-        own -= {"api_key", "engine_options", "max_retries", "streaming", "timeout"}
+        own -= {
+            "api_key",
+            "default_headers",
+            "http_client",
+            "engine_options",
+            "max_retries",
+            "streaming",
+            "timeout",
+        }
         params = {name: getattr(self, name) for name in sorted(own)}
         params["media_policy"] = self.media_policy.model_dump()
         if not isinstance(self.backend, str):

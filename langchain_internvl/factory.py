@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,11 @@ def find_server(
     key = "" if model.api_key is None else model.api_key.get_secret_value()
     settings = ("model", "revision", "chat_template", "base_url", "max_retries", "served_model",
                 "server_prompt")  # fmt: skip
-    name = (key, repr(sorted(model.engine_options.items())),
+    headers = sorted(
+        (header, one.get_secret_value()) for header, one in model.default_headers.items()
+    )
+    secret = hashlib.sha256(repr((key, headers)).encode()).hexdigest()
+    name = (secret, id(model.http_client), repr(sorted(model.engine_options.items())),
             *(getattr(model, one) for one in settings))  # fmt: skip
     timeout = None if deadline is None else deadline.remaining()
     until = ReplyDeadline(timeout)
@@ -132,7 +137,9 @@ def _ask_server(model: ModelSettings, prompts: Prompts | None) -> ServerBackend:
         **model.engine_options,
     )
     tokens = None if prompts is None else prompts[:2]
-    return ServerBackend(ServerAddress(str(model.base_url), key), options, tokens)
+    headers = {name: one.get_secret_value() for name, one in model.default_headers.items()}
+    address = ServerAddress(str(model.base_url), key, headers, model.http_client)
+    return ServerBackend(address, options, tokens)
 
 
 def _is_lmdeploy(backend: ServerBackend, deadline: ReplyDeadline) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 from langchain_internvl.errors import CheckpointError
 
-
 MOST_DEPTH = 200
 """Deepest nesting of JSON that is parsed. Python's own limit depends on the stack in use."""
 

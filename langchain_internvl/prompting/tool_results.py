@@ -66,11 +66,11 @@ def _sorted(caller: Turn, following: Sequence[Turn]) -> list[Turn]:
         answers[next((one for one in found if not answers[one]), found[-1])].append(turn)
     rest: list[Turn] = []
     for turn in unmatched:
-        place = _place_without_id(turn, caller, answers)
-        if place is None:
+        free = _place_without_id(turn, caller, answers)
+        if free is None:
             rest.append(turn)
         else:
-            answers[place].append(turn)
+            answers[free].append(turn)
     _warn(caller, answers, rest)
     results = [
         _merged(found) if found else Turn("tool", (Text(NO_RESULT),), tool_call_id=call.id)

@@ -31,10 +31,14 @@ class ServerAddress:
     Attributes:
         base_url: Its address, up to `/v1`.
         api_key: Its key; None: it needs none.
+        headers: Headers of every request.
+        http_client: `httpx.AsyncClient` that sends the requests; None: one of this package's.
     """
 
     base_url: str
     api_key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    http_client: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,13 @@ class Client:
         self._client = self._openai.AsyncOpenAI(
             base_url=address.base_url,
             api_key=address.api_key or "none",
+            default_headers=dict(address.headers) or None,
+            http_client=address.http_client,
             max_retries=0,
             timeout=self._openai.Timeout(None, connect=_CONNECT_SECONDS),
         )
         # It takes them from the environment, where they are meant for OpenAI.
+        self._is_shared = address.http_client is not None
         self._client.organization = self._client.project = None
 
     async def models(self) -> list[ServedModel]:
@@ -113,8 +120,9 @@ class Client:
             yield lines
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._client.close()
+        """Close all connections, but those of a client that was given."""
+        if not self._is_shared:
+            await self._client.close()
 
     @asynccontextmanager
     async def _translating(self, request_id: str | None) -> AsyncGenerator[None, None]:

@@ -86,9 +86,9 @@ def read_body(status: int, body: Any) -> Fault:
         try:
             body = parse_json(text)
         except ValueError:
-            return Fault(status, text.strip()[:500] or "nothing")
+            return Fault(status, text.strip() or "nothing")
     told = find_fault(body) if isinstance(body, Mapping) else None
-    return Fault(status, told.message if told is not None else json.dumps(body)[:500])
+    return Fault(status, told.message if told is not None else json.dumps(body))
 
 
 def can_retry(error: InternVLError) -> bool:
