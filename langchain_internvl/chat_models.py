@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import json
+import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
@@ -53,9 +54,6 @@ from langchain_internvl.tool_calling.structured_output import (
 )
 from langchain_internvl.tool_calling.tool_definitions import to_openai_tool
 
-_OF_OTHER_PROVIDERS = frozenset({"streaming"})
-"""Standard LangChain arguments that this model has no use for."""
-
 
 class ChatInternVL(ModelSettings, BaseChatModel):
     """InternVL as a LangChain chat model: on this machine, or at a server (`base_url`).
@@ -89,12 +87,17 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         if not isinstance(values, Mapping):
             return values
         known = cls.model_fields.keys()
-        for name in values.keys() - known - _OF_OTHER_PROVIDERS - {"model_name"}:
+        for name in values.keys() - known - {"model_name"}:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             warnings.warn(f"ChatInternVL has no argument {name!r}{hint}", stacklevel=4)
-        # Other chat models of LangChain call it so.
-        return {"model": values["model_name"], **values} if "model_name" in values else values
+        read = dict(values)
+        if "model_name" in read:  # other chat models of LangChain call it so
+            read = {"model": read["model_name"], **read}
+        address = os.environ.get("INTERNVL_BASE_URL")
+        if address and not {"base_url", "backend"} & read.keys():
+            read["base_url"] = address
+        return read
 
     # What the model is, for LangChain.
 
@@ -108,7 +111,15 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         """Everything that changes a reply, so that caches tell models apart."""
         own = type(self).model_fields.keys() - BaseChatModel.model_fields.keys()
-        own -= {"api_key", "engine_options", "max_retries", "timeout"}
+        own -= {
+            "api_key",
+            "default_headers",
+            "http_client",
+            "engine_options",
+            "max_retries",
+            "streaming",
+            "timeout",
+        }
         params = {name: getattr(self, name) for name in sorted(own)}
         params["media_policy"] = self.media_policy.model_dump()
         if not isinstance(self.backend, str):
@@ -388,7 +399,12 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         self, overrides: Mapping[str, Any], stop: list[str] | None = None
     ) -> tuple[CallSettings, ResponseFormat]:
         """The settings of a call, and what its reply may be."""
-        settings = {name: one for name, one in overrides.items() if name not in RESPONSE_SETTINGS}
+        settings = {
+            name: one
+            for name, one in overrides.items()
+            # `stream` of a call is LangChain's: it chooses between `_generate` and `_stream`.
+            if name not in RESPONSE_SETTINGS and name != "stream"
+        }
         form = {name: one for name, one in overrides.items() if name in RESPONSE_SETTINGS}
         return self.for_call(
             settings if stop is None else {**settings, "stop": stop}

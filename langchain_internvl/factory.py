@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from langchain_internvl.errors import (
     ServerError,
     ServerUnavailableError,
 )
+from langchain_internvl.prompting.control_tokens import add_control_tokens
 from langchain_internvl.prompting.templates import get_template
 
 if TYPE_CHECKING:
@@ -81,7 +83,11 @@ def find_server(
     key = "" if model.api_key is None else model.api_key.get_secret_value()
     settings = ("model", "revision", "chat_template", "base_url", "max_retries", "served_model",
                 "server_prompt")  # fmt: skip
-    name = (key, repr(sorted(model.engine_options.items())),
+    headers = sorted(
+        (header, one.get_secret_value()) for header, one in model.default_headers.items()
+    )
+    secret = hashlib.sha256(repr((key, headers)).encode()).hexdigest()
+    name = (secret, id(model.http_client), repr(sorted(model.engine_options.items())),
             *(getattr(model, one) for one in settings))  # fmt: skip
     timeout = None if deadline is None else deadline.remaining()
     until = ReplyDeadline(timeout)
@@ -102,6 +108,8 @@ def _find_out(model: ModelSettings, engines: Engines, deadline: ReplyDeadline) -
     except (CheckpointError, ImportError, RequestError):
         if model.server_prompt == "ids":
             raise
+    else:
+        add_control_tokens(token.content for token in prompts[1].added_tokens)
     backend = _ask_server(model, prompts)
     try:
         by_ids = prompts is not None and (
@@ -129,7 +137,9 @@ def _ask_server(model: ModelSettings, prompts: Prompts | None) -> ServerBackend:
         **model.engine_options,
     )
     tokens = None if prompts is None else prompts[:2]
-    return ServerBackend(ServerAddress(str(model.base_url), key), options, tokens)
+    headers = {name: one.get_secret_value() for name, one in model.default_headers.items()}
+    address = ServerAddress(str(model.base_url), key, headers, model.http_client)
+    return ServerBackend(address, options, tokens)
 
 
 def _is_lmdeploy(backend: ServerBackend, deadline: ReplyDeadline) -> bool:

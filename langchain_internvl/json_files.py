@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from langchain_internvl.errors import CheckpointError
+
+MOST_DEPTH = 200
+"""Deepest nesting of JSON that is parsed. Python's own limit depends on the stack in use."""
+
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text from an untrusted source.
+
+    Raises:
+        ValueError: It is malformed, or nested deeper than `MOST_DEPTH`.
+    """
+    if text.count("[") + text.count("{") > MOST_DEPTH:
+        depth = 0
+        for match in _BRACKETS.finditer(text):
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match.group(), 0)
+            if depth > MOST_DEPTH:
+                raise ValueError(f"JSON nested deeper than {MOST_DEPTH} levels")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deep") from error
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

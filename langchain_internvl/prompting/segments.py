@@ -15,6 +15,9 @@ IMAGE_OPEN = "<img>"
 IMAGE_CONTEXT = "<IMG_CONTEXT>"
 IMAGE_CLOSE = "</img>"
 
+GROUNDING_MARKUP = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
+"""Tokens that users write themselves; they frame nothing and are allowed in text."""
+
 
 @dataclass(frozen=True)
 class Markup:

@@ -25,6 +25,7 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.json_files import read_json, refuse_pointer
 from langchain_internvl.prompting.segments import (
+    GROUNDING_MARKUP,
     IMAGE_CLOSE,
     IMAGE_CONTEXT,
     IMAGE_OPEN,
@@ -37,9 +38,6 @@ from langchain_internvl.reply_text.detokenization import piece_bytes
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
-
-GROUNDING_MARKUP = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
-"""Tokens that users write themselves; they frame nothing and are allowed in text."""
 
 # What Rust calls whitespace; Python's own set also has the separators U+001C to U+001F.
 _WHITESPACE = (

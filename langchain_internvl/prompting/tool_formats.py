@@ -131,6 +131,8 @@ INTERNLM2 = ToolFormat(
     close_result="",
 )
 
+TOOL_FORMATS = (HERMES, INTERNLM2)
+
 _BY_LANGUAGE_MODEL: Mapping[str, ToolFormat] = {"internlm2": INTERNLM2}
 
 

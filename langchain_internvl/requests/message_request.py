@@ -21,11 +21,12 @@ from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, sniff_mime_type
 from langchain_internvl.media.sources import BytesSource, UrlSource, read_orientation
 from langchain_internvl.media.tiling import TileLimits, choose_grid
-from langchain_internvl.messages.conversation import Image, Video
+from langchain_internvl.messages.conversation import Image, Instruction, Text, Video
 from langchain_internvl.messages.expand import FileReader
 from langchain_internvl.prompting.build import PromptOptions, with_instructions, with_system
 from langchain_internvl.prompting.control_tokens import disarm_json
 from langchain_internvl.prompting.tool_formats import HERMES
+from langchain_internvl.prompting.tool_results import order_tool_results
 from langchain_internvl.tool_calling.call_stream import CallStream
 from langchain_internvl.tool_calling.response_format import ResponseFormat
 
@@ -87,6 +88,8 @@ class TurnRenderer:
                 "one of them, or use a backend in this process"
             )
         refuse_thoughts(form, thinks=self.options.reasoning)
+        if self.options.image_order == "as_given":
+            _refuse_text_before_images(turns)
         files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
         limits = TileLimits().narrowed(settings.min_tiles, settings.max_tiles)
         is_asked = settings.min_tiles is not None or settings.max_tiles is not None
@@ -100,7 +103,7 @@ class TurnRenderer:
                 ),
             )
             for turn in with_instructions(
-                with_system(turns, self.template_system, self.options),
+                with_system(order_tool_results(turns), self.template_system, self.options),
                 form.schema_instructions(),
             )
         ]
@@ -163,6 +166,25 @@ def refuse_thoughts(form: ResponseFormat, *, thinks: bool) -> None:
             "a server that enforces a response_format or a call leaves no room for thoughts: leave "
             "out reasoning=True, or use a backend in this process"
         )
+
+
+def _refuse_text_before_images(turns: Sequence[Turn]) -> None:
+    """Refuse `image_order="as_given"` where a server's template would move an image.
+
+    Raises:
+        RequestError: Text precedes an image, video or document of its message.
+    """
+    for turn in turns:
+        seen_text = False
+        for part in turn.parts:
+            if isinstance(part, Text):
+                seen_text = True
+            elif seen_text and not isinstance(part, Instruction):
+                raise RequestError(
+                    'image_order="as_given": a server prompted by messages puts the images of a '
+                    "message before its text. Put the images first, leave the setting out, or "
+                    'prompt by ids (server_prompt="ids", LMDeploy) or in this process'
+                )
 
 
 def _in_its_grid(rgb: Picture, limits: TileLimits) -> Picture:

@@ -15,6 +15,7 @@ from langchain_internvl.messages.expand import FileReader
 from langchain_internvl.prompting.build import PromptOptions, build_prompt
 from langchain_internvl.prompting.context_window import fit_reply
 from langchain_internvl.prompting.tool_formats import ToolFormat, get_tool_format
+from langchain_internvl.prompting.tool_results import order_tool_results
 from langchain_internvl.tool_calling.call_stream import CallStream
 from langchain_internvl.tool_calling.response_format import ResponseFormat
 
@@ -71,7 +72,7 @@ class Renderer:
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """Write a conversation in the template, with frames of its videos and pages of its PDFs."""
         files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
-        turns = [files.read(turn) for turn in turns]
+        turns = [files.read(turn) for turn in order_tool_results(turns)]
         told = self.form.instructions(self.tools, self.template.system.close)
         return build_prompt(turns, self.template, self.options, self.tools, told)
 

@@ -24,7 +24,15 @@ _OF_BACKENDS: Mapping[str, frozenset[str]] = {
         {"dtype", "device_map", "attn_implementation", "quantization", "engine_options"}
     ),
     "lmdeploy": frozenset({"dtype", "engine_options"}),
-    "server": frozenset({"engine_options", "served_model", "server_prompt"}),
+    "server": frozenset(
+        {
+            "engine_options",
+            "served_model",
+            "server_prompt",
+            "default_headers",
+            "http_client",
+        }
+    ),
     "object": frozenset(),
 }
 """Arguments that say how a backend is made, by the kinds of backends that take them."""
@@ -35,7 +43,10 @@ ServerPrompt = Literal["auto", "ids", "messages"]
 class ModelSettings(CallSettings):
     """Settings that `ChatInternVL` has as arguments."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)  # the input has the key
+    model_config = ConfigDict(
+        hide_input_in_errors=True,  # the input has the key
+        use_attribute_docstrings=True,
+    )
 
     model: str = "OpenGVLab/InternVL2-8B"
     """Id on the Hugging Face hub, a local folder, or "nano", the embedded model."""
@@ -45,12 +56,18 @@ class ModelSettings(CallSettings):
     """"transformers", "lmdeploy", or any object with the methods of `backends.base.Backend`."""
     base_url: str | None = None
     """Address of a server, up to `/v1`, that has the model: LMDeploy's, or any that speaks OpenAI's
-    protocol. Nothing is loaded here then."""
+    protocol. Nothing is loaded here then. By default `INTERNVL_BASE_URL` of the environment, if
+    `backend` is not given."""
     api_key: SecretStr | None = Field(
         default_factory=secret_from_env("INTERNVL_API_KEY", default=None), validate_default=True
     )
     """The server's key; by default `INTERNVL_API_KEY` of the environment. White space around it,
     as files leave it, is taken off."""
+    default_headers: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
+    """Headers of every request to a server. Their values are secrets: no error has them."""
+    http_client: Any = Field(default=None, exclude=True, repr=False)
+    """`httpx.AsyncClient` for requests to a server, for proxies, certificates or transports. It
+    is not closed here."""
     max_retries: int = Field(default=2, ge=0)
     """How often a request to a server is tried again, before its first token: without a connection,
     on 429 and on 5xx."""
@@ -72,6 +89,9 @@ class ModelSettings(CallSettings):
     instances that share a model share its engine: they have the same options, or none. LMDeploy:
     fields of its engine config, and `engine`, "turbomind" or "pytorch". A server:
     `max_concurrency`, most requests at once."""
+    streaming: bool = False
+    """True: `invoke` and `ainvoke` stream inside, so that `on_llm_new_token` fires. False given
+    explicitly: `stream` and `astream` yield one chunk."""
     trust_remote_code: bool = False
     """Stays False: code that comes with a checkpoint is never run."""
     chat_template: str | None = None

@@ -11,6 +11,7 @@ from golden import GOLDEN, SCAN, VIDEO, checkpoint_folder
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.chat_history import InMemoryChatMessageHistory
+from langchain_core.language_models import BaseChatModel
 from langchain_core.load import dumpd, load
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim_messages
 from langchain_core.prompts import ChatPromptTemplate
@@ -327,6 +328,37 @@ def test_the_model_by_path_or_by_its_other_name(recwarn):
     assert ChatInternVL(model_name="a/b").model == "a/b"
     assert ChatInternVL(model="c/d", model_name="a/b").model == "c/d"
     assert not recwarn.list
+
+
+class _Tokens(BaseCallbackHandler):
+    def __init__(self):
+        self.tokens = []
+
+    def on_llm_new_token(self, token, **kwargs):
+        self.tokens.append(token)
+
+
+async def test_streaming_true_streams_inside_invoke(backend):
+    for settings, call, expected in (
+        ({"streaming": True}, {}, ["Hello", " there"]),
+        ({}, {"stream": True}, ["Hello", " there"]),
+        ({}, {}, []),
+        ({"streaming": True, "disable_streaming": True}, {}, []),
+        ({"streaming": True}, {"stream": False}, []),
+    ):
+        llm = ChatInternVL(model=MODEL, backend=backend, **settings)
+        sync, later = _Tokens(), _Tokens()
+        assert llm.invoke("x", {"callbacks": [sync]}, **call).content == "Hello there"
+        assert (await llm.ainvoke("x", {"callbacks": [later]}, **call)).content == "Hello there"
+        assert [one for one in sync.tokens if one] == expected
+        assert [one for one in later.tokens if one] == expected
+    whole = ChatInternVL(model=MODEL, backend=backend, streaming=False)
+    assert [chunk.content for chunk in whole.stream("x")] == ["Hello there"]
+
+
+def test_fields_are_described():
+    own = ChatInternVL.model_fields.keys() - BaseChatModel.model_fields.keys()
+    assert not [name for name in own if not ChatInternVL.model_fields[name].description]
 
 
 def test_standard_arguments_of_other_providers_are_fine(recwarn):

@@ -27,6 +27,7 @@ from langchain_internvl.backends.server.dialects import (
 )
 from langchain_internvl.backends.server.error_mapping import named, to_error
 from langchain_internvl.backends.server.events import Chunk, Done, Fault, read_line
+from langchain_internvl.backends.server.redaction import Redactor
 from langchain_internvl.backends.server.retries import Retries
 from langchain_internvl.errors import (
     BackendError,
@@ -77,6 +78,7 @@ class ServerBackend:
         self._options = options
         self._by_ids = None if tokens is None else IdDialect(*tokens)
         self._by_messages = MessageDialect()
+        self._redactor = Redactor([address.api_key or "", *address.headers.values()])
         self._lock = threading.Lock()
         self._line: _Line | None = None
         self._closed = False
@@ -146,6 +148,7 @@ class ServerBackend:
             try:
                 return await client.models()
             except InternVLError as error:
+                self._redactor.clean(error)
                 wait = self._options.retries.wait_before(attempt, error)
                 if wait is None:
                     raise
@@ -169,6 +172,7 @@ class ServerBackend:
                     async for delta in deltas:
                         yield delta
             except InternVLError as error:
+                self._redactor.clean(error)
                 if isinstance(error, ServerError):
                     error.request_id = request_id
                 if reply.has_begun:
@@ -253,7 +257,7 @@ class _Reply:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise BrokenReplyError(
-                f"the server sent a chunk that is none, {str(chunk.choice)[:200]}: {error!r}"
+                f"the server sent a chunk that is none, {chunk.choice}: {error!r}"
                 f"{named(self.request_id)}"
             ) from error
 

@@ -20,6 +20,9 @@ from langchain_internvl.errors import (
 _CONNECT_SECONDS = 10.0
 _LIST_SECONDS = 30.0
 
+MOST_LINE_BYTES = 16 << 20
+"""Longest line of a streamed reply. A line is one chunk, or a whole reply without images."""
+
 
 @dataclass(frozen=True)
 class ServerAddress:
@@ -28,10 +31,14 @@ class ServerAddress:
     Attributes:
         base_url: Its address, up to `/v1`.
         api_key: Its key; None: it needs none.
+        headers: Headers of every request.
+        http_client: `httpx.AsyncClient` that sends the requests; None: one of this package's.
     """
 
     base_url: str
     api_key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    http_client: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -65,10 +72,13 @@ class Client:
         self._client = self._openai.AsyncOpenAI(
             base_url=address.base_url,
             api_key=address.api_key or "none",
+            default_headers=dict(address.headers) or None,
+            http_client=address.http_client,
             max_retries=0,
             timeout=self._openai.Timeout(None, connect=_CONNECT_SECONDS),
         )
         # It takes them from the environment, where they are meant for OpenAI.
+        self._is_shared = address.http_client is not None
         self._client.organization = self._client.project = None
 
     async def models(self) -> list[ServedModel]:
@@ -79,7 +89,10 @@ class Client:
         """
         async with self._translating(None):
             page = await self._client.models.list(timeout=_LIST_SECONDS)
-            return [ServedModel(str(one.id), str(one.owned_by)) for one in page.data or ()]
+            try:
+                return [ServedModel(str(one.id), str(one.owned_by)) for one in page.data or ()]
+            except (AttributeError, TypeError) as error:
+                raise ServerError(f"the server's list of models is malformed: {error}") from error
 
     @asynccontextmanager
     async def lines(
@@ -107,8 +120,9 @@ class Client:
             yield lines
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._client.close()
+        """Close all connections, but those of a client that was given."""
+        if not self._is_shared:
+            await self._client.close()
 
     @asynccontextmanager
     async def _translating(self, request_id: str | None) -> AsyncGenerator[None, None]:
@@ -131,6 +145,11 @@ class Client:
                 f"{named(request_id)}",
                 request_id=request_id,
             ) from error
+        except (RecursionError, ValueError) as error:  # JSON that the client cannot parse
+            raise BrokenReplyError(
+                f"the server's answer is malformed: {type(error).__name__}{named(request_id)}",
+                request_id=request_id,
+            ) from error
         except self._library_errors as error:  # a body that is not packed as it says
             raise BrokenReplyError(
                 f"the server's answer cannot be read: {type(error).__name__}: {error}"
@@ -146,12 +165,18 @@ class Client:
 async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
     """The lines of a body.
 
+    Raises `BrokenReplyError` for a line longer than `MOST_LINE_BYTES`.
+
     Only line feeds end them: JSON may hold what else Unicode takes for the end of a line, which
     the client's own reader of lines breaks at.
     """
     held = bytearray()
     async for piece in pieces:
         held += piece
+        if len(held) > MOST_LINE_BYTES and b"\n" not in piece:
+            raise BrokenReplyError(
+                f"the server sent a line of more than {MOST_LINE_BYTES >> 20} MiB without an end"
+            )
         if b"\n" in piece:
             *whole, rest = held.split(b"\n")
             held = rest

@@ -58,14 +58,29 @@ def finish_reason(told: str) -> FinishReason:
 
 
 def read_usage(told: Mapping[str, Any] | None) -> Usage | None:
-    """The count of tokens, if a server sends one."""
+    """The count of tokens, if a server sends one.
+
+    Raises:
+        BrokenReplyError: A count is not a whole number from 0.
+    """
     if told is None:
         return None
     details = told.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, Mapping) else 0
-    try:
-        return Usage(
-            int(told["prompt_tokens"]), int(told.get("completion_tokens") or 0), int(cached or 0)
-        )
-    except (KeyError, TypeError, ValueError):
+    if told.get("prompt_tokens") is None:
         return None
+    return Usage(*(_count(one) for one in (told["prompt_tokens"], told.get("completion_tokens"),
+                                           cached)))  # fmt: skip
+
+
+_MOST_TOKENS = 2**53
+
+
+def _count(value: Any) -> int:
+    try:
+        count = int(value or 0)
+    except (OverflowError, TypeError, ValueError):
+        count = -1
+    if not 0 <= count <= _MOST_TOKENS:
+        raise BrokenReplyError(f"the server's usage has {str(value)[:50]!r} for a count of tokens")
+    return count

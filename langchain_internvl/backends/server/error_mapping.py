@@ -17,6 +17,7 @@ from langchain_internvl.errors import (
     ServerError,
     ServerUnavailableError,
 )
+from langchain_internvl.json_files import parse_json
 
 _BY_STATUS: Mapping[int, type[ServerError]] = {
     401: ServerAccessError,
@@ -83,11 +84,11 @@ def read_body(status: int, body: Any) -> Fault:
     if isinstance(body, (str, bytes)):
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
         try:
-            body = json.loads(text)
+            body = parse_json(text)
         except ValueError:
-            return Fault(status, text.strip()[:500] or "nothing")
+            return Fault(status, text.strip() or "nothing")
     told = find_fault(body) if isinstance(body, Mapping) else None
-    return Fault(status, told.message if told is not None else json.dumps(body)[:500])
+    return Fault(status, told.message if told is not None else json.dumps(body))
 
 
 def can_retry(error: InternVLError) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_internvl.errors import BrokenReplyError
+from langchain_internvl.json_files import parse_json
 
 _SAYING = ("content", "tool_calls", "function_call", "reasoning_content", "reasoning", "refusal")
 
@@ -80,13 +81,13 @@ def read_line(line: str) -> Event | None:
     elif not text.startswith(("{", '"', "[")):
         return None
     try:
-        payload = json.loads(text)
+        payload = parse_json(text)
         if isinstance(payload, str):  # the proxy wraps some of its errors twice
-            payload = json.loads(payload)
+            payload = parse_json(payload)
     except ValueError:
-        raise BrokenReplyError(f"the server sent a line that is no JSON: {text[:200]}") from None
+        raise BrokenReplyError(f"the server sent a line that is no JSON: {text}") from None
     if not isinstance(payload, Mapping):
-        raise BrokenReplyError(f"the server sent no reply, but {text[:200]}")
+        raise BrokenReplyError(f"the server sent no reply, but {text}")
     return _read(payload)
 
 
@@ -98,7 +99,7 @@ def _read(payload: Mapping[str, Any]) -> Event:
     usage = payload.get("usage")
     usage = usage if isinstance(usage, Mapping) else None
     if not isinstance(choices, list):
-        raise BrokenReplyError(f"the server's reply has no choices: {json.dumps(payload)[:200]}")
+        raise BrokenReplyError(f"the server's reply has no choices: {json.dumps(payload)}")
     if not choices:
         return Chunk({}, None, {}, usage)
     choice = choices[0]
@@ -108,7 +109,7 @@ def _read(payload: Mapping[str, Any]) -> Event:
     delta = choice.get("delta") or choice.get("message") or {}
     reason = choice.get("finish_reason")
     if not isinstance(delta, Mapping) or not isinstance(reason, (str, type(None))):
-        raise BrokenReplyError(f"the server's choice is {str(choice)[:200]}, which is none")
+        raise BrokenReplyError(f"the server's choice is {choice}, which is none")
     return Chunk(delta, reason, choice, usage)
 
 

@@ -28,7 +28,13 @@ def to_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     Raises:
         PromptError: An image stands where servers take none.
     """
-    return [message for turn in turns for message in _messages(turn)]
+    messages: list[dict[str, Any]] = []
+    for is_result, group in groupby(turns, key=lambda turn: turn.role == "tool"):
+        written = [message for turn in group for message in _messages(turn)]
+        if is_result:  # results stay together: images of all of them follow
+            written.sort(key=lambda message: message["role"] != "tool")
+        messages += written
+    return messages
 
 
 def _messages(turn: Turn) -> list[dict[str, Any]]:
@@ -61,8 +67,21 @@ def _messages(turn: Turn) -> list[dict[str, Any]]:
 
 
 def _text(turn: Turn) -> str:
-    """The words of a turn, wherever its images stand; only instructions may spell tokens."""
-    said = [part for part in turn.parts if isinstance(part, (Text, Instruction))]
+    """The text of a turn. Texts around an image are on separate lines.
+
+    Only instructions keep control tokens.
+    """
+    said: list[Text | Instruction] = []
+    after_image = False
+    for part in turn.parts:
+        if not isinstance(part, (Text, Instruction)):
+            after_image = True
+            continue
+        is_glued = after_image and said and not said[-1].text.endswith("\n")
+        if is_glued and not part.text.startswith("\n"):
+            said.append(Text("\n"))
+        said.append(part)
+        after_image = False
     runs = ((kind, "".join(part.text for part in parts)) for kind, parts in groupby(said, key=type))
     return "".join(text if kind is Instruction else disarm(text) for kind, text in runs)
 

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from langchain_internvl.backends.server.messages import to_messages
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.messages.conversation import Image, Instruction, Text, ToolCall, Turn
-from langchain_internvl.prompting.control_tokens import disarm, disarm_arguments
+from langchain_internvl.prompting.control_tokens import (
+    add_control_tokens,
+    disarm,
+    disarm_arguments,
+)
 from langchain_internvl.prompting.tokenization import GROUNDING_MARKUP, load_tokenizer
 
 CONTROLS = sorted(
@@ -28,6 +32,17 @@ CONTROLS = sorted(
 def test_every_control_token_is_disarmed(control):
     assert control not in disarm(f"a{control}b{control}")
     assert disarm(control).replace("\u200b", "") == control
+
+
+@pytest.mark.parametrize("control", ["<think>", "</think>", "<tools>", "<bot>: ", "<|plugin|>"])
+def test_tokens_of_templates_tools_and_thoughts_are_disarmed(control):
+    assert control not in disarm(f"a{control}b")
+
+
+def test_tokens_of_a_tokenizer_at_hand_are_disarmed():
+    add_control_tokens(["[UNUSED_TOKEN_141]", "<my_token>", "<ref>", "  ", "word"])
+    disarmed = disarm("[UNUSED_TOKEN_141] <my_token> <ref>a</ref>  word")
+    assert disarmed == "[\u200bUNUSED_TOKEN_141] <\u200bmy_token> <ref>a</ref>  word"
 
 
 @pytest.mark.parametrize("text", [*GROUNDING_MARKUP, "a < b", "<b>bold</b>", "<|", "x<|y z|>", ""])
@@ -76,7 +91,7 @@ def test_blocks_that_are_joined_spell_nothing(role):
 def test_an_image_between_two_blocks_hides_nothing():
     image = Image(BytesSource(b"\x89PNG\r\n\x1a\n", "x"))
     (message,) = to_messages([Turn("user", (Text("<|im_"), image, Text("end|>")))])
-    assert message["content"][-1]["text"] == "<\u200b|im_end|>"
+    assert message["content"][-1]["text"] == "<|im_\nend|>"
 
 
 def test_only_instructions_keep_their_tokens():

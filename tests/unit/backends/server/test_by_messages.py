@@ -117,7 +117,7 @@ def test_images_come_first_as_data(served):
     message = HumanMessage([text("What is "), image_block(cat), text("this?"), image_block(cat)])
     (asked,) = body_of(served, [message])["messages"]
     first, second, said = asked["content"]
-    assert said == text("What is this?")
+    assert said == text("What is \nthis?")  # never glued
     assert base64.b64decode(first["image_url"]["url"].split(",")[1]) == cat.read_bytes()
     assert np.array_equal(pixels(first), pixels(second))
 
@@ -172,10 +172,31 @@ def test_roles_calls_and_results(served):
     assert [one["role"] for one in asked] == roles
     assert [call["id"] for call in asked[2]["tool_calls"]] == ["a", "b"]
     assert json.loads(asked[2]["tool_calls"][1]["function"]["arguments"]) == {"n": 2}
-    assert [one["tool_call_id"] for one in asked[3:5]] == ["b", "a"]
-    assert asked[4]["content"] == "one"
+    assert [one["tool_call_id"] for one in asked[3:5]] == ["a", "b"]
+    assert asked[3]["content"] == "one"
     assert [block["type"] for block in asked[5]["content"]] == ["image_url"]
     assert all(isinstance(one["content"], str) for one in asked if one["role"] != "user")
+
+
+def test_as_given_is_refused_where_a_server_moves_images(served):
+    _, llm = served
+    image = image_block(PHOTOS / "coffee.png")
+    with pytest.raises(RequestError, match="image_order"):
+        llm.invoke([HumanMessage([text("What?"), image])], image_order="as_given")
+    (asked,) = body_of(served, [HumanMessage([image, text("What?")])], image_order="as_given")[
+        "messages"
+    ]
+    assert asked["content"][-1] == text("What?")
+
+
+def test_texts_around_an_image_are_not_glued(served):
+    image = image_block(PHOTOS / "coffee.png")
+    for before, after, joined in (("label:", "This", "label:\nThis"), ("a\n", "b", "a\nb"),
+                                  ("a", "\nb", "a\nb")):  # fmt: skip
+        (asked,) = body_of(served, [HumanMessage([text(before), image, text(after)])])["messages"]
+        assert asked["content"][-1] == text(joined)
+    (asked,) = body_of(served, [HumanMessage([text("one "), text("two")])])["messages"]
+    assert asked["content"] == "one two"
 
 
 def test_images_that_a_server_would_not_show_are_refused(served):

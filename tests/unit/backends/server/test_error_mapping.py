@@ -12,7 +12,11 @@ from fault_server import DONE, FaultServer, Host, body, chunk, data, drop, error
 from langchain_internvl.backends.base import NO_TOKEN, Request
 from langchain_internvl.backends.server import backend as backend_module
 from langchain_internvl.backends.server.backend import ServerBackend, ServerOptions
-from langchain_internvl.backends.server.client import ServerAddress, split_lines
+from langchain_internvl.backends.server.client import (
+    MOST_LINE_BYTES,
+    ServerAddress,
+    split_lines,
+)
 from langchain_internvl.backends.server.retries import Retries
 from langchain_internvl.errors import (
     BackendError,
@@ -181,6 +185,14 @@ FAULTS = {
         "context_length_exceeded", "type": "invalid_request_error"}}), ContextOverflowError, 1),
     "a proxy's code that is none": (lines('{"error_code": [1], "text": "x"}'), ServerError,
                                     TRIED_AGAIN),
+    "a line without an end": (lines("data: " + "x" * (MOST_LINE_BYTES + 1)), BrokenReplyError, 1),
+    "deep JSON": (lines("data: " + "[" * 100_000), BrokenReplyError, 1),
+    "deep objects": (lines("data: " + '{"a":' * 5_000 + "1" + "}" * 5_000), BrokenReplyError, 1),
+    "a deep error": (lambda handler: send(handler, 400, b"[" * 100_000), RequestError, 1),
+    "endless usage": (lines(HELLO, chunk({}, "stop"), 'data: {"choices": [], "usage": '
+                            '{"prompt_tokens": 1e400}}'), BrokenReplyError, 1),
+    "negative usage": (lines(HELLO, chunk({}, "stop"), data({"choices": [], "usage": {
+        "prompt_tokens": 5, "completion_tokens": -3}})), BrokenReplyError, 1),
     "given up": (lines(HELLO, chunk({}, "abort"), DONE), BrokenReplyError, 1),
 }  # fmt: skip
 

@@ -1,0 +1,76 @@
+"""Masks known secrets in text that goes into errors."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+
+MASK = "**********"
+
+_MOST_QUOTED = 1000
+"""Longest error text, in characters. Servers may echo whole requests."""
+
+
+class Redactor:
+    """Masks some secrets in text, in any of the encodings in which servers echo them.
+
+    These are: as they are, URL-encoded (also twice), escaped for JSON, Python, HTML or a shell,
+    in another case, and in base64.
+
+    Args:
+        secrets: The secrets. One of fewer than four characters is masked as a whole word only.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        patterns = [one for secret in secrets if secret for one in _patterns(secret)]
+        self._pattern = re.compile("|".join(patterns), re.IGNORECASE) if patterns else None
+
+    def mask(self, text: str) -> str:
+        """The text without the secrets."""
+        return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+    def quote(self, text: str) -> str:
+        """The masked text, shortened after masking so that no part of a secret is left."""
+        masked = self.mask(text)
+        return masked if len(masked) <= _MOST_QUOTED else masked[:_MOST_QUOTED] + "..."
+
+    def clean(self, error: BaseException) -> None:
+        """Mask an error in place, and drop foreign errors behind it, which quote responses."""
+        error.args = tuple(self.quote(one) if isinstance(one, str) else one for one in error.args)
+        error.__cause__ = error.__context__ = None
+
+
+def _patterns(secret: str) -> list[str]:
+    spelled = "".join(map(_any_spelling, secret))
+    if len(secret) < 4:
+        return [rf"(?<!\w){spelled}(?!\w)"]
+    return [spelled, *filter(None, map(re.escape, _base64_cores(secret)))]
+
+
+def _any_spelling(char: str) -> str:
+    code = ord(char)
+    literal = re.escape(char)
+    return (
+        rf"(?:\\*{literal}|%(?:25)*{code:02x}|\\+u00{code:02x}|\\+x{code:02x}"
+        rf"|&(?:amp;)?#0*{code};|&(?:amp;)?#x0*{code:x};{_named(char)})"
+    )
+
+
+def _named(char: str) -> str:
+    names = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos", " ": "nbsp"}
+    plus = r"|\+" if char == " " else ""
+    return (f"|&{names[char]};" if char in names else "") + plus
+
+
+def _base64_cores(secret: str) -> list[str]:
+    """What base64 of any text around the secret has in it: one for each alignment."""
+    cores = []
+    for before in range(3):
+        data = b"\0" * before + secret.encode()
+        whole = len(data) // 3 * 4
+        start = -(-before * 4 // 3)
+        core = base64.b64encode(data).decode()[start:whole]
+        if len(core) >= 4:
+            cores += [core, core.replace("+", "-").replace("/", "_")]
+    return cores

@@ -1,0 +1,103 @@
+"""No error, repr or trace has a known secret."""
+
+import base64
+import html
+import json
+import traceback
+from urllib.parse import quote, quote_plus
+
+import pytest
+from fault_server import FaultServer, chunk, data, lines, send
+from langchain_core.load import dumps
+
+from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.server.redaction import Redactor
+from langchain_internvl.errors import InternVLError
+
+KEY = "sk-Ab/9+q=\"z\\9&<x>'k"
+HEADER = "tok-7788-secret"
+ENCODINGS = {
+    "plain": str, "url": quote, "url, all": lambda key: quote(key, safe=""),
+    "form": quote_plus, "twice": lambda key: quote(quote(key, safe=""), safe=""),
+    "json": lambda key: json.dumps(key)[1:-1], "python": lambda key: repr(key)[1:-1],
+    "html": html.escape, "upper": str.upper,
+    "unicode": lambda key: "".join(f"\\u{ord(char):04x}" for char in key),
+    "base64": lambda key: base64.b64encode(key.encode()).decode(),
+    "basic": lambda key: base64.b64encode(f"me:{key}".encode()).decode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+@pytest.mark.parametrize("secret", [KEY, "hush", HEADER])
+def test_every_encoding_is_masked(name, secret):
+    spelled = ENCODINGS[name](secret)
+    masked = Redactor([secret]).mask(f"the key {spelled} is wrong")
+    assert masked.startswith("the key ")
+    assert masked.endswith(" is wrong")
+    assert spelled[3:-3] not in masked or name in {"base64", "basic"}
+    assert spelled not in masked
+
+
+def test_shortening_leaves_no_part_of_a_secret():
+    for start in range(990, 1002):
+        quoted = Redactor([HEADER]).quote("x" * start + HEADER)
+        assert "tok" not in quoted
+
+
+ECHOES = {
+    "401": lambda said: lambda handler: send(handler, 401, json.dumps({"message": said}).encode()),
+    "500": lambda said: lambda handler: send(handler, 500, said.encode()),
+    "400": lambda said: lambda handler: send(handler, 400, json.dumps({"detail": said}).encode()),
+    "stream": lambda said: lines(data({"error": {"message": said, "code": 500}})),
+    "middle": lambda said: lines(chunk({"content": "a"}), data({"error": {"message": said}})),
+    "no JSON": lambda said: lines("data: {" + said),
+    "no choices": lambda said: lines(data({"echo": said})),
+    "odd choice": lambda said: lines(data({"choices": [{"delta": said}]})),
+    "odd reason": lambda said: lines(chunk({"content": "a"}, said)),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("pad", [0, 190, 495, 990])
+def test_no_error_has_a_secret(echo, pad):
+    said = "x" * pad + f" {KEY} {HEADER} {quote(KEY, safe='')}"
+    server = FaultServer(ECHOES[echo](said), models=({"id": "vl", "owned_by": "vllm"},))
+    with server.running() as url:
+        llm = ChatInternVL(model="vl", base_url=url, api_key=KEY, max_retries=0,
+                           default_headers={"X-Token": HEADER})  # fmt: skip
+        with pytest.raises(InternVLError) as caught:
+            llm.invoke("x")
+        llm.close()
+    assert {k.lower(): v for k, v in server.headers[-1].items()}["x-token"] == HEADER
+    error: BaseException | None = caught.value
+    told = ["".join(traceback.format_exception(error))]
+    while error is not None:
+        told += [str(error), repr(error)]
+        error = error.__cause__ or error.__context__
+    told += [repr(llm), dumps(llm), str(llm._identifying_params), llm.model_dump_json(),
+             llm._get_llm_string()]  # fmt: skip
+    for one in told:
+        for secret in (KEY, HEADER, json.dumps(KEY)[1:-1], quote(KEY, safe="")):
+            assert secret not in one
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://h/v1?key=hush", "ftp://h/v1?key=hush", "http://me:hush@h/v1", "http://h/v1#hush",
+     "http://h :1/v1?key=hush"],
+)  # fmt: skip
+def test_a_refused_address_is_not_quoted(address, monkeypatch):
+    with pytest.raises(ValueError, match="base_url") as caught:
+        ChatInternVL(base_url=address)
+    assert "hush" not in str(caught.value)
+    monkeypatch.setenv("INTERNVL_BASE_URL", address)
+    with pytest.raises(ValueError, match="base_url") as caught:
+        ChatInternVL()
+    assert "hush" not in repr(caught.value)
+
+
+def test_the_address_of_the_environment(monkeypatch):
+    monkeypatch.setenv("INTERNVL_BASE_URL", "http://h:1/v1")
+    assert ChatInternVL().base_url == "http://h:1/v1"
+    assert ChatInternVL(base_url="http://other/v1").base_url == "http://other/v1"
+    assert ChatInternVL(backend="transformers").base_url is None
