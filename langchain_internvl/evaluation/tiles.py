@@ -1,0 +1,28 @@
+"""Tiles per image that benchmarks give InternVL, as VLMEvalKit's `vlm/internvl` does."""
+
+from __future__ import annotations
+
+MAX_TILES = {
+    "chartqa": 12, "mmmu": 12, "docvqa": 18, "infovqa": 24, "ocrbench": 24,
+    "mvbench": 1, "videomme": 1, "video": 1,
+}  # fmt: skip
+"""Most tiles of each image by the beginning of the benchmark's name, lower case."""
+
+DEFAULT_MAX_TILES = 6
+MAX_TOTAL_TILES = 64
+"""Most tiles of all images of one question together."""
+
+
+def max_tiles_of(benchmark: str, images: int = 1) -> int:
+    """Most tiles of each image of a question.
+
+    Args:
+        benchmark: Name of the benchmark or task, such as "docvqa_val".
+        images: Number of images of the question.
+
+    Returns:
+        At least 1.
+    """
+    name = benchmark.lower().replace("_", "").replace("-", "")
+    own = next((n for key, n in MAX_TILES.items() if name.startswith(key)), DEFAULT_MAX_TILES)
+    return max(1, min(own, MAX_TOTAL_TILES // max(1, images)))

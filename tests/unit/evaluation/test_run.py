@@ -1,0 +1,98 @@
+import json
+
+import pytest
+from PIL import Image
+
+from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.scripted import ScriptedBackend
+from langchain_internvl.errors import RequestError
+from langchain_internvl.evaluation import METRICS, Case, evaluate, read_cases
+from langchain_internvl.evaluation.tiles import max_tiles_of
+
+
+def write(folder, *rows):
+    path = folder / "cases.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture
+def llm():
+    def make(reply):
+        return ChatInternVL(backend=ScriptedBackend(lambda _request: reply), model="nano")
+
+    return make
+
+
+def test_cases_are_read_with_paths_from_their_folder(tmp_path):
+    path = write(tmp_path, {"id": "1", "question": "Who?", "image": "a.png", "answer": "Ann"})
+    (case,) = read_cases(path)
+    assert case.images == (tmp_path / "a.png",)
+    assert case.answers == ("Ann",)
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"id": "1", "question": "x"}, "line 2: the line: .*needs answers"),
+        ({"id": "0", "question": "x", "answer": "y"}, "line 2: the id '0' is used twice"),
+        ({"id": "1", "question": "x", "answer": "y", "imagez": []}, "line 2: imagez"),
+        ({"id": "1", "question": "", "answer": "y"}, "line 2: question"),
+        ({"id": "1", "question": "x", "answer": "y", "answers": []}, "not both"),
+    ],
+)
+def test_a_bad_case_is_named_by_its_line(tmp_path, row, fault):
+    path = write(tmp_path, {"id": "0", "question": "x", "answer": "y"}, row)
+    with pytest.raises(RequestError, match=fault):
+        list(read_cases(path))
+
+
+def test_results_come_in_order_and_a_failed_case_keeps_its_place(tmp_path, llm):
+    Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
+    rows = [
+        {"id": "good", "question": "Who?", "image": "a.png", "answers": ["Bo", "Ann"]},
+        {"id": "gone", "question": "Who?", "image": "missing.png", "answer": "Ann"},
+        {"id": "wrong", "question": "Who?", "answer": "Zoe"},
+    ]
+    results = list(evaluate(llm("Ann"), read_cases(write(tmp_path, *rows)), "anls"))
+    assert [(one.id, one.score) for one in results] == [("good", 1), ("gone", 0), ("wrong", 0)]
+    assert "missing.png" in results[1].error
+    assert results[0].error is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "reply", "fields", "score"),
+    [
+        ("relaxed", "10.2", {"answer": "10"}, 1),
+        ("ocrbench", "it says stop", {"answer": "STOP"}, 1),
+        ("exact", " Yes ", {"answer": "yes"}, 1),
+        ("option", "The answer is B.", {"answer": "B", "options": ["cat", "dog"]}, 1),
+        ("mvbench", "(A) up", {"answer": "B. down"}, 0),
+        ("acc@0.5", "<ref>x</ref><box>[[0, 0, 500, 500]]</box>", {"box": [0, 0, 500, 500]}, 1),
+        ("acc@0.5", "nothing", {"box": [0, 0, 500, 500]}, 0),
+        ("cer", "abcd", {"answer": "abce"}, 0.25),
+        ("wer", "a b", {"answer": "a c"}, 0.5),
+    ],
+)
+def test_every_metric_scores_replies(llm, metric, reply, fields, score):
+    (result,) = evaluate(llm(reply), [Case(id="1", question="?", **fields)], metric)
+    assert result.score == score
+
+
+def test_an_unknown_metric_names_the_known_ones(llm):
+    with pytest.raises(RequestError, match="anls"):
+        list(evaluate(llm("x"), [], "blue"))
+    assert "anls" in METRICS
+
+
+def test_options_are_lettered_in_the_question(llm):
+    case = Case(id="1", question="Which?", answer="B", options=("cat", "dog"))
+    assert case.message().content[-1]["text"] == "Which?\nA. cat\nB. dog"
+
+
+def test_tiles_are_those_of_vlmevalkit():
+    assert max_tiles_of("docvqa_val") == 18
+    assert max_tiles_of("MMMU_val", images=7) == 9
+    assert max_tiles_of("InfoVQA_VAL", images=100) == 1
+    assert max_tiles_of("ai2d") == 6
+    assert max_tiles_of("MVBench") == 1
