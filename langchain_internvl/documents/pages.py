@@ -16,7 +16,7 @@ from langchain_internvl.errors import (
     MediaTooLargeError,
 )
 from langchain_internvl.media.images import formats, load_rgb, sniff_mime_type
-from langchain_internvl.media.pdf import draw_pages
+from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, PathSource, PixelSource, to_source
 
@@ -57,11 +57,10 @@ def pages_of(blob: Blob, policy: MediaPolicy) -> Iterator[Page]:
     if data[:6] == b"\x93NUMPY":
         yield Page(0, 1, _picture(lambda: load_rgb(_array(data, name), policy), name))
     elif kind is None and b"%PDF" in data[:1024]:
-        # All at once: the process that draws them has a deadline, and reading takes its time.
-        pages = list(draw_pages(BytesSource(data, name), policy))
-        for number, (total, page) in enumerate(pages):
-            shown = page if isinstance(page, MediaError) else Image.fromarray(page)
-            yield Page(number, total, shown)
+        for page in stream_pages(BytesSource(data, name), policy):
+            image = page.image
+            shown = image if isinstance(image, MediaError) else Image.fromarray(image)
+            yield Page(page.number, page.total, shown)
     elif kind == "image/tiff":
         yield from _tiff(data, name, policy)
     else:

@@ -1,12 +1,14 @@
-"""Pages of a PDF as pictures, by pypdfium2."""
+"""Pages of a PDF as images, rendered by pypdfium2 in a separate process."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from langchain_internvl._optional import require
-from langchain_internvl.errors import MediaError
+from langchain_internvl.errors import MediaError, MediaTooLargeError
 from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.media.page_ranges import Pages, parse_pages
 from langchain_internvl.media.process import decoding
 
 if TYPE_CHECKING:
@@ -19,51 +21,134 @@ if TYPE_CHECKING:
     from langchain_internvl.media.sources import Source
 
 LONG_SIDE = 1792
-"""Longer side of a page in pixels: four tiles, which an A4 page fills as 3 x 4."""
+"""Longer side of a rendered page in pixels: four tiles, which an A4 page fills as 3 x 4."""
+
+_MOST_FAILURES = 3
+"""Pages in a row that may crash the process or time out before the whole file is given up."""
+
+
+@dataclass(frozen=True)
+class PdfPage:
+    """One page of a PDF.
+
+    Attributes:
+        number: Index of the page in the file, from 0.
+        total: Number of pages of the whole file, not only of those requested.
+        image: The rendered page, uint8 [height, width, 3], RGB; or why it cannot be rendered.
+    """
+
+    number: int
+    total: int
+    image: NDArray[np.uint8] | MediaError
 
 
 def read_pages(
-    source: Source, policy: MediaPolicy, deadline: Deadline | None = None
+    source: Source,
+    policy: MediaPolicy,
+    deadline: Deadline | None = None,
+    *,
+    pages: Pages = None,
+    password: str | None = None,
 ) -> tuple[NDArray[np.uint8], ...]:
-    """Draw all pages of a PDF.
+    """Render pages of a PDF, all of them in memory at once.
 
     Args:
         source: Where the PDF comes from.
-        policy: Limits on bytes, pages, pixels and seconds.
-        deadline: When it is not wanted any more.
+        policy: Limits on bytes, pages, pixels (also of all pages together) and seconds for the
+            whole file.
+        deadline: Deadline of the call; None: none.
+        pages: Which pages; see `parse_pages`. None: all.
+        password: Password of an encrypted file.
 
     Returns:
-        A picture of each page, uint8 [height, width, 3], RGB, with its annotations and filled
+        An image of each page, uint8 [height, width, 3], RGB, with its annotations and filled
         forms, upright as the PDF says, `LONG_SIDE` pixels at its longer side.
 
     Raises:
-        MediaError: It is no PDF, is damaged, needs a password or takes too long.
+        MediaError: It is no PDF, is damaged, needs another password or takes too long.
         MediaTooLargeError: It is over a limit of the policy.
+        RequestError: `pages` is malformed, or names pages that the file does not have.
         RequestTimeoutError: The deadline came first.
         ImportError: The extra `documents` is not installed.
     """
-    pages = []
-    for _, page in draw_pages(source, policy, deadline):
-        if isinstance(page, MediaError):
-            raise page
-        pages.append(page)
-    return tuple(pages)
+    require("pypdfium2", extra="documents")
+    task = _task(policy, parse_pages(pages), password, LONG_SIDE)
+    with decoding("pdf_worker", task, source, "PDF", policy, deadline or Deadline()) as records:
+        numbers = records.head()["numbers"]
+        return tuple(records.image() for _ in numbers)
 
 
-def draw_pages(
-    source: Source, policy: MediaPolicy, deadline: Deadline | None = None
-) -> Iterator[tuple[int, NDArray[np.uint8] | MediaError]]:
-    """Draw the pages of a PDF one after the other; see `read_pages`.
+def stream_pages(
+    source: Source,
+    policy: MediaPolicy,
+    deadline: Deadline | None = None,
+    *,
+    pages: Pages = None,
+    password: str | None = None,
+    long_side: int = LONG_SIDE,
+) -> Iterator[PdfPage]:
+    """Render pages of a PDF one after the other, with one or two of them in memory.
+
+    The next page is rendered while the caller works on the last one, then the process waits. A
+    page that cannot be rendered, crashes the process or takes too long is given with its error,
+    and the others follow. Close the iterator to end the process early.
+
+    Args:
+        source: Where the PDF comes from.
+        policy: Limits on bytes, the number of requested pages, pixels of a page, and seconds to
+            wait for one page. `max_total_pixels` does not apply: pages are not kept.
+        deadline: Deadline of the call; None: none.
+        pages: Which pages, in which order; see `parse_pages`. None: all.
+        password: Password of an encrypted file.
+        long_side: Longer side of each page in pixels.
 
     Yields:
-        The number of all pages, and a picture of this one or why it cannot be drawn.
+        The requested pages. `PdfPage.total` is known from the first one on.
+
+    Raises:
+        MediaError: The file as a whole cannot be read; see `read_pages`. Nothing was yielded
+            then, or three pages in a row have failed with the process.
     """
     require("pypdfium2", extra="documents")
-    task = {"long_side": LONG_SIDE, "max_pages": policy.max_pages}
-    with decoding("pdf_worker", task, source, "PDF", policy, deadline or Deadline()) as records:
-        total = records.head()["pages"]
-        for _ in range(total):
-            try:
-                yield total, records.picture()
-            except MediaError as error:
-                yield total, error
+    deadline = deadline or Deadline()
+    task = _task(policy, parse_pages(pages), password, long_side)
+    failures = 0
+    todo: list[int] | None = None
+    while todo is None or todo:
+        if todo is not None:
+            task["pages"] = todo  # those that are left after a page that ended the process
+        total = 0
+        try:
+            with decoding(
+                "pdf_worker", task, source, "PDF", policy, deadline, is_stream=True
+            ) as records:
+                head = records.head()
+                total, todo = head["total"], list(head["numbers"])
+                while todo:
+                    try:
+                        image: NDArray[np.uint8] | MediaError = records.image()
+                    except MediaError as error:
+                        image = error
+                    failures = 0
+                    yield PdfPage(todo.pop(0), total, image)
+        except MediaError as error:
+            failures += 1
+            if not todo or not total or failures >= _MOST_FAILURES:
+                raise
+            number = todo.pop(0)
+            lost = MediaError(error.source, f"page {number}: {error.reason}")
+            yield PdfPage(number, total, lost)
+
+
+def _task(
+    policy: MediaPolicy, pages: list[Any] | None, password: str | None, long_side: int
+) -> dict[str, Any]:
+    """What the process is given; see `pdf_worker.decode`."""
+    if long_side < 1:
+        raise MediaTooLargeError("long_side", f"is at least 1 pixel, not {long_side}")
+    return {
+        "long_side": long_side,
+        "max_pages": policy.max_pages,
+        "pages": pages,
+        "password": password,
+    }

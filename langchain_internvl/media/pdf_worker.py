@@ -1,4 +1,4 @@
-"""What the process that draws the pages of a PDF does."""
+"""The process that renders the pages of a PDF."""
 
 from __future__ import annotations
 
@@ -11,55 +11,75 @@ import numpy as np
 
 from langchain_internvl._optional import require
 from langchain_internvl.errors import MediaTooLargeError
-from langchain_internvl.media.records import FAULT, HEAD, LIMIT, write_picture, write_record
+from langchain_internvl.media.page_ranges import select_pages
+from langchain_internvl.media.records import FAULT, HEAD, LIMIT, write_image, write_record
 from langchain_internvl.media.worker import check_size, main
 
 
 def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
-    """Draw all pages of a PDF.
+    """Render pages of a PDF.
 
     Args:
-        task: `path`, `long_side`, `max_pages` and `max_pixels`.
-        records: Where the pages go, after their number; for one that cannot be drawn, why.
+        task: `path`, `pages` (for `select_pages`), `password`, `long_side`, `max_pages` and
+            `max_pixels`.
+        records: Receives the number of pages (`total`) and the indices (`numbers`) of those that
+            follow, then each page or why it cannot be rendered.
 
     Raises:
-        MediaTooLargeError: There are too many pages, or pixels.
-        ValueError: It has no pages.
+        MediaTooLargeError: Too many pages are requested.
+        RequestError: The file does not have a requested page.
+        ValueError: It has no pages, or is encrypted and the password is missing or wrong.
     """
-    pypdfium2 = require("pypdfium2", extra="documents")
-    document: Any = pypdfium2.PdfDocument(Path(task["path"]).read_bytes())
-    if len(document) < 1:
+    document = _open(Path(task["path"]).read_bytes(), task["password"])
+    total = len(document)
+    if total < 1:
         raise ValueError("it has no pages")
-    if len(document) > task["max_pages"]:
+    numbers = select_pages(task["pages"], total)
+    if len(numbers) > task["max_pages"]:
         raise MediaTooLargeError(
             "",
-            f"{len(document)} pages are over MediaPolicy.max_pages={task['max_pages']}",
+            f"{len(numbers)} pages are over MediaPolicy.max_pages={task['max_pages']}; select some "
+            "with pages=, or raise the limit",
         )
     document.init_forms()
-    write_record(records, HEAD, json.dumps({"pages": len(document)}).encode())
-    for index in range(len(document)):
+    write_record(records, HEAD, json.dumps({"total": total, "numbers": numbers}).encode())
+    records.flush()
+    for number in numbers:
         try:
-            picture = _draw(document, index, task)
+            image = _render(document, number, task)
         except MediaTooLargeError as error:
-            write_record(records, LIMIT, f"page {index}: {error.reason}".encode())
+            write_record(records, LIMIT, f"page {number}: {error.reason}".encode())
         except Exception as error:  # noqa: BLE001 - of whatever type; the other pages are fine
-            write_record(records, FAULT, f"page {index}: {error}".encode("utf-8", "replace"))
+            write_record(records, FAULT, f"page {number}: {error}".encode("utf-8", "replace"))
         else:
-            write_picture(records, picture)
+            write_image(records, image)
+        records.flush()
 
 
-def _draw(document: Any, index: int, task: Mapping[str, Any]) -> Any:
-    """A page: uint8 [height, width, 3]."""
+def _open(data: bytes, password: str | None) -> Any:
+    """The document, if the password opens it."""
+    pypdfium2 = require("pypdfium2", extra="documents")
+    try:
+        return pypdfium2.PdfDocument(data, password=password)
+    except pypdfium2.PdfiumError as error:
+        if "password" not in str(error).lower():
+            raise
+        reason = "the given password is wrong" if password else "pass password=..."
+        raise ValueError(f"it is encrypted: {reason}") from error
+
+
+def _render(document: Any, index: int, task: Mapping[str, Any]) -> Any:
+    """A page, uint8 [height, width, 3]."""
     page = document[index]
     width, height = page.get_size()
     # PDFium rounds up.
     scale = (task["long_side"] - 1e-3) / max(width, height, 1.0)
     check_size(round(width * scale), round(height * scale), task)
     bitmap = page.render(scale=scale)
-    picture = np.asarray(bitmap.to_pil().convert("RGB"))
+    image = np.asarray(bitmap.to_pil().convert("RGB"))
     bitmap.close()
     page.close()
-    return picture
+    return image
 
 
 if __name__ == "__main__":

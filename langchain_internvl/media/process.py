@@ -1,4 +1,4 @@
-"""Media that C libraries decode, in a process that can be killed."""
+"""Decodes media in a separate process, which is killed at a deadline and limited in memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-
-import numpy as np
 
 from langchain_internvl.errors import (
     InternVLError,
@@ -25,15 +23,18 @@ from langchain_internvl.forks import renew_after_fork
 from langchain_internvl.media.records import (
     FAULT,
     HEAD,
+    IMAGE,
     LACK,
     LIMIT,
-    PICTURE,
     REFUSAL,
     read_record,
 )
 from langchain_internvl.media.sources import PathSource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
     from numpy.typing import NDArray
 
     from langchain_internvl.media.deadline import Deadline
@@ -41,16 +42,15 @@ if TYPE_CHECKING:
     from langchain_internvl.media.sources import Source
 
 MAX_MEMORY = 4 << 30
-"""Address space of a process, in bytes."""
+"""Address space of a process that decodes a video or a PDF, in bytes."""
 
 _ENVIRONMENT = {
     "CONDA_PREFIX", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH",
     "PYTHONHOME", "PYTHONPATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV",
 }  # fmt: skip
-"""What a process is told of the environment: nothing secret to a library that foreign files may
-have taken over."""
+"""Environment variables that are passed on: no secrets to a library that reads foreign files."""
 
-# The modules of this process, and not those of the folder where it happens to be.
+# The module path of this process, without the current folder.
 _PROGRAM = (
     "import sys; sys.path[:] = [path for path in sys.path if path] + {paths!r}; import runpy; "
     "runpy.run_module({module!r}, run_name='__main__', alter_sys=False)"
@@ -58,25 +58,25 @@ _PROGRAM = (
 
 
 class _Slots:
-    """How many processes there are at once: as many as processors."""
+    """Limits the number of processes that work at once to the number of processors."""
 
     def __init__(self) -> None:
         self.renew()
         renew_after_fork(self, _Slots.renew)
 
     def renew(self) -> None:
-        """All are free: a forked process has none."""
+        """Free all slots: a forked process has no decoders."""
         self._free = threading.BoundedSemaphore(os.cpu_count() or 1)
 
     @contextmanager
     def take(self, deadline: Deadline) -> Iterator[None]:
-        """Wait for one.
+        """Hold a slot, once one is free.
 
         Raises:
             RequestTimeoutError: The deadline came first.
         """
         while not self._free.acquire(timeout=min(deadline.remaining() or 0.5, 0.5)):
-            pass  # and look whether anybody waits still
+            pass  # the deadline is checked twice a second
         try:
             yield
         finally:
@@ -87,41 +87,65 @@ _SLOTS = _Slots()
 
 
 class Decoding:
-    """What a process says.
+    """Results of a decoding process, in the order of its records.
 
     Args:
-        stream: Its standard output.
-        name: What error messages call the medium.
-        kind: What it should be, as "video".
+        stream: Standard output of the process.
+        name: Name of the medium in error messages.
+        kind: Kind of the medium in error messages, as "video".
         policy: Limits on pixels.
+        waiting: Makes the context in which each record is waited for.
+        limits_total: Whether `max_total_pixels` applies.
     """
 
-    def __init__(self, stream: IO[bytes], name: str, kind: str, policy: MediaPolicy) -> None:
+    def __init__(  # noqa: PLR0917 - one caller
+        self,
+        stream: IO[bytes],
+        name: str,
+        kind: str,
+        policy: MediaPolicy,
+        waiting: Callable[[], AbstractContextManager[None]],
+        limits_total: bool,  # noqa: FBT001
+    ) -> None:
         self._stream = stream
         self._name = name
         self._kind = kind
         self._policy = policy
+        self._waiting = waiting
+        self._limits_total = limits_total
         self._pixels = 0
 
     def head(self) -> dict[str, Any]:
-        """What is known of the whole."""
+        """Facts about the whole medium, which come first."""
         head: dict[str, Any] = json.loads(self._read(HEAD, 1 << 20))
         return head
 
-    def picture(self) -> NDArray[np.uint8]:
-        """The next picture, uint8 [height, width, 3], RGB; it cannot be written to."""
-        data = self._read(PICTURE, self._policy.max_pixels * 3 + 8)
-        height, width = np.frombuffer(data[:8], "<u4").tolist()
+    def image(self) -> NDArray[np.uint8]:
+        """The next image, uint8 [height, width, 3], RGB, read-only."""
+        import numpy as np  # noqa: PLC0415 - nothing else here needs it
+
+        size, pixels = self.pixels()
+        return np.frombuffer(pixels, np.uint8).reshape(size[1], size[0], 3)
+
+    def pixels(self) -> tuple[tuple[int, int], memoryview]:
+        """The next image as (width, height) and its RGB bytes, row by row."""
+        data = self._read(IMAGE, self._policy.max_pixels * 3 + 8)
+        height = int.from_bytes(data[:4], "little")
+        width = int.from_bytes(data[4:8], "little")
+        if len(data) != 8 + height * width * 3:
+            raise ValueError("an image of another size than it says")
         self._pixels += height * width
-        if self._pixels > self._policy.max_total_pixels:
+        if self._limits_total and self._pixels > self._policy.max_total_pixels:
             limit = self._policy.max_total_pixels
             raise MediaTooLargeError(
-                self._name, f"its pictures are over MediaPolicy.max_total_pixels={limit}"
+                self._name,
+                f"its images together are over MediaPolicy.max_total_pixels={limit}",
             )
-        return np.frombuffer(data, np.uint8, offset=8).reshape(height, width, 3)
+        return (width, height), memoryview(data)[8:]
 
     def _read(self, kind: bytes, most: int) -> bytes:
-        found, data = read_record(self._stream, most)
+        with self._waiting():
+            found, data = read_record(self._stream, most)
         if found == kind:
             return data
         text = data.decode("utf-8", "replace").strip()
@@ -130,7 +154,7 @@ class Decoding:
         if found == LIMIT:
             raise MediaTooLargeError(self._name, text)
         if found == LACK:
-            raise ImportError(f"the process that reads a {self._kind} lacks something: {text}")
+            raise ImportError(f"the process that reads a {self._kind} needs a module: {text}")
         if found == FAULT:
             reason = text.partition("\n")[0][:200]
             raise MediaError(
@@ -140,42 +164,67 @@ class Decoding:
 
 
 @contextmanager
-def decoding(  # noqa: PLR0917 - all of them are needed, and two call it
+def decoding(  # noqa: PLR0917 - all of them are needed
     module: str,
     task: Mapping[str, Any],
     source: Source,
     kind: str,
     policy: MediaPolicy,
     deadline: Deadline,
+    *,
+    is_stream: bool = False,
+    max_memory: int = MAX_MEMORY,
 ) -> Iterator[Decoding]:
-    """Let a process decode a medium.
+    """Decode a medium in a separate process, which ends with this context.
 
     Args:
-        module: The module that it runs, of this folder.
-        task: What it is told, beside the path of the file and the limits.
+        module: Module of this folder that the process runs.
+        task: Its arguments, beside the path of the file and the limits.
         source: Where the medium comes from.
-        kind: What it should be, as "video".
+        kind: Expected kind of the medium for error messages, as "video".
         policy: Limits on bytes, pixels and seconds.
-        deadline: When it is not wanted any more.
+        deadline: Deadline of the call.
+        is_stream: The caller works between records. Then the limit of seconds applies to each
+            record, the process counts as working only while a record is waited for, and
+            `max_total_pixels` does not apply.
+        max_memory: Address space of the process, in bytes.
 
     Yields:
-        What it says.
+        The results.
 
     Raises:
         MediaError: The medium is empty, damaged or of another kind, or takes too long.
         MediaTooLargeError: It is over a limit.
-        RequestError: What is asked for is not in it.
+        RequestError: The task asks for something that the medium does not have.
         RequestTimeoutError: The deadline came first.
     """
-    with _as_file(source, deadline.narrow(policy)) as path, _SLOTS.take(deadline):
+    with ExitStack() as stack:
+        path = stack.enter_context(_as_file(source, deadline.narrow(policy)))
+        if not is_stream:
+            stack.enter_context(_SLOTS.take(deadline))
         policy = deadline.narrow(policy)
-        limits = {"path": path, "max_pixels": policy.max_pixels, "max_memory": MAX_MEMORY}
+        limits = {"path": path, "max_pixels": policy.max_pixels, "max_memory": max_memory}
         process = _start(module, {**limits, **task}, source.name)
-        alarm = _Alarm(process, policy.timeout)
+        alarm = _Alarm(process)
+
+        @contextmanager
+        def waiting() -> Iterator[None]:
+            with _SLOTS.take(deadline), alarm.set(deadline.narrow(policy).timeout):
+                yield
+
         try:
             with process, alarm, deadline.stopping(process.kill):
                 assert process.stdout is not None  # noqa: S101 - it is a pipe
-                yield Decoding(process.stdout, source.name, kind, policy)
+                if not is_stream:
+                    stack.enter_context(alarm.set(policy.timeout))
+                yield Decoding(
+                    process.stdout,
+                    source.name,
+                    kind,
+                    policy,
+                    waiting if is_stream else nullcontext,
+                    not is_stream,
+                )
         except (EOFError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InternVLError):
                 raise
@@ -188,30 +237,38 @@ def decoding(  # noqa: PLR0917 - all of them are needed, and two call it
                 crash = f"the decoder crashed on it (exit {process.returncode}); it is damaged"
                 raise MediaError(source.name, crash) from None
             raise MediaError(
-                source.name, f"the decoder went astray; the {kind} is damaged"
+                source.name, f"the decoder wrote no valid result; the {kind} is damaged"
             ) from error
 
 
 class _Alarm:
-    """Kills a process after a while, and when it is left."""
+    """Kills a process that works for too long, and when its context ends."""
 
-    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.went_off = False
         self._process = process
-        self._timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._ring)
-        self._timer.daemon = True
+
+    @contextmanager
+    def set(self, seconds: float) -> Iterator[None]:
+        """Kill the process unless this context ends within so many seconds."""
+        timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._ring)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _ring(self) -> None:
         self.went_off = True
         self._process.kill()
 
     def __enter__(self) -> None:
-        self._timer.start()
+        """Nothing to set up."""
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is EOFError:
-            self._process.wait()  # it has closed its output, so it is at its end; with what code?
-        self._timer.cancel()
+            self._process.wait()  # it closed its output; its exit code follows
         self._process.kill()
 
 
@@ -219,12 +276,13 @@ def _start(module: str, task: Mapping[str, Any], name: str) -> subprocess.Popen[
     paths = [os.fspath(path) for path in sys.path if path]
     program = _PROGRAM.format(paths=paths, module=f"{__package__}.{module}")
     environment = {key: value for key, value in os.environ.items() if key in _ENVIRONMENT}
-    # Instead of 10,240 looks for what is not there.
-    environment["DECORD_EOF_RETRY_MAX"] = "128"
+    environment["DECORD_EOF_RETRY_MAX"] = "128"  # instead of 10,240
+    # Each thread of OpenBLAS reserves address space, which is limited.
+    environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = "1"
     try:
-        return subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-c", program, json.dumps(task)],
-            stdin=subprocess.DEVNULL,
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
@@ -234,11 +292,16 @@ def _start(module: str, task: Mapping[str, Any], name: str) -> subprocess.Popen[
             name,
             f"no process can be started to read it: sys.executable is {sys.executable!r} ({error})",
         ) from error
+    assert process.stdin is not None  # noqa: S101 - it is a pipe
+    # Not on the command line, which others can read: a task may hold a password.
+    with suppress(OSError), process.stdin as stdin:  # it may have crashed already
+        stdin.write(json.dumps(task).encode())
+    return process
 
 
 @contextmanager
 def _as_file(source: Source, policy: MediaPolicy) -> Iterator[str]:
-    """The path of a medium, which the process can read whatever the file's name is."""
+    """The path of a file with the medium's bytes; the path is printable ASCII."""
     path = source.check(policy) if isinstance(source, PathSource) else None
     if path is not None and path.isprintable() and path.isascii():
         yield path

@@ -1,6 +1,6 @@
-"""What the processes that decode media write, and how it is read.
+"""Format of the records that decoding processes write to their standard output.
 
-A record is a letter, the length of what follows as four bytes (little-endian), and that.
+A record is a one-letter kind, the length of its data as four bytes (little-endian), and the data.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import IO, Any, BinaryIO
 
 HEAD = b"H"
-"""JSON: what is known of the whole."""
-PICTURE = b"F"
+"""JSON: facts about the whole medium."""
+IMAGE = b"F"
 """Height and width as four bytes each, and the pixels: uint8 [height, width, 3], RGB."""
 FAULT = b"E"
 """Text: what is wrong with the file."""
 LIMIT = b"L"
-"""Text: which limit it is over."""
+"""Text: which limit the medium is over."""
 REFUSAL = b"R"
-"""Text: what is wrong with what was asked."""
+"""Text: what is wrong with the request."""
 LACK = b"I"
-"""Text: what is missing on this machine."""
+"""Text: which module is not installed."""
 
 
 def write_record(stream: BinaryIO, kind: bytes, data: bytes) -> None:
@@ -26,22 +26,22 @@ def write_record(stream: BinaryIO, kind: bytes, data: bytes) -> None:
     stream.write(kind + len(data).to_bytes(4, "little") + data)
 
 
-def write_picture(stream: BinaryIO, pixels: Any) -> None:
+def write_image(stream: BinaryIO, pixels: Any) -> None:
     """Write the record of a uint8 array [height, width, 3]."""
     height, width = pixels.shape[:2]
     size = height.to_bytes(4, "little") + width.to_bytes(4, "little")
-    write_record(stream, PICTURE, size + pixels.tobytes())
+    write_record(stream, IMAGE, size + pixels.tobytes())
 
 
 def read_record(stream: IO[bytes], most: int) -> tuple[bytes, bytes]:
     """Read a record.
 
     Args:
-        stream: Where from.
-        most: Most bytes that it may have.
+        stream: Output of the process.
+        most: Longest data that is accepted, in bytes.
 
     Returns:
-        Its letter, and what follows.
+        Kind and data.
 
     Raises:
         EOFError: The stream ends.

@@ -70,7 +70,7 @@ def read_clip(
     with decoding("video_worker", task, source, "video", limits, deadline or Deadline()) as records:
         clip = records.head()
         indices = clip["indices"]
-        shown = {index: records.picture() for index in sorted(set(indices))}
+        shown = {index: records.image() for index in sorted(set(indices))}
         frames = tuple(shown[index] for index in indices)
         return Clip(frames, tuple(indices), float(clip["fps"]), int(clip["frame_count"]))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from langchain_internvl.media.records import HEAD, write_picture, write_record
+from langchain_internvl.media.records import HEAD, write_image, write_record
 from langchain_internvl.media.video import frame_indices
 from langchain_internvl.media.video_readers import open_reader
 from langchain_internvl.media.worker import check_size, main
@@ -37,7 +37,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     write_record(records, HEAD, json.dumps(clip).encode())
     for frame in reader.read(sorted(set(indices))):
         check_size(frame.shape[1], frame.shape[0], task)
-        write_picture(records, frame)
+        write_image(records, frame)
 
 
 def _refuse_playlists(path: Path) -> None:

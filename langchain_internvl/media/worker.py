@@ -1,6 +1,6 @@
-"""The process that decodes a video or a PDF: it may crash, hang or eat memory, alone.
+"""Entry point of a decoding process: it may crash, hang or run out of memory by itself.
 
-It is given its task as JSON on the command line and writes records to its standard output.
+It reads its task as JSON from standard input and writes records to standard output.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from langchain_internvl.errors import MediaTooLargeError, RequestError
 from langchain_internvl.media.records import FAULT, LACK, LIMIT, REFUSAL, write_record
 
 Decode = Callable[[Mapping[str, Any], BinaryIO], None]
-"""Does a task: writes the records of what is shown."""
+"""Does a task and writes its records."""
 
 
 def main(decode: Decode) -> None:
-    """Do the task of the command line.
+    """Do the task on standard input.
 
     Args:
-        decode: Does it; an ImportError of it says that something is missing on this machine.
+        decode: Does it. Its ImportError means that an optional module is not installed.
     """
-    # Libraries print to standard output too; ours is kept for the records.
+    # Libraries print to standard output too, so the records get a descriptor of their own.
     records = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    task = json.loads(sys.argv[1])
+    task = json.load(sys.stdin)
     _limit_memory(task["max_memory"])
     try:
         decode(task, records)
@@ -37,15 +37,18 @@ def main(decode: Decode) -> None:
         write_record(records, LIMIT, error.reason.encode())
     except ImportError as error:
         write_record(records, LACK, str(error).encode("utf-8", "replace"))
-    except (Exception, MemoryError) as error:  # noqa: BLE001 - decoders raise anything
+    except MemoryError:
+        limit = f"decoding needs more than {task['max_memory'] >> 20} MiB of memory"
+        write_record(records, LIMIT, limit.encode())
+    except Exception as error:  # noqa: BLE001 - decoders raise anything
         text = f"{type(error).__name__}: {error}"
         write_record(records, FAULT, text.encode("utf-8", "replace"))
     records.flush()
-    os._exit(0)  # without the clean-up of libraries that may hang in it
+    os._exit(0)  # skips the clean-up of libraries, some of which hang in it
 
 
 def check_size(width: int, height: int, task: Mapping[str, Any]) -> None:
-    """Refuse pictures of too many pixels.
+    """Refuse images of too many pixels.
 
     Raises:
         MediaTooLargeError: There are more than the task allows.

@@ -1,5 +1,6 @@
-"""Pages of PDFs as pictures."""
+"""Pages of PDFs as images."""
 
+import hashlib
 import io
 import random
 import threading
@@ -11,8 +12,9 @@ from golden import SCAN
 from PIL import Image
 
 from langchain_internvl import MediaPolicy
-from langchain_internvl.errors import MediaError, MediaTooLargeError
-from langchain_internvl.media.pdf import LONG_SIDE, read_pages
+from langchain_internvl.errors import MediaError, MediaTooLargeError, RequestError
+from langchain_internvl.media.page_ranges import parse_pages, select_pages
+from langchain_internvl.media.pdf import LONG_SIDE, read_pages, stream_pages
 from langchain_internvl.media.sources import BytesSource, PathSource
 
 POLICY = MediaPolicy()
@@ -151,3 +153,144 @@ def test_limits_of_pixels():
     ):
         with pytest.raises(MediaTooLargeError, match="pixels"):
             read(data, policy)
+
+
+def stream(data, policy=POLICY, **options):
+    return stream_pages(BytesSource(data, "paper"), policy, **options)
+
+
+def test_pages_are_streamed_one_by_one_with_the_total():
+    data = make_pdf(*COLOURS)
+    pages = list(stream(data, MediaPolicy(max_total_pixels=1)))  # none of them is kept
+    assert [(page.number, page.total) for page in pages] == [(0, 3), (1, 3), (2, 3)]
+    for page, whole in zip(pages, read(data), strict=True):
+        assert np.array_equal(page.image, whole)
+
+
+def test_a_stream_renders_no_further_than_it_is_read():
+    """A closed stream ends its process; a page of the book beyond it is never rendered."""
+    first = next(pages := stream(make_pdf(*["red"] * 100), MediaPolicy(timeout=60)))
+    assert (first.number, first.total) == (0, 100)
+    pages.close()
+    assert next(pages, None) is None
+
+
+def test_the_time_between_pages_does_not_count():
+    pages = stream(make_pdf("red", "blue"), MediaPolicy(timeout=5))
+    next(pages)
+    with ThreadPoolExecutor(4) as pool:  # and other media are decoded meanwhile
+        assert len(list(pool.map(lambda _: len(read(make_pdf("red"))), range(4)))) == 4
+    assert next(pages).number == 1
+
+
+@pytest.mark.parametrize(
+    ("pages", "numbers"),
+    [
+        (None, [0, 1, 2, 3, 4]),
+        (2, [2]),
+        (-1, [4]),
+        ([3, 0], [3, 0]),
+        (range(1, 3), [1, 2]),
+        (range(3, 100), [3, 4]),
+        (slice(-2, None), [3, 4]),
+        (slice(None, None, 2), [0, 2, 4]),
+        ("1-2, 5", [0, 1, 4]),
+        ("4-", [3, 4]),
+        ("-2", [0, 1]),
+        ("2-99", [1, 2, 3, 4]),
+    ],
+)
+def test_page_ranges(pages, numbers):
+    assert select_pages(parse_pages(pages), 5) == numbers
+
+
+@pytest.mark.parametrize("pages", ["", "0", "3-2", "x", [], "1;2", 1.5, [0.5], [True], ["1"], {}])
+def test_malformed_page_ranges(pages):
+    with pytest.raises(RequestError, match="pages"):
+        parse_pages(pages)
+
+
+@pytest.mark.parametrize("pages", [5, -6, [0, 7], "6", "6-9", range(5, 9), slice(9, None)])
+def test_pages_that_the_file_does_not_have(pages):
+    with pytest.raises(RequestError, match="it has 5 pages"):
+        select_pages(parse_pages(pages), 5)
+
+
+def test_a_page_range_of_a_long_file():
+    data = make_pdf(*["red"] * 9, "blue")
+    (page,) = stream(data, MediaPolicy(max_pages=1), pages=-1)
+    assert (page.number, page.total) == (9, 10)
+    assert page.image[10, 10, 2] > 250
+    (again,) = read_pages(BytesSource(data, "paper"), MediaPolicy(max_pages=1), pages="10")
+    assert np.array_equal(page.image, again)
+    with pytest.raises(MediaTooLargeError, match=r"2 pages are over .* pages="):
+        list(stream(data, MediaPolicy(max_pages=1), pages="9-10"))
+    with pytest.raises(RequestError, match="paper: pages: it has 10 pages"):
+        list(stream(data, pages=10))
+
+
+def test_a_page_that_takes_for_ever_is_an_error_among_the_others():
+    slow, fast = nested_forms(12), make_pdf("red")
+    assert len(list(stream(fast, MediaPolicy(timeout=20)))) == 1
+    (page,) = stream(slow, MediaPolicy(timeout=12))
+    assert page.number == 0
+    assert isinstance(page.image, MediaError)
+    assert "page 0: not decoded within MediaPolicy.timeout=12" in str(page.image)
+
+
+def rc4(key, data):
+    state = list(range(256))
+    j = 0
+    for i in range(256):
+        j = (j + state[i] + key[i % len(key)]) % 256
+        state[i], state[j] = state[j], state[i]
+    i = j = 0
+    out = bytearray()
+    for byte in data:
+        i = (i + 1) % 256
+        j = (j + state[i]) % 256
+        state[i], state[j] = state[j], state[i]
+        out.append(byte ^ state[(state[i] + state[j]) % 256])
+    return bytes(out)
+
+
+def encrypted_pdf(password):
+    """A PDF of one empty page under a password (ISO 32000-1, 7.6.3, revision 2)."""
+    pad = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
+    padded = (password.encode() + pad)[:32]
+    owner = rc4(hashlib.md5(padded).digest()[:5], padded)
+    flags = (-44).to_bytes(4, "little", signed=True)
+    key = hashlib.md5(padded + owner + flags + b"id").digest()[:5]
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 90 90]>>",
+        b"<</Filter/Standard/V 1/R 2/P -44/O<%s>/U<%s>>>"
+        % (owner.hex().encode(), rc4(key, pad).hex().encode()),
+    ]
+    body = b"%PDF-1.4\n"
+    places = []
+    for number, content in enumerate(objects, 1):
+        places.append(len(body))
+        body += b"%d 0 obj%s endobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    trailer = b"trailer<</Size 5/Root 1 0 R/Encrypt 4 0 R/ID[<%s><%s>]>>" % (
+        (b"id".hex().encode(),) * 2
+    )
+    return body + b"xref\n0 5\n0000000000 65535 f \n%s%s\nstartxref\n%d\n%%%%EOF" % (
+        table,
+        trailer,
+        len(body),
+    )
+
+
+def test_an_encrypted_file_needs_its_password():
+    data = encrypted_pdf("secret")
+    source = BytesSource(data, "paper")
+    assert len(read_pages(source, POLICY, password="secret")) == 1
+    assert [page.number for page in stream(data, password="secret")] == [0]
+    with pytest.raises(MediaError, match=r"it is encrypted: pass password="):
+        read(data)
+    with pytest.raises(MediaError, match="it is encrypted: the given password is wrong") as raised:
+        read_pages(source, POLICY, password="other")
+    assert "other" not in str(raised.value)
