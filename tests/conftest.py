@@ -1,6 +1,7 @@
 """Shared fixtures. No test reaches the internet; the few that talk HTTP do so on loopback."""
 
 import os
+from contextlib import suppress
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
@@ -14,6 +15,15 @@ from support import load_loop
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.prompting.tokenization import load_tokenizer
+
+with suppress(ImportError):  # LMDeploy's environment does without hypothesis
+    import hypothesis
+
+    # No example is under a time limit: a busy machine makes no test fail.
+    hypothesis.settings.register_profile(
+        "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("patient")
 
 
 def pytest_runtest_setup():

@@ -4,6 +4,7 @@ import threading
 import time
 
 from golden import checkpoint_folder
+from patience import PATIENCE
 
 from langchain_internvl.backends.base import Request
 from langchain_internvl.backends.transformers.backend import TransformersBackend
@@ -26,7 +27,7 @@ def ids(backend, *prompt, **settings):
     return [delta.token_id for delta in backend.stream(Request(prompt, **settings))]
 
 
-def wait_until(condition, seconds=10):
+def wait_until(condition, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():

@@ -11,6 +11,7 @@ import torch
 from engine_support import FOLDER, ids, make_backend, threads, wait_until
 from golden import TINY, VIDEO, checkpoint_folder
 from langchain_core.messages import HumanMessage
+from patience import PATIENCE
 from reference import SINGLE, model_of, reference_request, until_stop
 from support import FixedBackend
 
@@ -290,7 +291,7 @@ async def test_a_cancelled_task_ends_its_row(engine):
 
 async def test_a_cancellation_beside_a_token_is_not_lost(engine):
     """Python before 3.12 loses some of those that wait with a timeout."""
-    llm = ChatInternVL(model=str(FOLDER), backend=engine, max_tokens=300, timeout=100)
+    llm = ChatInternVL(model=str(FOLDER), backend=engine, max_tokens=300, timeout=PATIENCE)
     for number in range(12):
         tokens = []
         enough = asyncio.Event()
@@ -331,7 +332,7 @@ async def test_media_are_part_of_a_calls_time_and_are_not_read_for_nobody(engine
     for event in (started, ended):
         event.clear()
     task = asyncio.create_task(llm.ainvoke(video))
-    await asyncio.to_thread(started.wait, 20)
+    await asyncio.to_thread(started.wait, PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -379,14 +380,14 @@ async def test_backends_without_an_astream_are_waited_for_in_threads():
         def stream(self, request):
             try:
                 started.set()
-                go_on.wait(20)
+                go_on.wait(PATIENCE)
                 yield Delta(1, "x", "stop")
             finally:
                 self.closed += 1
 
     slow = Slow()
     task = asyncio.create_task(astream(slow, Request([1])).__anext__())
-    await asyncio.to_thread(started.wait, 20)
+    await asyncio.to_thread(started.wait, PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

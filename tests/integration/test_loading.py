@@ -12,6 +12,7 @@ import pytest
 import torch
 from checkpoints import original_config, random_model, to_original, write_hf, write_original
 from golden import PHOTOS, TINY, checkpoint_folder
+from patience import PATIENCE
 from safetensors.torch import load_file
 from support import FixedBackend, decode, load_loop
 from transformers import InternVLForConditionalGeneration
@@ -400,7 +401,7 @@ def test_nothing_asks_on_standard_input_and_no_code_of_the_checkpoint_runs(name,
     )
     done = subprocess.run(
         [sys.executable, "-c", f"import os; os.close(0)\n{program}"],
-        capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     counted, used = done.stdout.split()

@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from patience import PATIENCE
 from PIL import Image
 
 COOKBOOK = Path(__file__).parents[2] / "cookbook"
@@ -43,7 +44,10 @@ def test_a_notebook_says_what_it_said(path, tmp_path):
     kept = nbformat.read(path, as_version=4)
     again = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(again, timeout=300, kernel_name="python3", resources=resources).execute()
+    client = NotebookClient(
+        again, timeout=None, startup_timeout=PATIENCE, kernel_name="python3", resources=resources
+    )
+    client.execute()
     for before, now in zip(kept.cells, again.cells, strict=True):
         assert printed(now) == printed(before), before.source
     assert len(pictures(kept)) == len(pictures(again)) > 0

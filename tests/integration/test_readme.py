@@ -1,4 +1,7 @@
-"""The README's Python runs as it stands, on a tiny checkpoint and real photographs."""
+"""The Python of the README and of every page of the documentation runs as it stands.
+
+A tiny checkpoint stands for the one of gigabytes; nothing is cut out.
+"""
 
 import re
 import runpy
@@ -6,69 +9,92 @@ import shutil
 
 import pytest
 from golden import PHOTOS, VIDEO, checkpoint_folder
-from readme import LMDEPLOY, README, ROOT, programs
+from readme import IN_LMDEPLOY, README, ROOT, pages, programs, run_page
 
 from langchain_internvl.messages import blocks
+<<<<<<< HEAD
 
 # What needs LMDeploy is run in its environment, by tests/integration/lmdeploy.
 BLOCKS = programs(README.replace(LMDEPLOY, ""))
+=======
+>>>>>>> docs
 
+LARGE = 'model="OpenGVLab/InternVL2-8B"'
 NANO_SAYS = "From left to right: a red circle, a blue square."
+RUNS = [
+    (page, name)
+    for page, text in pages().items()
+    if programs(text) and page not in IN_LMDEPLOY
+    # A page with nano alone is the same for every checkpoint.
+    for name in (("internlm2", "qwen2") if LARGE in "".join(programs(text)) else ("qwen2",))
+]
 
 
 @pytest.fixture
-def photographs(tmp_path, monkeypatch):
-    shutil.copy(PHOTOS / "chelsea.png", tmp_path / "cat.png")
-    shutil.copy(PHOTOS / "coffee.png", tmp_path)
-    shutil.copy(VIDEO, tmp_path / "red-panda.mp4")
-    (tmp_path / "cookbook").mkdir()
-    shutil.copy(ROOT / "cookbook/shapes.png", tmp_path / "cookbook")
+def _in_a_clone(tmp_path, monkeypatch):
+    """What the pages name, as in a clone; what they write does not end up in the repository."""
+    shutil.copytree(ROOT / "cookbook", tmp_path / "cookbook")
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["internlm2", "qwen2"])
-def test_readme(name, photographs, capsys):
-    """Block after block, each using what came before."""
-    namespace = {}
-    model = repr(str(checkpoint_folder(name)))
-    for number, block in enumerate(BLOCKS, 1):
-        program = block.replace('"OpenGVLab/InternVL2-8B"', model)
-        program = program.replace("max_tokens=1024", "max_tokens=6").replace(
-            "temperature=0)", "temperature=0, max_tokens=6)"
-        )
-        exec(compile(program, f"README block {number}", "exec"), namespace)
-    printed = capsys.readouterr().out
-    assert namespace["llm"].render(namespace["messages"]) in printed
-    assert "<|im_end|>?" in printed
-    assert NANO_SAYS in printed
+@pytest.mark.usefixtures("_in_a_clone")
+@pytest.mark.parametrize(("page", "name"), RUNS)
+def test_a_page_runs_uncut_in_one_namespace(page, name, capsys):
+    model = f"model={str(checkpoint_folder(name))!r}"
+    run_page(
+        page,
+        (LARGE, model),
+        # Random weights never end a reply.
+        ("max_tokens=1024", "max_tokens=6"),
+        (f"{model}, temperature=0)", f"{model}, temperature=0, max_tokens=6)"),
+    )
+    if page == "README.md":
+        assert NANO_SAYS in capsys.readouterr().out
 
 
-def test_the_first_screen_shows_a_picture_and_its_answer():
+def test_what_pages_link_and_name_exists():
+    for page, text in pages().items():
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose):
+            # The site has the cookbook beside its pages.
+            places = ((ROOT / page).parent / target, ROOT / target.removeprefix("../"))
+            assert "://" in target or any(map(type(ROOT).exists, places)), f"{page}: {target}"
+        for file in re.findall(r'"(cookbook/[^"]+)"', text):
+            assert (ROOT / file).is_file(), f"{page}: {file}"
+
+
+def test_the_first_screen_shows_an_image_and_its_answer():
     first_screen = "\n".join(README.splitlines()[:40])
     assert "(cookbook/shapes.png)" in first_screen
     assert f"# {NANO_SAYS}" in first_screen
     assert first_screen.index('model="nano"') < first_screen.index("OpenGVLab/InternVL2-8B")
 
 
+def test_the_readme_is_read_in_five_minutes():
+    assert len(README.splitlines()) <= 220
+
+
 def test_every_section_of_the_quick_start_has_code():
-    quick_start = README.split("## The quick start, in LangChain")[1].split("\n## ")[0]
-    sections = quick_start.split("\n### ")[1:]
+    sections = pages()["docs/quickstart.md"].split("\n### ")[1:]
     assert len(sections) >= 11
     for section in sections:
         assert "```text" in section, section.splitlines()[0]
         assert "```python" in section, section.splitlines()[0]
 
 
-def test_the_readme_names_what_make_has():
+def test_every_target_of_make_is_explained():
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in ("demo", "test", "lint", "format", "typing", "bench", "help"):
-        assert f"\n{target}:" in makefile
-        assert f"`{target}`" in README or f"make {target}" in README
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split()
+    development = (ROOT / "DEVELOPMENT.md").read_text("utf-8")
+    for target in targets:
+        assert re.search(rf"^{target}:.* ## ", makefile, re.MULTILINE), target
+        assert f"`make {target}`" in development, target
 
 
-def test_the_readme_has_the_whole_table_of_blocks():
+def test_the_guide_to_images_has_the_whole_table_of_blocks():
+    guide = pages()["docs/guides/images.md"]
     for word in re.findall(r"`([a-z_-]+)`", blocks.__doc__):
-        assert f"`{word}`" in README, word
+        assert f"`{word}`" in guide, word
 
 
 def test_the_demo_says_what_is_true(capsys, monkeypatch):

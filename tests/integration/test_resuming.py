@@ -7,6 +7,7 @@ from pathlib import Path
 
 from drawings import draw_sign
 from golden import PHOTOS, checkpoint_folder
+from patience import PATIENCE
 
 PROGRAM = Path(__file__).with_name("resuming_agent.py")
 
@@ -23,7 +24,7 @@ def test_an_agent_goes_on_after_its_process_was_killed(tmp_path):
         first.kill()
     assert first.returncode != 0
     with run(checkpoint_folder("qwen2"), database) as second:
-        said = second.communicate(timeout=120)[0]
+        said = second.communicate(timeout=PATIENCE)[0]
     assert (second.returncode, said) == (0, "It says OPEN\n")
 
 
@@ -35,6 +36,6 @@ def test_an_agent_with_nano_reads_the_sign_after_its_process_was_killed(tmp_path
         first.kill()
     (tmp_path / "street.png").unlink()  # the conversation holds it
     with run("nano", tmp_path / "agent.sqlite") as second:
-        said = second.communicate(timeout=120)[0]
+        said = second.communicate(timeout=PATIENCE)[0]
     assert second.returncode == 0
     assert word in said

@@ -12,6 +12,7 @@ from engine_support import FOLDER, ids, threads
 from golden import checkpoint_folder
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField
+from patience import PATIENCE
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.base import EngineStats
@@ -173,7 +174,7 @@ print("parent", llm.invoke("x").usage_metadata["output_tokens"])
     def run(state):
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", program, state],
-            capture_output=True, text=True, timeout=120, check=True,
+            capture_output=True, text=True, timeout=PATIENCE, check=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         return done.stdout
@@ -201,9 +202,9 @@ locked, done = threading.Event(), threading.Event()
 def hold():
     with llm._engines._lock, SHARED._lock, _LOADING, llm._engines.media._lock:
         locked.set()
-        done.wait(30)
+        done.wait({PATIENCE})
 threading.Thread(target=hold).start()
-locked.wait(30)
+locked.wait({PATIENCE})
 child = os.fork()
 if not child:
     def told(run):
@@ -223,7 +224,7 @@ llm.close()
 """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=PATIENCE, check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.stdout.count("BackendError a model was loaded before os.fork()") == 4

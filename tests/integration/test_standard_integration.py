@@ -1,48 +1,10 @@
 """LangChain's standard integration tests, on a tiny checkpoint with random weights."""
 
-from types import SimpleNamespace
-
-import httpx
-import pytest
-from golden import PHOTOS, SCAN, checkpoint_folder
-from langchain_tests.integration_tests import ChatModelIntegrationTests
-
-from langchain_internvl import ChatInternVL
+from golden import checkpoint_folder
+from standard_suite import IntegrationSuite
 
 
-def _file_of(url):
-    return SCAN if url.endswith(".pdf") else PHOTOS / "chelsea.png"
-
-
-@pytest.fixture(autouse=True)
-def _no_internet(monkeypatch):
-    """What the tests, or blocks with a URL, would download comes from tests/data."""
-    served = []
-
-    def get(url, **_):
-        served.append(url)
-        return SimpleNamespace(content=_file_of(url).read_bytes())
-
-    def fetch(url, policy):
-        return get(url).content
-
-    monkeypatch.setattr(httpx, "get", get)
-    monkeypatch.setattr("langchain_internvl.media.sources.fetch", fetch)
-    return served
-
-
-CAPABLE = pytest.mark.xfail(
-    reason="asks for a certain argument or step, which random weights do not know",
-    raises=AssertionError,
-    strict=True,
-)
-
-
-class TestChatInternVL(ChatModelIntegrationTests):
-    @property
-    def chat_model_class(self):
-        return ChatInternVL
-
+class TestChatInternVL(IntegrationSuite):
     @property
     def chat_model_params(self):
         return {
@@ -52,6 +14,7 @@ class TestChatInternVL(ChatModelIntegrationTests):
             "temperature": 1.0,
             "seed": 1,
         }
+<<<<<<< HEAD
 
     @property
     def supports_image_inputs(self):
@@ -105,3 +68,5 @@ class TestChatInternVL(ChatModelIntegrationTests):
     @CAPABLE
     def test_unicode_tool_call_integration(self, model):
         super().test_unicode_tool_call_integration(model)
+=======
+>>>>>>> docs

@@ -17,6 +17,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables.history import RunnableWithMessageHistory
+from patience import PATIENCE
 from PIL import Image
 from pydantic import ValidationError
 from support import FixedBackend
@@ -131,7 +132,7 @@ def test_the_request(llm, backend):
 
 
 def test_settings_of_the_model_and_of_the_call(backend):
-    llm = ChatInternVL(model=MODEL, backend=backend, max_tokens=5, stop=["A"], timeout=9)
+    llm = ChatInternVL(model=MODEL, backend=backend, max_tokens=5, stop=["A"], timeout=PATIENCE)
     llm.invoke("x")
     llm.bind(max_tokens=6, logprobs=True).invoke("x", stop=["B"])
     llm.invoke("x", stop="C")
@@ -139,8 +140,8 @@ def test_settings_of_the_model_and_of_the_call(backend):
     assert third.stop[1:] == ["C"]
     assert (first.max_tokens, first.stop[1:], first.top_logprobs) == (5, ["A"], None)
     assert (second.max_tokens, second.stop[1:], second.top_logprobs) == (6, ["B"], 0)
-    assert 8 < first.timeout <= 9
-    assert 8 < second.timeout <= 9
+    assert PATIENCE / 2 < first.timeout <= PATIENCE
+    assert PATIENCE / 2 < second.timeout <= PATIENCE
 
 
 def test_tiles_of_the_model_of_the_call_and_of_the_block(backend):

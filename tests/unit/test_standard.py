@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from langchain_tests.unit_tests import ChatModelUnitTests
+from standard_suite import Abilities
 
 from langchain_internvl import ChatInternVL, MediaPolicy
 
@@ -20,23 +21,7 @@ def _known_to_langchain(monkeypatch):
     monkeypatch.setitem(loading._default_class_paths_cache, "all", known)
 
 
-class TestChatInternVL(ChatModelUnitTests):
-    @property
-    def chat_model_class(self):
-        return ChatInternVL
-
+class TestChatInternVL(Abilities, ChatModelUnitTests):
     @property
     def chat_model_params(self):
         return {"model": "OpenGVLab/InternVL2-8B"}  # none of these tests loads it
-
-    @property
-    def supports_image_inputs(self):
-        return True
-
-    @property
-    def supports_image_urls(self):
-        return True
-
-    @property
-    def supports_image_tool_message(self):
-        return True

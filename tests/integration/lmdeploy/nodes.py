@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from patience import PATIENCE
 
 PROGRAM = Path(__file__).with_name("node_program.py")
 ROOT = Path(__file__).parents[3]
@@ -35,7 +36,7 @@ class Node:
 
     @property
     def state(self):
-        return HTTP.get(f"{self.root}/test/state", timeout=30).json()
+        return HTTP.get(f"{self.root}/test/state", timeout=PATIENCE).json()
 
     def kill(self):
         os.kill(self.pid, signal.SIGKILL)
@@ -43,11 +44,11 @@ class Node:
     @property
     def is_up(self):
         try:
-            return HTTP.get(f"{self.root}/v1/models", timeout=5).status_code in {200, 401}
+            return HTTP.get(f"{self.root}/v1/models", timeout=60).status_code in {200, 401}
         except httpx.HTTPError:
             return False
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=PATIENCE):
         end = time.monotonic() + seconds
         while not self.is_up:
             if time.monotonic() > end:
@@ -115,7 +116,7 @@ class Nodes:
             except ProcessLookupError:
                 continue
         self._program.stdin.close()
-        self._program.wait(10)
+        self._program.wait(PATIENCE)
         self._program.stdout.close()
 
 

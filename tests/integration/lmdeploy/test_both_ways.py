@@ -9,6 +9,7 @@ from engine_support import wait_until
 from golden import PHOTOS, TINY, VIDEO
 from hostile import HOSTILE
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from patience import PATIENCE
 
 from langchain_internvl import image_block, video_block
 from langchain_internvl.backends.base import Request, Sampling
@@ -346,6 +347,6 @@ def test_many_who_come_and_go_leave_nothing(way, slow):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert wait_until(lambda: way.is_idle("qwen2"), 30)
     assert way.llm("qwen2", max_tokens=2).invoke("Hello").content

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 from engine_support import wait_until
 from nodes import free_port
+from patience import PATIENCE
 
 from langchain_internvl.backends.base import Request
 from langchain_internvl.backends.server.backend import ServerBackend, ServerOptions
@@ -79,7 +80,7 @@ def prompt_of(number):
 def ask(backend, number):
     outcome = Outcome(prompt_of(number))
     try:
-        for delta in backend.stream(Request(outcome.prompt, max_tokens=TOKENS, timeout=60)):
+        for delta in backend.stream(Request(outcome.prompt, max_tokens=TOKENS, timeout=PATIENCE)):
             outcome.ids.append(delta.token_id)
             outcome.reason = delta.finish_reason
     except ServerError as error:
@@ -115,7 +116,7 @@ def test_every_request_has_one_reply_or_one_error(park, backend, here, prompts, 
         alive[place].wait()
     stopped.set()
     for caller in callers:
-        caller.join(120)
+        caller.join(PATIENCE)
     assert not any(caller.is_alive() for caller in callers)
 
     with lock:
@@ -126,7 +127,7 @@ def test_every_request_has_one_reply_or_one_error(park, backend, here, prompts, 
     check_replies(complete, here)
     check_nodes(park.nodes.read_events(), complete, failed, killed)
     for node in alive:
-        assert wait_until(lambda node=node: is_idle(node.state), 30), node.state
+        assert wait_until(lambda node=node: is_idle(node.state)), node.state
     with capsys.disabled():
         kinds = dict(Counter(type(one.error).__name__ for one in failed))
         print(f" {KILLS} kills, {asked} requests: {len(complete)} replies, {kinds}", end=" ")

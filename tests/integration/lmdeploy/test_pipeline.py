@@ -11,6 +11,7 @@ from lmdeploy import PytorchEngineConfig, TurbomindEngineConfig
 from lmdeploy.serve.core.exceptions import ErrorCode
 from lmdeploy.serve.core.exceptions import RequestError as TheirError
 from nano_training.trials import draw_trials
+from patience import PATIENCE
 
 from langchain_internvl import ChatInternVL, image_block, video_block
 from langchain_internvl.backends.base import Request
@@ -126,7 +127,7 @@ def test_closing_ends_what_runs_and_the_next_reply_loads_again():
     closing.start()
     with pytest.raises(BackendError, match="closed"):
         list(stream)
-    closing.join(20)
+    closing.join(PATIENCE)
     assert not closing.is_alive()
     assert engine.is_closed
     assert llm.invoke("Hello", max_tokens=2).content

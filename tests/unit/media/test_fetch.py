@@ -7,13 +7,14 @@ import socket
 import time
 
 import pytest
+from patience import PATIENCE
 from support import http_server
 
 from langchain_internvl.errors import MediaFetchError, MediaTooLargeError
 from langchain_internvl.media.fetch import fetch
 from langchain_internvl.media.policy import MediaPolicy, is_public
 
-LOCAL = MediaPolicy(allow_private_hosts=True, timeout=5, max_bytes=1000)
+LOCAL = MediaPolicy(allow_private_hosts=True, timeout=PATIENCE, max_bytes=1000)
 
 
 def send(handler, body=b"picture", status=200, **headers):

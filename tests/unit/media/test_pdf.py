@@ -9,10 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from golden import SCAN
+from patience import PATIENCE
 from PIL import Image
 
 from langchain_internvl import MediaPolicy
-from langchain_internvl.errors import MediaError, MediaTooLargeError, RequestError
+from langchain_internvl.errors import (
+    MediaError,
+    MediaTooLargeError,
+    RequestError,
+    RequestTimeoutError,
+)
+from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.page_ranges import parse_pages, select_pages
 from langchain_internvl.media.pdf import LONG_SIDE, read_pages, stream_pages
 from langchain_internvl.media.sources import BytesSource, PathSource
@@ -130,12 +137,16 @@ def nested_forms(depth):
 
 def test_a_pdf_that_takes_for_ever_is_given_up_and_holds_up_no_other():
     assert len(read(nested_forms(2))) == 1
+    endless, deadline = BytesSource(nested_forms(12), "endless"), Deadline()
     with ThreadPoolExecutor(2) as pool:
-        endless = pool.submit(read, nested_forms(12), MediaPolicy(timeout=3))
+        reading = pool.submit(read_pages, endless, MediaPolicy(timeout=PATIENCE), deadline)
         assert len(read(make_pdf("red"))) == 1
-        assert not endless.done()
-        with pytest.raises(MediaError, match=r"not decoded within MediaPolicy\.timeout=3"):
-            endless.result()
+        assert not reading.done()
+        deadline.cancel()
+        with pytest.raises(RequestTimeoutError):
+            reading.result()
+    with pytest.raises(MediaError, match=r"not decoded within MediaPolicy\.timeout=1"):
+        read_pages(endless, MediaPolicy(timeout=1))
 
 
 @pytest.mark.parametrize("size", [(600, 800), (1, 2000), (3000, 3000), (612, 792)])

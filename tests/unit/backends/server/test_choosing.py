@@ -10,6 +10,7 @@ from fault_server import FaultServer, chunk, ids, lines, send, words
 from golden import PHOTOS, checkpoint_folder
 from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage
+from patience import PATIENCE
 from pydantic import ValidationError
 
 from langchain_internvl import ChatInternVL, factory, image_block
@@ -247,7 +248,7 @@ def test_a_server_that_does_not_list_its_models_in_time(monkeypatch):
     left = threading.Event()
 
     def hang(handler):
-        left.wait(20)
+        left.wait(PATIENCE)
         send(handler, 200, b"{}")
 
     with FaultServer(BOTH, models=hang).running() as url:

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from fault_server import DONE, FaultServer, Host, body, chunk, data, drop, error, lines, send, words
+from patience import PATIENCE
 
 from langchain_internvl.backends.base import NO_TOKEN, Request
 from langchain_internvl.backends.server import backend as backend_module
@@ -67,7 +68,7 @@ def ask(request, hosted):
 
     def run(server, **settings):
         host.server = server
-        return request.param(backend, Request((), turns=TURNS, **{"timeout": 20, **settings}))
+        return request.param(backend, Request((), turns=TURNS, **{"timeout": PATIENCE, **settings}))
 
     return run
 
@@ -231,7 +232,7 @@ def test_a_hanging_server_is_given_up_and_left(ask):
     with pytest.raises(RequestTimeoutError, match=r"timeout=0\.3 s"):
         ask(server, timeout=0.3)
     assert server.attempts == 1
-    assert server.left.wait(10)
+    assert server.left.wait(PATIENCE)
 
 
 def test_a_server_that_hangs_after_a_token(ask):
@@ -239,7 +240,7 @@ def test_a_server_that_hangs_after_a_token(ask):
     with pytest.raises(RequestTimeoutError):
         ask(server, timeout=0.3)
     assert server.attempts == 1
-    assert server.left.wait(10)
+    assert server.left.wait(PATIENCE)
 
 
 def test_no_time_for_another_attempt(ask):
@@ -300,7 +301,7 @@ def test_a_stop_text_is_cut_here_and_the_server_is_left(ask):
     deltas = ask(server, stop=["three"])
     assert text_of(deltas) == "One two"
     assert deltas[-1].finish_reason == "stop"
-    assert server.left.wait(10)
+    assert server.left.wait(PATIENCE)
     assert "stop" not in server.asked[0]
 
 
@@ -316,4 +317,4 @@ def test_a_closed_backend_says_so(ask):
             next(deltas)
         with pytest.raises(BackendError, match="closed"):
             list(backend.stream(Request((), turns=TURNS)))
-    assert server.left.wait(10)
+    assert server.left.wait(PATIENCE)

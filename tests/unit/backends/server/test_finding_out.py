@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from patience import PATIENCE
 
 from langchain_internvl.backends.base import EngineStats
 from langchain_internvl.backends.registry import Engines, Served
@@ -31,7 +32,7 @@ class Finding:
     def __call__(self):
         self.times += 1
         self.begun.set()
-        assert self.may_end.wait(20)
+        assert self.may_end.wait(PATIENCE)
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         return self.outcome
@@ -56,18 +57,17 @@ def slow():
     """Engines, a server that is being looked for, and what the first caller is told."""
     engines, finding, told = Engines(), Finding(Served(Asked(), None, takes_turns=True)), []
     thread = start(engines, finding, told)
-    assert finding.begun.wait(20)
+    assert finding.begun.wait(PATIENCE)
     yield engines, finding, told, thread
     finding.may_end.set()
-    thread.join(20)
+    thread.join(PATIENCE)
 
 
 def test_others_wait_for_their_own_time_only(slow):
     engines, finding, _, _ = slow
-    start_time = time.monotonic()
     with pytest.raises(RequestTimeoutError, match=r"timeout=0\.1 s"):
         engines.served("x", finding, 0.1)
-    assert time.monotonic() - start_time < 5
+    assert not finding.may_end.is_set()
     assert finding.times == 1
 
 
@@ -76,7 +76,7 @@ def test_nobody_else_is_held_up_meanwhile(slow):
     assert engines.stats == EngineStats()
     engines.close()
     finding.may_end.set()
-    thread.join(20)
+    thread.join(PATIENCE)
     (error,) = told
     assert isinstance(error, BackendError)
     assert finding.outcome.backend.closed == 1
@@ -87,7 +87,7 @@ def test_all_get_what_one_found(slow):
     others = [start(engines, finding, told) for _ in range(3)]
     finding.may_end.set()
     for one in (thread, *others):
-        one.join(20)
+        one.join(PATIENCE)
     assert told == [finding.outcome] * 4
     assert finding.times == 1
     engines.close()
@@ -101,12 +101,12 @@ def test_a_failure_is_told_and_not_kept(error, again):
     engines, finding, told = Engines(), Finding(error), []
     good = Served(Asked(), None, takes_turns=True)
     first = start(engines, finding, told)
-    assert finding.begun.wait(20)
+    assert finding.begun.wait(PATIENCE)
     second = start(engines, lambda: good, told)
     time.sleep(0.1)
     finding.may_end.set()
-    first.join(20)
-    second.join(20)
+    first.join(PATIENCE)
+    second.join(PATIENCE)
     assert error in told
     assert (good in told) is again
     assert engines.served("x", lambda: good) is good

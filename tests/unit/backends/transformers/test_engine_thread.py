@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from engine_support import threads, wait_until
 from golden import checkpoint_folder
+from patience import PATIENCE
 from support import load_loop
 
 from langchain_internvl.backends.base import Backend, Request
@@ -66,18 +68,6 @@ def submit(engine_thread, request):
 def read_all(handle):
     while True:
         handle.next()
-
-
-def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "internvl"]
-
-
-def wait_until(condition):
-    for _ in range(500):
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_it_is_a_backend(backend):
@@ -265,7 +255,11 @@ def test_a_program_may_end_at_any_time():
         "[handle.next() for _ in range(5)]\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -286,7 +280,7 @@ def test_the_timeout_counts_loading(backend, monkeypatch):
     go_on = threading.Event()
 
     def load(*args):
-        go_on.wait(60)
+        go_on.wait(PATIENCE)
         return load_model(*args)
 
     monkeypatch.setattr(LOAD_MODEL, load)
@@ -302,14 +296,14 @@ def test_a_model_that_cannot_be_loaded_is_told_to_all_and_tried_again(backend, e
 
     def load(*_):
         started.set()
-        go_on.wait(60)
+        go_on.wait(PATIENCE)
         raise error
 
     monkeypatch.setattr(LOAD_MODEL, load)
     kind = BackendError if isinstance(error, KeyError) else type(error)
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(ids, backend, 1, 2, max_tokens=3) for _ in range(3)]
-        assert started.wait(60)
+        assert started.wait(PATIENCE)
         assert wait_until(lambda: len(backend._worker._inbox) == 3)
         go_on.set()
         for one in waiting:
@@ -352,12 +346,12 @@ def test_a_panic_is_told_and_hangs_nobody(place, engine_thread, monkeypatch):
     if place == "load":
         fresh = EngineThread(panic)
         with pytest.raises(BackendError, match="Panic"):
-            submit(fresh, Request([1], timeout=20)).next()
+            submit(fresh, Request([1], timeout=PATIENCE)).next()
         fresh._load = lambda: engine_thread._loop
         fresh.close()
         return
     monkeypatch.setattr(engine_thread._loop, place, panic)
-    handle = submit(engine_thread, Request([1, 2], max_tokens=5, timeout=20))
+    handle = submit(engine_thread, Request([1, 2], max_tokens=5, timeout=PATIENCE))
     with pytest.raises(BackendError, match="Panic"):
         read_all(handle)
     monkeypatch.undo()
@@ -377,7 +371,7 @@ def test_a_request_that_cannot_be_admitted_fails_alone(engine_thread, monkeypatc
 
     monkeypatch.setattr(engine_thread._loop, "can_admit", fail)
     with pytest.raises(BackendError, match="KeyError"):
-        submit(engine_thread, Request([1, 2], timeout=20)).next()
+        submit(engine_thread, Request([1, 2], timeout=PATIENCE)).next()
     assert len(asked) == 1
     for _ in range(3):
         running.next()
@@ -439,9 +433,9 @@ def test_a_stream_that_nobody_reads_ends_at_its_deadline(engine_thread):
 
 
 def test_what_was_said_before_the_deadline_is_not_lost(engine_thread):
-    handle = submit(engine_thread, Request([1, 2], max_tokens=3, timeout=0.5))
+    handle = submit(engine_thread, Request([1, 2], max_tokens=3, timeout=PATIENCE))
     assert wait_until(lambda: not threads())
-    time.sleep(0.6)
+    handle._deadline = 0.0
     assert [handle.next().finish_reason for _ in range(3)] == [None, None, "length"]
 
 
@@ -451,12 +445,12 @@ def test_whose_prompt_is_read_is_active(engine_thread, monkeypatch):
 
     def slow(row):
         read.set()
-        go_on.wait(20)
+        go_on.wait(PATIENCE)
         return read_prompt(row)
 
     monkeypatch.setattr(engine_thread._loop, "_read_prompt", slow)
     handle = submit(engine_thread, Request([1, 2], max_tokens=1))
-    assert read.wait(20)
+    assert read.wait(PATIENCE)
     assert (engine_thread.stats.active_rows, engine_thread.stats.queued) == (1, 0)
     go_on.set()
     handle.next()
@@ -467,7 +461,7 @@ def test_everyone_gets_an_error_of_their_own(backend, monkeypatch):
     go_on = threading.Event()
 
     def load(*_):
-        go_on.wait(60)
+        go_on.wait(PATIENCE)
         raise CheckpointError("gap")
 
     monkeypatch.setattr(LOAD_MODEL, load)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from patience import PATIENCE
 from support import decode
 
 from langchain_internvl.backends.base import Choice, Request, Sampling
@@ -162,17 +163,17 @@ def test_those_whose_grammar_is_there_do_not_wait_for_another(monkeypatch):
 
     def slow(self, form):
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         return compile_(self, form)
 
     monkeypatch.setattr(Grammars, "_compile", slow)
     with ThreadPoolExecutor() as pool:
         waiting = [pool.submit(grammars.compile, grammar_of({"type": "null"})) for _ in range(3)]
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         assert grammars.follow(grammar_of({"type": "array"}), [])
         assert not any(one.done() for one in waiting)
         go_on.set()
-        assert len({id(one.result(10)) for one in waiting}) == 1
+        assert len({id(one.result(PATIENCE)) for one in waiting}) == 1
     assert grammars.compilations == 2
 
 
