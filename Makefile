@@ -7,22 +7,34 @@ LMDEPLOY := .venv-lmdeploy
 LMDEPLOY_READY := $(LMDEPLOY)/.ready
 
 export HF_HUB_OFFLINE ?= 1
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-lmdeploy resolve lint format typing bench nano-train nano-export nano-eval clean
+# Two processes with one thread each: threads that spin for one another are slower on two cores.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
+	--numprocesses $(JOBS) --dist worksteal --durations 10
+
+.PHONY: help demo test test-slow test-lmdeploy resolve docs lint format typing bench nano-train nano-export nano-eval clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
-demo: $(READY) ## Let the embedded model look at pictures, a page and a video, offline
+demo: $(READY) ## Let the embedded model look at images, a page and a video, offline
 	$(BIN)/python cookbook/demo.py
 
-test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## Run the tests, but for the slow ones (6 minutes on 2 cores)
+	$(PYTEST) -m 'not slow'
+
+test-slow: $(READY) ## Run the slow tests: random schemas, damaged files, notebooks, nano, its training
+	$(PYTEST) -m slow
 
 test-lmdeploy: $(LMDEPLOY_READY) ## Run LMDeploy's front end over an engine for CPUs
 	PYTHONPATH=tests/integration/lmdeploy OMP_NUM_THREADS=1 $(LMDEPLOY)/bin/python -m pytest \
 		-p lmdeploy_setup -m lmdeploy tests/integration/lmdeploy
+
+docs: $(READY) ## Build the site below build/site
+	$(BIN)/mkdocs build --strict --quiet
 
 resolve: $(LMDEPLOY_READY) ## See that the extra lmdeploy can be installed, by pip alone
 	$(LMDEPLOY)/bin/pip install --quiet --dry-run --ignore-installed '.[lmdeploy]'
@@ -35,8 +47,9 @@ format: $(READY) ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-typing: $(READY) ## Check types
+typing: $(READY) ## Check types, also of the Python in the README and in docs
 	$(BIN)/mypy
+	$(BIN)/python tests/check_pages.py
 
 bench: $(READY) ## Measure decoding, grammars and loading (minutes, 3 GB of disk)
 	$(BIN)/python benchmarks/decode.py
@@ -59,14 +72,14 @@ nano-eval: $(READY) ## Measure the small model on what it never saw, and write i
 	$(NANO).card $(WEIGHTS) training/nano/report.json
 
 clean: ## Remove the environments and caches
-	rm -rf $(VENV) $(LMDEPLOY) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) $(LMDEPLOY) .cache build .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
 # torch first and exactly: resolved together with the others, pip may take a far larger build.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group test --group lint
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group test --group lint --group docs
 	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt lmms-eval # its scores; without torchvision
 	touch $@
 

@@ -31,6 +31,7 @@ def llm():
     llm.close()
 
 
+@pytest.mark.slow
 def test_an_agent_finds_signs_and_reads_them(llm):
     """Of six random words in random places it may misread two: nano is a toy."""
     agent = create_agent(Driver(choose=choose), tools=InternVLToolkit(llm=llm).get_tools())

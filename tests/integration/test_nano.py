@@ -44,6 +44,7 @@ def test_it_says_what_it_is_not_and_is_small(caplog):
     assert sum(file.stat().st_size for file in files) < 8_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("job", "count", "least", "margin"),
     [("describe", 24, 0.3, 0.3), ("ask", 40, 0.45, 0.15), ("video", 10, 0.7, 0.6)],
@@ -59,6 +60,7 @@ def test_what_it_says_is_true_and_of_another_picture_it_is_not(job, count, least
     assert right - exact(llm, shifted) >= margin
 
 
+@pytest.mark.slow
 def test_it_finds_what_is_named(llm):
     trials = draw_trials("ground", 40)
     said = answer(llm, trials)
@@ -72,6 +74,7 @@ def test_it_reads(llm):
     assert error_rate(read).value <= 0.08
 
 
+@pytest.mark.slow
 def test_the_order_of_frames_matters(llm):
     """Of movements and growth the reverse is said when frames are reversed."""
     trials = [one for one in draw_trials("video", 20) if "still" not in one.truth][:10]
@@ -79,6 +82,7 @@ def test_the_order_of_frames_matters(llm):
     assert exact(llm, trials) - exact(llm, reversed_) >= 0.5
 
 
+@pytest.mark.slow
 def test_the_order_of_tiles_matters(llm):
     """A picture whose tiles change places is another picture."""
     trials = draw_trials("page", 8)
@@ -135,6 +139,7 @@ def test_a_second_question_still_knows_the_picture(llm):
     assert right >= 0.4 * COUNT
 
 
+@pytest.mark.slow
 def test_numbers_of_frames_and_sizes_of_pictures_it_was_not_drawn_in(llm):
     """A video file's frames are shown as they are, and text is read at other sizes too."""
     rng = random.Random(4)

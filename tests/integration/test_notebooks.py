@@ -39,6 +39,7 @@ def test_there_are_notebooks():
     assert {"quickstart", "agent_with_eyes"} <= {path.stem for path in NOTEBOOKS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_says_what_it_said(path, tmp_path):
     kept = nbformat.read(path, as_version=4)

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import random
 
+import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from pydantic import TypeAdapter
 from random_schemas import KEYWORDS, draw_schema
@@ -76,6 +77,7 @@ def is_accepted(loop, schema, ids):
     return True
 
 
+@pytest.mark.slow
 def test_random_weights_give_valid_values_of_random_schemas(loops, capsys):
     chance = random.Random(7)
     schemas = [draw_schema(chance) for _ in range(COUNT)]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from drawings import draw_sign
 from golden import PHOTOS, checkpoint_folder
 from patience import PATIENCE
@@ -28,6 +29,7 @@ def test_an_agent_goes_on_after_its_process_was_killed(tmp_path):
     assert (second.returncode, said) == (0, "It says OPEN\n")
 
 
+@pytest.mark.slow
 def test_an_agent_with_nano_reads_the_sign_after_its_process_was_killed(tmp_path):
     picture, word, _ = draw_sign(random.Random(2))
     picture.save(tmp_path / "street.png")

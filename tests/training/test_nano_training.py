@@ -33,6 +33,8 @@ from langchain_internvl import ChatInternVL, image_block, video_block
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.tiling import normalise
 
+pytestmark = pytest.mark.slow
+
 TOKENIZER = build_tokenizer()
 SMALL = build_config(TOKENIZER, width=32, vision_layers=1, text_layers=1)
 

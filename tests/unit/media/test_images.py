@@ -142,6 +142,7 @@ def test_programs_are_never_started_for_an_image():
         read(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["jpeg_plain.jpg", "mode_p.png", "gif_animated.gif", "webp_lossless.webp", "mode_cmyk.tiff"],

@@ -81,6 +81,7 @@ def test_limits():
         read(data, MediaPolicy(max_bytes=100))
 
 
+@pytest.mark.slow
 def test_damaged_pdfs_give_pages_or_a_typed_error():
     whole = SCAN.read_bytes()
     chance = random.Random(0)

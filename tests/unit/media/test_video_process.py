@@ -277,6 +277,7 @@ def damaged(data, chance):
     return bytes(data)
 
 
+@pytest.mark.slow
 def test_damaged_videos_give_frames_or_a_typed_error(clip, tmp_path):
     """More of them, and other kinds: benchmarks/damaged_videos.py."""
     chance = random.Random(0)

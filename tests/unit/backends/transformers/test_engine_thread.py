@@ -240,6 +240,7 @@ def test_the_first_token_waits_for_no_other_step(engine_thread, monkeypatch):
         handle.next()
 
 
+@pytest.mark.slow
 def test_a_program_may_end_at_any_time():
     """Also while a reply is being made, or in the moment after the last word of one."""
     program = (
