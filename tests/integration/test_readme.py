@@ -12,12 +12,6 @@ from golden import PHOTOS, VIDEO, checkpoint_folder
 from readme import IN_LMDEPLOY, README, ROOT, pages, programs, run_page
 
 from langchain_internvl.messages import blocks
-<<<<<<< HEAD
-
-# What needs LMDeploy is run in its environment, by tests/integration/lmdeploy.
-BLOCKS = programs(README.replace(LMDEPLOY, ""))
-=======
->>>>>>> docs
 
 LARGE = 'model="OpenGVLab/InternVL2-8B"'
 NANO_SAYS = "From left to right: a red circle, a blue square."
