@@ -206,7 +206,7 @@ def test_a_process_that_wants_too_much_memory_fails_alone(clip, monkeypatch, tmp
 
 def test_what_the_process_lacks_is_no_fault_of_the_video(clip, monkeypatch, tmp_path):
     worker_that(monkeypatch, tmp_path, "os.write(1, b'I' + (5).to_bytes(4, 'little') + b'no av')")
-    with pytest.raises(ImportError, match="a module that .*python does not find: no av"):
+    with pytest.raises(ImportError, match=r"a module that .*python does not find: no av"):
         read_clip(PathSource(clip[0]), POLICY)
     for executable in ("/not/there", "", None):
         monkeypatch.setattr(process.sys, "executable", executable)
