@@ -18,7 +18,7 @@ from weakref import WeakSet
 from langchain_internvl._optional import require
 from langchain_internvl.backends.base import EngineStats
 from langchain_internvl.backends.lmdeploy.options import EngineOptions
-from langchain_internvl.backends.served import Served, Servers
+from langchain_internvl.backends.served import Prompts, Served, Servers
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.checkpoint import Checkpoint, choose_template, open_checkpoint
 from langchain_internvl.errors import RequestError
@@ -28,9 +28,6 @@ from langchain_internvl.prompting.tokenization import PromptTokenizer, load_toke
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend
-    from langchain_internvl.prompting.templates import ChatTemplate
-
-Prompts = tuple[Checkpoint, PromptTokenizer, "ChatTemplate"]
 
 
 class Engines:

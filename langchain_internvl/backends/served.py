@@ -15,7 +15,12 @@ from langchain_internvl.forks import renew_after_fork
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend
-    from langchain_internvl.backends.registry import Prompts
+    from langchain_internvl.checkpoint import Checkpoint
+    from langchain_internvl.prompting.templates import ChatTemplate
+    from langchain_internvl.prompting.tokenization import PromptTokenizer
+
+Prompts = tuple["Checkpoint", "PromptTokenizer", "ChatTemplate"]
+"""What prompts are made with."""
 
 
 @dataclass(frozen=True)
