@@ -119,6 +119,8 @@ _KINDS = (
 
 def _is_reply(reply: object) -> bool:
     if isinstance(reply, AIMessage):
+        if not all(call["name"] for call in reply.invalid_tool_calls):
+            return False
         return isinstance(reply.content, str) or all(map(_is_text_block, reply.content))
     if isinstance(reply, (str, Exception)):
         return True
@@ -136,8 +138,7 @@ def _is_text_block(block: object) -> bool:
 
 
 def _answer(reply: str | AIMessage, request: Request) -> Generator[Delta, None, None]:
-    message = AIMessage(reply) if isinstance(reply, str) else reply
-    text, ids = _write(message, request)
+    text, ids = (reply, ()) if isinstance(reply, str) else _write(reply, request)
     if request.choices:
         yield from _choice(text, request)
         return
@@ -155,7 +156,7 @@ def _write(message: AIMessage, request: Request) -> tuple[str, tuple[str, ...]]:
         BackendError: It calls tools, and the request offers none.
     """
     (turn,) = to_turns([message])
-    text = "".join(part.text for part in turn.parts if isinstance(part, Text))
+    text = str(message.text)
     thoughts = _thoughts(message)
     begin = f"{OPEN}\n{thoughts}\n{CLOSE}\n\n" if thoughts else ""
     if not turn.tool_calls:
