@@ -79,7 +79,10 @@ class PixelSource:
             except InternVLError:
                 raise
             except Exception as error:  # Pillow's readers raise anything on broken files
-                raise MediaError(self.name, f"cannot be decoded: {error}") from error
+                reason = str(error) or type(error).__name__
+                raise MediaError(
+                    self.name, f"the image is truncated, corrupt or closed: {reason}"
+                ) from error
 
     def read(self, policy: MediaPolicy) -> bytes:
         """The image as PNG, with its EXIF orientation; the RGB pixels are kept exactly.
