@@ -5,6 +5,7 @@ import json
 import pickle
 from uuid import uuid4
 
+import httpx
 import numpy as np
 import pytest
 from golden import GOLDEN, SCAN, VIDEO, checkpoint_folder
@@ -446,6 +447,23 @@ def test_copies_share_what_is_loaded(llm):
     tokenizer = llm._renderer(llm).tokenizer
     for copied in (llm.model_copy(), copy.copy(llm), copy.deepcopy(llm), llm.bind(seed=1).bound):
         assert copied._renderer(copied).tokenizer is tokenizer
+
+
+def test_copies_are_validated():
+    llm = ChatInternVL(model=MODEL)
+    assert llm.model_copy(update={"api_key": " k "}).api_key.get_secret_value() == "k"
+    assert llm.model_copy(update={"model": checkpoint_folder("qwen2")}).model.endswith("qwen2")
+    assert llm.model_copy(update={"stop": "x"}, deep=True).stop == ["x"]
+    client = httpx.AsyncClient()
+    served = ChatInternVL(model="a", base_url="http://h/v1", http_client=client)
+    for copied in (
+        copy.deepcopy(served), served.model_copy(deep=True),
+        served.model_copy(update={"api_key": "k"}, deep=True),
+    ):  # fmt: skip
+        assert copied.http_client is client
+    for wrong in ({"engine_options": {"max_row": 3}}, {"base_url": "h"}, {"served_model": "a"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            llm.model_copy(update=wrong)
 
 
 def test_pickling_keeps_settings_and_loads_anew():
