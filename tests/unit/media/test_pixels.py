@@ -111,7 +111,7 @@ def test_an_image_whose_file_is_closed_is_a_typed_error(tmp_path):
     Image.fromarray(noise(60, 40)).save(path)
     with Image.open(path) as image:
         pass
-    with pytest.raises(MediaError, match="x: the image is truncated, corrupt or closed: ."):
+    with pytest.raises(MediaError, match=r"x: the image is truncated, corrupt or closed: ."):
         load_rgb(PixelSource(image, "x"), POLICY)
     with pytest.raises(MediaError, match="truncated, corrupt or closed"):
         image_block(image)
