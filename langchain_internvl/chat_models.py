@@ -24,10 +24,11 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr, model_validator
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from langchain_internvl.backends.base import Backend, EngineStats, Request, astream
-from langchain_internvl.backends.registry import Engines, Served
+from langchain_internvl.backends.registry import Engines
+from langchain_internvl.backends.served import Served
 from langchain_internvl.errors import MediaError
 from langchain_internvl.factory import find_prompts, find_server, open_backend, system_of
 from langchain_internvl.media.deadline import Deadline
@@ -98,6 +99,40 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         if address and not {"base_url", "backend"} & read.keys():
             read["base_url"] = address
         return read
+
+    @override
+    def __copy__(self) -> Self:
+        """A copy that is closed, and gets other settings, without effect on this one."""
+        copied = super().__copy__()
+        copied._engines = self._engines.for_copy()  # noqa: SLF001 - of the same class
+        return copied
+
+    @override
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A deep copy, with the same backend object and HTTP client: both hold connections."""
+        shared = {id(one): one for one in (self.backend, self.http_client)}
+        memo = {} if memo is None else memo
+        memo.update(shared)
+        return super().__deepcopy__(memo)
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, which shares what is loaded; see `pydantic.BaseModel.model_copy`.
+
+        Args:
+            update: Other values of arguments; they are validated as by the constructor.
+            deep: Copy the values of arguments too.
+
+        Raises:
+            ValidationError: A value is wrong.
+        """
+        known = type(self).model_fields
+        changed = {name: one for name, one in (update or {}).items() if name in known}
+        if changed:
+            checked = type(self)(**{**{name: getattr(self, name) for name in known}, **changed})
+            update = {**(update or {}), **{name: getattr(checked, name) for name in changed}}
+        copied = super().model_copy(deep=deep)
+        return copied if update is None else super(ChatInternVL, copied).model_copy(update=update)
 
     # What the model is, for LangChain.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.bridge import ReplyDeadline
-from langchain_internvl.backends.registry import Prompts, Served
+from langchain_internvl.backends.served import Prompts, Served
 from langchain_internvl.errors import (
     CheckpointError,
     RequestError,

@@ -18,11 +18,11 @@ from langchain_core.messages import BaseMessage
 from langchain_internvl.errors import InternVLError
 from langchain_internvl.media.images import sniff_mime_type
 from langchain_internvl.media.media_store import MEDIA_STORE
+from langchain_internvl.media.pixels import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import (
     BytesSource,
     PathSource,
-    PixelSource,
     Source,
     UrlSource,
 )
@@ -134,5 +134,6 @@ def _hold(
     }
     if isinstance(source, PixelSource) and len(data) > policy.max_bytes:
         # Pixels in memory have no limit of bytes; as PNG they may seem to be over one.
-        return known, PixelSource(source.image.copy(), source.name)
+        with source.decoded(policy) as image:
+            return known, PixelSource(image.copy(), source.name)
     return known, BytesSource(data, source.name)

@@ -19,7 +19,8 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.grammars.grammar import json_grammar
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, sniff_mime_type
-from langchain_internvl.media.sources import BytesSource, UrlSource, read_orientation
+from langchain_internvl.media.pixels import read_orientation
+from langchain_internvl.media.sources import BytesSource, UrlSource
 from langchain_internvl.media.tiling import TileLimits, choose_grid
 from langchain_internvl.messages.conversation import Image, Instruction, Text, Video
 from langchain_internvl.messages.expand import FileReader
