@@ -275,7 +275,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     @override
     def with_structured_output(
         self,
-        schema: dict[str, Any] | type | None = None,
+        schema: Any = None,
         *,
         method: Method = "json_schema",
         include_raw: bool = False,
@@ -285,7 +285,9 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         """Let replies be values of a schema: nothing else can be written.
 
         Args:
-            schema: A class of pydantic, a TypedDict or a JSON schema.
+            schema: A JSON schema (replies are dictionaries), or a Python type (replies are its
+                values): a pydantic model, a dataclass, a TypedDict, an Enum, a Literal, a Union,
+                `list[...]`, `int`, `date` and all else that pydantic reads.
             method: "json_schema" tells the model the schema, "json_mode" leaves that to your
                 prompt, "function_calling" tells it as a tool and forces a call of it.
             include_raw: Give a dictionary of `raw` (the message), `parsed` and `parsing_error`.
@@ -294,7 +296,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
         Raises:
             RequestError: There is no such method or schema.
-            SchemaError: A keyword of the schema cannot be guaranteed; says where it stands.
+            SchemaError: A keyword of the schema cannot be guaranteed, and says where it stands;
+                or values of the type cannot be written in JSON.
         """
         settings = ask_for(schema, method, strict=strict)
         traced = trace_of(schema, method, strict=strict)
