@@ -29,7 +29,7 @@ from typing_extensions import Self, override
 from langchain_internvl.backends.base import Backend, EngineStats, Request, astream
 from langchain_internvl.backends.registry import Engines
 from langchain_internvl.backends.served import Served
-from langchain_internvl.errors import MediaError
+from langchain_internvl.errors import InternVLError, MediaError, MessageError
 from langchain_internvl.factory import find_prompts, find_served, open_backend, system_of
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages.conversation import Turn
@@ -279,7 +279,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     @override
     def with_structured_output(
         self,
-        schema: dict[str, Any] | type | None = None,
+        schema: Any = None,
         *,
         method: Method = "json_schema",
         include_raw: bool = False,
@@ -289,7 +289,9 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         """Let replies be values of a schema: nothing else can be written.
 
         Args:
-            schema: A class of pydantic, a TypedDict or a JSON schema.
+            schema: A JSON schema (replies are dictionaries), or a Python type (replies are its
+                values): a pydantic model, a dataclass, a TypedDict, an Enum, a Literal, a Union,
+                `list[...]`, `int`, `date` and all else that pydantic reads.
             method: "json_schema" tells the model the schema, "json_mode" leaves that to your
                 prompt, "function_calling" tells it as a tool and forces a call of it.
             include_raw: Give a dictionary of `raw` (the message), `parsed` and `parsing_error`.
@@ -298,7 +300,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
         Raises:
             RequestError: There is no such method or schema.
-            SchemaError: A keyword of the schema cannot be guaranteed; says where it stands.
+            SchemaError: A keyword of the schema cannot be guaranteed, and says where it stands;
+                or values of the type cannot be written in JSON.
         """
         settings = ask_for(schema, method, strict=strict)
         traced = trace_of(schema, method, strict=strict)
@@ -315,7 +318,12 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
     @override
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
-        value = super()._convert_input(model_input)
+        try:
+            value = super()._convert_input(model_input)
+        except InternVLError:
+            raise
+        except (LookupError, NotImplementedError, TypeError, ValueError) as error:
+            raise MessageError(f"the input is no text and no messages: {error}") from error
         if isinstance(value, StringPromptValue):
             return value
         return ChatPromptValue(messages=self._normalise(value.to_messages()))

@@ -8,12 +8,13 @@ Source of the keywords: JSON Schema 2020-12.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_internvl.errors import SchemaError
 from langchain_internvl.grammars.pattern_rules import pattern_rules
+from langchain_internvl.grammars.references import COMBINING, has_end, require_tags, resolve
 from langchain_internvl.grammars.schema_values import are_apart, fits_type, is_exact, multiples
 from langchain_internvl.grammars.string_formats import EQUAL_PATTERNS, FORMATS
 
@@ -29,9 +30,7 @@ _NOTES = frozenset(
 
 _DEFINITIONS = ("$defs", "definitions")
 
-_COMBINING = ("anyOf", "oneOf", "allOf")
-
-_OF_ANY = frozenset({"type", "enum", "const", "$ref", *_COMBINING, *_DEFINITIONS})
+_OF_ANY = frozenset({"type", "enum", "const", "$ref", *COMBINING, *_DEFINITIONS})
 
 SUPPORTED_OF: Mapping[str, frozenset[str]] = {
     "object": frozenset(
@@ -78,6 +77,7 @@ def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
     except (RecursionError, TypeError, ValueError) as error:
         raise SchemaError(f"the schema is no JSON: {error}") from error
     try:
+        require_tags(copied, copied)
         checked = _Checker(copied, strict).check(copied, "$")
         if not has_end(checked, copied):
             raise SchemaError("$: a value of this schema has no end: each holds another of its own")
@@ -107,7 +107,7 @@ class _Checker:
         if "$ref" in kept:
             self._keep_alone("$ref", kept, path)
             resolve(self.root, kept["$ref"], path)
-        choices = next((name for name in _COMBINING if name in kept), None)
+        choices = next((name for name in COMBINING if name in kept), None)
         if choices is not None and self._is_choice(kept, choices, path):
             return self._choices(kept, choices, path)
         self._check_values(kept, types, path)
@@ -165,7 +165,7 @@ class _Checker:
         options = schema[name]
         if not isinstance(options, list) or not options:
             raise SchemaError(f"{path}.{name} must be a list of schemas")
-        beside = sorted(schema.keys() - {*_COMBINING, *_DEFINITIONS})
+        beside = sorted(schema.keys() - {*COMBINING, *_DEFINITIONS})
         if not self.strict and beside == ["type"] and self._all_name(schema["type"], options, path):
             del schema["type"]
             beside = []
@@ -178,7 +178,7 @@ class _Checker:
                 f" stands beside {name}, and only one of them would hold; write it into what "
                 f"{name} has",
             )
-        for one in _COMBINING:
+        for one in COMBINING:
             schema.pop(one, None)
         return False
 
@@ -318,73 +318,3 @@ class _Checker:
         if not isinstance(schemas, Mapping):
             raise SchemaError(f"{path} must be an object of schemas")
         return {name: self.check(one, f"{path}.{name}") for name, one in schemas.items()}
-
-
-def resolve(root: Schema, reference: Any, path: str = "$") -> Any:
-    """What a reference in a schema leads to.
-
-    Raises:
-        SchemaError: It leads to nothing in this schema.
-    """
-    if not (isinstance(reference, str) and reference.startswith("#")):
-        raise SchemaError(f"{path}.$ref: {reference!r} is not in this schema")
-    place: Any = root
-    for step in reference[1:].split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(place, Mapping) or name not in place:
-            raise SchemaError(f"{path}.$ref: there is no {reference}")
-        place = place[name]
-    return place
-
-
-def has_end(checked: Schema, root: Schema | None = None) -> bool:
-    """Whether a checked schema has a value that a model can come to the end of.
-
-    Args:
-        checked: The schema.
-        root: Where its references lead; None: the schema itself.
-    """
-    whole = checked if root is None else root
-    references = set(_references(checked))
-    ending: set[str] = set()
-    grew = True
-    while grew:
-        found = {one for one in references - ending if _ends(resolve(whole, one), ending)}
-        grew = bool(found)
-        ending |= found
-    return _ends(checked, ending)
-
-
-def _ends(schema: Any, ending: Collection[str]) -> bool:
-    """Whether a schema has a value with an end.
-
-    Args:
-        schema: The schema.
-        ending: References that have one.
-    """
-    if not isinstance(schema, Mapping):
-        return True
-    if "$ref" in schema:
-        return schema["$ref"] in ending
-    for name in _COMBINING:
-        if name in schema:
-            return any(_ends(one, ending) for one in schema[name])
-    known = schema.get("properties", {})
-    needed = [known[name] for name in schema.get("required", ()) if name in known]
-    first = schema.get("prefixItems", [])
-    needed += first[: schema.get("minItems", 0)]
-    if schema.get("minItems", 0) > len(first):
-        needed.append(schema.get("items"))
-    return all(_ends(one, ending) for one in needed)
-
-
-def _references(schema: Any) -> Iterator[str]:
-    """All references in a checked schema."""
-    if isinstance(schema, Mapping):
-        if isinstance(schema.get("$ref"), str):
-            yield schema["$ref"]
-        for value in schema.values():
-            yield from _references(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _references(value)
