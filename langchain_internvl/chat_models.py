@@ -29,7 +29,7 @@ from typing_extensions import Self, override
 from langchain_internvl.backends.base import Backend, EngineStats, Request, astream
 from langchain_internvl.backends.registry import Engines
 from langchain_internvl.backends.served import Served
-from langchain_internvl.errors import MediaError
+from langchain_internvl.errors import InternVLError, MediaError, MessageError
 from langchain_internvl.factory import find_prompts, find_server, open_backend, system_of
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages.conversation import Turn
@@ -314,7 +314,12 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
     @override
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
-        value = super()._convert_input(model_input)
+        try:
+            value = super()._convert_input(model_input)
+        except InternVLError:
+            raise
+        except (LookupError, NotImplementedError, TypeError, ValueError) as error:
+            raise MessageError(f"the input is no text and no messages: {error}") from error
         if isinstance(value, StringPromptValue):
             return value
         return ChatPromptValue(messages=self._normalise(value.to_messages()))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, UnidentifiedImageError
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
-from langchain_internvl.media.pixels import PixelSource, check_size, read_orientation
+from langchain_internvl.media.pixels import PixelSource, check_size, no_memory, read_orientation
 
 if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
@@ -112,6 +112,8 @@ def _opened(source: Source, policy: MediaPolicy) -> Iterator[Image.Image]:
     check_size(image.size, source.name, policy)
     try:
         yield image
+    except MemoryError as error:
+        raise no_memory(image.size, source.name) from error
     except Exception as error:  # Pillow's readers raise anything on broken files
         raise MediaError(source.name, f"the image is truncated or corrupt: {error}") from error
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 ORIENTATION = 0x0112
 """EXIF tag: 1 is upright, 2 to 8 are turned or mirrored."""
 
+MAX_SIDE = 1 << 22
+"""Longest side of an image in pixels. Pillow's resizing takes 32 bytes for each pixel of a side,
+and raises a bare MemoryError from 2 GiB on."""
+
 _PNG_MODES = {"1", "L", "LA", "RGB", "RGBA"}
 
 
@@ -78,6 +82,8 @@ class PixelSource:
                 yield self.image
             except InternVLError:
                 raise
+            except MemoryError as error:
+                raise no_memory(self.image.size, self.name) from error
             except Exception as error:  # Pillow's readers raise anything on broken files
                 reason = str(error) or type(error).__name__
                 raise MediaError(
@@ -150,10 +156,22 @@ def check_size(size: tuple[int, int], name: str, policy: MediaPolicy) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise MediaError(name, f"has no pixels (size {width} x {height})")
+    if max(width, height) > MAX_SIDE:
+        raise MediaTooLargeError(
+            name, f"{width} x {height} pixels: no side may be longer than {MAX_SIDE} pixels"
+        )
     if width * height > policy.max_pixels:
         raise MediaTooLargeError(
             name, f"{width} x {height} pixels are over MediaPolicy.max_pixels={policy.max_pixels}"
         )
+
+
+def no_memory(size: tuple[int, int], name: str) -> MediaTooLargeError:
+    """The error of an image that needs more memory than there is, to decode or to resize."""
+    width, height = size
+    return MediaTooLargeError(
+        name, f"{width} x {height} pixels need too much memory; reduce its width and height"
+    )
 
 
 def read_orientation(image: Image.Image) -> int:

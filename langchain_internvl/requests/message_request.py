@@ -19,7 +19,7 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.grammars.grammar import json_grammar
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, sniff_mime_type
-from langchain_internvl.media.pixels import read_orientation
+from langchain_internvl.media.pixels import no_memory, read_orientation
 from langchain_internvl.media.sources import BytesSource, UrlSource
 from langchain_internvl.media.tiling import TileLimits, choose_grid
 from langchain_internvl.messages.conversation import Image, Instruction, Text, Video
@@ -150,7 +150,11 @@ class TurnRenderer:
         rgb = load_rgb(source, policy, exif_transpose=self.exif_transpose)
         if is_asked or image.min_tiles is not None or image.max_tiles is not None:
             own = limits.narrowed(image.min_tiles, image.max_tiles)
-            return replace(image, source=BytesSource(_png(_in_its_grid(rgb, own)), source.name))
+            try:
+                resized = _in_its_grid(rgb, own)
+            except MemoryError as error:
+                raise no_memory(rgb.size, source.name) from error
+            return replace(image, source=BytesSource(_png(resized), source.name))
         if isinstance(source, BytesSource) and _is_read_alike(source.data, rgb):
             return replace(image, source=source)
         return replace(image, source=BytesSource(_png(rgb), source.name))
