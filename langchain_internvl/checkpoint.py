@@ -55,6 +55,7 @@ class Checkpoint:
         max_length: Longest sequence that its position encoding was made for; None: not said.
         num_layers: Layers of its language model.
         stored_dtype: Name of the type of its weights, as far as it says; else "float32".
+        pixel_shuffle: Version of the pixel shuffle, "v1" or "v2".
     """
 
     folder: Path
@@ -68,6 +69,7 @@ class Checkpoint:
     max_length: int | None
     num_layers: int
     stored_dtype: str
+    pixel_shuffle: str
 
     @property
     def is_original(self) -> bool:
@@ -178,7 +180,16 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
         max_length=_max_length(text),
         num_layers=int(text.get("num_hidden_layers", 1)),
         stored_dtype=_stored_dtype(config, text),
+        pixel_shuffle=_pixel_shuffle(config),
     )
+
+
+def _pixel_shuffle(config: Mapping[str, Any]) -> str:
+    """The version of the pixel shuffle; the original's default is the one of InternVL 1.x."""
+    version = config.get("ps_version", "v1" if config["model_type"] == ORIGINAL else "v2")
+    if version not in {"v1", "v2"}:
+        raise UnsupportedCheckpointError(f"ps_version is {version!r}; v1 and v2 are known")
+    return str(version)
 
 
 def _stored_dtype(*configs: Mapping[str, Any]) -> str:
@@ -297,10 +308,6 @@ def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
         raise UnsupportedCheckpointError(
             f"{folder} has a language model of type {language_model!r}"
             f"{_why_not(str(language_model))}; supported are {', '.join(LANGUAGE_MODELS)}"
-        )
-    if config.get("ps_version", "v2") != "v2":
-        raise UnsupportedCheckpointError(
-            f"{folder} has pixel shuffle {config['ps_version']!r}; use InternVL2 or later"
         )
 
 

@@ -154,7 +154,9 @@ class Decoding:
         if found == LIMIT:
             raise MediaTooLargeError(self._name, text)
         if found == LACK:
-            raise ImportError(f"the process that reads a {self._kind} needs a module: {text}")
+            raise ImportError(
+                f"reading a {self._kind} needs a module that {sys.executable} does not find: {text}"
+            )
         if found == FAULT:
             reason = text.partition("\n")[0][:200]
             raise MediaError(
@@ -234,10 +236,15 @@ def decoding(  # noqa: PLR0917 - all of them are needed
                 late = f"not decoded within MediaPolicy.timeout={policy.timeout} s"
                 raise MediaError(source.name, late) from None
             if isinstance(error, EOFError):
-                crash = f"the decoder crashed on it (exit {process.returncode}); it is damaged"
+                crash = (
+                    f"the decoder crashed on it (exit {process.returncode}); "
+                    f"the {kind} is probably damaged: repair or re-encode it"
+                )
                 raise MediaError(source.name, crash) from None
             raise MediaError(
-                source.name, f"the decoder wrote no valid result; the {kind} is damaged"
+                source.name,
+                f"the decoder gave no valid result; the {kind} is probably damaged: repair or "
+                "re-encode it",
             ) from error
 
 

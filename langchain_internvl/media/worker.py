@@ -38,7 +38,10 @@ def main(decode: Decode) -> None:
     except ImportError as error:
         write_record(records, LACK, str(error).encode("utf-8", "replace"))
     except MemoryError:
-        limit = f"decoding needs more than {task['max_memory'] >> 20} MiB of memory"
+        limit = (
+            f"decoding needs more than {task['max_memory'] >> 20} MiB of memory; "
+            "reduce its width and height"
+        )
         write_record(records, LIMIT, limit.encode())
     except Exception as error:  # noqa: BLE001 - decoders raise anything
         text = f"{type(error).__name__}: {error}"

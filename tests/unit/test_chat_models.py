@@ -5,6 +5,7 @@ import json
 import pickle
 from uuid import uuid4
 
+import httpx
 import numpy as np
 import pytest
 from golden import GOLDEN, SCAN, VIDEO, checkpoint_folder
@@ -16,6 +17,7 @@ from langchain_core.load import dumpd, load
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim_messages
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
+from langchain_core.runnables import RunnableParallel
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from patience import PATIENCE
 from PIL import Image
@@ -448,6 +450,23 @@ def test_copies_share_what_is_loaded(llm):
         assert copied._renderer(copied).tokenizer is tokenizer
 
 
+def test_copies_are_validated():
+    llm = ChatInternVL(model=MODEL)
+    assert llm.model_copy(update={"api_key": " k "}).api_key.get_secret_value() == "k"
+    assert llm.model_copy(update={"model": checkpoint_folder("qwen2")}).model.endswith("qwen2")
+    assert llm.model_copy(update={"stop": "x"}, deep=True).stop == ["x"]
+    client = httpx.AsyncClient()
+    served = ChatInternVL(model="a", base_url="http://h/v1", http_client=client)
+    for copied in (
+        copy.deepcopy(served), served.model_copy(deep=True),
+        served.model_copy(update={"api_key": "k"}, deep=True),
+    ):  # fmt: skip
+        assert copied.http_client is client
+    for wrong in ({"engine_options": {"max_row": 3}}, {"base_url": "h"}, {"served_model": "a"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            llm.model_copy(update=wrong)
+
+
 def test_pickling_keeps_settings_and_loads_anew():
     llm = ChatInternVL(model=MODEL, max_tiles=3)
     llm.prompt_ids("x")
@@ -599,3 +618,19 @@ def test_relative_videos_stay_what_they_were(llm, tmp_path, monkeypatch):
     messages = llm._convert_input(ask({"type": "video", "path": VIDEO.name})).to_messages()
     monkeypatch.chdir(tmp_path)
     assert llm.render(messages).count("Frame") == 8
+
+
+async def test_requests_at_once_about_one_lazily_opened_image_all_see_it(llm, backend, tmp_path):
+    path = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 1200, 3), np.uint8)).save(path)
+    llm.invoke(ask(image_block(path)))
+    expected = backend.requests.pop().tiles[0]
+
+    def question():
+        return ask({"type": "text", "text": "x"}, {"type": "image", "image": Image.open(path)})
+
+    llm.batch([question()] * 6)
+    RunnableParallel({str(number): llm for number in range(6)}).invoke(question())
+    await llm.abatch([question()] * 6)
+    assert len(backend.requests) == 18
+    assert all(np.array_equal(request.tiles[0], expected) for request in backend.requests)

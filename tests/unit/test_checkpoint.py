@@ -100,7 +100,8 @@ def test_end_tokens(tmp_path):
         (hf_config(text_config={}), "None"),
         (original_config() | {"quantization_config": {"quant_method": "awq"}}, r"awq.*LMDeploy"),
         (original_config(llm_config={"quantization_config": {"quant_method": "gptq"}}), "gptq"),
-        (original_config(ps_version="v1"), "pixel shuffle"),
+        (original_config(ps_version="v3"), "ps_version is 'v3'"),
+        (original_config(ps_version=None), "ps_version is None"),
     ],
 )
 def test_what_is_not_supported_says_so(config, words, tmp_path):

@@ -175,8 +175,10 @@ class ServerBackend:
                 self._redactor.clean(error)
                 if isinstance(error, ServerError):
                     error.request_id = request_id
-                if reply.has_begun:
+                if reply.has_begun and not isinstance(error, BrokenReplyError):
                     raise _broken(error, request_id) from error
+                if reply.has_begun:
+                    raise
                 wait = self._options.retries.wait_before(attempt, error)
                 if wait is None or wait >= deadline.remaining():
                     raise
@@ -199,7 +201,14 @@ class ServerBackend:
                 async for delta in reply.read(lines):
                     yield delta
         except ModelNotServedError as error:
-            raise await _naming_what_is_there(error, client) from error
+            names = await _served_names(client)
+            if names is None:
+                raise
+            raise ModelNotServedError(
+                f"{error}. It has: {', '.join(names)}",
+                status=error.status,
+                request_id=error.request_id,
+            ) from error
 
 
 class _Reply:
@@ -262,20 +271,16 @@ class _Reply:
             ) from error
 
 
-async def _naming_what_is_there(error: ModelNotServedError, client: Client) -> ModelNotServedError:
-    """The same error with the names that the server has, if it tells them."""
+async def _served_names(client: Client) -> list[str] | None:
+    """The names of the models that the server has; None: it does not say."""
     try:
-        names = [one.name for one in await client.models()]
+        return [one.name for one in await client.models()]
     except InternVLError:
-        return error
-    told = f"{error}. It has: {', '.join(names)}"
-    return ModelNotServedError(told, status=error.status, request_id=error.request_id)
+        return None
 
 
-def _broken(error: InternVLError, request_id: str) -> InternVLError:
-    """An error after the first token: whatever it was, the reply broke off."""
-    if isinstance(error, BrokenReplyError):
-        return error
+def _broken(error: InternVLError, request_id: str) -> BrokenReplyError:
+    """The error of a reply that had begun: whatever ended it, the reply is incomplete."""
     return BrokenReplyError(
         f"the server's reply broke off in the middle: {error}",
         status=getattr(error, "status", None),

@@ -17,6 +17,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from langchain_internvl._optional import require
 from langchain_internvl.backends.transformers.config import translate_config
+from langchain_internvl.backends.transformers.pixel_shuffle import use_pixel_shuffle
 from langchain_internvl.backends.transformers.placement import (
     DeviceMap,
     can_use_flash_attention,
@@ -77,6 +78,7 @@ def load_model(
         with _LOADING:
             model, report = _load(checkpoint, image_token_id, options, folder, offloaded)
         _refuse_gaps(report, checkpoint)
+        use_pixel_shuffle(model, checkpoint.pixel_shuffle)
         if any(offloaded.iterdir()):
             weakref.finalize(model, shutil.rmtree, offloaded, ignore_errors=True)
         else:

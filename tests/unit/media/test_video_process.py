@@ -151,13 +151,19 @@ def worker_that(monkeypatch, tmp_path, program):
     [
         ("os.abort()", r"crashed on it \(exit -6\)"),
         ("sys.exit(3)", r"crashed on it \(exit 3\)"),
-        ("os.write(1, b'H' + (10**9).to_bytes(4, 'little'))", "went astray"),
-        ("os.write(1, b'F' + bytes(4))", "went astray"),
-        ("os.write(1, b'X' * 10000)", "went astray"),
+        ("os.write(1, b'H' + (10**9).to_bytes(4, 'little'))", "no valid result; .* re-encode it"),
+        ("os.write(1, b'F' + bytes(4))", "no valid result; .* re-encode it"),
+        ("os.write(1, b'X' * 10000)", "no valid result; .* re-encode it"),
         ("os.write(1, b'E' + (5).to_bytes(4, 'little') + b'\\xff\\xfe\\n\\nx')", "damaged"),
         ("os.write(1, b'E' + bytes(4))", "damaged"),
-        ("os.write(1, b'H' + (2).to_bytes(4, 'little') + b'{}')", "went astray"),
-        ("os.write(1, b'H' + (2).to_bytes(4, 'little') + b'{x')", "went astray"),
+        (
+            "os.write(1, b'H' + (2).to_bytes(4, 'little') + b'{}')",
+            "no valid result; .* re-encode it",
+        ),
+        (
+            "os.write(1, b'H' + (2).to_bytes(4, 'little') + b'{x')",
+            "no valid result; .* re-encode it",
+        ),
     ],
 )
 def test_whatever_the_process_does_is_a_typed_error(program, words, clip, monkeypatch, tmp_path):
@@ -194,13 +200,13 @@ def test_a_process_that_wants_too_much_memory_fails_alone(clip, monkeypatch, tmp
         "sys.argv[1:] = sys.argv[3:]\n"
         "main(lambda task, records: bytearray(task['max_memory']))",
     )  # fmt: skip
-    with pytest.raises(MediaError, match="MemoryError"):
+    with pytest.raises(MediaTooLargeError, match="needs more than 4096 MiB of memory; reduce"):
         read_clip(PathSource(clip[0]), POLICY)
 
 
 def test_what_the_process_lacks_is_no_fault_of_the_video(clip, monkeypatch, tmp_path):
     worker_that(monkeypatch, tmp_path, "os.write(1, b'I' + (5).to_bytes(4, 'little') + b'no av')")
-    with pytest.raises(ImportError, match="lacks something: no av"):
+    with pytest.raises(ImportError, match=r"a module that .*python does not find: no av"):
         read_clip(PathSource(clip[0]), POLICY)
     for executable in ("/not/there", "", None):
         monkeypatch.setattr(process.sys, "executable", executable)

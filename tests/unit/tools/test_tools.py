@@ -352,20 +352,22 @@ async def test_async_is_native(folder, monkeypatch):
 def test_the_model_runs_under_the_tool(folder):
     class Recorder(BaseCallbackHandler):
         def __init__(self):
-            self.tools, self.parents = [], []
+            self.tools, self.parents, self.tags = [], [], []
 
         def on_tool_start(self, serialized, input_str, *, run_id, **_):
             self.tools.append(run_id)
 
-        def on_chat_model_start(self, serialized, messages, *, parent_run_id=None, **_):
+        def on_chat_model_start(self, serialized, messages, *, parent_run_id=None, tags=None, **_):
             self.parents.append(parent_run_id)
+            self.tags += tags
 
     script = Script("One.")
     recorder = Recorder()
     tools_of(script, folder)["describe_image"].invoke(
-        {"image": "a.png"}, config={"callbacks": [recorder]}
+        {"image": "a.png"}, config={"callbacks": [recorder], "tags": ["mine"]}
     )
     assert recorder.tools == recorder.parents != []
+    assert {"mine", "nostream", "internvl_tool"} <= set(recorder.tags)
 
 
 def test_runtime_comes_from_the_agent_and_not_from_the_model(folder):
