@@ -30,14 +30,18 @@ from langchain_internvl.backends.base import Backend, EngineStats, Request, astr
 from langchain_internvl.backends.registry import Engines
 from langchain_internvl.backends.served import Served
 from langchain_internvl.errors import InternVLError, MediaError, MessageError
-from langchain_internvl.factory import find_prompts, find_server, open_backend, system_of
+from langchain_internvl.factory import find_prompts, find_served, open_backend, system_of
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages.conversation import Turn
 from langchain_internvl.messages.convert import to_turns
 from langchain_internvl.messages.references import normalise_messages
 from langchain_internvl.profile import make_profile
 from langchain_internvl.requests.chunks import ChunkMaker, explain_invalid_calls
-from langchain_internvl.requests.message_request import TurnRenderer, refuse_thoughts
+from langchain_internvl.requests.message_request import (
+    TurnRenderer,
+    check_for_server,
+    refuse_thoughts,
+)
 from langchain_internvl.requests.prompt_request import Renderer, call_stream, make_request
 from langchain_internvl.settings.call import CallSettings
 from langchain_internvl.settings.model import ModelSettings
@@ -461,13 +465,17 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         form: ResponseFormat | None = None,
     ) -> tuple[Backend, Request, ChunkMaker]:
         """All that there is to do before the engine is asked."""
-        served = find_server(self, self._engines, deadline)
+        served = find_served(self, self._engines, deadline)
         try:
             if served is not None and served.takes_turns:
                 turn_renderer = self._turn_renderer(served, settings, deadline, form)
-                request = turn_renderer.make_request(settings, to_turns(messages))
+                turns = to_turns(messages)
+                if self.backend_kind == "server":
+                    check_for_server(turn_renderer.form, turn_renderer.options, turns)
+                request = turn_renderer.make_request(settings, turns)
                 calls = turn_renderer.call_stream(settings)
-                return served.backend, request, ChunkMaker(self.model, 0, {}, calls)
+                chunks = ChunkMaker(self.model, 0, {}, calls, request.choices)
+                return served.backend, request, chunks
             if served is not None and form is not None:
                 refuse_thoughts(form, thinks=settings.reasoning)
             renderer = self._renderer(settings, form, deadline)

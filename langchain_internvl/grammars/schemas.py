@@ -16,7 +16,7 @@ from langchain_internvl.errors import SchemaError
 from langchain_internvl.grammars.pattern_rules import pattern_rules
 from langchain_internvl.grammars.references import COMBINING, has_end, require_tags, resolve
 from langchain_internvl.grammars.schema_values import are_apart, fits_type, is_exact, multiples
-from langchain_internvl.grammars.string_formats import EQUAL_PATTERNS, FORMATS
+from langchain_internvl.grammars.string_formats import ANY_STRING, EQUAL_PATTERNS, FORMATS
 
 Schema = Mapping[str, Any]
 
@@ -27,6 +27,12 @@ _NOTES = frozenset(
     }
 )  # fmt: skip
 """Keywords that say something about values and constrain none."""
+
+
+def _is_note(keyword: str) -> bool:
+    """Whether a keyword is a note; `x-` marks those of a vendor (OpenAPI's rule)."""
+    return keyword in _NOTES or keyword.startswith("x-")
+
 
 _DEFINITIONS = ("$defs", "definitions")
 
@@ -54,13 +60,16 @@ SUPPORTED = tuple(sorted(_OF_ANY | frozenset().union(*SUPPORTED_OF.values())))
 """All keywords that are guaranteed."""
 
 
-def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
+def check_schema(
+    schema: Any, *, strict: bool = True, left_out: list[str] | None = None
+) -> dict[str, Any]:
     """Check that a grammar can guarantee a schema.
 
     Args:
         schema: A JSON schema.
         strict: Raise for what cannot be guaranteed; False: leave it out, so that values may not
             fit it.
+        left_out: Collects the paths of what is left out, such as `$.properties.a.uniqueItems`.
 
     Returns:
         The schema as grammars read it: without notes, formats as patterns; objects take no
@@ -78,7 +87,7 @@ def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
         raise SchemaError(f"the schema is no JSON: {error}") from error
     try:
         require_tags(copied, copied)
-        checked = _Checker(copied, strict).check(copied, "$")
+        checked = _Checker(copied, strict, [] if left_out is None else left_out).check(copied, "$")
         if not has_end(checked, copied):
             raise SchemaError("$: a value of this schema has no end: each holds another of its own")
     except (AttributeError, RecursionError, TypeError) as error:
@@ -91,6 +100,7 @@ def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
 class _Checker:
     root: Schema
     strict: bool
+    left_out: list[str]
 
     def check(self, schema: Any, path: str) -> dict[str, Any]:
         if schema is True:
@@ -98,7 +108,7 @@ class _Checker:
         if not isinstance(schema, Mapping):
             problem = "allows nothing" if schema is False else f"is {schema!r}, no schema"
             raise SchemaError(f"{path} {problem}")
-        kept = {name: value for name, value in schema.items() if name not in _NOTES}
+        kept = {name: value for name, value in schema.items() if not _is_note(name)}
         types = self._types(kept, path)
         self._drop_unknown(kept, types, path)
         for name in _DEFINITIONS:
@@ -122,6 +132,7 @@ class _Checker:
         """Raise, if all must be guaranteed; who calls goes on by leaving out what cannot be."""
         if self.strict:
             raise SchemaError(f"{path}{problem}")
+        self.left_out.append(path)
 
     def _types(self, schema: Schema, path: str) -> frozenset[str]:
         """The types that a schema names, or that its keywords are about."""
@@ -250,6 +261,7 @@ class _Checker:
 
     def _check_string(self, schema: dict[str, Any], path: str) -> None:
         form = schema.pop("format", None)
+        form = None if form in ANY_STRING else form
         if form is not None and form not in FORMATS:
             known = ", ".join(sorted(FORMATS))
             self._refuse(f"{path}.format", f": {form!r} cannot be guaranteed; known are {known}")
@@ -267,6 +279,7 @@ class _Checker:
         except SchemaError:
             if self.strict:
                 raise
+            self.left_out.append(f"{path}.pattern")
             del schema["pattern"]
             return
         for name in sorted(schema.keys() & {"minLength", "maxLength"}):

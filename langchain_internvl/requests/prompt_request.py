@@ -177,6 +177,7 @@ def make_request(
         choices=[_choice(text, renderer) for text in form.choices],
         tools=form.openai_tools() if form.requires_call else (),
         tool_choice=form.tool_choice,
+        tool_format=tools if form.callable else None,
     )
 
 
