@@ -29,15 +29,19 @@ from typing_extensions import Self, override
 from langchain_internvl.backends.base import Backend, EngineStats, Request, astream
 from langchain_internvl.backends.registry import Engines
 from langchain_internvl.backends.served import Served
-from langchain_internvl.errors import MediaError
-from langchain_internvl.factory import find_prompts, find_server, open_backend, system_of
+from langchain_internvl.errors import InternVLError, MediaError, MessageError
+from langchain_internvl.factory import find_prompts, find_served, open_backend, system_of
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages.conversation import Turn
 from langchain_internvl.messages.convert import to_turns
 from langchain_internvl.messages.references import normalise_messages
 from langchain_internvl.profile import make_profile
 from langchain_internvl.requests.chunks import ChunkMaker, explain_invalid_calls
-from langchain_internvl.requests.message_request import TurnRenderer, refuse_thoughts
+from langchain_internvl.requests.message_request import (
+    TurnRenderer,
+    check_for_server,
+    refuse_thoughts,
+)
 from langchain_internvl.requests.prompt_request import Renderer, call_stream, make_request
 from langchain_internvl.settings.call import CallSettings
 from langchain_internvl.settings.model import ModelSettings
@@ -275,7 +279,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     @override
     def with_structured_output(
         self,
-        schema: dict[str, Any] | type | None = None,
+        schema: Any = None,
         *,
         method: Method = "json_schema",
         include_raw: bool = False,
@@ -285,7 +289,9 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         """Let replies be values of a schema: nothing else can be written.
 
         Args:
-            schema: A class of pydantic, a TypedDict or a JSON schema.
+            schema: A JSON schema (replies are dictionaries), or a Python type (replies are its
+                values): a pydantic model, a dataclass, a TypedDict, an Enum, a Literal, a Union,
+                `list[...]`, `int`, `date` and all else that pydantic reads.
             method: "json_schema" tells the model the schema, "json_mode" leaves that to your
                 prompt, "function_calling" tells it as a tool and forces a call of it.
             include_raw: Give a dictionary of `raw` (the message), `parsed` and `parsing_error`.
@@ -294,7 +300,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
         Raises:
             RequestError: There is no such method or schema.
-            SchemaError: A keyword of the schema cannot be guaranteed; says where it stands.
+            SchemaError: A keyword of the schema cannot be guaranteed, and says where it stands;
+                or values of the type cannot be written in JSON.
         """
         settings = ask_for(schema, method, strict=strict)
         traced = trace_of(schema, method, strict=strict)
@@ -311,7 +318,12 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
     @override
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
-        value = super()._convert_input(model_input)
+        try:
+            value = super()._convert_input(model_input)
+        except InternVLError:
+            raise
+        except (LookupError, NotImplementedError, TypeError, ValueError) as error:
+            raise MessageError(f"the input is no text and no messages: {error}") from error
         if isinstance(value, StringPromptValue):
             return value
         return ChatPromptValue(messages=self._normalise(value.to_messages()))
@@ -453,13 +465,17 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         form: ResponseFormat | None = None,
     ) -> tuple[Backend, Request, ChunkMaker]:
         """All that there is to do before the engine is asked."""
-        served = find_server(self, self._engines, deadline)
+        served = find_served(self, self._engines, deadline)
         try:
             if served is not None and served.takes_turns:
                 turn_renderer = self._turn_renderer(served, settings, deadline, form)
-                request = turn_renderer.make_request(settings, to_turns(messages))
+                turns = to_turns(messages)
+                if self.backend_kind == "server":
+                    check_for_server(turn_renderer.form, turn_renderer.options, turns)
+                request = turn_renderer.make_request(settings, turns)
                 calls = turn_renderer.call_stream(settings)
-                return served.backend, request, ChunkMaker(self.model, 0, {}, calls)
+                chunks = ChunkMaker(self.model, 0, {}, calls, request.choices)
+                return served.backend, request, chunks
             if served is not None and form is not None:
                 refuse_thoughts(form, thinks=settings.reasoning)
             renderer = self._renderer(settings, form, deadline)

@@ -10,6 +10,7 @@ from langchain_internvl.backends.bridge import ReplyDeadline
 from langchain_internvl.backends.served import Prompts, Served
 from langchain_internvl.errors import (
     CheckpointError,
+    CheckpointNotFoundError,
     RequestError,
     RequestTimeoutError,
     ServerAccessError,
@@ -63,6 +64,27 @@ def open_backend(model: ModelSettings, engines: Engines, prompts: Prompts) -> Ba
         prompts: What its prompts are made with.
     """
     return _OPENERS[model.backend_kind](model, engines, prompts)
+
+
+def find_served(
+    model: ModelSettings, engines: Engines, deadline: Deadline | None = None
+) -> Served | None:
+    """The backend of a model that takes conversations, or a server; None: prompts are made here.
+
+    A backend object that takes conversations gets them where the checkpoint's tokenizer is not on
+    this machine, or the packages that read it.
+    """
+    if not (model.backend_kind == "object" and getattr(model.backend, "takes_turns", False)):
+        return find_server(model, engines, deadline)
+    key = model.model, model.revision, model.chat_template
+    if key not in engines.without_prompts:
+        try:
+            find_prompts(model, engines)
+        except (CheckpointNotFoundError, ImportError):
+            engines.without_prompts.add(key)
+        else:
+            return None
+    return Served(model.backend, None, takes_turns=True)
 
 
 def find_server(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from langchain_internvl.grammars.grammar import Grammar
     from langchain_internvl.messages.conversation import Turn
+    from langchain_internvl.prompting.tool_formats import ToolFormat
 
 LEAST_SEED, GREATEST_SEED = -(2**63), 2**64 - 1
 """What torch takes."""
@@ -120,6 +121,7 @@ class Request:
             a call, by themselves. Engines that follow a grammar go by that.
         tool_choice: Whether one of the tools has to be called.
         single_call: Whether one call is all there may be, for servers too.
+        tool_format: How calls are written in the reply's text; None: there can be none.
     """
 
     prompt_ids: Sequence[int]
@@ -137,6 +139,7 @@ class Request:
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: ToolChoice = "none"
     single_call: bool = False
+    tool_format: ToolFormat | None = None
 
     @property
     def has_to_call(self) -> bool:
@@ -190,6 +193,8 @@ class Delta:
             with the last delta.
         told_logprobs: All of this in OpenAI's shape, from an engine that does not tell its tokens.
         usage: What the engine counted; in the last delta, if at all.
+        call_ids: Ids of the reply's tool calls, in their order, if the backend has given them
+            some; with the delta that begins the calls.
     """
 
     token_id: int
@@ -200,6 +205,7 @@ class Delta:
     choice_logprobs: tuple[float, ...] = ()
     told_logprobs: tuple[Mapping[str, Any], ...] = ()
     usage: Usage | None = None
+    call_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,12 @@ class EngineStats:
 
 @runtime_checkable
 class Backend(Protocol):
-    """An engine."""
+    """An engine.
+
+    One that has an attribute `takes_turns`, which is True, also answers requests that carry the
+    conversation (`Request.turns`) instead of token ids. It gets those where the checkpoint's
+    tokenizer is not at hand.
+    """
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
         """Answer a request, token by token; the last delta has a `finish_reason`.

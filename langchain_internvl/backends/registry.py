@@ -31,9 +31,15 @@ if TYPE_CHECKING:
 
 
 class Engines:
-    """Loads what is asked for, and keeps it."""
+    """Loads what is asked for, and keeps it.
+
+    Attributes:
+        media: Reads videos and PDFs.
+        without_prompts: Checkpoints whose tokenizer is not available, for backends that need none.
+    """
 
     def __init__(self) -> None:
+        self.without_prompts: set[Hashable] = set()
         self._prompts: dict[Hashable, Prompts] = {}
         # By what was asked for: the name among the shared ones, and the backend.
         self._backends: dict[Hashable, tuple[Hashable, Backend]] = {}

@@ -17,8 +17,9 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.images import formats, load_rgb, sniff_mime_type
 from langchain_internvl.media.pdf import stream_pages
+from langchain_internvl.media.pixels import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.sources import BytesSource, PathSource, PixelSource, to_source
+from langchain_internvl.media.sources import BytesSource, PathSource, to_source
 
 ARRAY = "application/x-npy"
 """MIME type of `numpy.save`, in which PDF loaders hand images to their `images_parser`."""

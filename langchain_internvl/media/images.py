@@ -8,13 +8,15 @@ Here the same line runs behind the checks that unknown files need.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
-from langchain_internvl.media.sources import PixelSource, read_orientation
+from langchain_internvl.media.pixels import PixelSource, check_size, no_memory, read_orientation
 
 if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
@@ -64,29 +66,26 @@ def load_rgb(source: Source, policy: MediaPolicy, *, exif_transpose: bool = Fals
         MediaTooLargeError: It is over a limit of the policy.
         UnsupportedMediaError: It is no image of a known format.
     """
-    image = _open(source, policy)
-    try:
+    with _opened(source, policy) as image:
         turn = _UPRIGHT.get(read_orientation(image)) if exif_transpose else None
-        rgb = image.convert("RGB")
+        rgb = image.convert("RGB")  # a copy in any case
         return rgb if turn is None else rgb.transpose(turn)
-    except Exception as error:  # Pillow's readers raise anything on broken files
-        raise MediaError(source.name, f"the image is truncated or corrupt: {error}") from error
 
 
 def read_size(
     source: Source, policy: MediaPolicy, *, exif_transpose: bool = False
 ) -> tuple[int, int]:
     """Width and height in pixels, from the header alone; see `load_rgb` for the arguments."""
-    image = _open(source, policy)
-    width, height = image.size
-    if exif_transpose and read_orientation(image) in _SIDEWAYS:
-        return height, width
-    return width, height
+    with _opened(source, policy) as image:
+        width, height = image.size
+        is_sideways = exif_transpose and read_orientation(image) in _SIDEWAYS
+    return (height, width) if is_sideways else (width, height)
 
 
 def orientation_of(source: Source, policy: MediaPolicy) -> int:
     """The EXIF orientation of an image, 1 to 8; see `load_rgb` for the arguments."""
-    return read_orientation(_open(source, policy))
+    with _opened(source, policy) as image:
+        return read_orientation(image)
 
 
 def sniff_mime_type(data: bytes) -> str | None:
@@ -99,23 +98,24 @@ def sniff_mime_type(data: bytes) -> str | None:
         return None
 
 
-def _open(source: Source, policy: MediaPolicy) -> Image.Image:
+@contextmanager
+def _opened(source: Source, policy: MediaPolicy) -> Iterator[Image.Image]:
+    """A Pillow image of a source, for this thread alone until the context ends."""
     if isinstance(source, PixelSource):
-        image = source.image
-    else:
-        data = source.read(policy)
-        if not data:
-            raise MediaError(source.name, "is empty")
-        image = _parse(data, source.name)
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise MediaError(source.name, f"has no pixels (size {width} x {height})")
-    if width * height > policy.max_pixels:
-        raise MediaTooLargeError(
-            source.name,
-            f"{width} x {height} pixels are over MediaPolicy.max_pixels={policy.max_pixels}",
-        )
-    return image
+        with source.decoded(policy) as decoded:
+            yield decoded
+        return
+    data = source.read(policy)
+    if not data:
+        raise MediaError(source.name, "is empty")
+    image = _parse(data, source.name)
+    check_size(image.size, source.name, policy)
+    try:
+        yield image
+    except MemoryError as error:
+        raise no_memory(image.size, source.name) from error
+    except Exception as error:  # Pillow's readers raise anything on broken files
+        raise MediaError(source.name, f"the image is truncated or corrupt: {error}") from error
 
 
 _MOST_SCANS = 100

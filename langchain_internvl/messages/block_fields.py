@@ -7,6 +7,7 @@ for each.
 from __future__ import annotations
 
 import mimetypes
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_internvl.errors import MessageError
@@ -57,6 +58,9 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
         MessageError: It cannot be shown to the model.
         MediaError: Its data is malformed.
     """
+    for key in (*_TYPE_KEYS, "source_type", "format"):
+        if not isinstance(fields.get(key), str | None):
+            raise MessageError(f"{where}: {key} is a string, not {type(fields[key]).__name__}")
     if kind == "file":
         kind = _kind_of_file(fields, where)
     if kind == "text":
@@ -153,7 +157,7 @@ def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one look afte
         if isinstance(value, str):
             return Base64Source(value, where)
         if value is not None:
-            return to_source(value, where)
+            return _to_source(key, value, where)
     for key in _URL_KEYS:
         value = fields.get(key)
         if value is not None:
@@ -161,7 +165,7 @@ def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one look afte
                 raise MessageError(f"{where}: a URL is a string, not {type(value).__name__}")
             return to_url_source(value, where)
     if fields.get("path") is not None:
-        return to_source(fields["path"], where)
+        return _to_source("path", fields["path"], where)
     if str(fields.get("id")).startswith(PREFIX):
         return _held(str(fields["id"]), where)
     if {"file_id", "fileId", "s3Location"} & fields.keys() or fields.get("source_type") == "id":
@@ -169,6 +173,16 @@ def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one look afte
             f"{where}: the file was uploaded to another provider; pass its bytes, path or URL"
         )
     raise MessageError(f"{where}: the block has no data, url or path")
+
+
+def _to_source(key: str, value: Any, where: str) -> Source:
+    """The source of a field that holds a Python object, or anybody's JSON."""
+    if isinstance(value, (bool, int, float, complex, list, tuple, set, frozenset, Mapping)):
+        raise MessageError(
+            f"{where}: {key} is a string, bytes, an image or an array, not an object of type "
+            f"{type(value).__name__}"
+        )
+    return to_source(value, where)
 
 
 def _held(reference: str, where: str) -> Source:

@@ -53,6 +53,21 @@ class MediaBlock(dict[str, Any]):
         self.part = part
 
 
+class RefusedBlock(dict[str, Any]):
+    """A text block in place of one that cannot be shown to the model.
+
+    LangChain looks at blocks before the model does, and fails on malformed ones with errors of
+    its own.
+
+    Args:
+        error: Why it cannot be shown; raised by `read_block`.
+    """
+
+    def __init__(self, error: InternVLError) -> None:
+        super().__init__(type="text", text=f"[content block that cannot be read: {error}]")
+        self.error = error
+
+
 @dataclass(frozen=True)
 class _Rule:
     """A shape of block: how to know it, and how to read it."""
@@ -79,6 +94,13 @@ def read_block(block: str | Block, where: str) -> list[Item]:
         return [Text(block)]
     if isinstance(block, MediaBlock):
         return [block.part]
+    if isinstance(block, RefusedBlock):
+        raise block.error
+    if not isinstance(block, Mapping):
+        raise MessageError(
+            f"{where}: a content block is a string or a dictionary, not an object of type "
+            f"{type(block).__name__}"
+        )
     try:
         for rule in _RULES:
             if rule.applies(block):

@@ -1,6 +1,6 @@
-"""Requests that carry the conversation itself, for servers whose tokens nobody here knows.
+"""Requests that carry the conversation itself, for backends whose tokenizer is not at hand.
 
-The server writes the prompt by its own template: images are not numbered, and how many tiles they
+A server writes the prompt by its own template: images are not numbered, and how many tiles they
 get is the server's to say, unless a number was asked for.
 """
 
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from PIL.Image import Resampling
 from PIL.Image import open as open_image
 
-from langchain_internvl.backends.base import Request
+from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.errors import RequestError
 from langchain_internvl.grammars.grammar import json_grammar
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, sniff_mime_type
-from langchain_internvl.media.sources import BytesSource, UrlSource, read_orientation
+from langchain_internvl.media.pixels import no_memory, read_orientation
+from langchain_internvl.media.sources import BytesSource, UrlSource
 from langchain_internvl.media.tiling import TileLimits, choose_grid
 from langchain_internvl.messages.conversation import Image, Instruction, Text, Video
 from langchain_internvl.messages.expand import FileReader
@@ -75,21 +76,9 @@ class TurnRenderer:
         """What a backend is asked to answer a conversation.
 
         Raises:
-            MediaError: A medium cannot be used.
-            RequestError: The reply may be what no server can hold it to.
-            RequestTimeoutError: Reading media took longer than there is time.
+                RequestTimeoutError: Reading media took longer than there is time.
         """
         form = self.form
-        if form.choices:
-            raise RequestError('a server cannot weigh choices; use backend="transformers"')
-        if form.schema is not None and form.callable:
-            raise RequestError(
-                "a server enforces a response_format or lets tools be called, not both; leave out "
-                "one of them, or use a backend in this process"
-            )
-        refuse_thoughts(form, thinks=self.options.reasoning)
-        if self.options.image_order == "as_given":
-            _refuse_text_before_images(turns)
         files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
         limits = TileLimits().narrowed(settings.min_tiles, settings.max_tiles)
         is_asked = settings.min_tiles is not None or settings.max_tiles is not None
@@ -118,6 +107,8 @@ class TurnRenderer:
             tools=disarm_json(form.openai_tools()),  # the server writes them into its prompt
             tool_choice=form.tool_choice,
             single_call=form.single_call,
+            tool_format=HERMES if form.callable else None,
+            choices=[Choice(text, ()) for text in form.choices],
             top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
             timeout=self.deadline.remaining(),
         )
@@ -149,10 +140,37 @@ class TurnRenderer:
         rgb = load_rgb(source, policy, exif_transpose=self.exif_transpose)
         if is_asked or image.min_tiles is not None or image.max_tiles is not None:
             own = limits.narrowed(image.min_tiles, image.max_tiles)
-            return replace(image, source=BytesSource(_png(_in_its_grid(rgb, own)), source.name))
+            try:
+                resized = _in_its_grid(rgb, own)
+            except MemoryError as error:
+                raise no_memory(rgb.size, source.name) from error
+            return replace(image, source=BytesSource(_png(resized), source.name))
         if isinstance(source, BytesSource) and _is_read_alike(source.data, rgb):
             return replace(image, source=source)
         return replace(image, source=BytesSource(_png(rgb), source.name))
+
+
+def check_for_server(form: ResponseFormat, options: PromptOptions, turns: Sequence[Turn]) -> None:
+    """Refuse what no server does when it is prompted by messages.
+
+    Args:
+        form: What the reply may be.
+        options: How the prompt is to be written.
+        turns: The conversation.
+
+    Raises:
+        RequestError: A setting has no counterpart at servers.
+    """
+    if form.choices:
+        raise RequestError('a server cannot weigh choices; use backend="transformers"')
+    if form.schema is not None and form.callable:
+        raise RequestError(
+            "a server enforces a response_format or lets tools be called, not both; leave out "
+            "one of them, or use a backend in this process"
+        )
+    refuse_thoughts(form, thinks=options.reasoning)
+    if options.image_order == "as_given":
+        _refuse_text_before_images(turns)
 
 
 def refuse_thoughts(form: ResponseFormat, *, thinks: bool) -> None:

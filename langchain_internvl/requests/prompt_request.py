@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.base import Choice, Request
-from langchain_internvl.errors import MediaTooLargeError, RequestError
+from langchain_internvl.errors import RequestError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, read_size
+from langchain_internvl.media.pixels import no_memory
 from langchain_internvl.media.sources import BytesSource, UrlSource
 from langchain_internvl.messages.expand import FileReader
 from langchain_internvl.prompting.build import PromptOptions, build_prompt
@@ -118,11 +119,8 @@ class Renderer:
         rgb = load_rgb(image.source, self.policy, exif_transpose=self.exif_transpose)
         try:
             return self._limits(image).cut(rgb)
-        except MemoryError as error:  # Pillow's filter of a picture of 80 million pixels by 1
-            size = f"{rgb.width} x {rgb.height} pixels"
-            raise MediaTooLargeError(
-                image.source.name, f"{size} cannot be resized to tiles"
-            ) from error
+        except MemoryError as error:
+            raise no_memory(rgb.size, image.source.name) from error
 
     def _limits(self, image: Image) -> TileLimits:
         """The model's limits, with what the image's own block says."""
@@ -179,6 +177,7 @@ def make_request(
         choices=[_choice(text, renderer) for text in form.choices],
         tools=form.openai_tools() if form.requires_call else (),
         tool_choice=form.tool_choice,
+        tool_format=tools if form.callable else None,
     )
 
 

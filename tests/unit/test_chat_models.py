@@ -17,6 +17,7 @@ from langchain_core.load import dumpd, load
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim_messages
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
+from langchain_core.runnables import RunnableParallel
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from patience import PATIENCE
 from PIL import Image
@@ -617,3 +618,19 @@ def test_relative_videos_stay_what_they_were(llm, tmp_path, monkeypatch):
     messages = llm._convert_input(ask({"type": "video", "path": VIDEO.name})).to_messages()
     monkeypatch.chdir(tmp_path)
     assert llm.render(messages).count("Frame") == 8
+
+
+async def test_requests_at_once_about_one_lazily_opened_image_all_see_it(llm, backend, tmp_path):
+    path = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 1200, 3), np.uint8)).save(path)
+    llm.invoke(ask(image_block(path)))
+    expected = backend.requests.pop().tiles[0]
+
+    def question():
+        return ask({"type": "text", "text": "x"}, {"type": "image", "image": Image.open(path)})
+
+    llm.batch([question()] * 6)
+    RunnableParallel({str(number): llm for number in range(6)}).invoke(question())
+    await llm.abatch([question()] * 6)
+    assert len(backend.requests) == 18
+    assert all(np.array_equal(request.tiles[0], expected) for request in backend.requests)

@@ -200,9 +200,10 @@ def test_a_file_over_the_limit_is_refused_unread(tmp_path):
 
 
 def test_text_that_is_not_all_says_so():
-    parser, _ = parser_of("Name\n" + "No. 10\n" * 25)
+    rows = "Name" + "\nNo. 10" * 25
+    parser, _ = parser_of(rows)
     (document,) = parser.lazy_parse(Blob.from_data(encoded("PNG", "red")))
-    assert (document.page_content, document.metadata["problem"]) == ("Name\nNo. 10", "repetition")
+    assert (document.page_content, document.metadata["problem"]) == (rows, "repetition")
 
 
 def test_photographs_of_phones_are_turned_upright():

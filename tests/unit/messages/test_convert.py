@@ -36,6 +36,7 @@ from PIL import Image as PILImage
 
 from langchain_internvl import MediaPolicy, image_block, video_block
 from langchain_internvl.errors import (
+    InternVLError,
     MediaError,
     MessageError,
     RequestError,
@@ -236,10 +237,18 @@ def test_a_changed_file_changes_the_message(tmp_path):
     assert contents[0] != contents[1]
 
 
-def test_refused_blocks_are_left_for_the_model_to_refuse():
+def test_refused_blocks_become_texts_that_the_model_refuses():
     for shape in (shape for name, shape in REFUSED.items() if name != "broken base64"):
-        message = HumanMessage([shape])
-        assert normalise_messages([message], POLICY)[0].content == [shape]
+        (message,) = normalise_messages([HumanMessage([shape])], POLICY)
+        (block,) = message.content
+        assert block["type"] == "text"
+        with pytest.raises(InternVLError) as direct:
+            read_block(shape, "message 1 (human), block 1")
+        assert str(direct.value) in block["text"]
+        with pytest.raises(type(direct.value)) as raised:
+            to_turns([message])
+        assert str(raised.value) == str(direct.value)
+        assert normalise_messages([message], POLICY)[0] is message
 
 
 def test_a_missing_file_is_an_error_at_once(tmp_path):
