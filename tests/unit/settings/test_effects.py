@@ -5,11 +5,13 @@ import warnings
 from functools import cache
 
 import httpx
+import numpy as np
 import pytest
 from fault_server import FaultServer, lines, words
 from golden import GOLDEN, VIDEO, checkpoint_folder
 from langchain_core.messages import HumanMessage
 from patience import PATIENCE
+from PIL.Image import fromarray
 
 from langchain_internvl import ChatInternVL, image_block, video_block
 from langchain_internvl.backends.scripted import ScriptedBackend
@@ -17,6 +19,7 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.settings.call import CallSettings
 from langchain_internvl.settings.model import ModelSettings
 
+GREY = fromarray(np.full((28, 28), 300, np.uint16))
 MODEL = str(checkpoint_folder("qwen2"))
 
 CALL = {
@@ -25,6 +28,7 @@ CALL = {
     "min_tiles": 4, "max_tiles": 1, "max_tiles_per_frame": 6, "num_frames": 3,
     "number_images": False, "join_images": True, "image_order": "as_given",
     "exif_transpose": True, "default_system": "S", "reasoning": True, "context_window": 20_000,
+    "scale_16bit": True,
 }  # fmt: skip
 """A value of each setting of a call that is not its default."""
 
@@ -41,7 +45,7 @@ def messages():
     return [HumanMessage([
         {"type": "text", "text": "First: "},
         image_block(GOLDEN / "images/exif_rot6.jpg"), image_block(GOLDEN / "images/frame_0.png"),
-        video_block(VIDEO), {"type": "text", "text": "What?"},
+        image_block(GREY), video_block(VIDEO), {"type": "text", "text": "What?"},
     ])]  # fmt: skip
 
 
