@@ -187,7 +187,7 @@ def test_labels_of_returned_images_take_the_given_font(folder):
     tools = tools_of(script, folder, return_images=True, font=str(folder / "han.ttf"))
     shown = call(tools["ground"], image="a.png", phrase="猫")
     assert [block["type"] for block in shown.content] == ["text", "image"]
-    with pytest.raises(ValueError, match="none.ttf' cannot be opened"):
+    with pytest.raises(ValueError, match=r"none\.ttf' cannot be opened"):
         tools_of(script, folder, font=str(folder / "none.ttf"))
 
 
