@@ -509,6 +509,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             deadline=deadline or Deadline(),
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
+            scale_16bit=settings.scale_16bit,
             form=form or ResponseFormat(),
         )
 
@@ -529,6 +530,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             deadline=deadline,
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
+            scale_16bit=settings.scale_16bit,
             form=form or ResponseFormat(),
         )
 

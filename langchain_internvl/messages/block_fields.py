@@ -7,7 +7,9 @@ for each.
 from __future__ import annotations
 
 import mimetypes
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from langchain_internvl.errors import MessageError
@@ -21,7 +23,7 @@ from langchain_internvl.media.sources import (
     to_source,
     to_url_source,
 )
-from langchain_internvl.messages.conversation import Document, Image, Part, Text, Video
+from langchain_internvl.messages.conversation import Document, Image, LostMedia, Part, Text, Video
 
 Fields = dict[str, Any]
 
@@ -65,6 +67,8 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
         kind = _kind_of_file(fields, where)
     if kind == "text":
         return Text(_file_text(fields, where))
+    if _is_lost(fields):
+        return lost_media(kind, where)
     if kind == "pdf":
         least = _whole(fields, "min_tiles", where)
         return Document(_source(fields, where), least, _max_tiles(fields, where))
@@ -166,8 +170,8 @@ def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one look afte
             return to_url_source(value, where)
     if fields.get("path") is not None:
         return _to_source("path", fields["path"], where)
-    if str(fields.get("id")).startswith(PREFIX):
-        return _held(str(fields["id"]), where)
+    if (held := MEDIA_STORE.find(str(fields.get("id")))) is not None:
+        return BytesSource(held, where)
     if {"file_id", "fileId", "s3Location"} & fields.keys() or fields.get("source_type") == "id":
         raise MessageError(
             f"{where}: the file was uploaded to another provider; pass its bytes, path or URL"
@@ -185,15 +189,37 @@ def _to_source(key: str, value: Any, where: str) -> Source:
     return to_source(value, where)
 
 
-def _held(reference: str, where: str) -> Source:
-    """A medium that a trace refers to by its hash."""
-    data = MEDIA_STORE.find(reference)
-    if data is None:
-        raise MessageError(
-            f"{where}: the message comes from a trace, which refers to media by their hash, and "
-            "this process has them no longer; keep the messages themselves, not traces of them"
-        )
-    return BytesSource(data, where)
+def _is_lost(fields: Fields) -> bool:
+    """Whether a block is a reference to a medium that is no longer there; see `references.py`."""
+    if any(fields.get(key) is not None for key in (*_DATA_KEYS, *_URL_KEYS, "frames")):
+        return False
+    if fields.get("path") is not None:
+        is_reference = "state" in fields  # only references have it
+        return is_reference and not Path(str(fields["path"])).exists()
+    reference = str(fields.get("id"))
+    return reference.startswith(PREFIX) and MEDIA_STORE.find(reference) is None
+
+
+def lost_media(kind: str, where: str) -> LostMedia:
+    """What the prompt says in place of a medium that is no longer there; warns.
+
+    LangChain keeps some histories as its traces show them, with references to media instead of
+    their bytes. After a restart, or once the `MediaStore` is full of others, such a history is
+    still a conversation.
+
+    Args:
+        kind: "image", "video" or "pdf".
+        where: Name of the block's place, for the warning.
+    """
+    name = {"pdf": "PDF"}.get(kind, kind)
+    article = "An" if kind == "image" else "A"
+    warnings.warn(
+        f"{where}: the {name} is a reference from a trace or a stored history, and this process "
+        "does not have its bytes any more; the prompt says so in its place. Store the original "
+        "messages to keep media",
+        stacklevel=2,
+    )
+    return LostMedia(f"[{article} {name} was here. It is no longer available.]", kind)
 
 
 def _file_text(fields: Fields, where: str) -> str:

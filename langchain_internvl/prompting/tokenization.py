@@ -24,6 +24,8 @@ from langchain_internvl.errors import (
     UnsupportedCheckpointError,
 )
 from langchain_internvl.json_files import read_json, refuse_pointer
+from langchain_internvl.model_files.folders import check_files
+from langchain_internvl.prompting.jinja_process import render_jinja
 from langchain_internvl.prompting.segments import (
     GROUNDING_MARKUP,
     IMAGE_CLOSE,
@@ -177,15 +179,11 @@ class PromptTokenizer:
         return self._to_ids(self._split(Words(text).text, self._allowed), prefix=())
 
     def apply_jinja(self, template: str, messages: list[dict[str, Any]]) -> str | None:
-        """What a jinja chat template writes, in transformers' sandbox; None if it fails."""
-        try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    messages, chat_template=template, tokenize=False, add_generation_prompt=True
-                )
-            )
-        except Exception:  # noqa: BLE001 - a template is a program, and may fail in any way
-            return None
+        """What a jinja chat template writes; None if it fails, or takes too long."""
+        tokens: dict[str, Any] = self._tokenizer.special_tokens_map
+        named = {name: str(one) for name, one in tokens.items() if not isinstance(one, list)}
+        values = {"messages": messages, "tools": None, "documents": None}
+        return render_jinja(template, {**named, **values, "add_generation_prompt": True})
 
     @property
     def jinja_template(self) -> str | None:
@@ -199,7 +197,8 @@ class PromptTokenizer:
     def model_max_length(self) -> int | None:
         """Longest input that the tokenizer declares, if it declares one."""
         length = self._tokenizer.model_max_length
-        return int(length) if length < 10**9 else None  # transformers says 10**30 for none
+        is_number = isinstance(length, (int, float)) and 0 < length < 10**9
+        return int(length) if is_number else None  # transformers says 10**30 for none
 
     @cached_property
     def token_bytes(self) -> dict[int, bytes]:
@@ -275,6 +274,7 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
         UnsupportedCheckpointError: The tokenizer needs code of the checkpoint's own.
         ImportError: The extra `transformers` is not installed.
     """
+    check_files(folder)
     _refuse_gaps(folder)
     transformers = require("transformers", extra="transformers")
     settings = read_json(folder / "tokenizer_config.json")
@@ -298,7 +298,10 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
         return PromptTokenizer(tokenizer)
     except (CheckpointError, ImportError):
         raise
-    except Exception as error:  # the tokenizers library raises no other type
+    except BaseException as error:  # the tokenizers library raises no other type
+        # A panic of Rust code is no Exception; its class cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise UnsupportedCheckpointError(
             f"the tokenizer of {folder} is damaged, or needs remote code: {error}"
         ) from error

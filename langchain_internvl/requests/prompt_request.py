@@ -51,7 +51,8 @@ class Renderer:
         media: Reads videos and PDFs.
         deadline: When the call has to be done.
         num_frames: Frames of a video file, unless its block says otherwise.
-        exif_transpose: Turn pictures as their EXIF orientation says.
+        exif_transpose: Turn images as their EXIF orientation says.
+        scale_16bit: Scale grey images of 16 bits to 8.
         form: What the reply may be, which the model is told.
     """
 
@@ -65,6 +66,7 @@ class Renderer:
     deadline: Deadline = field(default_factory=Deadline)
     num_frames: int = 8
     exif_transpose: bool = False
+    scale_16bit: bool = False
     form: ResponseFormat = field(default_factory=ResponseFormat)
 
     @property
@@ -143,7 +145,12 @@ class Renderer:
         return replace(image, source=BytesSource(data, source.name))
 
     def _cut(self, image: Image) -> NDArray[np.uint8]:
-        rgb = load_rgb(image.source, self.policy, exif_transpose=self.exif_transpose)
+        rgb = load_rgb(
+            image.source,
+            self.policy,
+            exif_transpose=self.exif_transpose,
+            scale_16bit=self.scale_16bit,
+        )
         try:
             return self._limits(image).cut(rgb)
         except MemoryError as error:

@@ -61,6 +61,8 @@ class CallSettings(BaseModel):
     """"auto": a message whose text all precedes its media shows them first; "as_given": never."""
     exif_transpose: bool = False
     """Turn photographs upright as their EXIF orientation says; the reference does not."""
+    scale_16bit: bool = False
+    """Scale grey images of 16 bits to 8; the reference shows all values over 255 as white."""
     default_system: str | None = "template"
     """System text where messages have none; "template": the template's, None: no system turn."""
     reasoning: bool = False

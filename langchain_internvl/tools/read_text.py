@@ -16,7 +16,7 @@ from langchain_internvl.tools.repetition import cut_repetition
 from langchain_internvl.tools.task_prompts import READ
 
 Problem = Literal["length", "repetition"]
-"""Why the text is not all there: the reply reached its limit, or ran in a circle."""
+"""Why the text may not be right: the reply reached its limit, or ends in a repetition loop."""
 
 
 class Reading(BaseModel):
@@ -24,10 +24,14 @@ class Reading(BaseModel):
 
     Attributes:
         image: The picture, as it was named.
-        text: The text; without what was repeated in a circle.
+        text: The text. Of a reply that was cut off in a repetition loop, up to the end of the
+            first turn; a reply that ended by itself is kept whole.
         lines: Its lines.
-        problem: Why there may be more on the picture than this; None: this is all.
-        reply: What the model wrote, circles included.
+        problem: "length": there may be more on the picture, as the reply reached its limit.
+            "repetition": the text ends in the same words many times over: equal rows of a table,
+            or a loop (see `is_complete`). None: nothing of the kind.
+        is_complete: Whether the reply ended by itself, not at the limit of its length.
+        reply: What the model wrote, all turns of a loop included.
         region: The part that was read, on the picture as its file stores it; None: all.
     """
 
@@ -35,16 +39,20 @@ class Reading(BaseModel):
     text: str
     lines: list[str]
     problem: Problem | None = None
+    is_complete: bool = True
     reply: str = ""
     region: Box | None = None
 
 
-_SAID = {
-    "length": "(There is more text: reading stopped at the limit of length. "
+_SAID: dict[tuple[Problem, bool], str] = {
+    ("length", False): "(There is more text: reading stopped at the limit of length. "
     "Read the rest with region, for instance '0, 500, 1000, 1000'.)",
-    "repetition": "(The rest was not read: the model began to repeat itself. "
+    ("repetition", False): "(The rest was not read: the model began to repeat itself. "
     "Read it in smaller parts, with region.)",
+    ("repetition", True): "(The text ends in the same words many times over. If these are not "
+    "rows of a table, read the end again with region, for instance '0, 500, 1000, 1000'.)",
 }
+"""What an agent is told, by the problem and whether the reply ended by itself."""
 
 
 class ReadArguments(Arguments):
@@ -80,18 +88,23 @@ class ReadTextTool(InternVLTool):
             text=text,
             lines=text.splitlines(),
             problem=problem,
+            is_complete=answer.is_complete,
             reply=answer.text,
             region=picture.region,
         )
         said = text or "(There is no text.)"
         if problem:
-            said = f"{text}\n{_SAID[problem]}"
+            said = f"{text}\n{_SAID[problem, answer.is_complete]}"
         return Outcome(said + picture.notes, artifact, picture.cut)
 
 
 def whole_text(answer: Answer) -> tuple[str, Problem | None]:
-    """The text that a reply read, up to where it began to repeat itself."""
+    """The text that a reply read, and what may be wrong with it.
+
+    A repetition loop is cut off where the reply reached its limit of length. A reply that ended by
+    itself is kept whole, since a table may end in many equal rows; it is flagged all the same.
+    """
     text = cut_repetition(answer.text, is_complete=answer.is_complete)
-    if text is not None:
-        return text.rstrip(), "repetition"
-    return answer.text, None if answer.is_complete else "length"
+    if text is None:
+        return answer.text, None if answer.is_complete else "length"
+    return answer.text if answer.is_complete else text.rstrip(), "repetition"

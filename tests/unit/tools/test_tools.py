@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image, ImageDraw
 
 from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy, image_block, video_block
+from langchain_internvl.backends.base import Delta
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import EngineBusyError
 from langchain_internvl.grounding import Box
@@ -132,21 +133,38 @@ def test_answers_that_were_cut_off_say_so(folder):
 
 
 def test_reading(folder):
-    script = Script("First\nSecond", "Name\n" + "No. 10\n" * 25, "", "a b c d e")
+    script = Script("First\nSecond", "", "a b c d e")
     tool = tools_of(script, folder)["read_text"]
     message = call(tool, image="a.png")
     assert message.content == "First\nSecond"
     assert (message.artifact.lines, message.artifact.problem) == (["First", "Second"], None)
-    looped = call(tool, image="a.png")
-    assert looped.artifact.problem == "repetition"
-    assert looped.artifact.text == "Name\nNo. 10"
-    assert "The rest was not read" in looped.content
     assert call(tool, image="a.png").content == "(There is no text.)"
     script.llm = script.llm.model_copy(update={"max_tokens": 2})
     cut = call(tools_of(script, folder)["read_text"], image="a.png", language="Thai")
-    assert cut.artifact.problem == "length"
+    assert (cut.artifact.problem, cut.artifact.is_complete) == ("length", False)
     assert "There is more text" in cut.content
     assert "The text is Thai." in script.prompt
+
+
+def test_a_table_that_ends_in_equal_rows_is_kept_whole(folder):
+    page = "| Item | Price |\n|---|---|" + "\n| Nail | 0.00 |" * 24
+    script = Script(page)
+    message = call(tools_of(script, folder)["read_text"], image="a.png")
+    assert message.artifact.text == page
+    assert message.artifact.lines.count("| Nail | 0.00 |") == 24
+    assert (message.artifact.problem, message.artifact.is_complete) == ("repetition", True)
+    assert message.content.startswith(page)
+    assert "rows of a table" in message.content
+
+
+def test_a_loop_is_cut_off_where_the_reply_reached_its_limit(folder):
+    looped = "Name\n" + "No. 10\n" * 25
+    script = Script([Delta(0, looped), Delta(1, "", "length")])
+    message = call(tools_of(script, folder)["read_text"], image="a.png")
+    assert message.artifact.text == "Name\nNo. 10"
+    assert message.artifact.reply == looped.strip()
+    assert (message.artifact.problem, message.artifact.is_complete) == ("repetition", False)
+    assert "The rest was not read" in message.content
 
 
 def test_grounding(folder):
