@@ -106,6 +106,7 @@ class PromptTokenizer:
             raise UnsupportedCheckpointError("the tokenizer knows no words: a file is missing")
         self._decoder: dict[str, Any] = state["decoder"]
         self._first = _build(plain)
+        self._adds_prefix = _adds_prefix(plain["pre_tokenizer"])
         inside = {**plain, "pre_tokenizer": _without_first_prefix(plain["pre_tokenizer"])}
         self._inside = self._first if inside == plain else _build(inside)
         self._prefix = _prefix_ids(tokenizer)
@@ -248,7 +249,12 @@ class PromptTokenizer:
             if after is not None and after.strips_left:
                 text = text.rstrip(_WHITESPACE)
             if text:
-                encoder = self._first if before is None and prefix is None else self._inside
+                is_first = before is None and prefix is None
+                encoder = self._first if is_first else self._inside
+                # The reference puts SentencePiece's dummy prefix before any text; the `tokenizers`
+                # library leaves it out where the text begins with a space, as `internvl_zh` does.
+                if is_first and self._adds_prefix and text[0] in " \u2581":
+                    text = " " + text
                 ids.extend(encoder.encode(text, add_special_tokens=False).ids)
 
         for piece in pieces:
@@ -358,6 +364,14 @@ def _build(state: dict[str, Any]) -> Tokenizer:
 def _merge_pair(merge: str | Sequence[str]) -> tuple[str, str]:
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left, right
+
+
+def _adds_prefix(pre_tokenizer: Any) -> bool:
+    """Whether the first text of a prompt gets SentencePiece's dummy prefix."""
+    if not isinstance(pre_tokenizer, dict):
+        return False
+    inner = pre_tokenizer.get("pretokenizers", ())
+    return pre_tokenizer.get("prepend_scheme") == "first" or any(map(_adds_prefix, inner))
 
 
 def _without_first_prefix(pre_tokenizer: Any) -> Any:
