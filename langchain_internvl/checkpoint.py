@@ -7,6 +7,7 @@ Two formats: *original* (`OpenGVLab/InternVL2-8B`, ..., `model_type: internvl_ch
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,12 @@ from langchain_internvl.model_files.rules import SECTION, check_rules
 from langchain_internvl.model_files.weight_size import check_size
 from langchain_internvl.prompting.build import PromptOptions, build_prompt
 from langchain_internvl.prompting.segments import IMAGE_CONTEXT
-from langchain_internvl.prompting.templates import TEMPLATES, ChatTemplate, get_template
+from langchain_internvl.prompting.templates import (
+    TEMPLATES,
+    ChatTemplate,
+    get_template,
+    suggest_template,
+)
 
 if TYPE_CHECKING:
     from langchain_internvl.prompting.tokenization import PromptTokenizer
@@ -45,7 +51,9 @@ if TYPE_CHECKING:
 ORIGINAL = "internvl_chat"
 HF = "internvl"
 
-LANGUAGE_MODELS = ("internlm2", "llama", "phi3", "qwen2", "qwen3")
+LANGUAGE_MODELS = (
+    "gpt_oss", "internlm2", "internlm3", "llama", "phi3", "qwen2", "qwen3", "qwen3_moe",
+)  # fmt: skip
 """Language models of supported checkpoints, by `model_type`."""
 
 
@@ -143,6 +151,29 @@ def open_checkpoint(
         )
     folder = _download(model, revision, SMALL_FILES)
     return read_checkpoint(folder, repo=model, runs_here=runs_here)
+
+
+def find_cached(model: str, revision: str | None = None) -> Path | None:
+    """The folder of a checkpoint's small files, if they are on this machine; nothing is downloaded.
+
+    Args:
+        model: As for `open_checkpoint`.
+        revision: Branch, tag or commit on the hub; None: the default branch.
+    """
+    if model == nano.NAME:
+        return nano.FOLDER
+    with suppress(OSError, RuntimeError):
+        local = Path(model).expanduser()
+        if local.is_dir():
+            return local
+    if model.count("/") != 1 or model.startswith(("/", ".", "~")):
+        return None
+    try:
+        hub = require("huggingface_hub", extra="transformers")
+        found = hub.try_to_load_from_cache(model, "config.json", revision=revision)
+    except (ImportError, ValueError):  # not installed, or no name of a repository
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
@@ -250,8 +281,8 @@ def choose_template(
         own = str(checkpoint.config.get("template"))
         if own not in TEMPLATES:
             raise UnsupportedCheckpointError(
-                f"{checkpoint.folder} uses chat template {own!r}, which is unknown; "
-                f"choose chat_template= from {', '.join(TEMPLATES)}"
+                f"{checkpoint.folder} uses chat template {own!r}, which is unknown; choose one "
+                f"with chat_template=: {suggest_template(own)}"
             )
         return TEMPLATES[own]
     return _match_jinja(checkpoint, tokenizer)
@@ -327,17 +358,9 @@ def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
     language_model = text.get("model_type")
     if language_model not in LANGUAGE_MODELS:
         raise UnsupportedCheckpointError(
-            f"{folder} has a language model of type {language_model!r}"
-            f"{_why_not(str(language_model))}; supported are {', '.join(LANGUAGE_MODELS)}"
+            f"{folder} has a language model of type {language_model!r}; supported are "
+            f"{', '.join(LANGUAGE_MODELS)}"
         )
-
-
-def _why_not(language_model: str) -> str:
-    if "moe" in language_model or language_model == "gpt_oss":
-        return " (mixture of experts): serve it with LMDeploy or vLLM, or use a dense InternVL"
-    if language_model == "internlm3":
-        return " (InternVL3-9B): serve it with LMDeploy, or use InternVL3-8B or 14B"
-    return ""
 
 
 def _preprocessor(folder: Path) -> Mapping[str, Any]:
