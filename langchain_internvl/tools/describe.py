@@ -16,7 +16,6 @@ from langchain_internvl.tools.images import ToolImage
 from langchain_internvl.tools.pages import ToolPage, left_out, open_images
 from langchain_internvl.tools.task_prompts import DESCRIBE
 
-
 _MOST_TILES = 24
 """Tiles that the pages of a PDF share: with their thumbnails 10 pages are 7,680 tokens."""
 
