@@ -123,6 +123,7 @@ class Renderer:
             self.policy,
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
+            deadline=self.deadline,
         )
         try:
             return self._limits(image).cut(rgb)
