@@ -82,6 +82,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     """
 
     _engines: Engines = PrivateAttr(default_factory=Engines)
+    _warned: set[str] = PrivateAttr(default_factory=set)
     # Tells backend objects apart in caches, as an address may be used again.
     _backend_key: str = PrivateAttr(default_factory=lambda: uuid4().hex)
 
@@ -133,7 +134,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         known = type(self).model_fields
         changed = {name: one for name, one in (update or {}).items() if name in known}
         if changed:
-            checked = type(self)(**{**{name: getattr(self, name) for name in known}, **changed})
+            given = {name: getattr(self, name) for name in self.model_fields_set & known.keys()}
+            checked = type(self)(**{**given, **changed})
             update = {**(update or {}), **{name: getattr(checked, name) for name in changed}}
         copied = super().model_copy(deep=deep)
         return copied if update is None else super(ChatInternVL, copied).model_copy(update=update)
@@ -231,7 +233,12 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
     @override
     def get_token_ids(self, text: str) -> list[int]:
-        """The ids of a text, as it would be read in the middle of a message."""
+        """The ids of a text, as it would be read in the middle of a message.
+
+        Those of `custom_get_token_ids`, if it is given.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         return self._renderer(self).tokenizer.encode_text(text)
 
     def get_text(self, token_ids: Sequence[int]) -> str:
@@ -471,6 +478,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
                 turn_renderer = self._turn_renderer(served, settings, deadline, form)
                 turns = to_turns(messages)
                 if self.backend_kind == "server":
+                    self._warn_of_unused(settings)
                     check_for_server(turn_renderer.form, turn_renderer.options, turns)
                 request = turn_renderer.make_request(settings, turns)
                 calls = turn_renderer.call_stream(settings)
@@ -490,6 +498,18 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             self.model, len(request.prompt_ids), token_bytes, calls, request.choices
         )
         return self._backend(renderer), request, chunks
+
+    def _warn_of_unused(self, settings: CallSettings) -> None:
+        """Warn, once for each, of settings without effect at a server prompted by messages."""
+        known = set() if self.server_prompt == "auto" else set(self.unused_by_messages())
+        unused = set(self.unused_by_messages(settings)) - known - self._warned
+        if unused:
+            self._warned |= unused
+            warnings.warn(
+                f"ChatInternVL: no effect: {', '.join(sorted(unused))} (the server writes the "
+                'prompt by its own template; LMDeploy also takes server_prompt="ids")',
+                stacklevel=2,
+            )
 
     def _renderer(
         self,

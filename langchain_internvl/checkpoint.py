@@ -37,7 +37,12 @@ from langchain_internvl.model_files.rules import SECTION, check_rules
 from langchain_internvl.model_files.weight_size import check_size
 from langchain_internvl.prompting.build import PromptOptions, build_prompt
 from langchain_internvl.prompting.segments import IMAGE_CONTEXT
-from langchain_internvl.prompting.templates import TEMPLATES, ChatTemplate, get_template
+from langchain_internvl.prompting.templates import (
+    TEMPLATES,
+    ChatTemplate,
+    get_template,
+    suggest_template,
+)
 
 if TYPE_CHECKING:
     from langchain_internvl.prompting.tokenization import PromptTokenizer
@@ -45,7 +50,9 @@ if TYPE_CHECKING:
 ORIGINAL = "internvl_chat"
 HF = "internvl"
 
-LANGUAGE_MODELS = ("internlm2", "llama", "phi3", "qwen2", "qwen3")
+LANGUAGE_MODELS = (
+    "gpt_oss", "internlm2", "internlm3", "llama", "phi3", "qwen2", "qwen3", "qwen3_moe",
+)  # fmt: skip
 """Language models of supported checkpoints, by `model_type`."""
 
 
@@ -250,8 +257,8 @@ def choose_template(
         own = str(checkpoint.config.get("template"))
         if own not in TEMPLATES:
             raise UnsupportedCheckpointError(
-                f"{checkpoint.folder} uses chat template {own!r}, which is unknown; "
-                f"choose chat_template= from {', '.join(TEMPLATES)}"
+                f"{checkpoint.folder} uses chat template {own!r}, which is unknown; choose one "
+                f"with chat_template=: {suggest_template(own)}"
             )
         return TEMPLATES[own]
     return _match_jinja(checkpoint, tokenizer)
@@ -327,17 +334,9 @@ def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
     language_model = text.get("model_type")
     if language_model not in LANGUAGE_MODELS:
         raise UnsupportedCheckpointError(
-            f"{folder} has a language model of type {language_model!r}"
-            f"{_why_not(str(language_model))}; supported are {', '.join(LANGUAGE_MODELS)}"
+            f"{folder} has a language model of type {language_model!r}; supported are "
+            f"{', '.join(LANGUAGE_MODELS)}"
         )
-
-
-def _why_not(language_model: str) -> str:
-    if "moe" in language_model or language_model == "gpt_oss":
-        return " (mixture of experts): serve it with LMDeploy or vLLM, or use a dense InternVL"
-    if language_model == "internlm3":
-        return " (InternVL3-9B): serve it with LMDeploy, or use InternVL3-8B or 14B"
-    return ""
 
 
 def _preprocessor(folder: Path) -> Mapping[str, Any]:

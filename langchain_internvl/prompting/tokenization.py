@@ -326,7 +326,7 @@ def _refuse_gaps(folder: Path) -> None:
         refuse_pointer(file)
 
 
-_INTERNLM2_CLASSES = {"InternLM2Tokenizer", "InternLM2TokenizerFast"}
+_INTERNLM2_CLASSES = {"InternLM2Tokenizer", "InternLM2TokenizerFast", "InternLM3Tokenizer"}
 
 
 def _matcher(contents: Iterable[str]) -> re.Pattern[str]:

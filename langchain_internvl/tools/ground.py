@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from langchain_internvl.grounding import Box, draw_boxes, parse_grounding
+from langchain_internvl.grounding.fonts import open_font
 from langchain_internvl.tools.answers import answer_of
 from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
@@ -53,14 +54,30 @@ class GroundArguments(Arguments):
 
 
 class GroundTool(InternVLTool):
-    """Finds something on a picture; the artifact is a `Place`."""
+    """Finds something on a picture; the artifact is a `Place`.
 
+    Attributes:
+        font: A font file for the labels of returned images; see `draw_boxes`.
+    """
+
+    font: str | None = None
     name: str = "ground"
     description: str = (
         "Find where something is on a picture. Returns a box for each place: left, top, right, "
         "bottom in thousandths of the picture, which other tools take as region, and in pixels."
     )
     args_schema: Any = GroundArguments
+
+    @field_validator("font")
+    @classmethod
+    def _font_opens(cls, font: str | None) -> str | None:
+        """A wrong path is the programmer's, so it is no error of a tool call."""
+        if font is not None:
+            try:
+                open_font(font)
+            except OSError as error:
+                raise ValueError(str(error)) from error
+        return font
 
     def script(self, state: Any, given: GroundArguments) -> Script:
         """Look, and find."""
@@ -81,7 +98,7 @@ class GroundTool(InternVLTool):
             region=picture.region,
         )
         said = _said(artifact) + picture.notes
-        return Outcome(said, artifact, lambda: draw_boxes(picture.pixels, shown))
+        return Outcome(said, artifact, lambda: draw_boxes(picture.pixels, shown, font=self.font))
 
 
 def boxes_of(reply: AIMessage, picture: ToolImage) -> tuple[list[Box], list[str]]:

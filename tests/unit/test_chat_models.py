@@ -366,7 +366,7 @@ def test_fields_are_described():
 
 
 def test_standard_arguments_of_other_providers_are_fine(recwarn):
-    ChatInternVL(api_key="x", max_retries=2, streaming=True, timeout=60, stop=[])
+    ChatInternVL(max_retries=2, streaming=True, timeout=60, stop=[])
     assert not recwarn.list
 
 

@@ -11,6 +11,7 @@ from golden import VIDEO, checkpoint_folder
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image, ImageDraw
+from tiny_fonts import tiny_font
 
 from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy, image_block, video_block
 from langchain_internvl.backends.base import Delta
@@ -178,6 +179,16 @@ def test_grounding(folder):
     text, picture = message.content
     assert text["text"].startswith("corner: region 500, 500, 1000, 1000; pixels 60, 40, 120, 80")
     assert picture["type"] == "image"
+
+
+def test_labels_of_returned_images_take_the_given_font(folder):
+    (folder / "han.ttf").write_bytes(tiny_font("猫"))
+    script = Script("<ref>猫</ref><box>[[100, 400, 900, 900]]</box>")
+    tools = tools_of(script, folder, return_images=True, font=str(folder / "han.ttf"))
+    shown = call(tools["ground"], image="a.png", phrase="猫")
+    assert [block["type"] for block in shown.content] == ["text", "image"]
+    with pytest.raises(ValueError, match=r"none\.ttf' cannot be opened"):
+        tools_of(script, folder, font=str(folder / "none.ttf"))
 
 
 def test_confidence_is_the_mean_probability_of_the_digits():
