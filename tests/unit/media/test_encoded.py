@@ -122,8 +122,13 @@ def test_an_image_outlasts_no_timeout(make):
         load_rgb(BytesSource(data, "x"), MediaPolicy(timeout=0.3))
     with pytest.raises(RequestTimeoutError, match=r"timeout=0\.3 s"):
         load_rgb(BytesSource(data, "x"), POLICY, deadline=Deadline(0.3))
-    model = str(checkpoint_folder("internlm2"))
-    llm = ChatInternVL(model=model, backend=FixedBackend())
+
+    class Looking(FixedBackend):
+        def stream(self, request):
+            assert not [tiles.shape for tiles in request.tiles]
+            yield from super().stream(request)
+
+    llm = ChatInternVL(model=str(checkpoint_folder("internlm2")), backend=Looking())
     llm.prompt_ids("x")  # the tokenizer is loaded
     with pytest.raises(RequestTimeoutError, match=r"timeout=0\.5 s"):
         llm.invoke([HumanMessage([{"type": "image", "image": data}])], timeout=0.5)
