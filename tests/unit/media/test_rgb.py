@@ -98,9 +98,9 @@ def test_messages_have_an_option(given):
     backend = FixedBackend()
     llm = ChatInternVL(model=str(checkpoint_folder("internlm2")), backend=backend, max_tiles=1)
     message = [HumanMessage([given(Image.fromarray(SCAN))])]
+    llm.invoke(message)
     with pytest.warns(UserWarning, match="scale_16bit=True"):
-        llm.invoke(message)
-    assert backend.requests[-1].tiles[0].min() == 255
+        assert backend.requests[-1].tiles[0].min() == 255
     llm.invoke(message, scale_16bit=True)
     tile = backend.requests[-1].tiles[0][0]
     assert (tile[5, 5, 0], tile[224, 224, 0]) == SCALED
