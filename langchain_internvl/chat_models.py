@@ -30,7 +30,13 @@ from langchain_internvl.backends.base import Backend, EngineStats, Request, astr
 from langchain_internvl.backends.registry import Engines
 from langchain_internvl.backends.served import Served
 from langchain_internvl.errors import InternVLError, MediaError, MessageError
-from langchain_internvl.factory import find_prompts, find_served, open_backend, system_of
+from langchain_internvl.factory import (
+    find_prompts,
+    find_served,
+    known_context_window,
+    open_backend,
+    system_of,
+)
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages.conversation import Turn
 from langchain_internvl.messages.convert import to_turns
@@ -135,6 +141,9 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         changed = {name: one for name, one in (update or {}).items() if name in known}
         if changed:
             given = {name: getattr(self, name) for name in self.model_fields_set & known.keys()}
+            if self.profile == self._resolve_model_profile():  # it follows the settings
+                del given["profile"]
+                changed.setdefault("profile", None)
             checked = type(self)(**{**given, **changed})
             update = {**(update or {}), **{name: getattr(checked, name) for name in changed}}
         copied = super().model_copy(deep=deep)
@@ -178,7 +187,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         return make_profile(
             reasoning=self.reasoning,
             max_tokens=self.max_tokens,
-            context_window=self.context_window,
+            context_window=known_context_window(self),
+            writes_prompt=self.backend_kind != "server",
         )
 
     @classmethod

@@ -7,6 +7,7 @@ Two formats: *original* (`OpenGVLab/InternVL2-8B`, ..., `model_type: internvl_ch
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,6 +158,29 @@ def open_checkpoint(
         )
     folder = _download(model, revision, SMALL_FILES)
     return read_checkpoint(folder, repo=model, runs_here=runs_here)
+
+
+def find_cached(model: str, revision: str | None = None) -> Path | None:
+    """The folder of a checkpoint's small files, if they are on this machine; nothing is downloaded.
+
+    Args:
+        model: As for `open_checkpoint`.
+        revision: Branch, tag or commit on the hub; None: the default branch.
+    """
+    if model == nano.NAME:
+        return nano.FOLDER
+    with suppress(OSError, RuntimeError):
+        local = Path(model).expanduser()
+        if local.is_dir():
+            return local
+    if model.count("/") != 1 or model.startswith(("/", ".", "~")):
+        return None
+    try:
+        hub = require("huggingface_hub", extra="transformers")
+        found = hub.try_to_load_from_cache(model, "config.json", revision=revision)
+    except (ImportError, ValueError):  # not installed, or no name of a repository
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:

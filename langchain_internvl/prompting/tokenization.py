@@ -69,6 +69,12 @@ class AddedToken:
     strips_right: bool
 
 
+def declared_length(value: Any) -> int | None:
+    """Longest input by `model_max_length` of a tokenizer's config; None: it declares none."""
+    is_number = isinstance(value, (int, float)) and 0 < value < 10**9
+    return int(value) if is_number else None  # transformers writes 10**30 for none
+
+
 class PromptTokenizer:
     """Encodes prompts and decodes replies of one checkpoint.
 
@@ -197,9 +203,7 @@ class PromptTokenizer:
     @property
     def model_max_length(self) -> int | None:
         """Longest input that the tokenizer declares, if it declares one."""
-        length = self._tokenizer.model_max_length
-        is_number = isinstance(length, (int, float)) and 0 < length < 10**9
-        return int(length) if is_number else None  # transformers says 10**30 for none
+        return declared_length(self._tokenizer.model_max_length)
 
     @cached_property
     def token_bytes(self) -> dict[int, bytes]:
