@@ -138,8 +138,8 @@ def refuse_by_tensors(names: Collection[str], folder: Path, *, is_original: bool
         if others:
             raise UnsupportedCheckpointError(
                 f"{folder} has {len(others)} tensors that no InternVL has "
-                f"({others[0][:200]}, ...): it is a model of another architecture. Serve it with its "
-                "own code and name the server as base_url="
+                f"({others[0][:200]}, ...): it is a model of another architecture. Serve it with "
+                "its own code and name the server as base_url="
             )
 
 
