@@ -30,7 +30,13 @@ from langchain_internvl.backends.base import Backend, EngineStats, Request, astr
 from langchain_internvl.backends.registry import Engines
 from langchain_internvl.backends.served import Served
 from langchain_internvl.errors import InternVLError, MediaError, MessageError
-from langchain_internvl.factory import find_prompts, find_served, open_backend, system_of
+from langchain_internvl.factory import (
+    find_prompts,
+    find_served,
+    known_context_window,
+    open_backend,
+    system_of,
+)
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages.conversation import Turn
 from langchain_internvl.messages.convert import to_turns
@@ -82,6 +88,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     """
 
     _engines: Engines = PrivateAttr(default_factory=Engines)
+    _warned: set[str] = PrivateAttr(default_factory=set)
     # Tells backend objects apart in caches, as an address may be used again.
     _backend_key: str = PrivateAttr(default_factory=lambda: uuid4().hex)
 
@@ -133,7 +140,11 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         known = type(self).model_fields
         changed = {name: one for name, one in (update or {}).items() if name in known}
         if changed:
-            checked = type(self)(**{**{name: getattr(self, name) for name in known}, **changed})
+            given = {name: getattr(self, name) for name in self.model_fields_set & known.keys()}
+            if self.profile == self._resolve_model_profile():  # it follows the settings
+                del given["profile"]
+                changed.setdefault("profile", None)
+            checked = type(self)(**{**given, **changed})
             update = {**(update or {}), **{name: getattr(checked, name) for name in changed}}
         copied = super().model_copy(deep=deep)
         return copied if update is None else super(ChatInternVL, copied).model_copy(update=update)
@@ -176,7 +187,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         return make_profile(
             reasoning=self.reasoning,
             max_tokens=self.max_tokens,
-            context_window=self.context_window,
+            context_window=known_context_window(self),
+            writes_prompt=self.backend_kind != "server",
         )
 
     @classmethod
@@ -231,7 +243,12 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
     @override
     def get_token_ids(self, text: str) -> list[int]:
-        """The ids of a text, as it would be read in the middle of a message."""
+        """The ids of a text, as it would be read in the middle of a message.
+
+        Those of `custom_get_token_ids`, if it is given.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         return self._renderer(self).tokenizer.encode_text(text)
 
     def get_text(self, token_ids: Sequence[int]) -> str:
@@ -471,6 +488,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
                 turn_renderer = self._turn_renderer(served, settings, deadline, form)
                 turns = to_turns(messages)
                 if self.backend_kind == "server":
+                    self._warn_of_unused(settings)
                     check_for_server(turn_renderer.form, turn_renderer.options, turns)
                 request = turn_renderer.make_request(settings, turns)
                 calls = turn_renderer.call_stream(settings)
@@ -491,6 +509,18 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         )
         return self._backend(renderer), request, chunks
 
+    def _warn_of_unused(self, settings: CallSettings) -> None:
+        """Warn, once for each, of settings without effect at a server prompted by messages."""
+        known = set() if self.server_prompt == "auto" else set(self.unused_by_messages())
+        unused = set(self.unused_by_messages(settings)) - known - self._warned
+        if unused:
+            self._warned |= unused
+            warnings.warn(
+                f"ChatInternVL: no effect: {', '.join(sorted(unused))} (the server writes the "
+                'prompt by its own template; LMDeploy also takes server_prompt="ids")',
+                stacklevel=2,
+            )
+
     def _renderer(
         self,
         settings: CallSettings,
@@ -509,6 +539,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             deadline=deadline or Deadline(),
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
+            scale_16bit=settings.scale_16bit,
             form=form or ResponseFormat(),
         )
 
@@ -529,6 +560,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             deadline=deadline,
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
+            scale_16bit=settings.scale_16bit,
             form=form or ResponseFormat(),
         )
 

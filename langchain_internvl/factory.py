@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.bridge import ReplyDeadline
 from langchain_internvl.backends.served import Prompts, Served
+from langchain_internvl.checkpoint import find_cached, read_checkpoint
 from langchain_internvl.errors import (
     CheckpointError,
     CheckpointNotFoundError,
+    InternVLError,
     RequestError,
     RequestTimeoutError,
     ServerAccessError,
@@ -18,8 +20,10 @@ from langchain_internvl.errors import (
     ServerError,
     ServerUnavailableError,
 )
+from langchain_internvl.json_files import read_json
 from langchain_internvl.prompting.control_tokens import add_control_tokens
 from langchain_internvl.prompting.templates import get_template
+from langchain_internvl.prompting.tokenization import declared_length
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend
@@ -53,6 +57,24 @@ def find_prompts(model: ModelSettings, engines: Engines) -> Prompts:
             "the checkpoint as model= (a folder or an id on the hub), and its name at the server "
             f"as served_model= ({error})"
         ) from error
+
+
+def known_context_window(model: ModelSettings) -> int | None:
+    """Most tokens of prompt and reply together, as far as settings or files on this machine say.
+
+    Nothing is downloaded: a checkpoint of the hub is looked up in its cache. None: unknown.
+    """
+    if model.context_window is not None:
+        return model.context_window
+    try:
+        folder = find_cached(model.model, model.revision)
+        if folder is None:
+            return None
+        declared = (read_json(folder / "tokenizer_config.json") or {}).get("model_max_length")
+        window = declared_length(declared)
+        return window or read_checkpoint(folder, runs_here=False).max_length
+    except (InternVLError, OSError):  # damaged files; the first prompt reports them
+        return None
 
 
 def open_backend(model: ModelSettings, engines: Engines, prompts: Prompts) -> Backend:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from langchain_internvl.errors import PromptError, RequestError
+from langchain_internvl.media.lazy_tiles import ImageTiles, TileList
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +103,8 @@ class Request:
 
     Attributes:
         prompt_ids: The whole prompt, context tokens of images included; empty if there are `turns`.
-        tiles: The tiles of the images, in prompt order; each uint8 [tiles, size, size, 3].
+        tiles: The tiles of the images, in prompt order; each uint8 [tiles, size, size, 3]. A
+            `TileList` cuts them when they are looked at.
         sampling: How tokens are chosen.
         max_tokens: Most tokens of the reply.
         stop_ids: Tokens that end the reply.
@@ -140,6 +142,13 @@ class Request:
     tool_choice: ToolChoice = "none"
     single_call: bool = False
     tool_format: ToolFormat | None = None
+
+    @property
+    def images(self) -> tuple[ImageTiles, ...]:
+        """The images with their keys; none of a `TileList` is cut for it."""
+        if isinstance(self.tiles, TileList):
+            return self.tiles.images
+        return tuple(map(ImageTiles.of_array, self.tiles))
 
     @property
     def has_to_call(self) -> bool:
@@ -217,12 +226,19 @@ class EngineStats:
         queued: Requests that wait to begin.
         kv_bytes: Memory of the keys and values of the active rows, in bytes.
         decode_steps: Forward passes so far that gave rows their next token.
+        feature_bytes: Memory of the vision features that are kept, in bytes.
+        feature_hits: Images so far whose features were found.
+        feature_misses: Images so far that were encoded.
     """
 
     active_rows: int = 0
     queued: int = 0
     kv_bytes: int = 0
     decode_steps: int = 0
+    # Two engines that do the same are equal, whatever they remember.
+    feature_bytes: int = field(default=0, compare=False)
+    feature_hits: int = field(default=0, compare=False)
+    feature_misses: int = field(default=0, compare=False)
 
 
 @runtime_checkable

@@ -15,10 +15,11 @@ from langchain_internvl.errors import (
     MediaError,
     MediaTooLargeError,
 )
-from langchain_internvl.media.images import formats, load_rgb, sniff_mime_type
+from langchain_internvl.media.images import formats, load_readable, sniff_mime_type
 from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.pixels import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.rgb import scale_grey
 from langchain_internvl.media.sources import BytesSource, PathSource, to_source
 
 ARRAY = "application/x-npy"
@@ -56,7 +57,7 @@ def pages_of(blob: Blob, policy: MediaPolicy) -> Iterator[Page]:
     data = _data(blob, name, policy)
     kind = sniff_mime_type(data)
     if data[:6] == b"\x93NUMPY":
-        yield Page(0, 1, _picture(lambda: load_rgb(_array(data, name), policy), name))
+        yield Page(0, 1, _picture(lambda: load_readable(_array(data, name), policy), name))
     elif kind is None and b"%PDF" in data[:1024]:
         for page in stream_pages(BytesSource(data, name), policy):
             image = page.image
@@ -66,7 +67,7 @@ def pages_of(blob: Blob, policy: MediaPolicy) -> Iterator[Page]:
         yield from _tiff(data, name, policy)
     else:
         source = BytesSource(data, name)
-        yield Page(0, 1, _picture(lambda: load_rgb(source, policy, exif_transpose=True), name))
+        yield Page(0, 1, _picture(lambda: load_readable(source, policy), name))
 
 
 def _data(blob: Blob, name: str, policy: MediaPolicy) -> bytes:
@@ -99,9 +100,9 @@ def _array(data: bytes, name: str) -> PixelSource:
     if array.dtype == bool:  # scans of one bit
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
+        array = scale_grey(array)
     if array.ndim == 3 and array.shape[2] == 2:  # grey and alpha
-        array = array[:, :, 0]
+        array = array[:, :, [0, 0, 0, 1]]
     source = to_source(array, name)
     assert isinstance(source, PixelSource)  # noqa: S101 - what arrays become
     return source
@@ -119,7 +120,7 @@ def _tiff(data: bytes, name: str, policy: MediaPolicy) -> Iterator[Page]:
 
             def load(number: int = number, page: str = page) -> Image.Image:
                 image.seek(number)
-                return load_rgb(PixelSource(image, page), policy)
+                return load_readable(PixelSource(image, page), policy)
 
             yield Page(number, total + broken, _picture(load, page))
         if broken:

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
 from langchain_internvl.media.pixels import PixelSource, check_size, no_memory, read_orientation
+from langchain_internvl.media.rgb import to_rgb
 
 if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
@@ -49,7 +50,14 @@ _UPRIGHT = {
 _SIDEWAYS = {5, 6, 7, 8}
 
 
-def load_rgb(source: Source, policy: MediaPolicy, *, exif_transpose: bool = False) -> Image.Image:
+def load_rgb(
+    source: Source,
+    policy: MediaPolicy,
+    *,
+    exif_transpose: bool = False,
+    scale_16bit: bool = False,
+    white_background: bool = False,
+) -> Image.Image:
     """Decode an image to RGB.
 
     Args:
@@ -57,6 +65,8 @@ def load_rgb(source: Source, policy: MediaPolicy, *, exif_transpose: bool = Fals
         policy: Limits on bytes and pixels.
         exif_transpose: Turn the picture as its EXIF orientation says. The reference does not;
             photographs of phones often need it.
+        scale_16bit: Scale grey of more than 8 bits, see `to_rgb`.
+        white_background: Put transparent images on white, see `to_rgb`.
 
     Returns:
         The picture, in mode RGB.
@@ -68,8 +78,16 @@ def load_rgb(source: Source, policy: MediaPolicy, *, exif_transpose: bool = Fals
     """
     with _opened(source, policy) as image:
         turn = _UPRIGHT.get(read_orientation(image)) if exif_transpose else None
-        rgb = image.convert("RGB")  # a copy in any case
+        rgb = to_rgb(image, scale_16bit=scale_16bit, white_background=white_background)
         return rgb if turn is None else rgb.transpose(turn)
+
+
+def load_readable(source: Source, policy: MediaPolicy) -> Image.Image:
+    """An image as a person would see it: upright, 16-bit grey scaled, transparency on white.
+
+    For tools and documents; messages show what the reference shows. See `load_rgb`.
+    """
+    return load_rgb(source, policy, exif_transpose=True, scale_16bit=True, white_background=True)
 
 
 def read_size(

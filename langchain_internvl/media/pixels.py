@@ -103,11 +103,25 @@ class PixelSource:
         exif = Image.Exif()
         with self.decoded(policy) as image:
             exif[ORIENTATION] = read_orientation(image)
-            own = image.copy() if image.mode in _PNG_MODES else image.convert("RGB")
+            own = _for_png(image)
         buffer = io.BytesIO()
         # Level 1: these bytes live for one request, speed matters more than size.
         own.save(buffer, "PNG", compress_level=1, exif=exif)
         return buffer.getvalue()
+
+
+def _for_png(image: Image.Image) -> Image.Image:
+    """A copy in a mode that PNG holds: the same, 16-bit grey, or RGB."""
+    if image.mode in _PNG_MODES:
+        return image.copy()
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        import numpy as np  # noqa: PLC0415 - imported at first use
+        from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
+
+        values = np.asarray(image)
+        if values.min() >= 0 and values.max() <= 65535:
+            return PILImage.fromarray(values.astype(np.uint16))
+    return image.convert("RGB")
 
 
 def from_array(array: np.ndarray[Any, Any], name: str) -> PixelSource:

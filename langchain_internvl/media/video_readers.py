@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from langchain_internvl.media.containers import FORMATS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -76,6 +78,9 @@ class DecordReader:
             yield frame.asnumpy()[..., :3]
 
 
+# FFmpeg opens this file, as one of these formats, and no other file.
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+
 # Containers whose index leads to the very keyframe.
 _INDEXED = {"mov", "matroska", "mp4", "webm"}
 
@@ -132,7 +137,7 @@ class PyAVReader:
             yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
 
     def _open(self, av: Any) -> None:
-        self._container: Any = av.open(self._path, options={"protocol_whitelist": "file"})
+        self._container: Any = av.open(self._path, options=_OPTIONS)
         self._stream: Any = self._container.streams.best("video")
 
     def _seek(self, indices: Sequence[int]) -> Iterator[Any]:

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from langchain_internvl.media.containers import check_container
 from langchain_internvl.media.records import HEAD, write_image, write_record
 from langchain_internvl.media.video import frame_indices
 from langchain_internvl.media.video_readers import open_reader
 from langchain_internvl.media.worker import check_size, main
-
-# FFmpeg opens the files that a playlist names: a video from anywhere could show any file here.
-_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"<?xml", b"v=0", b"[playlist]")
 
 
 def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
@@ -26,9 +24,9 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     Raises:
         MediaTooLargeError: Frames have too many pixels.
         RequestError: There are no frames within the bound.
-        ValueError: It is a playlist, or has no frames.
+        ValueError: It is no video file, or has no frames.
     """
-    _refuse_playlists(Path(task["path"]))
+    check_container(Path(task["path"]))
     reader = open_reader(task["path"])
     if reader.frame_count < 1:
         raise ValueError("it has no frames")
@@ -38,18 +36,6 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     for frame in reader.read(sorted(set(indices))):
         check_size(frame.shape[1], frame.shape[0], task)
         write_image(records, frame)
-
-
-def _refuse_playlists(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(4096)
-    try:
-        is_text = b"\0" not in head and bool(head.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        is_text = error.reason == "unexpected end of data"
-    lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines()]
-    if is_text or any(line.startswith(_PLAYLISTS) for line in lines):
-        raise ValueError("it is a text or a playlist, no video")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ class TurnRenderer:
         media: Reads videos and PDFs.
         deadline: When the call has to be done.
         num_frames: Frames of a video file, unless its block says otherwise.
-        exif_transpose: Turn pictures as their EXIF orientation says.
+        exif_transpose: Turn images as their EXIF orientation says.
+        scale_16bit: Scale grey images of 16 bits to 8.
         form: What the reply may be.
     """
 
@@ -70,6 +71,7 @@ class TurnRenderer:
     deadline: Deadline = field(default_factory=Deadline)
     num_frames: int = 8
     exif_transpose: bool = False
+    scale_16bit: bool = False
     form: ResponseFormat = field(default_factory=ResponseFormat)
 
     def make_request(self, settings: CallSettings, turns: Sequence[Turn]) -> Request:
@@ -137,7 +139,12 @@ class TurnRenderer:
         if isinstance(source, UrlSource):  # the server shall fetch nothing
             data = source.read(self.deadline.narrow(policy))
             source = BytesSource(data, source.name)
-        rgb = load_rgb(source, policy, exif_transpose=self.exif_transpose)
+        rgb = load_rgb(
+            source,
+            policy,
+            exif_transpose=self.exif_transpose,
+            scale_16bit=self.scale_16bit,
+        )
         if is_asked or image.min_tiles is not None or image.max_tiles is not None:
             own = limits.narrowed(image.min_tiles, image.max_tiles)
             try:

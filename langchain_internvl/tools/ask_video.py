@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError
-from langchain_internvl.media.images import load_rgb
+from langchain_internvl.media.images import load_readable
 from langchain_internvl.media.video_process import Clip, check_frames, read_clip
 from langchain_internvl.tools.answers import answer_of, in_language
 from langchain_internvl.tools.arguments import LANGUAGE, VIDEO
@@ -119,7 +119,7 @@ class VideoQATool(InternVLTool):
         check_frames(len(part.frames), video, policy)
         frames: list[NDArray[np.uint8]] = []
         for frame in part.frames:
-            frames.append(np.asarray(load_rgb(frame.source, policy)))
+            frames.append(np.asarray(load_readable(frame.source, policy)))
             if sum(one.size // 3 for one in frames) > policy.max_total_pixels:
                 limit = f"MediaPolicy.max_total_pixels={policy.max_total_pixels}"
                 raise MediaTooLargeError(video, f"its frames are over {limit}")

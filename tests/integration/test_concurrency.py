@@ -269,7 +269,7 @@ async def test_no_thread_waits_for_tokens(engine, monkeypatch):
 
 
 async def test_a_cancelled_task_ends_its_row(engine):
-    llm = ChatInternVL(model=str(FOLDER), backend=engine, max_tokens=100_000)
+    llm = ChatInternVL(model=str(FOLDER), backend=engine, max_tokens=100_000, temperature=0)
     llm_task = asyncio.create_task(llm.ainvoke("Hello"))
     assert await becomes(lambda: engine.stats.active_rows)
     llm_task.cancel()

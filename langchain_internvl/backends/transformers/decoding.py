@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.transformers.features import FeatureCache
 from langchain_internvl.backends.transformers.forward import LanguageModel
 from langchain_internvl.backends.transformers.grammars import GrammarBook, apply_masks
 from langchain_internvl.backends.transformers.limits import Limits
@@ -20,7 +21,7 @@ from langchain_internvl.backends.transformers.rope import batch_key
 from langchain_internvl.backends.transformers.sampling import is_greedy, sample
 from langchain_internvl.backends.transformers.sequences import Sequence, full_length
 from langchain_internvl.backends.transformers.slots import DecodePass, KVShape, Slot, SlotCache
-from langchain_internvl.backends.transformers.vision import encode_tiles
+from langchain_internvl.backends.transformers.vision import encode_image
 from langchain_internvl.errors import EngineMemoryError
 
 
@@ -43,6 +44,7 @@ class DecodeLoop:
 
     Attributes:
         steps: Forward passes so far that gave sequences their next token.
+        features: Vision features of images that were asked about.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class DecodeLoop:
         shared_slots: int | None = None,
     ) -> None:
         self.steps = 0
+        self.features = FeatureCache((limits or Limits()).feature_cache_bytes)
         self._limits = limits or Limits()
         self._model = model
         self._language_model = LanguageModel(model)
@@ -159,7 +162,7 @@ class DecodeLoop:
 
     def _first_token(self, sequence: Sequence) -> Delta:
         request = sequence.request
-        features = encode_tiles(self._model, request.tiles)
+        features = self._features_of(request)
         scores = self._read_prompt(
             sequence, self._language_model.embed(request.prompt_ids, features)
         )
@@ -174,6 +177,17 @@ class DecodeLoop:
         if isinstance(event, Failure):
             raise event.error
         return event
+
+    def _features_of(self, request: Request) -> torch.Tensor | None:
+        """The features of all images of a request, in order; None if it has none."""
+        found = []
+        for image in request.images:
+            features = self.features.get(image.key)
+            if features is None:
+                features = encode_image(self._model, image.cut())
+                self.features.put(image.key, features)
+            found.append(features)
+        return torch.cat(found) if found else None
 
     def _read_prompt(self, sequence: Sequence, embeddings: torch.Tensor) -> torch.Tensor:
         """Run a prompt through the model; the scores of the next token [1, vocabulary]."""

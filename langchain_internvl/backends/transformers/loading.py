@@ -30,6 +30,9 @@ from langchain_internvl.forks import renew_after_fork
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
 
+_EAGER_ONLY = {"gpt_oss"}
+"""Language models whose attention has sinks, which torch's own kernels do not know."""
+
 _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -185,6 +188,8 @@ def _dtype(name: str) -> str | torch.dtype:
 def _attention(options: LoadOptions, checkpoint: Checkpoint, device_map: DeviceMap) -> str:
     if options.attn_implementation != "auto":
         return options.attn_implementation
+    if checkpoint.language_model in _EAGER_ONLY:
+        return "eager"
     gpus = range(torch.cuda.device_count())
     flash = can_use_flash_attention(
         checkpoint.stored_dtype if options.dtype == "auto" else options.dtype,
