@@ -34,6 +34,12 @@ from langchain_internvl.model_files.folders import (
     check_files,
     check_index,
 )
+from langchain_internvl.model_files.refusals import (
+    header_names,
+    index_names,
+    refuse_by_config,
+    refuse_by_tensors,
+)
 from langchain_internvl.model_files.rules import SECTION, check_rules
 from langchain_internvl.model_files.weight_size import check_size
 from langchain_internvl.prompting.build import PromptOptions, build_prompt
@@ -115,6 +121,7 @@ class Checkpoint:
             raise CheckpointNotFoundError(f"{folder} has no weights (*.safetensors){hint}")
         check_files(folder)
         check_index(folder)
+        refuse_by_tensors(header_names(files), folder, is_original=self.is_original)
         check_size(self.config, sum(file.stat().st_size for file in files), str(folder))
         return folder
 
@@ -348,6 +355,8 @@ def _refuse_strangers(config: Mapping[str, Any], folder: Path) -> None:
 
 def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
     """Say at once, and in words, what the transformers backend cannot load."""
+    refuse_by_config(config, folder)
+    refuse_by_tensors(index_names(folder), folder, is_original=_is_original(config))
     text, _ = _sub_configs(config)
     stored = config.get("quantization_config") or text.get("quantization_config")
     if stored:

@@ -18,7 +18,6 @@ import numpy as np
 from PIL import Image
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
-from langchain_internvl.media.fetch import fetch
 from langchain_internvl.media.pixels import PixelSource, from_array
 
 if TYPE_CHECKING:
@@ -126,6 +125,8 @@ class UrlSource:
 
     def read(self, policy: MediaPolicy) -> bytes:
         """Download it."""
+        from langchain_internvl.media.fetch import fetch  # noqa: PLC0415 - imports httpx
+
         return fetch(self.url, policy)
 
 

@@ -145,6 +145,7 @@ class TurnRenderer:
             policy,
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
+            deadline=self.deadline,
         )
         if is_asked or image.min_tiles is not None or image.max_tiles is not None:
             own = limits.narrowed(image.min_tiles, image.max_tiles)

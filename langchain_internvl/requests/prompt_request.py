@@ -114,7 +114,7 @@ class Renderer:
 
     def _tiles_of(self, image: Image, count: int) -> ImageTiles:
         # All that `_cut` depends on besides the image itself.
-        options = self._limits(image), self.exif_transpose
+        options = self._limits(image), self.exif_transpose, self.scale_16bit
         source = image.source
         if isinstance(source, BytesSource):
             return ImageTiles(hash_bytes(source.data, options), count, lambda: self._cut(image))
@@ -150,6 +150,7 @@ class Renderer:
             self.policy,
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
+            deadline=self.deadline,
         )
         try:
             return self._limits(image).cut(rgb)

@@ -14,8 +14,8 @@ from langchain_internvl.grounding.fonts import open_font
 from langchain_internvl.tools.answers import answer_of
 from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
-from langchain_internvl.tools.images import ToolImage, open_image
-from langchain_internvl.tools.media_access import resolve_image
+from langchain_internvl.tools.images import ToolImage
+from langchain_internvl.tools.pages import open_one_image
 from langchain_internvl.tools.task_prompts import GROUND
 
 
@@ -31,6 +31,7 @@ class Place(BaseModel):
         reply: What the model wrote.
         is_complete: Whether the reply ended by itself, not at the limit of its length.
         region: The part that was searched; None: all of it.
+        page: Of a PDF, number of the page from 1; None: it is none.
     """
 
     image: str
@@ -40,6 +41,7 @@ class Place(BaseModel):
     reply: str = ""
     is_complete: bool = True
     region: Box | None = None
+    page: int | None = None
 
 
 class GroundArguments(Arguments):
@@ -81,8 +83,7 @@ class GroundTool(InternVLTool):
 
     def script(self, state: Any, given: GroundArguments) -> Script:
         """Look, and find."""
-        source = resolve_image(given.image, self.media_policy, state)
-        picture = open_image(source, self.media_policy, given.region)
+        picture, page = open_one_image(given.image, self.media_policy, state, given.region)
         # Markup of the agent's own would end the phrase early.
         question = GROUND.format(" ".join(given.phrase.replace("<", " ").replace(">", " ").split()))
         blocks = [picture.block, {"type": "text", "text": question}]
@@ -96,6 +97,7 @@ class GroundTool(InternVLTool):
             reply=reply.text,
             is_complete=answer_of(reply).is_complete,
             region=picture.region,
+            page=page,
         )
         said = _said(artifact) + picture.notes
         return Outcome(said, artifact, lambda: draw_boxes(picture.pixels, shown, font=self.font))

@@ -82,6 +82,8 @@ def load_model(
             model, report = _load(checkpoint, image_token_id, options, folder, offloaded)
         _refuse_gaps(report, checkpoint)
         use_pixel_shuffle(model, checkpoint.pixel_shuffle)
+        if checkpoint.is_original:
+            _use_norm_eps(model)
         if any(offloaded.iterdir()):
             weakref.finalize(model, shutil.rmtree, offloaded, ignore_errors=True)
         else:
@@ -159,6 +161,17 @@ def _load(
         raise CheckpointError(f"the model of {folder} cannot be loaded: {reason}") from error
     model, report = loaded
     return model, report
+
+
+def _use_norm_eps(model: Any) -> None:
+    """Norms of queries and keys take `layer_norm_eps`, as in the original `modeling_intern_vit.py`.
+
+    transformers has 1e-6 there whatever the config says.
+    """
+    for layer in model.model.vision_tower.encoder.layer:
+        for norm in (layer.attention.q_norm, layer.attention.k_norm):
+            if hasattr(norm, "variance_epsilon"):
+                norm.variance_epsilon = model.config.vision_config.layer_norm_eps
 
 
 def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:

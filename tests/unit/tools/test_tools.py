@@ -18,7 +18,7 @@ from langchain_internvl.backends.base import Delta
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import EngineBusyError
 from langchain_internvl.grounding import Box
-from langchain_internvl.tools import describe
+from langchain_internvl.tools import pages
 from langchain_internvl.tools.ground import boxes_of
 from langchain_internvl.tools.images import ToolImage, open_image
 
@@ -371,7 +371,7 @@ async def test_async_is_native(folder, monkeypatch):
         readers.append(threading.get_ident())
         return open_image(*args)
 
-    monkeypatch.setattr(describe, "open_image", look)
+    monkeypatch.setattr(pages, "open_image", look)
     said = await asyncio.gather(*(tool.ainvoke({"image": "a.png"}) for _ in range(2)))
     assert sorted(said) == ["One.", "Two."]
     assert len(readers) == 2
