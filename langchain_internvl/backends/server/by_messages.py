@@ -19,7 +19,7 @@ from langchain_internvl.messages.conversation import ToolCall
 from langchain_internvl.prompting.segments import Prompt
 from langchain_internvl.prompting.tool_formats import HERMES
 from langchain_internvl.reply_text.detokenization import TextStream
-from langchain_internvl.reply_text.reasoning import CLOSE, OPEN
+from langchain_internvl.reply_text.reasoning import CLOSE, OPEN, Reasoning
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import FinishReason, Request, Sampling, Usage
@@ -51,6 +51,7 @@ class MessageDialect:
             body |= {"tools": list(request.tools), "tool_choice": request.tool_choice}
             if request.single_call and request.tool_choice != "none":
                 body["parallel_tool_calls"] = False
+        body |= _reasoning(request.reasoning)
         if request.top_logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         return body
@@ -58,6 +59,14 @@ class MessageDialect:
     def reader(self, request: Request) -> _Reader:
         """A reader of its reply."""
         return _Reader(request)
+
+
+def _reasoning(reasoning: Reasoning) -> dict[str, Any]:
+    """In the words of LMDeploy, vLLM and SGLang; nothing is sent unless it is asked for."""
+    if reasoning == "auto":
+        return {}
+    sent: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": reasoning is not False}}
+    return sent if isinstance(reasoning, bool) else {**sent, "reasoning_effort": reasoning}
 
 
 def _sampling(sampling: Sampling) -> dict[str, Any]:
