@@ -4,7 +4,7 @@ import json
 
 import pytest
 from checkpoints import original_config, random_model, to_original, write_original
-from fault_server import FaultServer, words
+from fault_server import FaultServer, lines, words
 from golden import checkpoint_folder
 from pydantic import ValidationError
 from support import FixedBackend
@@ -111,7 +111,7 @@ def test_it_is_part_of_the_cache_key_and_the_profile():
     ],
 )
 def test_what_a_server_is_sent(reasoning, sent):
-    server = FaultServer(words("Hi"), models=({"id": "vl", "owned_by": "vllm"},))
+    server = FaultServer(lines(*words("Hi")), models=({"id": "vl", "owned_by": "vllm"},))
     with server.running() as url:
         llm = ChatInternVL(model="vl", base_url=url, max_retries=0, reasoning=reasoning)
         llm.invoke("x")
