@@ -43,7 +43,7 @@ def make_profile(
         "open_weights": True,
         "attachment": True,
         "mid_conversation_system_messages": writes_prompt,
-        "reasoning_effort_levels": [] if writes_prompt else list(LEVELS),
+        **({} if writes_prompt else {"reasoning_effort_levels": list(LEVELS)}),
     }
     known = ModelProfile.__annotations__  # older releases of langchain-core warn of other names
     profile.update({name: one for name, one in newer.items() if name in known})  # type: ignore[typeddict-item]
