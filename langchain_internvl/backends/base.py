@@ -127,6 +127,7 @@ class Request:
         tool_format: How calls are written in the reply's text; None: there can be none.
         reasoning: Whether and how much the model shall think, for a backend that takes `turns`;
             else the prompt says so.
+        template_kwargs: Arguments of a server's own chat template.
     """
 
     prompt_ids: Sequence[int]
@@ -146,6 +147,7 @@ class Request:
     single_call: bool = False
     tool_format: ToolFormat | None = None
     reasoning: Reasoning = "auto"
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def images(self) -> tuple[ImageTiles, ...]:

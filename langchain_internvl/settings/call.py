@@ -75,6 +75,9 @@ class CallSettings(BaseModel):
     is prompted by messages gets `chat_template_kwargs={"enable_thinking": ...}` or
     `reasoning_effort` as well. Thoughts are kept apart from every reply that has some: in
     `content_blocks`, and not in later turns."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the chat template of a server that writes the prompt itself (not of mlx-vlm),
+    such as `{"enable_thinking": True}`."""
     context_window: int | None = Field(default=None, ge=1)
     """Most tokens of prompt and reply together. None: what tokenizer or config say."""
 
@@ -109,8 +112,8 @@ class CallSettings(BaseModel):
             )
         own = {name: getattr(self, name) for name in known}
         given = self.model_fields_set  # what was said stays apart from defaults
-        own = {name: one for name, one in own.items()
-               if name in given or one != known[name].default}  # fmt: skip
+        defaults = {name: one.get_default(call_default_factory=True) for name, one in known.items()}
+        own = {name: one for name, one in own.items() if name in given or one != defaults[name]}
         if overrides.get("max_tokens", 0) is None:  # LangChain's way of not saying
             overrides = {name: one for name, one in overrides.items() if name != "max_tokens"}
         try:
