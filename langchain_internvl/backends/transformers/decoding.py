@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -315,29 +316,42 @@ class DecodeLoop:
         self._turn += 1
         if self._turn % 2:  # short prompts first, and in turn with them the oldest
             reading.sort(key=lambda one: len(one.prompt) - one.length)
-        self._attempt(lambda: self.images.collect(reading), reading, events)
+        self._collect_images(reading, events)
         budget, has_progress = self._chunks.budget(others_wait=others_wait), False
         for sequence in reading:
-            while budget > 0 and sequence in self._keys and sequence.is_reading:
-                before = sequence.length
-                most = (
-                    self._limits.prefill_chunk if self._is_repeatable(sequence.request) else budget
-                )
-                event = self._attempt(
-                    lambda one=sequence, most=most: self._read_part(one, most),  # type: ignore[misc]
-                    [sequence],
-                    events,
-                )
-                if event is not None:
-                    events.append((sequence, event))
-                    if isinstance(event, Failure) or event.finish_reason is not None:
-                        self._end(sequence, keep=isinstance(event, Delta))
-                if sequence.length == before:
-                    break  # it waits for an image, or has ended
-                has_progress = True
-                budget -= sequence.length - before
+            used = self._read_until(sequence, budget, events)
+            budget -= used
+            has_progress |= used > 0
         if not (has_progress or others_wait or events):
             self.images.wait(_PATIENCE)
+
+    def _collect_images(self, reading: list[Sequence], events: list[Event]) -> None:
+        waiting, error = self.images.collect(reading)
+        if error is not None and is_out_of_memory(error):
+            self._make_room(error, events)  # the image is tried again for those that are left
+        elif error is not None:
+            for one in waiting:
+                self._fail(one, error, events)
+
+    def _read_until(self, sequence: Sequence, budget: int, events: list[Event]) -> int:
+        """Read the prompt of a sequence; how many tokens were read."""
+        start = sequence.length
+        if self._is_repeatable(sequence.request):
+            budget = self._limits.prefill_chunk if budget > 0 else 0
+        while sequence.is_reading and sequence in self._keys:
+            before = sequence.length
+            left = budget - (before - start)
+            if left <= 0:
+                break
+            read = partial(self._read_part, sequence, left)
+            event = self._attempt(read, [sequence], events)
+            if event is not None:
+                events.append((sequence, event))
+                if isinstance(event, Failure) or event.finish_reason is not None:
+                    self._end(sequence, keep=isinstance(event, Delta))
+            if sequence.length == before:
+                break  # it waits for an image, or has ended
+        return sequence.length - start
 
     def _attempt(
         self, run: Callable[[], Any], concerned: list[Sequence], events: list[Event]
@@ -371,12 +385,11 @@ class DecodeLoop:
         limit = length_limit(self._text_config)
         if limit is not None and len(prompt) > limit:
             end = len(prompt)  # its rope depends on the last position
-        for index, _ in prompt.images_of(start, end):
-            if not self.images.find(prompt, index):
-                if end == len(prompt) and limit is not None:
-                    return None
-                end = min(end, prompt.run.images[index].start)
-                break
+        rest = prompt.images_of(start, len(prompt))  # the next one is encoded meanwhile
+        missing = next((one for one, _ in rest if not self.images.find(prompt, one)), None)
+        if missing is not None:
+            is_whole = limit is not None and len(prompt) > limit
+            end = start if is_whole else min(end, prompt.run.images[missing].start)
         if end <= start:
             return None
         begun = perf_counter()

@@ -61,31 +61,35 @@ class ImageFeatures:
                     self.cache.put(image.key, features)
                 prompt.features[index] = features
 
-    def collect(self, reading: Iterable[Sequence]) -> None:
+    def collect(self, reading: Iterable[Sequence]) -> tuple[list[Sequence], Exception | None]:
         """Hand the features that are ready to all prompts that need them.
 
-        Raises:
-            MediaError: The image cannot be decoded.
+        Returns:
+            The sequences that needed them, and what went wrong, if something did: the image cannot
+            be decoded, or there is no memory.
         """
         job = self._job
         if job is None:
-            return
+            return [], None
         waiting = [one for one in reading if _needs(one.prompt, job.image)]
         if not waiting:
             job.cancel()
         if not job.wait(0):
-            return
+            return [], None
         self._job = None
         try:
             features = self._checked(job.image, job.result())
         except Unwanted:
-            return
+            return [], None
+        except Exception as error:  # noqa: BLE001 - the loop decides what it means
+            return waiting, error
         self.cache.misses += 1
         self.cache.put(job.image.key, features)
         for one in waiting:
             for index, image in enumerate(one.prompt.images):
                 if image.key == job.image.key:
                     one.prompt.features[index] = features
+        return waiting, None
 
     def wait(self, seconds: float) -> None:
         """Wait for the features that are being made."""

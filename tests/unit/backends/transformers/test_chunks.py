@@ -19,7 +19,9 @@ from langchain_internvl.media.lazy_tiles import ImageTiles, TileList
 
 def loop_of(engine, chunk, **limits):
     limits = Limits(prefill_chunk=chunk, prefix_cache=False, **limits)
-    return DecodeLoop(engine.model, engine.tokenizer.token_bytes, limits)
+    loop = DecodeLoop(engine.model, engine.tokenizer.token_bytes, limits)
+    loop._chunks = ChunkSizes(chunk, is_timed=False)
+    return loop
 
 
 def finish(loop, *begun):
@@ -147,10 +149,23 @@ def test_full_memory_while_a_prompt_is_read_ends_the_youngest(loops, monkeypatch
 # Images are cut and encoded in a thread beside the loop.
 
 
+GATES = []
+
+
+@pytest.fixture(autouse=True)
+def _open_gates():
+    """No thread may wait after a test."""
+    yield
+    for gate in GATES:
+        gate.open.set()
+    GATES.clear()
+
+
 class Gate:
     """An image that is decoded when the test says so."""
 
     def __init__(self, tiles, error=None):
+        GATES.append(self)
         self.tiles, self.error = tiles, error
         self.asked, self.open = threading.Event(), threading.Event()
         self.image = ImageTiles(bytes([len(tiles)]), len(tiles), self.cut)
