@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend
     from langchain_internvl.backends.registry import Engines
     from langchain_internvl.backends.server.backend import ServerBackend
+    from langchain_internvl.backends.server.kinds import ServerKind
     from langchain_internvl.media.deadline import Deadline
     from langchain_internvl.settings.model import ModelSettings
 
@@ -155,11 +156,14 @@ def _find_out(model: ModelSettings, engines: Engines, deadline: ReplyDeadline) -
     else:
         add_control_tokens(token.content for token in prompts[1].added_tokens)
     backend = _ask_server(model, prompts)
+    by_ids = prompts is not None and model.server_prompt == "ids"
     try:
-        by_ids = prompts is not None and (
-            model.server_prompt == "ids"
-            or (model.server_prompt == "auto" and _is_lmdeploy(backend, deadline))
-        )
+        if not by_ids:
+            may_be_ids = prompts is not None and model.server_prompt == "auto"
+            name = model.served_model or model.model
+            kind = _kind_of_server(backend, name, deadline, is_needed=may_be_ids)
+            by_ids = may_be_ids and kind.takes_ids
+            backend.use_kind(kind)
     except BaseException:
         backend.close()
         raise
@@ -186,24 +190,39 @@ def _ask_server(model: ModelSettings, prompts: Prompts | None) -> ServerBackend:
     return ServerBackend(address, options, tokens)
 
 
-def _is_lmdeploy(backend: ServerBackend, deadline: ReplyDeadline) -> bool:
-    """Whether the server is LMDeploy's, or its proxy.
+def _kind_of_server(
+    backend: ServerBackend, name: str, deadline: ReplyDeadline, *, is_needed: bool
+) -> ServerKind:
+    """The kind of a server, by its list of models.
+
+    Args:
+        backend: The server.
+        name: The model's name there.
+        deadline: When it has to be known.
+        is_needed: Whether requests depend on it; else they are OpenAI's where it is unknown.
 
     Raises:
-        ServerError: It cannot be reached, or not with this key.
+        ServerError: It is needed, and the server cannot be reached, or not with this key.
         RequestTimeoutError: There is no time left, as a tokenizer may take a while to load.
     """
+    from langchain_internvl.backends.server.kinds import OTHER, kind_of  # noqa: PLC0415
+
     left = deadline.for_thread()
     if left == 0:
         raise deadline.error()
     try:
-        return any(one.owner == "lmdeploy" for one in backend.models(left))
+        models = backend.models(left)
     except RequestTimeoutError:
         raise deadline.error() from None
     except (ServerAccessError, ServerBusyError, ServerUnavailableError):
-        raise
+        if is_needed:
+            raise
+        return OTHER
     except ServerError:
-        return False  # it does not list its models: some gateways do not
+        return OTHER  # it does not list its models: some gateways do not
+    own_first = sorted(models, key=lambda one: one.name != name)
+    kinds = (kind_of(one.owner) for one in own_first)
+    return next((kind for kind in kinds if kind is not OTHER), OTHER)
 
 
 def _transformers(model: ModelSettings, engines: Engines, prompts: Prompts) -> Backend:

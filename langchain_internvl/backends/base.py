@@ -124,6 +124,7 @@ class Request:
         tool_choice: Whether one of the tools has to be called.
         single_call: Whether one call is all there may be, for servers too.
         tool_format: How calls are written in the reply's text; None: there can be none.
+        template_kwargs: Arguments of a server's own chat template.
     """
 
     prompt_ids: Sequence[int]
@@ -142,6 +143,7 @@ class Request:
     tool_choice: ToolChoice = "none"
     single_call: bool = False
     tool_format: ToolFormat | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def images(self) -> tuple[ImageTiles, ...]:

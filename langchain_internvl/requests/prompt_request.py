@@ -179,6 +179,11 @@ def make_request(
     form, tools = renderer.form, renderer.tools
     if form.choices and settings.reasoning:
         raise RequestError("choices leave no room for thoughts: reasoning must be False")
+    if settings.chat_template_kwargs:
+        raise RequestError(
+            "chat_template_kwargs are for a server that writes the prompt by its own template "
+            '(base_url=..., server_prompt="messages"); here the prompt is written by chat_template'
+        )
     prompt = renderer.fetch_images(renderer.prompt(turns))
     template = renderer.template
     stop_ids = {renderer.tokenizer.stop_id(template.stop)}

@@ -70,6 +70,9 @@ class CallSettings(BaseModel):
     """Ask InternVL3.5 to think first, by its own system text: in place of the template's, or in
     front of what messages or `default_system` say. Thoughts are kept apart from every reply that
     has some: in `content_blocks`, and not in later turns."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the chat template of a server that writes the prompt itself (not of mlx-vlm),
+    such as `{"enable_thinking": True}`."""
     context_window: int | None = Field(default=None, ge=1)
     """Most tokens of prompt and reply together. None: what tokenizer or config say."""
 
@@ -104,8 +107,8 @@ class CallSettings(BaseModel):
             )
         own = {name: getattr(self, name) for name in known}
         given = self.model_fields_set  # what was said stays apart from defaults
-        own = {name: one for name, one in own.items()
-               if name in given or one != known[name].default}  # fmt: skip
+        defaults = {name: one.get_default(call_default_factory=True) for name, one in known.items()}
+        own = {name: one for name, one in own.items() if name in given or one != defaults[name]}
         if overrides.get("max_tokens", 0) is None:  # LangChain's way of not saying
             overrides = {name: one for name, one in overrides.items() if name != "max_tokens"}
         try:

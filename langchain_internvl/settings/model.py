@@ -28,6 +28,7 @@ _TRANSFORMERS = frozenset({"transformers"})
 _USED_BY: Mapping[str, frozenset[str]] = {
     "api_key": _SERVER,
     "attn_implementation": _TRANSFORMERS,
+    "chat_template_kwargs": _SERVER,
     "default_headers": _SERVER,
     "device_map": _TRANSFORMERS,
     "dtype": frozenset({"transformers", "lmdeploy"}),

@@ -28,7 +28,7 @@ CALL = {
     "min_tiles": 4, "max_tiles": 1, "max_tiles_per_frame": 6, "num_frames": 3,
     "number_images": False, "join_images": True, "image_order": "as_given",
     "exif_transpose": True, "default_system": "S", "reasoning": True, "context_window": 20_000,
-    "scale_16bit": True,
+    "scale_16bit": True, "chat_template_kwargs": {"a": 1},
 }  # fmt: skip
 """A value of each setting of a call that is not its default."""
 
@@ -36,7 +36,7 @@ MODEL_ONLY = {
     "api_key": "k", "attn_implementation": "eager", "default_headers": {"X-A": "b"},
     "device_map": "cpu", "dtype": "float16", "engine_options": {"max_concurrency": 3},
     "http_client": httpx.AsyncClient(), "max_retries": 5, "quantization": "8bit",
-    "served_model": "a", "server_prompt": "messages",
+    "served_model": "a", "server_prompt": "messages", "chat_template_kwargs": {"a": 1},
 }  # fmt: skip
 """A value of each setting that not every backend uses."""
 
@@ -53,7 +53,8 @@ def test_all_settings_are_in_these_tests():
     assert CALL.keys() == CallSettings.model_fields.keys()
     used_by_all = {"model", "backend", "base_url", "chat_template", "media_policy", "revision",
                    "streaming", "trust_remote_code"}  # fmt: skip
-    assert MODEL_ONLY.keys() | used_by_all == ModelSettings.model_fields.keys() - CALL.keys()
+    own = ModelSettings.model_fields.keys() - CALL.keys()
+    assert MODEL_ONLY.keys() - CALL.keys() | used_by_all == own
 
 
 def made_by_ids(**settings):
@@ -83,6 +84,10 @@ def plain_by_messages(server):
 
 @pytest.mark.parametrize("name", CALL)
 def test_settings_by_ids(name):
+    if name == "chat_template_kwargs":
+        with pytest.raises(RequestError, match="a server that writes the prompt"):
+            made_by_ids(chat_template_kwargs=CALL[name])
+        return
     assert made_by_ids(**{name: CALL[name]}) != plain_by_ids()
 
 
@@ -134,8 +139,8 @@ USED = {
     "transformers": {"attn_implementation", "device_map", "dtype", "engine_options",
                      "quantization"},
     "lmdeploy": {"dtype", "engine_options"},
-    "server": {"api_key", "default_headers", "engine_options", "http_client", "max_retries",
-               "served_model", "server_prompt"},
+    "server": {"api_key", "chat_template_kwargs", "default_headers", "engine_options",
+               "http_client", "max_retries", "served_model", "server_prompt"},
     "object": set(),
 }  # fmt: skip
 
