@@ -12,7 +12,7 @@ from langchain_internvl.messages.media_blocks import image_block
 from langchain_internvl.tools.task_prompts import DESCRIBE
 
 if TYPE_CHECKING:
-    from docling_core.types.doc import DoclingDocument
+    from docling_core.types.doc.document import DoclingDocument
 
 
 def describe_pictures(
@@ -63,11 +63,11 @@ def describe_pictures(
         ]
         messages.append([HumanMessage(question)])
     inputs: list[LanguageModelInput] = list(messages)
-    replies = llm.batch(
+    replies: list[AIMessage | Exception] = llm.batch(  # type: ignore[assignment]
         inputs, {"max_concurrency": concurrency}, return_exceptions=True, **settings
     )
     for picture, reply in zip(pictures, replies, strict=True):
-        if not isinstance(reply, AIMessage):
+        if isinstance(reply, Exception):
             failures[picture.self_ref] = reply
             continue
         picture.meta = picture.meta or docling.PictureMeta()
