@@ -52,7 +52,7 @@ def main() -> None:
     def loop() -> list[list[int]]:
         decoding = DecodeLoop(model, tokenizer.token_bytes)
         rows = [decoding.add(Request(prompt, max_tokens=count))[0] for prompt in prompts]
-        while decoding.rows:
+        while decoding.sequences:
             decoding.step()
         return [row.reply for row in rows]
 

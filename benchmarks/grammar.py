@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -21,8 +21,14 @@ import torch
 
 from langchain_internvl import nano
 from langchain_internvl.backends.base import Request, Sampling
+from langchain_internvl.backends.transformers import decoding
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
-from langchain_internvl.backends.transformers.grammars import Grammars, GrammarState, grammars_of
+from langchain_internvl.backends.transformers.grammars import (
+    Grammars,
+    GrammarState,
+    apply_masks,
+    grammars_of,
+)
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.checkpoint import choose_template, read_checkpoint
 from langchain_internvl.grammars.grammar import Grammar, compact_json, only_calls, tag
@@ -82,7 +88,7 @@ def main() -> None:
         )
 
         def decode() -> None:
-            while loop.rows:
+            while loop.sequences:
                 loop.step()
 
         with watched() as spent:
@@ -113,11 +119,17 @@ def timed(run: Callable[[], object]) -> float:
 def watched() -> Iterator[list[float]]:
     """Collect the seconds that grammars take."""
     spent: list[float] = []
-    allow, accept = GrammarState.allow, GrammarState.accept
+    mask, accept = GrammarState.mask, GrammarState.accept
 
-    def timed_allow(state: GrammarState, logits: torch.Tensor) -> torch.Tensor:
+    def timed_mask(state: GrammarState) -> torch.Tensor:
         start = time.perf_counter()
-        scores = allow(state, logits)
+        bits = mask(state)
+        spent.append(time.perf_counter() - start)
+        return bits
+
+    def timed_apply(logits: torch.Tensor, masks: Mapping[int, torch.Tensor]) -> torch.Tensor:
+        start = time.perf_counter()
+        scores = apply_masks(logits, masks)
         spent.append(time.perf_counter() - start)
         return scores
 
@@ -125,7 +137,8 @@ def watched() -> Iterator[list[float]]:
         spent.append(timed(lambda: accept(state, token_id)))
 
     with (
-        patch.object(GrammarState, "allow", timed_allow),
+        patch.object(GrammarState, "mask", timed_mask),
+        patch.object(decoding, "apply_masks", timed_apply),
         patch.object(GrammarState, "accept", timed_accept),
     ):
         yield spent

@@ -24,19 +24,30 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr, model_validator
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from langchain_internvl.backends.base import Backend, EngineStats, Request, astream
-from langchain_internvl.backends.registry import Engines, Served
-from langchain_internvl.errors import MediaError
-from langchain_internvl.factory import find_prompts, find_server, open_backend, system_of
+from langchain_internvl.backends.registry import Engines
+from langchain_internvl.backends.served import Served
+from langchain_internvl.errors import InternVLError, MediaError, MessageError
+from langchain_internvl.factory import (
+    find_prompts,
+    find_served,
+    known_context_window,
+    open_backend,
+    system_of,
+)
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages.conversation import Turn
 from langchain_internvl.messages.convert import to_turns
 from langchain_internvl.messages.references import normalise_messages
 from langchain_internvl.profile import make_profile
 from langchain_internvl.requests.chunks import ChunkMaker, explain_invalid_calls
-from langchain_internvl.requests.message_request import TurnRenderer, refuse_thoughts
+from langchain_internvl.requests.message_request import (
+    TurnRenderer,
+    check_for_server,
+    refuse_thoughts,
+)
 from langchain_internvl.requests.prompt_request import Renderer, call_stream, make_request
 from langchain_internvl.settings.call import CallSettings
 from langchain_internvl.settings.model import ModelSettings
@@ -77,6 +88,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     """
 
     _engines: Engines = PrivateAttr(default_factory=Engines)
+    _warned: set[str] = PrivateAttr(default_factory=set)
     # Tells backend objects apart in caches, as an address may be used again.
     _backend_key: str = PrivateAttr(default_factory=lambda: uuid4().hex)
 
@@ -98,6 +110,44 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         if address and not {"base_url", "backend"} & read.keys():
             read["base_url"] = address
         return read
+
+    @override
+    def __copy__(self) -> Self:
+        """A copy that is closed, and gets other settings, without effect on this one."""
+        copied = super().__copy__()
+        copied._engines = self._engines.for_copy()  # noqa: SLF001 - of the same class
+        return copied
+
+    @override
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A deep copy, with the same backend object and HTTP client: both hold connections."""
+        shared = {id(one): one for one in (self.backend, self.http_client)}
+        memo = {} if memo is None else memo
+        memo.update(shared)
+        return super().__deepcopy__(memo)
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, which shares what is loaded; see `pydantic.BaseModel.model_copy`.
+
+        Args:
+            update: Other values of arguments; they are validated as by the constructor.
+            deep: Copy the values of arguments too.
+
+        Raises:
+            ValidationError: A value is wrong.
+        """
+        known = type(self).model_fields
+        changed = {name: one for name, one in (update or {}).items() if name in known}
+        if changed:
+            given = {name: getattr(self, name) for name in self.model_fields_set & known.keys()}
+            if self.profile == self._resolve_model_profile():  # it follows the settings
+                del given["profile"]
+                changed.setdefault("profile", None)
+            checked = type(self)(**{**given, **changed})
+            update = {**(update or {}), **{name: getattr(checked, name) for name in changed}}
+        copied = super().model_copy(deep=deep)
+        return copied if update is None else super(ChatInternVL, copied).model_copy(update=update)
 
     # What the model is, for LangChain.
 
@@ -137,7 +187,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         return make_profile(
             reasoning=self.reasoning,
             max_tokens=self.max_tokens,
-            context_window=self.context_window,
+            context_window=known_context_window(self),
+            writes_prompt=self.backend_kind != "server",
         )
 
     @classmethod
@@ -192,7 +243,12 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
     @override
     def get_token_ids(self, text: str) -> list[int]:
-        """The ids of a text, as it would be read in the middle of a message."""
+        """The ids of a text, as it would be read in the middle of a message.
+
+        Those of `custom_get_token_ids`, if it is given.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         return self._renderer(self).tokenizer.encode_text(text)
 
     def get_text(self, token_ids: Sequence[int]) -> str:
@@ -240,7 +296,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     @override
     def with_structured_output(
         self,
-        schema: dict[str, Any] | type | None = None,
+        schema: Any = None,
         *,
         method: Method = "json_schema",
         include_raw: bool = False,
@@ -250,7 +306,9 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         """Let replies be values of a schema: nothing else can be written.
 
         Args:
-            schema: A class of pydantic, a TypedDict or a JSON schema.
+            schema: A JSON schema (replies are dictionaries), or a Python type (replies are its
+                values): a pydantic model, a dataclass, a TypedDict, an Enum, a Literal, a Union,
+                `list[...]`, `int`, `date` and all else that pydantic reads.
             method: "json_schema" tells the model the schema, "json_mode" leaves that to your
                 prompt, "function_calling" tells it as a tool and forces a call of it.
             include_raw: Give a dictionary of `raw` (the message), `parsed` and `parsing_error`.
@@ -259,7 +317,8 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
         Raises:
             RequestError: There is no such method or schema.
-            SchemaError: A keyword of the schema cannot be guaranteed; says where it stands.
+            SchemaError: A keyword of the schema cannot be guaranteed, and says where it stands;
+                or values of the type cannot be written in JSON.
         """
         settings = ask_for(schema, method, strict=strict)
         traced = trace_of(schema, method, strict=strict)
@@ -276,7 +335,12 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
     @override
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
-        value = super()._convert_input(model_input)
+        try:
+            value = super()._convert_input(model_input)
+        except InternVLError:
+            raise
+        except (LookupError, NotImplementedError, TypeError, ValueError) as error:
+            raise MessageError(f"the input is no text and no messages: {error}") from error
         if isinstance(value, StringPromptValue):
             return value
         return ChatPromptValue(messages=self._normalise(value.to_messages()))
@@ -418,13 +482,18 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         form: ResponseFormat | None = None,
     ) -> tuple[Backend, Request, ChunkMaker]:
         """All that there is to do before the engine is asked."""
-        served = find_server(self, self._engines, deadline)
+        served = find_served(self, self._engines, deadline)
         try:
             if served is not None and served.takes_turns:
                 turn_renderer = self._turn_renderer(served, settings, deadline, form)
-                request = turn_renderer.make_request(settings, to_turns(messages))
+                turns = to_turns(messages)
+                if self.backend_kind == "server":
+                    self._warn_of_unused(settings)
+                    check_for_server(turn_renderer.form, turn_renderer.options, turns)
+                request = turn_renderer.make_request(settings, turns)
                 calls = turn_renderer.call_stream(settings)
-                return served.backend, request, ChunkMaker(self.model, 0, {}, calls)
+                chunks = ChunkMaker(self.model, 0, {}, calls, request.choices)
+                return served.backend, request, chunks
             if served is not None and form is not None:
                 refuse_thoughts(form, thinks=settings.reasoning)
             renderer = self._renderer(settings, form, deadline)
@@ -439,6 +508,18 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             self.model, len(request.prompt_ids), token_bytes, calls, request.choices
         )
         return self._backend(renderer), request, chunks
+
+    def _warn_of_unused(self, settings: CallSettings) -> None:
+        """Warn, once for each, of settings without effect at a server prompted by messages."""
+        known = set() if self.server_prompt == "auto" else set(self.unused_by_messages())
+        unused = set(self.unused_by_messages(settings)) - known - self._warned
+        if unused:
+            self._warned |= unused
+            warnings.warn(
+                f"ChatInternVL: no effect: {', '.join(sorted(unused))} (the server writes the "
+                'prompt by its own template; LMDeploy also takes server_prompt="ids")',
+                stacklevel=2,
+            )
 
     def _renderer(
         self,
@@ -458,6 +539,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             deadline=deadline or Deadline(),
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
+            scale_16bit=settings.scale_16bit,
             form=form or ResponseFormat(),
         )
 
@@ -478,6 +560,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             deadline=deadline,
             num_frames=settings.num_frames,
             exif_transpose=settings.exif_transpose,
+            scale_16bit=settings.scale_16bit,
             form=form or ResponseFormat(),
         )
 

@@ -7,6 +7,7 @@ Two formats: *original* (`OpenGVLab/InternVL2-8B`, ..., `model_type: internvl_ch
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,37 @@ from langchain_internvl.errors import (
     CheckpointNotFoundError,
     UnsupportedCheckpointError,
 )
-from langchain_internvl.json_files import read_json, refuse_pointer
+from langchain_internvl.json_files import read_json, read_text, refuse_pointer
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.media.tiling import TileLimits
 from langchain_internvl.messages.conversation import Image, Text, Turn
+from langchain_internvl.model_files.config_rules import (
+    check_config,
+    check_generation,
+    check_preprocessor,
+)
+from langchain_internvl.model_files.folders import (
+    SMALL_FILES,
+    WEIGHT_FILES,
+    check_files,
+    check_index,
+)
+from langchain_internvl.model_files.refusals import (
+    header_names,
+    index_names,
+    refuse_by_config,
+    refuse_by_tensors,
+)
+from langchain_internvl.model_files.rules import SECTION, check_rules
+from langchain_internvl.model_files.weight_size import check_size
 from langchain_internvl.prompting.build import PromptOptions, build_prompt
 from langchain_internvl.prompting.segments import IMAGE_CONTEXT
-from langchain_internvl.prompting.templates import TEMPLATES, ChatTemplate, get_template
+from langchain_internvl.prompting.templates import (
+    TEMPLATES,
+    ChatTemplate,
+    get_template,
+    suggest_template,
+)
 
 if TYPE_CHECKING:
     from langchain_internvl.prompting.tokenization import PromptTokenizer
@@ -32,11 +57,10 @@ if TYPE_CHECKING:
 ORIGINAL = "internvl_chat"
 HF = "internvl"
 
-LANGUAGE_MODELS = ("internlm2", "llama", "phi3", "qwen2", "qwen3")
+LANGUAGE_MODELS = (
+    "gpt_oss", "internlm2", "internlm3", "llama", "phi3", "qwen2", "qwen3", "qwen3_moe",
+)  # fmt: skip
 """Language models of supported checkpoints, by `model_type`."""
-
-_SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
-_WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +79,7 @@ class Checkpoint:
         max_length: Longest sequence that its position encoding was made for; None: not said.
         num_layers: Layers of its language model.
         stored_dtype: Name of the type of its weights, as far as it says; else "float32".
+        pixel_shuffle: Version of the pixel shuffle, "v1" or "v2".
     """
 
     folder: Path
@@ -68,23 +93,25 @@ class Checkpoint:
     max_length: int | None
     num_layers: int
     stored_dtype: str
+    pixel_shuffle: str
 
     @property
     def is_original(self) -> bool:
         """Whether it is in the original format."""
-        return bool(self.config["model_type"] == ORIGINAL)
+        return _is_original(self.config)
 
     def find_weights(self) -> Path:
         """The folder with the weights, which are downloaded first if need be.
 
         Raises:
-            CheckpointNotFoundError: There are no safetensors.
-        CheckpointError: They are pointers of git-lfs.
+            CheckpointNotFoundError: There are no safetensors, or the index names a missing one.
+            CheckpointError: They are pointers of git-lfs, no regular files or too small for the
+                model of the config, or their index is malformed.
         """
         folder = self.folder
         if self.repo is not None:
             # The folder is named after the commit: the weights must be of the same one.
-            folder = _download(self.repo, self.folder.name, _WEIGHT_FILES)
+            folder = _download(self.repo, self.folder.name, WEIGHT_FILES)
         files = list(folder.glob("*.safetensors"))
         for file in files:
             refuse_pointer(file)
@@ -92,6 +119,10 @@ class Checkpoint:
             old = any(folder.glob("*.bin"))
             hint = "; pickled weights (*.bin) may run code, convert them first" if old else ""
             raise CheckpointNotFoundError(f"{folder} has no weights (*.safetensors){hint}")
+        check_files(folder)
+        check_index(folder)
+        refuse_by_tensors(header_names(files), folder, is_original=self.is_original)
+        check_size(self.config, sum(file.stat().st_size for file in files), str(folder))
         return folder
 
 
@@ -125,8 +156,31 @@ def open_checkpoint(
         raise CheckpointNotFoundError(
             f"{model!r} is neither a folder nor an id on the Hugging Face hub (owner/name)"
         )
-    folder = _download(model, revision, _SMALL_FILES)
+    folder = _download(model, revision, SMALL_FILES)
     return read_checkpoint(folder, repo=model, runs_here=runs_here)
+
+
+def find_cached(model: str, revision: str | None = None) -> Path | None:
+    """The folder of a checkpoint's small files, if they are on this machine; nothing is downloaded.
+
+    Args:
+        model: As for `open_checkpoint`.
+        revision: Branch, tag or commit on the hub; None: the default branch.
+    """
+    if model == nano.NAME:
+        return nano.FOLDER
+    with suppress(OSError, RuntimeError):
+        local = Path(model).expanduser()
+        if local.is_dir():
+            return local
+    if model.count("/") != 1 or model.startswith(("/", ".", "~")):
+        return None
+    try:
+        hub = require("huggingface_hub", extra="transformers")
+        found = hub.try_to_load_from_cache(model, "config.json", revision=revision)
+    except (ImportError, ValueError):  # not installed, or no name of a repository
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
@@ -141,6 +195,7 @@ def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
 
 def read_checkpoint(folder: Path, repo: str | None = None, *, runs_here: bool = True) -> Checkpoint:
     """Read the description of a checkpoint in a local folder; see `open_checkpoint`."""
+    check_files(folder)
     config = read_json(folder / "config.json")
     if config is None:
         raise CheckpointNotFoundError(
@@ -148,6 +203,7 @@ def read_checkpoint(folder: Path, repo: str | None = None, *, runs_here: bool = 
         )
     try:
         _refuse_strangers(config, folder)
+        check_config(config, str(folder / "config.json"), is_original=_is_original(config))
         if runs_here:
             _refuse_unsupported(config, folder)
         return _describe(folder, repo, config)
@@ -164,6 +220,7 @@ _WRONG_TYPES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueEr
 
 def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Checkpoint:
     generation = read_json(folder / "generation_config.json") or {}
+    check_generation(generation, str(folder / "generation_config.json"))
     text, vision = _sub_configs(config)
     tile_size = int(_first(config.get("force_image_size") or vision.get("image_size", 448)))
     return Checkpoint(
@@ -178,7 +235,16 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
         max_length=_max_length(text),
         num_layers=int(text.get("num_hidden_layers", 1)),
         stored_dtype=_stored_dtype(config, text),
+        pixel_shuffle=_pixel_shuffle(config),
     )
+
+
+def _pixel_shuffle(config: Mapping[str, Any]) -> str:
+    """The version of the pixel shuffle; the original's default is the one of InternVL 1.x."""
+    version = config.get("ps_version", "v1" if config["model_type"] == ORIGINAL else "v2")
+    if version not in {"v1", "v2"}:
+        raise UnsupportedCheckpointError(f"ps_version is {version!r}; v1 and v2 are known")
+    return str(version)
 
 
 def _stored_dtype(*configs: Mapping[str, Any]) -> str:
@@ -222,8 +288,8 @@ def choose_template(
         own = str(checkpoint.config.get("template"))
         if own not in TEMPLATES:
             raise UnsupportedCheckpointError(
-                f"{checkpoint.folder} uses chat template {own!r}, which is unknown; "
-                f"choose chat_template= from {', '.join(TEMPLATES)}"
+                f"{checkpoint.folder} uses chat template {own!r}, which is unknown; choose one "
+                f"with chat_template=: {suggest_template(own)}"
             )
         return TEMPLATES[own]
     return _match_jinja(checkpoint, tokenizer)
@@ -264,9 +330,13 @@ def _processor_jinja(folder: Path) -> str | None:
     """The template that older -hf checkpoints keep beside their processor."""
     plain = folder / "chat_template.jinja"
     if plain.is_file():
-        return plain.read_text("utf-8", errors="replace")
+        return read_text(plain)
     template = (read_json(folder / "chat_template.json") or {}).get("chat_template")
     return template if isinstance(template, str) else None
+
+
+def _is_original(config: Mapping[str, Any]) -> bool:
+    return bool(config["model_type"] == ORIGINAL)
 
 
 def _sub_configs(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -285,6 +355,8 @@ def _refuse_strangers(config: Mapping[str, Any], folder: Path) -> None:
 
 def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
     """Say at once, and in words, what the transformers backend cannot load."""
+    refuse_by_config(config, folder)
+    refuse_by_tensors(index_names(folder), folder, is_original=_is_original(config))
     text, _ = _sub_configs(config)
     stored = config.get("quantization_config") or text.get("quantization_config")
     if stored:
@@ -295,27 +367,18 @@ def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
     language_model = text.get("model_type")
     if language_model not in LANGUAGE_MODELS:
         raise UnsupportedCheckpointError(
-            f"{folder} has a language model of type {language_model!r}"
-            f"{_why_not(str(language_model))}; supported are {', '.join(LANGUAGE_MODELS)}"
+            f"{folder} has a language model of type {language_model!r}; supported are "
+            f"{', '.join(LANGUAGE_MODELS)}"
         )
-    if config.get("ps_version", "v2") != "v2":
-        raise UnsupportedCheckpointError(
-            f"{folder} has pixel shuffle {config['ps_version']!r}; use InternVL2 or later"
-        )
-
-
-def _why_not(language_model: str) -> str:
-    if "moe" in language_model or language_model == "gpt_oss":
-        return " (mixture of experts): serve it with LMDeploy or vLLM, or use a dense InternVL"
-    if language_model == "internlm3":
-        return " (InternVL3-9B): serve it with LMDeploy, or use InternVL3-8B or 14B"
-    return ""
 
 
 def _preprocessor(folder: Path) -> Mapping[str, Any]:
     """Settings of the image processor; transformers 5 saves them with the whole processor's."""
     whole = read_json(folder / "processor_config.json") or {}
-    return read_json(folder / "preprocessor_config.json") or whole.get("image_processor") or {}
+    settings = read_json(folder / "preprocessor_config.json") or whole.get("image_processor") or {}
+    check_rules({"image_processor": settings}, {"image_processor": SECTION}, str(folder))
+    check_preprocessor(settings, f"{folder}: preprocessor_config.json")
+    return settings
 
 
 def _tile_limits(config: Mapping[str, Any], folder: Path, tile_size: int) -> TileLimits:

@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from langchain_internvl.backends.transformers.grammars import Grammars
+from langchain_internvl.backends.transformers.grammars import Grammars, apply_masks
 from langchain_internvl.errors import BackendError
 from langchain_internvl.grammars.grammar import json_grammar
 from langchain_internvl.grammars.schemas import check_schema
@@ -20,7 +20,7 @@ def draw(schema, seed, most=400):
     chance = torch.Generator().manual_seed(seed)
     data = b""
     for _ in range(most):
-        odds = state.allow(torch.zeros(END + 1)).softmax(-1)
+        odds = apply_masks(torch.zeros(1, END + 1), {0: state.mask()})[0].softmax(-1)
         token = int(torch.multinomial(odds, 1, generator=chance))
         state.accept(token)
         if token == END:

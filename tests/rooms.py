@@ -20,6 +20,7 @@ ROOMS = (
     ("messages",),
     ("grammars",),
     ("reply_text", "grounding", "nano"),
+    ("model_files",),
     ("media",),
     ("json_files", "forks", "_optional"),
     ("errors", "_version"),

@@ -35,7 +35,7 @@ def decode(loop, *requests):
     """The replies to requests that are decoded together, as (ids, text)."""
     begun = [loop.add(request) for request in requests]
     texts = {row: first.text for row, first in begun}
-    while loop.rows:
+    while loop.sequences:
         for row, event in loop.step():
             assert isinstance(event, Delta), event
             texts[row] += event.text

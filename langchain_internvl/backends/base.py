@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from langchain_internvl.errors import PromptError, RequestError
+from langchain_internvl.media.lazy_tiles import ImageTiles, TileList
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from langchain_internvl.grammars.grammar import Grammar
     from langchain_internvl.messages.conversation import Turn
+    from langchain_internvl.prompting.tool_formats import ToolFormat
 
 LEAST_SEED, GREATEST_SEED = -(2**63), 2**64 - 1
 """What torch takes."""
@@ -101,7 +103,8 @@ class Request:
 
     Attributes:
         prompt_ids: The whole prompt, context tokens of images included; empty if there are `turns`.
-        tiles: The tiles of the images, in prompt order; each uint8 [tiles, size, size, 3].
+        tiles: The tiles of the images, in prompt order; each uint8 [tiles, size, size, 3]. A
+            `TileList` cuts them when they are looked at.
         sampling: How tokens are chosen.
         max_tokens: Most tokens of the reply.
         stop_ids: Tokens that end the reply.
@@ -120,6 +123,8 @@ class Request:
             a call, by themselves. Engines that follow a grammar go by that.
         tool_choice: Whether one of the tools has to be called.
         single_call: Whether one call is all there may be, for servers too.
+        tool_format: How calls are written in the reply's text; None: there can be none.
+        template_kwargs: Arguments of a server's own chat template.
     """
 
     prompt_ids: Sequence[int]
@@ -137,6 +142,15 @@ class Request:
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: ToolChoice = "none"
     single_call: bool = False
+    tool_format: ToolFormat | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def images(self) -> tuple[ImageTiles, ...]:
+        """The images with their keys; none of a `TileList` is cut for it."""
+        if isinstance(self.tiles, TileList):
+            return self.tiles.images
+        return tuple(map(ImageTiles.of_array, self.tiles))
 
     @property
     def has_to_call(self) -> bool:
@@ -190,6 +204,8 @@ class Delta:
             with the last delta.
         told_logprobs: All of this in OpenAI's shape, from an engine that does not tell its tokens.
         usage: What the engine counted; in the last delta, if at all.
+        call_ids: Ids of the reply's tool calls, in their order, if the backend has given them
+            some; with the delta that begins the calls.
     """
 
     token_id: int
@@ -200,6 +216,7 @@ class Delta:
     choice_logprobs: tuple[float, ...] = ()
     told_logprobs: tuple[Mapping[str, Any], ...] = ()
     usage: Usage | None = None
+    call_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -211,17 +228,29 @@ class EngineStats:
         queued: Requests that wait to begin.
         kv_bytes: Memory of the keys and values of the active rows, in bytes.
         decode_steps: Forward passes so far that gave rows their next token.
+        feature_bytes: Memory of the vision features that are kept, in bytes.
+        feature_hits: Images so far whose features were found.
+        feature_misses: Images so far that were encoded.
     """
 
     active_rows: int = 0
     queued: int = 0
     kv_bytes: int = 0
     decode_steps: int = 0
+    # Two engines that do the same are equal, whatever they remember.
+    feature_bytes: int = field(default=0, compare=False)
+    feature_hits: int = field(default=0, compare=False)
+    feature_misses: int = field(default=0, compare=False)
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """An engine."""
+    """An engine.
+
+    One that has an attribute `takes_turns`, which is True, also answers requests that carry the
+    conversation (`Request.turns`) instead of token ids. It gets those where the checkpoint's
+    tokenizer is not at hand.
+    """
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
         """Answer a request, token by token; the last delta has a `finish_reason`.

@@ -1,14 +1,14 @@
 """What chat models have loaded: tokenizers, engines and media, each once.
 
-A chat model and its copies, deep ones too, share one `Engines`. Tokenizers and engines of the
-same checkpoint and settings are shared by all in the process.
+Each chat model and each copy has an `Engines` of its own, so closing or changing one leaves the
+others alone. Tokenizers and engines of the same checkpoint and settings are shared by the whole
+process, media and servers by a model and its copies.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -17,56 +17,50 @@ from weakref import WeakSet
 
 from langchain_internvl._optional import require
 from langchain_internvl.backends.base import EngineStats
-from langchain_internvl.backends.bridge import ReplyDeadline
 from langchain_internvl.backends.lmdeploy.options import EngineOptions
+from langchain_internvl.backends.served import Prompts, Served, Servers
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.checkpoint import Checkpoint, choose_template, open_checkpoint
-from langchain_internvl.errors import BackendError, RequestError, RequestTimeoutError
+from langchain_internvl.errors import RequestError
 from langchain_internvl.forks import renew_after_fork
 from langchain_internvl.media.reader import MediaReader
 from langchain_internvl.prompting.tokenization import PromptTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend
-    from langchain_internvl.prompting.templates import ChatTemplate
-
-Prompts = tuple[Checkpoint, PromptTokenizer, "ChatTemplate"]
-
-
-@dataclass(frozen=True)
-class Served:
-    """A server, and how it is asked.
-
-    Attributes:
-        backend: Asks it.
-        prompts: What prompts are made with, if that is at hand.
-        takes_turns: Whether it is asked by messages rather than by ids.
-    """
-
-    backend: Backend
-    prompts: Prompts | None
-    takes_turns: bool
 
 
 class Engines:
-    """Loads what is asked for, and keeps it."""
+    """Loads what is asked for, and keeps it.
+
+    Attributes:
+        media: Reads videos and PDFs.
+        without_prompts: Checkpoints whose tokenizer is not available, for backends that need none.
+    """
 
     def __init__(self) -> None:
+        self.without_prompts: set[Hashable] = set()
         self._prompts: dict[Hashable, Prompts] = {}
         # By what was asked for: the name among the shared ones, and the backend.
         self._backends: dict[Hashable, tuple[Hashable, Backend]] = {}
-        self._servers: dict[Hashable, Future[Served]] = {}
+        self._servers = Servers()
         self.media = MediaReader()
         self._renew_lock()
         renew_after_fork(self, Engines._renew_lock)
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
-        # Who finds out about the others is a thread that a forked process has not got.
-        self._servers = {name: one for name, one in self._servers.items() if one.done()}
+
+    def for_copy(self) -> Engines:
+        """The engines of a copy of the model, which loads nothing twice and is closed by itself."""
+        copied = Engines()
+        copied._prompts = self._prompts.copy()
+        copied._servers = self._servers
+        copied.media = self.media
+        return copied
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Engines:
-        return self
+        return self.for_copy()
 
     def __reduce__(self) -> tuple[type[Engines], tuple[()]]:
         """Another process loads for itself."""
@@ -165,57 +159,8 @@ class Engines:
     def served(
         self, name: Hashable, make: Callable[[], Served], timeout: float | None = None
     ) -> Served:
-        """A server that this instance asks; it is not shared, as nothing is loaded for it.
-
-        One caller finds out, without the lock; others wait for that, each as long as it may.
-
-        Args:
-            name: What it is known by.
-            make: Finds out how it is asked; keeps to the timeout by itself.
-            timeout: Seconds until it is given up; None: never.
-
-        Raises:
-            RequestTimeoutError: It took too long.
-            InternVLError: What finding out failed with, for those who waited too.
-        """
-        deadline = ReplyDeadline(timeout)
-        while True:
-            with self._lock:
-                found = self._servers.get(name)
-                mine: Future[Served] | None = None
-                if found is None:
-                    found = mine = self._servers[name] = Future()
-            if mine is not None:
-                return self._find_out(name, make, mine)
-            if not wait([found], deadline.for_thread()).done:
-                raise deadline.error()
-            error = found.exception()
-            if error is None:
-                return found.result()
-            if isinstance(error, Exception) and not isinstance(error, RequestTimeoutError):
-                raise error
-            # That caller had less time, or was interrupted: it is for another one to find out.
-
-    def _find_out(self, name: Hashable, make: Callable[[], Served], mine: Future[Served]) -> Served:
-        """Find out for all who wait; a failure is not kept."""
-        try:
-            served = make()
-        except BaseException as error:
-            with self._lock:
-                if self._servers.get(name) is mine:
-                    del self._servers[name]
-            mine.set_exception(error)
-            raise
-        with self._lock:
-            is_wanted = self._servers.get(name) is mine
-            if is_wanted:
-                mine.set_result(served)
-        if is_wanted:
-            return served
-        served.backend.close()
-        closed = BackendError("the model was closed while its server was looked for")
-        mine.set_exception(closed)
-        raise closed
+        """A server, shared with the copies of the model; see `Servers.get`."""
+        return self._servers.get(name, self, make, timeout)
 
     def _share(
         self,
@@ -232,6 +177,10 @@ class Engines:
                 folder = checkpoint.folder.resolve()
                 name = folder, _state(folder, "*.json", "*.safetensors"), chosen
                 backend = SHARED.get(name, self, make, limits, is_strict=is_strict)
+                # Other limits have replaced, and so closed, the one of this name.
+                for key, (known, _) in list(self._backends.items()):
+                    if known == name and self._backends[key][1] is not backend:
+                        del self._backends[key]
                 self._backends[asked] = name, backend
             return self._backends[asked][1]
 
@@ -239,7 +188,8 @@ class Engines:
     def stats(self) -> EngineStats:
         """What the engines are doing, all together."""
         with self._lock:
-            all_ = [*(backend for _, backend in self._backends.values()), *self._asked()]
+            all_ = [backend for _, backend in self._backends.values()]
+            all_ += self._servers.backends(self)
             backends = {id(backend): backend for backend in all_}
         known = [getattr(one, "stats", EngineStats()) for one in backends.values()]
         return EngineStats(
@@ -251,14 +201,9 @@ class Engines:
         with self._lock:
             names = {name for name, _ in self._backends.values()}
             self._backends.clear()
-            servers = self._asked()
-            self._servers.clear()
             unused = [SHARED.release(name, self) for name in names]
-        for backend in (*filter(None, unused), *servers):
+        for backend in (*filter(None, unused), *self._servers.release(self)):
             backend.close()
-
-    def _asked(self) -> list[Backend]:
-        return [one.result().backend for one in self._servers.values() if one.done()]
 
 
 def _state(folder: Path, *patterns: str) -> tuple[tuple[str, int, int], ...]:

@@ -1,4 +1,4 @@
-"""A backend for tests: it says what it is told to, and records what it was asked."""
+"""A backend for tests: it gives scripted replies and records the requests."""
 
 from __future__ import annotations
 
@@ -6,30 +6,44 @@ import math
 import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
 
-from langchain_internvl.backends.base import Delta, EngineStats, FinishReason, Request
+from langchain_core.messages import AIMessage
+
+from langchain_internvl.backends.base import Delta, EngineStats, FinishReason, Request, Usage
 from langchain_internvl.errors import BackendError
+from langchain_internvl.messages.conversation import Text
+from langchain_internvl.messages.convert import to_turns
+from langchain_internvl.prompting.segments import Prompt
+from langchain_internvl.reply_text.reasoning import CLOSE, OPEN
 
-Reply = str | Exception | Sequence[Delta]
+Reply = str | AIMessage | Exception | Sequence[Delta]
 
 
 class ScriptedBackend:
     """Answers from a script, without a model.
 
-    A reply that is a text comes word by word, cut at the request's stop texts and after its
-    `max_tokens` words; deltas come as they are, the last with a finish reason; an exception is
-    raised. Probabilities, grammars and timeouts of requests are not looked at. Of a request's
-    choices, the text that the script has is the certain one.
+    A reply is one of these:
 
-    Prompts are made as for the model itself, so the checkpoint's small files (configuration and
-    tokenizer) have to be there: name a folder that has them.
+    - a text, streamed word by word, cut at the request's stop texts and after its `max_tokens`
+      words. Of a request's choices it is the certain one;
+    - an `AIMessage`: its text, thoughts (`additional_kwargs["reasoning_content"]`) and tool calls
+      with their ids, streamed likewise. `invalid_tool_calls` come as malformed as they are. The
+      request has to offer tools where the message has calls (`bind_tools`);
+    - a list of `Delta`, given as they are, the last with a finish reason;
+    - an exception, which is raised.
+
+    Sampling, grammars and timeouts of requests are ignored.
+
+    Prompts are made as for the model itself where the checkpoint's small files (configuration and
+    tokenizer) and the extra `transformers` are there. Where they are not, requests have the
+    conversation itself (`Request.turns`), without token ids and tiles.
 
     Example:
         ```python
-        backend = ScriptedBackend(["A cat.", "A grey one."])
-        llm = ChatInternVL(model=folder, backend=backend)
+        backend = ScriptedBackend(["A cat.", AIMessage("", tool_calls=[call]), "A grey one."])
+        llm = ChatInternVL(backend=backend)
         llm.invoke("What is it?")
-        assert "What is it?" in llm.get_text(backend.requests[0].prompt_ids)
         ```
 
     Args:
@@ -39,14 +53,17 @@ class ScriptedBackend:
     Attributes:
         requests: The requests so far.
         closed: How many replies have ended or were broken off.
+        takes_turns: True: requests may have the conversation instead of token ids.
 
     Raises:
         TypeError: `replies` is a text, or holds something that is no reply.
     """
 
+    takes_turns = True
+
     def __init__(self, replies: Iterable[Reply] | Callable[[Request], Reply]) -> None:
-        if isinstance(replies, str):
-            raise TypeError("replies is a list of replies or a function, not one text")
+        if isinstance(replies, (str, AIMessage)):
+            raise TypeError("replies is a list of replies or a function, not one reply")
         self.requests: list[Request] = []
         self.closed = 0
         self._make = replies if callable(replies) else None
@@ -82,8 +99,8 @@ class ScriptedBackend:
                 raise BackendError(f"the reply to request {number + 1} is {reply!r}; {_KINDS}")
             if isinstance(reply, Exception):
                 raise reply
-            if isinstance(reply, str):
-                yield from _choice(reply, request) if request.choices else _words(reply, request)
+            if isinstance(reply, (str, AIMessage)):
+                yield from _answer(reply, request)
             else:
                 yield from reply
         finally:
@@ -94,16 +111,75 @@ class ScriptedBackend:
         """Nothing to free."""
 
 
-_KINDS = "a reply is a text, an exception, or a list of Delta whose last has a finish_reason"
+_KINDS = (
+    "a reply is a text, an AIMessage of text and tool calls, an exception, or a list of Delta "
+    "whose last has a finish_reason"
+)
 
 
 def _is_reply(reply: object) -> bool:
+    if isinstance(reply, AIMessage):
+        if not all(call["name"] for call in reply.invalid_tool_calls):
+            return False
+        return isinstance(reply.content, str) or all(map(_is_text_block, reply.content))
     if isinstance(reply, (str, Exception)):
         return True
     if not isinstance(reply, Sequence) or not reply:
         return False
     are_deltas = all(isinstance(one, Delta) for one in reply)
     return are_deltas and reply[-1].finish_reason is not None
+
+
+def _is_text_block(block: object) -> bool:
+    """Whether a content block is text, or a copy of what `tool_calls` has."""
+    if isinstance(block, dict):
+        return block.get("type") in {"text", "reasoning", "tool_call", "tool_use"}
+    return isinstance(block, str)
+
+
+def _answer(reply: str | AIMessage, request: Request) -> Generator[Delta, None, None]:
+    text, ids = (reply, ()) if isinstance(reply, str) else _write(reply, request)
+    if request.choices:
+        yield from _choice(text, request)
+        return
+    *first, last = _words(text, request)
+    if request.turns:
+        last = replace(last, usage=Usage(_count_words(request), len(first) + 1))
+    for number, delta in enumerate([*first, last]):
+        yield delta if number else replace(delta, call_ids=ids)
+
+
+def _write(message: AIMessage, request: Request) -> tuple[str, tuple[str, ...]]:
+    """A message as the model would write it, and the ids of its calls.
+
+    Raises:
+        BackendError: It calls tools, and the request offers none.
+    """
+    (turn,) = to_turns([message])
+    text = str(message.text)
+    thoughts = _thoughts(message)
+    begin = f"{OPEN}\n{thoughts}\n{CLOSE}\n\n" if thoughts else ""
+    if not turn.tool_calls:
+        return begin + text, ()
+    if request.tool_format is None:
+        names = ", ".join(call.name for call in turn.tool_calls)
+        raise BackendError(
+            f"the script calls {names}, and this request has no tools to call; use bind_tools"
+        )
+    frames = request.tool_format.write_calls(turn.tool_calls, after_words=bool(text))
+    ids = tuple(call.id or "" for call in turn.tool_calls)
+    return begin + text + Prompt(tuple(frames)).to_text(), ids
+
+
+def _thoughts(message: AIMessage) -> str:
+    blocks = [one for one in message.content_blocks if one["type"] == "reasoning"]
+    return "\n".join(one.get("reasoning", "") for one in blocks)
+
+
+def _count_words(request: Request) -> int:
+    """Words of a conversation, for want of tokens."""
+    texts = [part.text for turn in request.turns for part in turn.parts if isinstance(part, Text)]
+    return sum(len(text.split()) for text in texts)
 
 
 def _words(text: str, request: Request) -> Generator[Delta, None, None]:
@@ -121,4 +197,5 @@ def _choice(text: str, request: Request) -> Generator[Delta, None, None]:
     if not any(weight == 0 for weight in weights):
         known = [choice.text for choice in request.choices]
         raise BackendError(f"the script says {text!r}, which is none of the choices {known}")
-    yield Delta(0, text, "stop", choice_logprobs=tuple(weights))
+    usage = Usage(_count_words(request), len(text.split())) if request.turns else None
+    yield Delta(0, text, "stop", choice_logprobs=tuple(weights), usage=usage)

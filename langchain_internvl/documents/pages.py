@@ -13,21 +13,18 @@ import numpy as np
 from PIL import Image
 
 from langchain_internvl.documents.page_image import (
-    check_pixels,
     fit_size,
-    needs_own_conversion,
     open_page,
-    page_formats,
     page_from_array,
     shrink,
-    to_page_rgb,
 )
 from langchain_internvl.documents.text_layer import failed_test
 from langchain_internvl.errors import MediaError, MediaTooLargeError
-from langchain_internvl.media.images import sniff_mime_type
+from langchain_internvl.media.images import formats, load_readable, sniff_mime_type
 from langchain_internvl.media.page_ranges import Pages, parse_pages, select_pages
 from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.pdf_text import PdfPageText, stream_texts
+from langchain_internvl.media.pixels import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import PathSource, Source
 
@@ -154,7 +151,7 @@ def _array(data: bytes, name: str, policy: MediaPolicy) -> Image.Image:
 
 def _tiff(data: bytes, name: str, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:
     """The pages of a TIFF, up to where its chain of pages is broken."""
-    with Image.open(io.BytesIO(data), formats=page_formats()) as image:
+    with Image.open(io.BytesIO(data), formats=formats()) as image:
         total, broken = _count(image)
         numbers = select_pages(parse_pages(options.pages), total + broken)
         if len(numbers) > policy.max_pages:
@@ -177,8 +174,7 @@ def _tiff_page(
 ) -> Image.Image | MediaError:
     try:
         image.seek(number)
-        check_pixels(image.size, name, policy)
-        return to_page_rgb(image) if needs_own_conversion(image) else image.convert("RGB")
+        return load_readable(PixelSource(image, name), policy)
     except MediaError as error:
         return error
     except Exception as error:  # noqa: BLE001 - Pillow's readers raise anything on broken files

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_internvl.errors import SchemaError
-from langchain_internvl.grammars.schemas import SUPPORTED_OF, check_schema, has_end, resolve
+from langchain_internvl.grammars.references import has_end, resolve
+from langchain_internvl.grammars.schemas import SUPPORTED_OF, check_schema
 
 _DEFINITIONS = ("$defs", "definitions")
 

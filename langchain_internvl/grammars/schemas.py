@@ -8,14 +8,15 @@ Source of the keywords: JSON Schema 2020-12.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_internvl.errors import SchemaError
 from langchain_internvl.grammars.pattern_rules import pattern_rules
+from langchain_internvl.grammars.references import COMBINING, has_end, require_tags, resolve
 from langchain_internvl.grammars.schema_values import are_apart, fits_type, is_exact, multiples
-from langchain_internvl.grammars.string_formats import EQUAL_PATTERNS, FORMATS
+from langchain_internvl.grammars.string_formats import ANY_STRING, EQUAL_PATTERNS, FORMATS
 
 Schema = Mapping[str, Any]
 
@@ -27,11 +28,15 @@ _NOTES = frozenset(
 )  # fmt: skip
 """Keywords that say something about values and constrain none."""
 
+
+def _is_note(keyword: str) -> bool:
+    """Whether a keyword is a note; `x-` marks those of a vendor (OpenAPI's rule)."""
+    return keyword in _NOTES or keyword.startswith("x-")
+
+
 _DEFINITIONS = ("$defs", "definitions")
 
-_COMBINING = ("anyOf", "oneOf", "allOf")
-
-_OF_ANY = frozenset({"type", "enum", "const", "$ref", *_COMBINING, *_DEFINITIONS})
+_OF_ANY = frozenset({"type", "enum", "const", "$ref", *COMBINING, *_DEFINITIONS})
 
 SUPPORTED_OF: Mapping[str, frozenset[str]] = {
     "object": frozenset(
@@ -55,13 +60,16 @@ SUPPORTED = tuple(sorted(_OF_ANY | frozenset().union(*SUPPORTED_OF.values())))
 """All keywords that are guaranteed."""
 
 
-def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
+def check_schema(
+    schema: Any, *, strict: bool = True, left_out: list[str] | None = None
+) -> dict[str, Any]:
     """Check that a grammar can guarantee a schema.
 
     Args:
         schema: A JSON schema.
         strict: Raise for what cannot be guaranteed; False: leave it out, so that values may not
             fit it.
+        left_out: Collects the paths of what is left out, such as `$.properties.a.uniqueItems`.
 
     Returns:
         The schema as grammars read it: without notes, formats as patterns; objects take no
@@ -78,7 +86,8 @@ def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
     except (RecursionError, TypeError, ValueError) as error:
         raise SchemaError(f"the schema is no JSON: {error}") from error
     try:
-        checked = _Checker(copied, strict).check(copied, "$")
+        require_tags(copied, copied)
+        checked = _Checker(copied, strict, [] if left_out is None else left_out).check(copied, "$")
         if not has_end(checked, copied):
             raise SchemaError("$: a value of this schema has no end: each holds another of its own")
     except (AttributeError, RecursionError, TypeError) as error:
@@ -91,6 +100,7 @@ def check_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
 class _Checker:
     root: Schema
     strict: bool
+    left_out: list[str]
 
     def check(self, schema: Any, path: str) -> dict[str, Any]:
         if schema is True:
@@ -98,7 +108,7 @@ class _Checker:
         if not isinstance(schema, Mapping):
             problem = "allows nothing" if schema is False else f"is {schema!r}, no schema"
             raise SchemaError(f"{path} {problem}")
-        kept = {name: value for name, value in schema.items() if name not in _NOTES}
+        kept = {name: value for name, value in schema.items() if not _is_note(name)}
         types = self._types(kept, path)
         self._drop_unknown(kept, types, path)
         for name in _DEFINITIONS:
@@ -107,7 +117,7 @@ class _Checker:
         if "$ref" in kept:
             self._keep_alone("$ref", kept, path)
             resolve(self.root, kept["$ref"], path)
-        choices = next((name for name in _COMBINING if name in kept), None)
+        choices = next((name for name in COMBINING if name in kept), None)
         if choices is not None and self._is_choice(kept, choices, path):
             return self._choices(kept, choices, path)
         self._check_values(kept, types, path)
@@ -122,6 +132,7 @@ class _Checker:
         """Raise, if all must be guaranteed; who calls goes on by leaving out what cannot be."""
         if self.strict:
             raise SchemaError(f"{path}{problem}")
+        self.left_out.append(path)
 
     def _types(self, schema: Schema, path: str) -> frozenset[str]:
         """The types that a schema names, or that its keywords are about."""
@@ -165,7 +176,7 @@ class _Checker:
         options = schema[name]
         if not isinstance(options, list) or not options:
             raise SchemaError(f"{path}.{name} must be a list of schemas")
-        beside = sorted(schema.keys() - {*_COMBINING, *_DEFINITIONS})
+        beside = sorted(schema.keys() - {*COMBINING, *_DEFINITIONS})
         if not self.strict and beside == ["type"] and self._all_name(schema["type"], options, path):
             del schema["type"]
             beside = []
@@ -178,7 +189,7 @@ class _Checker:
                 f" stands beside {name}, and only one of them would hold; write it into what "
                 f"{name} has",
             )
-        for one in _COMBINING:
+        for one in COMBINING:
             schema.pop(one, None)
         return False
 
@@ -250,6 +261,7 @@ class _Checker:
 
     def _check_string(self, schema: dict[str, Any], path: str) -> None:
         form = schema.pop("format", None)
+        form = None if form in ANY_STRING else form
         if form is not None and form not in FORMATS:
             known = ", ".join(sorted(FORMATS))
             self._refuse(f"{path}.format", f": {form!r} cannot be guaranteed; known are {known}")
@@ -267,6 +279,7 @@ class _Checker:
         except SchemaError:
             if self.strict:
                 raise
+            self.left_out.append(f"{path}.pattern")
             del schema["pattern"]
             return
         for name in sorted(schema.keys() & {"minLength", "maxLength"}):
@@ -318,73 +331,3 @@ class _Checker:
         if not isinstance(schemas, Mapping):
             raise SchemaError(f"{path} must be an object of schemas")
         return {name: self.check(one, f"{path}.{name}") for name, one in schemas.items()}
-
-
-def resolve(root: Schema, reference: Any, path: str = "$") -> Any:
-    """What a reference in a schema leads to.
-
-    Raises:
-        SchemaError: It leads to nothing in this schema.
-    """
-    if not (isinstance(reference, str) and reference.startswith("#")):
-        raise SchemaError(f"{path}.$ref: {reference!r} is not in this schema")
-    place: Any = root
-    for step in reference[1:].split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(place, Mapping) or name not in place:
-            raise SchemaError(f"{path}.$ref: there is no {reference}")
-        place = place[name]
-    return place
-
-
-def has_end(checked: Schema, root: Schema | None = None) -> bool:
-    """Whether a checked schema has a value that a model can come to the end of.
-
-    Args:
-        checked: The schema.
-        root: Where its references lead; None: the schema itself.
-    """
-    whole = checked if root is None else root
-    references = set(_references(checked))
-    ending: set[str] = set()
-    grew = True
-    while grew:
-        found = {one for one in references - ending if _ends(resolve(whole, one), ending)}
-        grew = bool(found)
-        ending |= found
-    return _ends(checked, ending)
-
-
-def _ends(schema: Any, ending: Collection[str]) -> bool:
-    """Whether a schema has a value with an end.
-
-    Args:
-        schema: The schema.
-        ending: References that have one.
-    """
-    if not isinstance(schema, Mapping):
-        return True
-    if "$ref" in schema:
-        return schema["$ref"] in ending
-    for name in _COMBINING:
-        if name in schema:
-            return any(_ends(one, ending) for one in schema[name])
-    known = schema.get("properties", {})
-    needed = [known[name] for name in schema.get("required", ()) if name in known]
-    first = schema.get("prefixItems", [])
-    needed += first[: schema.get("minItems", 0)]
-    if schema.get("minItems", 0) > len(first):
-        needed.append(schema.get("items"))
-    return all(_ends(one, ending) for one in needed)
-
-
-def _references(schema: Any) -> Iterator[str]:
-    """All references in a checked schema."""
-    if isinstance(schema, Mapping):
-        if isinstance(schema.get("$ref"), str):
-            yield schema["$ref"]
-        for value in schema.values():
-            yield from _references(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _references(value)

@@ -41,6 +41,9 @@ FORMATS: Mapping[str, str] = {
 }
 """What a string of each format looks like."""
 
+ANY_STRING = frozenset({"binary", "password", "path"})
+"""Formats that every string has, as pydantic writes them of bytes, SecretStr and Path."""
+
 EQUAL_PATTERNS: Mapping[str, str] = {
     # pydantic's of a Decimal
     r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": r"^[+-]?[0-9]{1,18}(\.[0-9]{1,18})?$",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
-from langchain_internvl.media.fetch import fetch
+from langchain_internvl.media.pixels import PixelSource, from_array
 
 if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
@@ -126,36 +125,9 @@ class UrlSource:
 
     def read(self, policy: MediaPolicy) -> bytes:
         """Download it."""
+        from langchain_internvl.media.fetch import fetch  # noqa: PLC0415 - imports httpx
+
         return fetch(self.url, policy)
-
-
-@dataclass(frozen=True)
-class PixelSource:
-    """A picture that is already decoded."""
-
-    image: Image.Image
-    name: str
-
-    def read(self, policy: MediaPolicy) -> bytes:  # noqa: ARG002 - pixels in memory have no limit of bytes
-        """The picture as PNG, with its EXIF orientation; the RGB pixels are kept exactly.
-
-        Modes that PNG cannot hold are converted to RGB first, as they would be later.
-        """
-        if 0 in self.image.size:
-            raise MediaError(self.name, f"has no pixels (size {self.image.size})")
-        buffer = io.BytesIO()
-        try:
-            image = self.image if self.image.mode in _PNG_MODES else self.image.convert("RGB")
-            exif = Image.Exif()
-            exif[ORIENTATION] = read_orientation(self.image)
-            # Level 1: these bytes live for one request, speed matters more than size.
-            image.save(buffer, "PNG", compress_level=1, exif=exif)
-        except Exception as error:  # an image opened lazily decodes only here, and may be broken
-            raise MediaError(self.name, f"the image is truncated or corrupt: {error}") from error
-        return buffer.getvalue()
-
-
-_PNG_MODES = {"1", "L", "LA", "RGB", "RGBA"}
 
 
 def to_source(value: Any, name: str) -> Source:
@@ -179,7 +151,7 @@ def to_source(value: Any, name: str) -> Source:
     if isinstance(value, Image.Image):
         return PixelSource(value, name)
     if isinstance(value, np.ndarray):
-        return PixelSource(_from_array(value, name), name)
+        return from_array(value, name)
     raise UnsupportedMediaError(
         name,
         f"an object of type {type(value).__name__} is no medium; "
@@ -241,40 +213,6 @@ def _from_data_url(url: str, name: str) -> Source:
     if header.lower().endswith(";base64"):
         return Base64Source(unquote(payload) if "%" in payload else payload, name)
     return BytesSource(unquote_to_bytes(payload), name)
-
-
-def _from_array(array: np.ndarray[Any, Any], name: str) -> Image.Image:
-    if array.dtype != np.uint8:
-        raise UnsupportedMediaError(
-            name, f"arrays hold uint8 values from 0 to 255, not {array.dtype}"
-        )
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {3, 4}):
-        raise UnsupportedMediaError(
-            name, f"arrays have shape [height, width] or [height, width, 1|3|4], not {array.shape}"
-        )
-    if array.size == 0:
-        raise MediaError(name, f"has no pixels (shape {array.shape})")
-    return Image.fromarray(np.ascontiguousarray(array))
-
-
-ORIENTATION = 0x0112
-"""EXIF tag: 1 is upright, 2 to 8 are turned or mirrored."""
-
-
-def read_orientation(image: Image.Image) -> int:
-    """The EXIF orientation of a picture, 1 to 8; broken EXIF means upright.
-
-    Pillow turns TIFF files by itself while it decodes them, so they are upright too.
-    """
-    if image.format == "TIFF":
-        return 1
-    try:
-        orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 - Pillow's EXIF reader raises anything on broken data
-        return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _shortened(name: str) -> str:

@@ -7,6 +7,9 @@ for each.
 from __future__ import annotations
 
 import mimetypes
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from langchain_internvl.errors import MessageError
@@ -20,7 +23,7 @@ from langchain_internvl.media.sources import (
     to_source,
     to_url_source,
 )
-from langchain_internvl.messages.conversation import Document, Image, Part, Text, Video
+from langchain_internvl.messages.conversation import Document, Image, LostMedia, Part, Text, Video
 
 Fields = dict[str, Any]
 
@@ -57,10 +60,15 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
         MessageError: It cannot be shown to the model.
         MediaError: Its data is malformed.
     """
+    for key in (*_TYPE_KEYS, "source_type", "format"):
+        if not isinstance(fields.get(key), str | None):
+            raise MessageError(f"{where}: {key} is a string, not {type(fields[key]).__name__}")
     if kind == "file":
         kind = _kind_of_file(fields, where)
     if kind == "text":
         return Text(_file_text(fields, where))
+    if _is_lost(fields):
+        return lost_media(kind, where)
     if kind == "pdf":
         least = _whole(fields, "min_tiles", where)
         return Document(_source(fields, where), least, _max_tiles(fields, where))
@@ -153,7 +161,7 @@ def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one look afte
         if isinstance(value, str):
             return Base64Source(value, where)
         if value is not None:
-            return to_source(value, where)
+            return _to_source(key, value, where)
     for key in _URL_KEYS:
         value = fields.get(key)
         if value is not None:
@@ -161,9 +169,9 @@ def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one look afte
                 raise MessageError(f"{where}: a URL is a string, not {type(value).__name__}")
             return to_url_source(value, where)
     if fields.get("path") is not None:
-        return to_source(fields["path"], where)
-    if str(fields.get("id")).startswith(PREFIX):
-        return _held(str(fields["id"]), where)
+        return _to_source("path", fields["path"], where)
+    if (held := MEDIA_STORE.find(str(fields.get("id")))) is not None:
+        return BytesSource(held, where)
     if {"file_id", "fileId", "s3Location"} & fields.keys() or fields.get("source_type") == "id":
         raise MessageError(
             f"{where}: the file was uploaded to another provider; pass its bytes, path or URL"
@@ -171,15 +179,47 @@ def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one look afte
     raise MessageError(f"{where}: the block has no data, url or path")
 
 
-def _held(reference: str, where: str) -> Source:
-    """A medium that a trace refers to by its hash."""
-    data = MEDIA_STORE.find(reference)
-    if data is None:
+def _to_source(key: str, value: Any, where: str) -> Source:
+    """The source of a field that holds a Python object, or anybody's JSON."""
+    if isinstance(value, (bool, int, float, complex, list, tuple, set, frozenset, Mapping)):
         raise MessageError(
-            f"{where}: the message comes from a trace, which refers to media by their hash, and "
-            "this process has them no longer; keep the messages themselves, not traces of them"
+            f"{where}: {key} is a string, bytes, an image or an array, not an object of type "
+            f"{type(value).__name__}"
         )
-    return BytesSource(data, where)
+    return to_source(value, where)
+
+
+def _is_lost(fields: Fields) -> bool:
+    """Whether a block is a reference to a medium that is no longer there; see `references.py`."""
+    if any(fields.get(key) is not None for key in (*_DATA_KEYS, *_URL_KEYS, "frames")):
+        return False
+    if fields.get("path") is not None:
+        is_reference = "state" in fields  # only references have it
+        return is_reference and not Path(str(fields["path"])).exists()
+    reference = str(fields.get("id"))
+    return reference.startswith(PREFIX) and MEDIA_STORE.find(reference) is None
+
+
+def lost_media(kind: str, where: str) -> LostMedia:
+    """What the prompt says in place of a medium that is no longer there; warns.
+
+    LangChain keeps some histories as its traces show them, with references to media instead of
+    their bytes. After a restart, or once the `MediaStore` is full of others, such a history is
+    still a conversation.
+
+    Args:
+        kind: "image", "video" or "pdf".
+        where: Name of the block's place, for the warning.
+    """
+    name = {"pdf": "PDF"}.get(kind, kind)
+    article = "An" if kind == "image" else "A"
+    warnings.warn(
+        f"{where}: the {name} is a reference from a trace or a stored history, and this process "
+        "does not have its bytes any more; the prompt says so in its place. Store the original "
+        "messages to keep media",
+        stacklevel=2,
+    )
+    return LostMedia(f"[{article} {name} was here. It is no longer available.]", kind)
 
 
 def _file_text(fields: Fields, where: str) -> str:

@@ -31,8 +31,8 @@ from typing import Any
 
 from langchain_internvl.errors import InternVLError, MessageError
 from langchain_internvl.media.sources import to_source
-from langchain_internvl.messages.block_fields import DEAF, Fields, to_part
-from langchain_internvl.messages.conversation import Image, Part, Text, ToolCall
+from langchain_internvl.messages.block_fields import DEAF, Fields, lost_media, to_part
+from langchain_internvl.messages.conversation import Image, LostMedia, Part, Text, ToolCall
 
 Block = Mapping[str, Any]
 Item = Part | ToolCall
@@ -51,6 +51,21 @@ class MediaBlock(dict[str, Any]):
     def __init__(self, part: Part, **known: Any) -> None:
         super().__init__({name: value for name, value in known.items() if value is not None})
         self.part = part
+
+
+class RefusedBlock(dict[str, Any]):
+    """A text block in place of one that cannot be shown to the model.
+
+    LangChain looks at blocks before the model does, and fails on malformed ones with errors of
+    its own.
+
+    Args:
+        error: Why it cannot be shown; raised by `read_block`.
+    """
+
+    def __init__(self, error: InternVLError) -> None:
+        super().__init__(type="text", text=f"[content block that cannot be read: {error}]")
+        self.error = error
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,13 @@ def read_block(block: str | Block, where: str) -> list[Item]:
         return [Text(block)]
     if isinstance(block, MediaBlock):
         return [block.part]
+    if isinstance(block, RefusedBlock):
+        raise block.error
+    if not isinstance(block, Mapping):
+        raise MessageError(
+            f"{where}: a content block is a string or a dictionary, not an object of type "
+            f"{type(block).__name__}"
+        )
     try:
         for rule in _RULES:
             if rule.applies(block):
@@ -186,12 +208,19 @@ def _media(
                 fields["path"] = inner
         frames = fields.get("frames", fields.get("path"))
         if kind == "video" and isinstance(frames, (list, tuple)):
-            fields["frames"] = read_frames(frames, where)
+            try:
+                fields["frames"] = read_frames(frames, where)
+            except _LostFrameError:
+                return [lost_media("video", where)]
         elif fields.pop("frames", None) is not None:
             raise MessageError(f"{where}: frames are a list of images, and make a video")
         return [to_part(kind, fields, where)]
 
     return read
+
+
+class _LostFrameError(MessageError):
+    """A frame of a video is a reference to an image that is no longer there."""
 
 
 def read_frames(frames: Iterable[Any], where: str) -> tuple[Image, ...]:
@@ -213,6 +242,8 @@ def read_frames(frames: Iterable[Any], where: str) -> tuple[Image, ...]:
             if isinstance(frame, Mapping)
             else [Image(to_source(frame, place))]
         )
+        if any(isinstance(item, LostMedia) for item in items):
+            raise _LostFrameError(f"{place}: the frame is no longer available")
         if len(items) != 1 or not isinstance(items[0], Image):
             raise MessageError(f"{place}: a frame is an image")
         images.append(items[0])

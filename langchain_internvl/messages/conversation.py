@@ -22,6 +22,17 @@ class Text:
 
 
 @dataclass(frozen=True)
+class LostMedia(Text):
+    """Text in place of a medium whose bytes this process does not have any more.
+
+    Attributes:
+        kind: "image", "video" or "pdf".
+    """
+
+    kind: str = "image"
+
+
+@dataclass(frozen=True)
 class Instruction:
     """Words of this package's own for the system turn; tokens that they spell are meant."""
 

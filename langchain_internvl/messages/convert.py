@@ -6,11 +6,12 @@ With `blocks.py` the only place that knows the shapes of LangChain's messages.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, ToolMessage
 
-from langchain_internvl.errors import MessageError
-from langchain_internvl.messages.blocks import Block, read_block, to_json
+from langchain_internvl.errors import InternVLError, MessageError
+from langchain_internvl.messages.blocks import read_block, to_json
 from langchain_internvl.messages.conversation import (
     Part,
     Role,
@@ -47,10 +48,22 @@ def to_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
 
 
 def _turn(message: BaseMessage, number: int) -> Turn:
+    try:
+        return _read_turn(message, number)
+    except InternVLError:
+        raise
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+        # Fields that were assigned after LangChain had checked the message.
+        raise MessageError(
+            f"message {number}: malformed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _read_turn(message: BaseMessage, number: int) -> Turn:
     role = _role(message, number)
     parts: list[Part] = []
     calls: list[ToolCall] = []
-    for place, block in enumerate(_blocks(message), 1):
+    for place, block in enumerate(blocks_of(message, number), 1):
         where = place_of(message, number, place)
         for item in read_block(block, where):
             if isinstance(item, Text) and role == "assistant":
@@ -79,9 +92,21 @@ def _role(message: BaseMessage, number: int) -> Role:
     return role
 
 
-def _blocks(message: BaseMessage) -> list[str | Block]:
-    content = message.content
-    return [content] if isinstance(content, str) else list(content)
+def blocks_of(message: BaseMessage, number: int) -> list[Any]:
+    """The content blocks of a message; a text is one.
+
+    Raises:
+        MessageError: The content is neither a string nor a list.
+    """
+    content: Any = message.content
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, (list, tuple)):
+        raise MessageError(
+            f"message {number} ({message.type}): content is a string or a list of blocks, not an "
+            f"object of type {type(content).__name__}"
+        )
+    return list(content)
 
 
 def place_of(message: BaseMessage, number: int, place: int) -> str:
@@ -98,6 +123,10 @@ def _nameless_calls(message: AIMessage, *, after_words: bool) -> list[Part]:
 
 def _merge_calls(message: AIMessage, calls: Sequence[ToolCall], where: str) -> list[ToolCall]:
     """The calls of `.tool_calls`, and those of blocks that LangChain did not repeat there."""
+    for name in ("tool_calls", "invalid_tool_calls"):
+        found: Any = getattr(message, name)
+        if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
+            raise MessageError(f"{where}: malformed: {name} is a list of dictionaries")
     try:
         told = [
             *(ToolCall(one["name"], to_json(one["args"]), one["id"]) for one in message.tool_calls),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL.Image import fromarray
 
-from langchain_internvl.media.sources import PixelSource
+from langchain_internvl.media.pixels import PixelSource
 from langchain_internvl.media.video_process import check_frames
 from langchain_internvl.messages.conversation import Document, Image, Video
 

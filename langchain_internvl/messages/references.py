@@ -15,20 +15,20 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from langchain_internvl.errors import InternVLError
+from langchain_internvl.errors import InternVLError, MessageError
 from langchain_internvl.media.images import sniff_mime_type
 from langchain_internvl.media.media_store import MEDIA_STORE
+from langchain_internvl.media.pixels import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import (
     BytesSource,
     PathSource,
-    PixelSource,
     Source,
     UrlSource,
 )
-from langchain_internvl.messages.blocks import MediaBlock, read_block
+from langchain_internvl.messages.blocks import MediaBlock, RefusedBlock, read_block
 from langchain_internvl.messages.conversation import Document, Image, Part, Text, ToolCall, Video
-from langchain_internvl.messages.convert import place_of
+from langchain_internvl.messages.convert import blocks_of, place_of
 
 _Content = list[str | dict[Any, Any]]
 
@@ -52,11 +52,19 @@ def normalise_messages(messages: Sequence[BaseMessage], policy: MediaPolicy) -> 
 
 
 def _normalise(message: BaseMessage, number: int, policy: MediaPolicy) -> BaseMessage:
+    if not isinstance(message, BaseMessage):
+        raise MessageError(
+            f"message {number} is an object of type {type(message).__name__}, not a message"
+        )
     if isinstance(message.content, str):
         return message
     content: _Content = []
-    changed = False
-    for index, block in enumerate(message.content, 1):
+    changed = not isinstance(message.content, list)
+    try:
+        blocks = blocks_of(message, number)
+    except MessageError as error:
+        blocks = [RefusedBlock(error)]
+    for index, block in enumerate(blocks, 1):
         new = _normal_block(block, place_of(message, number, index), policy)
         changed |= new is not block
         content.append(new)
@@ -66,12 +74,16 @@ def _normalise(message: BaseMessage, number: int, policy: MediaPolicy) -> BaseMe
 def _normal_block(
     block: str | dict[Any, Any], where: str, policy: MediaPolicy
 ) -> str | dict[Any, Any]:
-    if isinstance(block, (str, MediaBlock)) or block.get("type") in _NORMAL:
+    if isinstance(block, (str, MediaBlock, RefusedBlock)):
         return block
     try:
         parts = read_block(block, where)
-    except InternVLError:
-        return block  # the model will refuse it, in a run that can be traced
+    except InternVLError as error:
+        # The run itself raises it, so that it is traced. What LangChain does before that, it does
+        # to a plain text.
+        return RefusedBlock(error)
+    if block.get("type") in _NORMAL:
+        return block
     normal = _normal_part(parts[0], policy) if len(parts) == 1 else None
     return block if normal is None else normal
 
@@ -134,5 +146,6 @@ def _hold(
     }
     if isinstance(source, PixelSource) and len(data) > policy.max_bytes:
         # Pixels in memory have no limit of bytes; as PNG they may seem to be over one.
-        return known, PixelSource(source.image.copy(), source.name)
+        with source.decoded(policy) as image:
+            return known, PixelSource(image.copy(), source.name)
     return known, BytesSource(data, source.name)

@@ -24,6 +24,8 @@ from langchain_internvl.errors import (
     UnsupportedCheckpointError,
 )
 from langchain_internvl.json_files import read_json, refuse_pointer
+from langchain_internvl.model_files.folders import check_files
+from langchain_internvl.prompting.jinja_process import render_jinja
 from langchain_internvl.prompting.segments import (
     GROUNDING_MARKUP,
     IMAGE_CLOSE,
@@ -67,6 +69,12 @@ class AddedToken:
     strips_right: bool
 
 
+def declared_length(value: Any) -> int | None:
+    """Longest input by `model_max_length` of a tokenizer's config; None: it declares none."""
+    is_number = isinstance(value, (int, float)) and 0 < value < 10**9
+    return int(value) if is_number else None  # transformers writes 10**30 for none
+
+
 class PromptTokenizer:
     """Encodes prompts and decodes replies of one checkpoint.
 
@@ -104,6 +112,7 @@ class PromptTokenizer:
             raise UnsupportedCheckpointError("the tokenizer knows no words: a file is missing")
         self._decoder: dict[str, Any] = state["decoder"]
         self._first = _build(plain)
+        self._adds_prefix = _adds_prefix(plain["pre_tokenizer"])
         inside = {**plain, "pre_tokenizer": _without_first_prefix(plain["pre_tokenizer"])}
         self._inside = self._first if inside == plain else _build(inside)
         self._prefix = _prefix_ids(tokenizer)
@@ -177,15 +186,11 @@ class PromptTokenizer:
         return self._to_ids(self._split(Words(text).text, self._allowed), prefix=())
 
     def apply_jinja(self, template: str, messages: list[dict[str, Any]]) -> str | None:
-        """What a jinja chat template writes, in transformers' sandbox; None if it fails."""
-        try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    messages, chat_template=template, tokenize=False, add_generation_prompt=True
-                )
-            )
-        except Exception:  # noqa: BLE001 - a template is a program, and may fail in any way
-            return None
+        """What a jinja chat template writes; None if it fails, or takes too long."""
+        tokens: dict[str, Any] = self._tokenizer.special_tokens_map
+        named = {name: str(one) for name, one in tokens.items() if not isinstance(one, list)}
+        values = {"messages": messages, "tools": None, "documents": None}
+        return render_jinja(template, {**named, **values, "add_generation_prompt": True})
 
     @property
     def jinja_template(self) -> str | None:
@@ -198,8 +203,7 @@ class PromptTokenizer:
     @property
     def model_max_length(self) -> int | None:
         """Longest input that the tokenizer declares, if it declares one."""
-        length = self._tokenizer.model_max_length
-        return int(length) if length < 10**9 else None  # transformers says 10**30 for none
+        return declared_length(self._tokenizer.model_max_length)
 
     @cached_property
     def token_bytes(self) -> dict[int, bytes]:
@@ -249,7 +253,12 @@ class PromptTokenizer:
             if after is not None and after.strips_left:
                 text = text.rstrip(_WHITESPACE)
             if text:
-                encoder = self._first if before is None and prefix is None else self._inside
+                is_first = before is None and prefix is None
+                encoder = self._first if is_first else self._inside
+                # The reference puts SentencePiece's dummy prefix before any text; the `tokenizers`
+                # library leaves it out where the text begins with a space, as `internvl_zh` does.
+                if is_first and self._adds_prefix and text[0] in " \u2581":
+                    text = " " + text
                 ids.extend(encoder.encode(text, add_special_tokens=False).ids)
 
         for piece in pieces:
@@ -275,6 +284,7 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
         UnsupportedCheckpointError: The tokenizer needs code of the checkpoint's own.
         ImportError: The extra `transformers` is not installed.
     """
+    check_files(folder)
     _refuse_gaps(folder)
     transformers = require("transformers", extra="transformers")
     settings = read_json(folder / "tokenizer_config.json")
@@ -298,7 +308,10 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
         return PromptTokenizer(tokenizer)
     except (CheckpointError, ImportError):
         raise
-    except Exception as error:  # the tokenizers library raises no other type
+    except BaseException as error:  # the tokenizers library raises no other type
+        # A panic of Rust code is no Exception; its class cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise UnsupportedCheckpointError(
             f"the tokenizer of {folder} is damaged, or needs remote code: {error}"
         ) from error
@@ -317,7 +330,7 @@ def _refuse_gaps(folder: Path) -> None:
         refuse_pointer(file)
 
 
-_INTERNLM2_CLASSES = {"InternLM2Tokenizer", "InternLM2TokenizerFast"}
+_INTERNLM2_CLASSES = {"InternLM2Tokenizer", "InternLM2TokenizerFast", "InternLM3Tokenizer"}
 
 
 def _matcher(contents: Iterable[str]) -> re.Pattern[str]:
@@ -355,6 +368,14 @@ def _build(state: dict[str, Any]) -> Tokenizer:
 def _merge_pair(merge: str | Sequence[str]) -> tuple[str, str]:
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left, right
+
+
+def _adds_prefix(pre_tokenizer: Any) -> bool:
+    """Whether the first text of a prompt gets SentencePiece's dummy prefix."""
+    if not isinstance(pre_tokenizer, dict):
+        return False
+    inner = pre_tokenizer.get("pretokenizers", ())
+    return pre_tokenizer.get("prepend_scheme") == "first" or any(map(_adds_prefix, inner))
 
 
 def _without_first_prefix(pre_tokenizer: Any) -> Any:

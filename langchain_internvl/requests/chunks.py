@@ -56,6 +56,7 @@ class ChunkMaker:
         self._thinking_tokens = 0
         self._thoughts = ThoughtStream()
         self._calls = calls
+        self._call_ids: tuple[str, ...] = ()
         self._choices = choices
 
     def add(self, delta: Delta) -> list[ChatGenerationChunk]:
@@ -67,6 +68,7 @@ class ChunkMaker:
         if was_thinking or thoughts or self._thoughts.is_thinking:
             self._thinking_tokens = self._tokens
         pieces: list[CallPiece] = []
+        self._call_ids = self._call_ids or delta.call_ids
         if self._calls is not None:
             text, pieces = self._calls.push(text, last=reason is not None)
             reason = "stop" if self._calls.is_stopped else reason
@@ -92,7 +94,7 @@ class ChunkMaker:
             content=text,
             # LangChain shows it as a reasoning block in `content_blocks`.
             additional_kwargs={"reasoning_content": thoughts} if thoughts else {},
-            tool_call_chunks=to_call_chunks(pieces),
+            tool_call_chunks=to_call_chunks(pieces, self._call_ids),
             response_metadata=metadata,
             usage_metadata=usage,
             chunk_position="last" if self.is_done else None,
@@ -141,15 +143,21 @@ class ChunkMaker:
         return {"token": data.decode("utf-8", "replace"), "bytes": list(data), "logprob": logprob}
 
 
-def to_call_chunks(pieces: Iterable[CallPiece]) -> list[ToolCallChunk]:
-    """Pieces of calls, as LangChain puts them together: one chunk of each call at a time."""
+def to_call_chunks(pieces: Iterable[CallPiece], ids: Sequence[str] = ()) -> list[ToolCallChunk]:
+    """Pieces of calls, as LangChain puts them together: one chunk of each call at a time.
+
+    Args:
+        pieces: The pieces.
+        ids: The backend's own ids of the calls, which replace those of the pieces.
+    """
     chunks: dict[int, ToolCallChunk] = {}
     for one in pieces:
         if one.index in chunks:
             chunks[one.index]["args"] = (chunks[one.index]["args"] or "") + one.arguments
         else:
+            own = ids[one.index] if one.id and one.index < len(ids) else ""
             chunks[one.index] = tool_call_chunk(
-                name=one.name, args=one.arguments, id=one.id, index=one.index
+                name=one.name, args=one.arguments, id=own or one.id, index=one.index
             )
     return list(chunks.values())
 

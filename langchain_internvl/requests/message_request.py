@@ -1,6 +1,6 @@
-"""Requests that carry the conversation itself, for servers whose tokens nobody here knows.
+"""Requests that carry the conversation itself, for backends whose tokenizer is not at hand.
 
-The server writes the prompt by its own template: images are not numbered, and how many tiles they
+A server writes the prompt by its own template: images are not numbered, and how many tiles they
 get is the server's to say, unless a number was asked for.
 """
 
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from PIL.Image import Resampling
 from PIL.Image import open as open_image
 
-from langchain_internvl.backends.base import Request
+from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.errors import RequestError
 from langchain_internvl.grammars.grammar import json_grammar
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, sniff_mime_type
-from langchain_internvl.media.sources import BytesSource, UrlSource, read_orientation
+from langchain_internvl.media.pixels import no_memory, read_orientation
+from langchain_internvl.media.sources import BytesSource, UrlSource
 from langchain_internvl.media.tiling import TileLimits, choose_grid
 from langchain_internvl.messages.conversation import Image, Instruction, Text, Video
 from langchain_internvl.messages.expand import FileReader
@@ -57,7 +58,8 @@ class TurnRenderer:
         media: Reads videos and PDFs.
         deadline: When the call has to be done.
         num_frames: Frames of a video file, unless its block says otherwise.
-        exif_transpose: Turn pictures as their EXIF orientation says.
+        exif_transpose: Turn images as their EXIF orientation says.
+        scale_16bit: Scale grey images of 16 bits to 8.
         form: What the reply may be.
     """
 
@@ -69,27 +71,16 @@ class TurnRenderer:
     deadline: Deadline = field(default_factory=Deadline)
     num_frames: int = 8
     exif_transpose: bool = False
+    scale_16bit: bool = False
     form: ResponseFormat = field(default_factory=ResponseFormat)
 
     def make_request(self, settings: CallSettings, turns: Sequence[Turn]) -> Request:
         """What a backend is asked to answer a conversation.
 
         Raises:
-            MediaError: A medium cannot be used.
-            RequestError: The reply may be what no server can hold it to.
-            RequestTimeoutError: Reading media took longer than there is time.
+                RequestTimeoutError: Reading media took longer than there is time.
         """
         form = self.form
-        if form.choices:
-            raise RequestError('a server cannot weigh choices; use backend="transformers"')
-        if form.schema is not None and form.callable:
-            raise RequestError(
-                "a server enforces a response_format or lets tools be called, not both; leave out "
-                "one of them, or use a backend in this process"
-            )
-        refuse_thoughts(form, thinks=self.options.reasoning)
-        if self.options.image_order == "as_given":
-            _refuse_text_before_images(turns)
         files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
         limits = TileLimits().narrowed(settings.min_tiles, settings.max_tiles)
         is_asked = settings.min_tiles is not None or settings.max_tiles is not None
@@ -118,6 +109,9 @@ class TurnRenderer:
             tools=disarm_json(form.openai_tools()),  # the server writes them into its prompt
             tool_choice=form.tool_choice,
             single_call=form.single_call,
+            tool_format=HERMES if form.callable else None,
+            template_kwargs=settings.chat_template_kwargs,
+            choices=[Choice(text, ()) for text in form.choices],
             top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
             timeout=self.deadline.remaining(),
         )
@@ -146,13 +140,48 @@ class TurnRenderer:
         if isinstance(source, UrlSource):  # the server shall fetch nothing
             data = source.read(self.deadline.narrow(policy))
             source = BytesSource(data, source.name)
-        rgb = load_rgb(source, policy, exif_transpose=self.exif_transpose)
+        rgb = load_rgb(
+            source,
+            policy,
+            exif_transpose=self.exif_transpose,
+            scale_16bit=self.scale_16bit,
+            deadline=self.deadline,
+        )
         if is_asked or image.min_tiles is not None or image.max_tiles is not None:
             own = limits.narrowed(image.min_tiles, image.max_tiles)
-            return replace(image, source=BytesSource(_png(_in_its_grid(rgb, own)), source.name))
+            try:
+                resized = _in_its_grid(rgb, own)
+            except MemoryError as error:
+                raise no_memory(rgb.size, source.name) from error
+            tiles = resized.width * resized.height // own.tile_size**2
+            sent = BytesSource(_png(resized), source.name)
+            return replace(image, source=sent, min_tiles=tiles, max_tiles=tiles)
         if isinstance(source, BytesSource) and _is_read_alike(source.data, rgb):
             return replace(image, source=source)
         return replace(image, source=BytesSource(_png(rgb), source.name))
+
+
+def check_for_server(form: ResponseFormat, options: PromptOptions, turns: Sequence[Turn]) -> None:
+    """Refuse what no server does when it is prompted by messages.
+
+    Args:
+        form: What the reply may be.
+        options: How the prompt is to be written.
+        turns: The conversation.
+
+    Raises:
+        RequestError: A setting has no counterpart at servers.
+    """
+    if form.choices:
+        raise RequestError('a server cannot weigh choices; use backend="transformers"')
+    if form.schema is not None and form.callable:
+        raise RequestError(
+            "a server enforces a response_format or lets tools be called, not both; leave out "
+            "one of them, or use a backend in this process"
+        )
+    refuse_thoughts(form, thinks=options.reasoning)
+    if options.image_order == "as_given":
+        _refuse_text_before_images(turns)
 
 
 def refuse_thoughts(form: ResponseFormat, *, thinks: bool) -> None:

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from langchain_internvl.backends.base import Choice, Request
-from langchain_internvl.errors import MediaTooLargeError, RequestError
+from langchain_internvl.errors import RequestError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, read_size
-from langchain_internvl.media.sources import BytesSource, UrlSource
+from langchain_internvl.media.lazy_tiles import ImageTiles, TileList, hash_bytes, hash_pixels
+from langchain_internvl.media.pixels import PixelSource, no_memory
+from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.messages.expand import FileReader
 from langchain_internvl.prompting.build import PromptOptions, build_prompt
 from langchain_internvl.prompting.context_window import fit_reply
@@ -20,7 +24,6 @@ from langchain_internvl.tool_calling.call_stream import CallStream
 from langchain_internvl.tool_calling.response_format import ResponseFormat
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from langchain_internvl.checkpoint import Checkpoint
@@ -48,7 +51,8 @@ class Renderer:
         media: Reads videos and PDFs.
         deadline: When the call has to be done.
         num_frames: Frames of a video file, unless its block says otherwise.
-        exif_transpose: Turn pictures as their EXIF orientation says.
+        exif_transpose: Turn images as their EXIF orientation says.
+        scale_16bit: Scale grey images of 16 bits to 8.
         form: What the reply may be, which the model is told.
     """
 
@@ -62,6 +66,7 @@ class Renderer:
     deadline: Deadline = field(default_factory=Deadline)
     num_frames: int = 8
     exif_transpose: bool = False
+    scale_16bit: bool = False
     form: ResponseFormat = field(default_factory=ResponseFormat)
 
     @property
@@ -94,12 +99,37 @@ class Renderer:
             for image in prompt.images
         ]
 
-    def cut_images(self, prompt: Prompt) -> list[NDArray[np.uint8]]:
-        """The tiles of the prompt's images, each uint8 [tiles, size, size, 3]."""
-        return [self._cut(image) for image in prompt.images]
+    def tile_images(self, prompt: Prompt, context_tokens: Sequence[int]) -> TileList:
+        """The tiles of the prompt's images, which are cut when they are needed.
+
+        Args:
+            prompt: A prompt of `fetch_images`.
+            context_tokens: Those of each image, from `count_tokens`.
+        """
+        per_tile = self.checkpoint.tokens_per_tile
+        return TileList(
+            self._tiles_of(image, tokens // per_tile)
+            for image, tokens in zip(prompt.images, context_tokens, strict=True)
+        )
+
+    def _tiles_of(self, image: Image, count: int) -> ImageTiles:
+        # All that `_cut` depends on besides the image itself.
+        options = self._limits(image), self.exif_transpose, self.scale_16bit
+        source = image.source
+        if isinstance(source, BytesSource):
+            return ImageTiles(hash_bytes(source.data, options), count, lambda: self._cut(image))
+        # A frame or a page: whichever is smaller waits, its pixels or its tiles.
+        width, height = read_size(source, self.policy)
+        if width * height >= count * self.tiles.tile_size**2:
+            return ImageTiles.of_array(self._cut(image))
+        rgb = load_rgb(source, self.policy)
+        key = hash_pixels(np.asarray(rgb), options)
+        return ImageTiles(key, count, lambda: self._cut(image))
 
     def fetch_images(self, prompt: Prompt) -> Prompt:
-        """The prompt with its images downloaded.
+        """The prompt with the bytes of its images: downloaded, and read from their files.
+
+        What is read once cannot change between the count of its tiles and their making.
 
         Raises:
             MediaError: One cannot be had.
@@ -109,20 +139,23 @@ class Renderer:
 
     def _fetch(self, image: Image) -> Image:
         source = image.source
-        if not isinstance(source, UrlSource):
+        if isinstance(source, (BytesSource, PixelSource)):
             return image
         data = source.read(self.deadline.narrow(self.policy))
         return replace(image, source=BytesSource(data, source.name))
 
     def _cut(self, image: Image) -> NDArray[np.uint8]:
-        rgb = load_rgb(image.source, self.policy, exif_transpose=self.exif_transpose)
+        rgb = load_rgb(
+            image.source,
+            self.policy,
+            exif_transpose=self.exif_transpose,
+            scale_16bit=self.scale_16bit,
+            deadline=self.deadline,
+        )
         try:
             return self._limits(image).cut(rgb)
-        except MemoryError as error:  # Pillow's filter of a picture of 80 million pixels by 1
-            size = f"{rgb.width} x {rgb.height} pixels"
-            raise MediaTooLargeError(
-                image.source.name, f"{size} cannot be resized to tiles"
-            ) from error
+        except MemoryError as error:
+            raise no_memory(rgb.size, image.source.name) from error
 
     def _limits(self, image: Image) -> TileLimits:
         """The model's limits, with what the image's own block says."""
@@ -146,6 +179,11 @@ def make_request(
     form, tools = renderer.form, renderer.tools
     if form.choices and settings.reasoning:
         raise RequestError("choices leave no room for thoughts: reasoning must be False")
+    if settings.chat_template_kwargs:
+        raise RequestError(
+            "chat_template_kwargs are for a server that writes the prompt by its own template "
+            '(base_url=..., server_prompt="messages"); here the prompt is written by chat_template'
+        )
     prompt = renderer.fetch_images(renderer.prompt(turns))
     template = renderer.template
     stop_ids = {renderer.tokenizer.stop_id(template.stop)}
@@ -165,7 +203,7 @@ def make_request(
     asks_logprobs = settings.logprobs or settings.top_logprobs is not None
     return Request(
         prompt_ids=prompt_ids,
-        tiles=renderer.cut_images(prompt),
+        tiles=renderer.tile_images(prompt, context_tokens),
         sampling=settings.sampling(renderer.checkpoint.generation),
         max_tokens=max_tokens,
         stop_ids=frozenset(stop_ids),
@@ -179,6 +217,7 @@ def make_request(
         choices=[_choice(text, renderer) for text in form.choices],
         tools=form.openai_tools() if form.requires_call else (),
         tool_choice=form.tool_choice,
+        tool_format=tools if form.callable else None,
     )
 
 

@@ -36,7 +36,8 @@ class CallSettings(BaseModel):
     max_tokens: int = Field(default=DEFAULT_MAX_TOKENS, ge=1)
     """Most tokens of a reply; None means the default, as in other models of LangChain."""
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
-    """Texts that end a reply; they are cut off."""
+    """Texts that end a reply; they are cut off. JSON values of a `response_format` and forced tool
+    calls are never ended by them."""
     logprobs: bool = False
     """Report log probabilities in `response_metadata["logprobs"]`, in OpenAI's shape: of every
     token that was made, those of a stop text that was cut off too."""
@@ -61,12 +62,17 @@ class CallSettings(BaseModel):
     """"auto": a message whose text all precedes its media shows them first; "as_given": never."""
     exif_transpose: bool = False
     """Turn photographs upright as their EXIF orientation says; the reference does not."""
+    scale_16bit: bool = False
+    """Scale grey images of 16 bits to 8; the reference shows all values over 255 as white."""
     default_system: str | None = "template"
     """System text where messages have none; "template": the template's, None: no system turn."""
     reasoning: bool = False
     """Ask InternVL3.5 to think first, by its own system text: in place of the template's, or in
     front of what messages or `default_system` say. Thoughts are kept apart from every reply that
     has some: in `content_blocks`, and not in later turns."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the chat template of a server that writes the prompt itself (not of mlx-vlm),
+    such as `{"enable_thinking": True}`."""
     context_window: int | None = Field(default=None, ge=1)
     """Most tokens of prompt and reply together. None: what tokenizer or config say."""
 
@@ -100,6 +106,9 @@ class CallSettings(BaseModel):
                 f"{', '.join([*known, *RESPONSE_SETTINGS])}"
             )
         own = {name: getattr(self, name) for name in known}
+        given = self.model_fields_set  # what was said stays apart from defaults
+        defaults = {name: one.get_default(call_default_factory=True) for name, one in known.items()}
+        own = {name: one for name, one in own.items() if name in given or one != defaults[name]}
         if overrides.get("max_tokens", 0) is None:  # LangChain's way of not saying
             overrides = {name: one for name, one in overrides.items() if name != "max_tokens"}
         try:

@@ -6,6 +6,7 @@ The settings come in the words of OpenAI's API, which LangChain and its agents u
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -216,16 +217,33 @@ def _schema(form: Any) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | No
     if kind == "text":
         return None, None
     if kind == "json_object":  # as LMDeploy and llama.cpp take it, with or without a schema
-        strict = form.get("strict") is not False
-        return check_schema(form.get("schema", {"type": "object"}), strict=strict), None
+        return _held(form.get("schema", {"type": "object"}), form.get("strict")), None
     inner = form.get("json_schema") if kind == "json_schema" else None
     if not isinstance(inner, Mapping) or not isinstance(inner.get("schema"), Mapping):
         raise RequestError(
             'response_format is {"type": "json_schema", "json_schema": {"schema": ...}}, '
             f'{{"type": "json_object"}} or {{"type": "text"}}, not {form!r}'
         )
-    schema = inner["schema"]
-    return check_schema(schema, strict=inner.get("strict") is not False), schema
+    return _held(inner["schema"], inner.get("strict")), inner["schema"]
+
+
+def _held(schema: Any, strict: Any) -> Mapping[str, Any]:
+    """The part of a schema that a reply is held to.
+
+    Args:
+        schema: The schema.
+        strict: True raises for what cannot be guaranteed; False leaves it out; None, as in
+            OpenAI's protocol, leaves it out too, and a warning names it.
+    """
+    left_out: list[str] = []
+    checked = check_schema(schema, strict=strict is True, left_out=left_out)
+    if left_out and strict is None:
+        warnings.warn(
+            f"response_format: {', '.join(dict.fromkeys(left_out))} cannot be guaranteed and is "
+            'left to your validation; "strict": true raises instead, and "strict": false is silent',
+            stacklevel=2,
+        )
+    return checked
 
 
 def _choices(given: Any) -> tuple[str, ...]:

@@ -21,11 +21,12 @@ from langchain_core.runnables import (
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.json import parse_partial_json
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import BaseModel
+from pydantic import PrivateAttr
 from typing_extensions import override
 
 from langchain_internvl.errors import RequestError
 from langchain_internvl.tool_calling.tool_definitions import name_of, to_json_schema
+from langchain_internvl.tool_calling.value_types import ValueType, shown, to_value_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +51,9 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
     """
     if schema is None and method != "json_mode":
         raise RequestError(f"method={method!r} needs a schema")
-    told = _ANY_OBJECT if schema is None else to_json_schema(schema)
-    named = {"name": name_of(schema), "strict": strict is not False}
+    kind = to_value_type(schema)
+    told = _schema_of(schema, kind)
+    named = {"name": kind.name if kind else name_of(schema), "strict": strict is not False}
     if method == "json_mode":
         form: dict[str, Any] = {"type": "json_object", "schema": told, "strict": named["strict"]}
         return {"response_format": form}
@@ -61,20 +63,38 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
     if method != "function_calling":
         raise RequestError(f"method is json_schema, function_calling or json_mode, not {method!r}")
     about = {"description": told["description"]} if told.get("description") else {}
-    function = {**named, **about, "parameters": told}
+    parameters = told if kind is None or kind.is_object else kind.arguments
+    function = {**named, **about, "parameters": parameters}
     choice = {"type": "function", "function": {"name": named["name"]}}
     return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
 
 
+def _schema_of(schema: Any, kind: ValueType | None) -> Mapping[str, Any]:
+    """The JSON schema that the model is given."""
+    if schema is None:
+        return _ANY_OBJECT
+    # LangChain knows descriptions in the annotations of a TypedDict.
+    return to_json_schema(schema) if kind is None or kind.is_partial else kind.schema
+
+
 def trace_of(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
     """What LangChain's traces tell of it: the schema, or a function where they cannot read it."""
-    shown = schema
+    kind = to_value_type(schema)
+    if not (kind is None or kind.is_partial or is_basemodel_subclass(schema)) or not _is_traced(
+        schema
+    ):
+        name = kind.name if kind else name_of(schema)
+        schema = {"name": name, "parameters": dict(_schema_of(schema, kind))}
+    return {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+
+
+def _is_traced(schema: Any) -> bool:
+    """Whether LangChain's traces can tell of a schema."""
     try:
         convert_to_json_schema(schema)
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        told = _ANY_OBJECT if schema is None else to_json_schema(schema)
-        shown = {"name": name_of(schema), "parameters": dict(told)}
-    return {"kwargs": {"method": method, "strict": strict}, "schema": shown}
+        return False
+    return True
 
 
 def read_with(
@@ -110,25 +130,32 @@ def read_with(
 class ValueParser(BaseTransformOutputParser[Any]):
     """Reads the value that a reply is, or the arguments of the call that it is.
 
-    When streaming, a schema that is no class of pydantic gives the value as far as it is known,
-    again and again; the last one is whole.
+    When streaming, a JSON schema or a TypedDict gives the value as far as it is known, again and
+    again; the last one is whole. Other types give it once.
 
     Attributes:
-        wanted: The schema; a class of pydantic is made an instance of.
+        wanted: The schema; of a Python type, values are instances.
         is_call: Whether the value is the arguments of a call.
     """
 
     wanted: Any = None
     is_call: bool = False
+    _kind: ValueType | None = PrivateAttr(default=None)
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        self._kind = to_value_type(self.wanted)
 
     @property
     @override
     def OutputType(self) -> Any:
-        return self.wanted if self._is_model else dict[str, Any]
+        return dict[str, Any] if self.is_partial else self.wanted
 
     @property
-    def _is_model(self) -> bool:
-        return isinstance(self.wanted, type) and is_basemodel_subclass(self.wanted)
+    def is_partial(self) -> bool:
+        """Whether a stream shows the value before it is whole."""
+        is_v1 = isinstance(self.wanted, type) and is_basemodel_subclass(self.wanted)
+        return not is_v1 if self._kind is None else self._kind.is_partial
 
     @override
     def parse(self, text: str) -> Any:
@@ -151,7 +178,8 @@ class ValueParser(BaseTransformOutputParser[Any]):
         if not self.is_call:
             return self._value(message.text, hint)
         if isinstance(message, AIMessage) and message.tool_calls:
-            return self._made(message.tool_calls[0]["args"], hint)
+            args = message.tool_calls[0]["args"]
+            return self._made(self._kind.from_arguments(args) if self._kind else args, hint)
         raise OutputParserException(f"the reply calls no tool{hint}", llm_output=message.text)
 
     def _value(self, text: str, hint: str) -> Any:
@@ -164,21 +192,14 @@ class ValueParser(BaseTransformOutputParser[Any]):
         return self._made(value, hint)
 
     def _made(self, value: Any, hint: str) -> Any:
-        if not self._is_model:
-            return value
         try:
-            if not issubclass(self.wanted, BaseModel):
-                return self.wanted.parse_obj(value)  # pydantic.v1
-            text = _as_json(value)
-            # Strict classes take a date, an enum's member or a tuple as JSON spells it from JSON
-            # alone.
-            if text is None:
-                return self.wanted.model_validate(value)
-            return self.wanted.model_validate_json(text)
+            if self._kind is not None:
+                return self._kind.read(value)
+            return value if self.is_partial else self.wanted.parse_obj(value)  # pydantic.v1
         except ValueError as error:  # pydantic's own derives from it
-            said = json.dumps(value, ensure_ascii=False)
+            said = json.dumps(value, ensure_ascii=False, default=str)
             raise OutputParserException(
-                f"the reply does not fit {self.wanted.__name__}: {error}{hint}", llm_output=said
+                f"the reply does not fit {shown(self.wanted)}: {error}{hint}", llm_output=said
             ) from error
 
     @override
@@ -198,14 +219,6 @@ class ValueParser(BaseTransformOutputParser[Any]):
             yield value
 
 
-def _as_json(value: Any) -> str | None:
-    """A value as JSON; None: it is none."""
-    try:
-        return json.dumps(value)
-    except (RecursionError, TypeError, ValueError):
-        return None
-
-
 class _Growing:
     """The value of a reply that is still coming."""
 
@@ -222,7 +235,7 @@ class _Growing:
             text = chunk if isinstance(chunk, str) else chunk.text
             calls = chunk.tool_calls if isinstance(chunk, AIMessage) else []
             self._message += AIMessageChunk(content=text, tool_calls=calls)
-        if self._parser._is_model:  # noqa: SLF001 - its other half
+        if not self._parser.is_partial:
             return
         value = self._so_far()
         if value is not None and [value] != self._last:

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError
-from langchain_internvl.media.images import load_rgb
+from langchain_internvl.media.images import load_readable
 from langchain_internvl.media.video_process import Clip, check_frames, read_clip
 from langchain_internvl.tools.answers import answer_of, in_language
 from langchain_internvl.tools.arguments import LANGUAGE, VIDEO
@@ -87,14 +87,14 @@ class VideoQATool(InternVLTool):
         shown = {"type": "video", "video": frames}
         reply = yield Ask([shown, {"type": "text", "text": text}])
         answer = answer_of(reply)
-        times = [round(index / clip.fps, 2) for index in clip.indices] if clip.fps else []
+        times = [round(time, 2) for time in clip.times]
         artifact = VideoAnswer(
             video=given.video,
             question=text,
             text=answer.text,
             timestamps=times,
             num_frames=len(frames),
-            duration=round(clip.frame_count / clip.fps, 2) if clip.fps else None,
+            duration=None if clip.duration is None else round(clip.duration, 2),
             is_complete=answer.is_complete,
         )
         seen = f"\n(Frames at {', '.join(f'{time:g}' for time in times)} s.)" if times else ""
@@ -112,14 +112,14 @@ class VideoQATool(InternVLTool):
         part = resolve_video(video, policy, state)
         if part.source is not None:
             many = num_frames or part.num_frames or _FRAMES
-            return read_clip(part.source, policy, many, _both(bound, part.bound))
+            return read_clip(part.source, policy, many, _both(bound, part.bound), by_time=True)
         # Frames that a program chose are all looked at, and nobody knows when they are.
         if bound is not None:
             raise MediaError(video, "is a list of frames without times; leave start and end out")
         check_frames(len(part.frames), video, policy)
         frames: list[NDArray[np.uint8]] = []
         for frame in part.frames:
-            frames.append(np.asarray(load_rgb(frame.source, policy)))
+            frames.append(np.asarray(load_readable(frame.source, policy)))
             if sum(one.size // 3 for one in frames) > policy.max_total_pixels:
                 limit = f"MediaPolicy.max_total_pixels={policy.max_total_pixels}"
                 raise MediaTooLargeError(video, f"its frames are over {limit}")

@@ -11,7 +11,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackMan
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import patch_config, run_in_executor
+from langchain_core.runnables.config import merge_configs, patch_config, run_in_executor
 from langchain_core.tools import BaseTool, InjectedToolArg, ToolException
 from PIL import Image
 from pydantic import BaseModel, Field
@@ -25,6 +25,14 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.messages.media_blocks import image_block
+
+INNER_TAGS = ("nostream", "internvl_tool")
+"""Tags of the model calls inside a tool.
+
+LangGraph's `stream_mode="messages"` leaves out runs that are tagged `nostream` (its
+`TAG_NOSTREAM`): their replies are for the tool, which answers in words. `internvl_tool` tells them
+apart in traces and in `astream_events`.
+"""
 
 
 class Arguments(BaseModel):
@@ -156,9 +164,10 @@ def _under(
     config: RunnableConfig,
     run_manager: CallbackManagerForToolRun | AsyncCallbackManagerForToolRun | None,
 ) -> RunnableConfig:
-    """The config of runs that are children of the tool's."""
+    """The config of runs that are children of the tool's, tagged as its inner calls."""
     callbacks = run_manager.get_child() if run_manager else None
-    return patch_config(config, callbacks=callbacks)
+    tagged: RunnableConfig = {"tags": [*(config.get("tags") or []), *INNER_TAGS]}
+    return merge_configs(patch_config(config, callbacks=callbacks), tagged)
 
 
 def _advance(script: Script, reply: AIMessage | None) -> Ask | Outcome:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from langchain_internvl.errors import MediaError
 from langchain_internvl.grounding import Box, parse_boxes
-from langchain_internvl.media.images import load_rgb, orientation_of
+from langchain_internvl.media.images import load_readable, orientation_of
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, Source
 
@@ -94,7 +94,7 @@ def open_image(source: Source, policy: MediaPolicy, region: str | None = None) -
     """
     held = BytesSource(source.read(policy), source.name)
     orientation = orientation_of(held, policy)
-    pixels = load_rgb(held, policy, exif_transpose=True)
+    pixels = load_readable(held, policy)
     size = pixels.size if orientation < 5 else (pixels.height, pixels.width)
     picture = ToolImage(pixels, size, orientation)
     return picture if region is None else picture.crop(parse_region(region))

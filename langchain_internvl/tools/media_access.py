@@ -20,7 +20,7 @@ from langchain_internvl.errors import InternVLError, MediaError, MediaTooLargeEr
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, PathSource, Source, UrlSource
 from langchain_internvl.messages.blocks import read_block
-from langchain_internvl.messages.conversation import Image, Video
+from langchain_internvl.messages.conversation import Image, LostMedia, Video
 from langchain_internvl.messages.convert import place_of
 
 _HANDLE = re.compile(r"\s*(?:(image|video)\s*[:#]?\s*)?(\d{1,6}|last|latest)\s*", re.IGNORECASE)
@@ -97,7 +97,9 @@ def _numbered(number: str, kind: str, type_: type[Medium], state: Any) -> Medium
         )
     medium = found[index]
     if medium is None:
-        raise MediaError(name, "is kept at another provider and cannot be read here")
+        raise MediaError(
+            name, "cannot be read: it is kept at another provider, or its bytes were not stored"
+        )
     return medium
 
 
@@ -117,8 +119,8 @@ def _messages(state: Any) -> list[BaseMessage]:
 def _media(messages: Sequence[BaseMessage], kind: str, type_: type[Medium]) -> list[Medium | None]:
     """The images or videos of messages, in order.
 
-    One that only another provider can read has its number all the same, as None; what is no image
-    or video has none (the pages of a PDF neither).
+    One that only another provider can read, or whose bytes are gone, has its number all the same,
+    as None; what is no image or video has none (the pages of a PDF neither).
     """
     found: list[Medium | None] = []
     for number, message in enumerate(messages, 1):
@@ -130,7 +132,11 @@ def _media(messages: Sequence[BaseMessage], kind: str, type_: type[Medium]) -> l
                 if isinstance(block, Mapping) and kind in str(block.get("type")):
                     found.append(None)
                 continue
-            found += [item for item in items if isinstance(item, type_)]
+            for item in items:
+                if isinstance(item, type_):
+                    found.append(item)
+                elif isinstance(item, LostMedia) and item.kind == kind:
+                    found.append(None)
     return found
 
 

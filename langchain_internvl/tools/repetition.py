@@ -1,4 +1,4 @@
-"""Models that read long pages now and then run in a circle; this notices."""
+"""Detects repetition loops at the end of long transcriptions."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ _LEAST_LENGTH = 80
 
 
 def cut_repetition(text: str, *, is_complete: bool) -> str | None:
-    """A text up to where it runs in a circle, with one turn of it.
+    """A text up to the end of the first turn of a repetition loop.
 
-    A circle is a unit of up to 400 characters that is repeated to the end of the text, for 80
-    characters and at least four times, or twenty if the text ended by itself. What has no letter
-    or digit, such as leader dots or rules, is print.
+    A loop is a unit of up to 400 characters that is repeated to the end of the text, for 80
+    characters and at least four times, or twenty if the text ended by itself. A unit without a
+    letter or digit, such as leader dots or rules, is print and no loop.
 
     Args:
         text: What was read.
-        is_complete: Whether it ended by itself, not at a limit of length.
+        is_complete: Whether it ended by itself, not at a limit of length. Then the loop may be
+            equal rows of a table, and the text is better kept whole.
 
     Returns:
-        The text up to the end of the first turn; None: it does not run in a circle.
+        The text up to the end of the first turn; None: there is no loop.
     """
     text = text.rstrip()
     turns = _TURNS[is_complete]
@@ -29,7 +30,7 @@ def cut_repetition(text: str, *, is_complete: bool) -> str | None:
     for unit in range(1, min(_LONGEST_UNIT, len(text) // turns) + 1):
         if not any(letter.isalnum() for letter in text[-unit:]):
             continue
-        # The circle lasts as long as each character equals the one a turn later.
+        # The loop lasts as long as each character equals the one a turn later.
         start = len(text) - unit
         while start > 0 and text[start - 1] == text[start - 1 + unit]:
             start -= 1

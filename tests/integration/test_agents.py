@@ -1,15 +1,19 @@
 """The tools, and the model itself, in the hands of LangChain's own agent."""
 
 import json
+from pathlib import Path
 
+import pytest
 from golden import PHOTOS, checkpoint_folder
 from langchain.agents import create_agent
+from langchain.agents.structured_output import ProviderStrategy, StructuredOutputValidationError
 from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, HttpUrl, SecretStr
 from support_agents import Driver
 
 from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy, image_block
 from langchain_internvl.backends.scripted import ScriptedBackend
+from langchain_internvl.errors import SchemaError
 
 
 def agent_of(choose, reply, **settings):
@@ -152,6 +156,75 @@ def test_a_response_format_is_the_providers_own_affair():
         kinds = [one["type"] for one in json.loads(request.grammar.format)["elements"]]
         assert kinds == ["tags_with_separator", "compact_json"]
         assert '"name": "Weather"' not in llm.get_text(request.prompt_ids)
+
+
+class Link(BaseModel):
+    """A place on the web and on the disk."""
+
+    tags: set[str]
+    url: HttpUrl
+    path: Path
+    secret: SecretStr
+    step: float = Field(multiple_of=0.5, json_schema_extra={"x-order": 1})
+
+
+LINK = {"tags": ["a", "a"], "url": "https://a.org/", "path": "b/c", "secret": "d", "step": 1.5}
+
+
+def test_what_no_grammar_holds_is_left_to_the_agents_validation():
+    llm = model_of(json.dumps(LINK), json.dumps({**LINK, "step": 0.3}))
+    agent = create_agent(llm, tools=[], response_format=Link)
+    with pytest.warns(UserWarning, match=r"\$\.properties\.tags\.uniqueItems.* left to your"):
+        state = agent.invoke({"messages": [HumanMessage("Where?")]})
+    assert state["structured_response"] == Link.model_validate(LINK)
+    assert state["structured_response"].tags == {"a"}
+    held = llm.backend.requests[0].grammar.format
+    assert "uniqueItems" not in held
+    assert "https?" in held
+    with (
+        pytest.raises(StructuredOutputValidationError, match="multiple of"),
+        pytest.warns(UserWarning, match="multipleOf"),
+    ):
+        agent.invoke({"messages": [HumanMessage("Where?")]})
+
+
+def test_strict_refuses_what_no_grammar_holds():
+    agent = create_agent(
+        model_of(), tools=[], response_format=ProviderStrategy(schema=Link, strict=True)
+    )
+    with pytest.raises(SchemaError, match=r"\$\.properties\.(tags|step|url)\."):
+        agent.invoke({"messages": [HumanMessage("Where?")]})
+
+
+REPLY = "<ref>cup</ref><box>[[1, 2, 300, 400]]</box>"
+
+
+def test_a_stream_shows_the_agents_words_and_no_markup_of_tools():
+    choose = in_turn(("ground", {"image": "image:1", "phrase": "cup"}), "There.")
+    agent, backend = agent_of(choose, lambda request: REPLY)
+    question = HumanMessage([image_block(PHOTOS / "coffee.png")])
+    shown = [
+        message for message, _ in agent.stream({"messages": [question]}, stream_mode="messages")
+    ]
+    assert len(backend.requests) == 1
+    assert "There." in [one.text for one in shown]
+    assert not any("<box>" in one.text for one in shown)
+    assert any(isinstance(one, ToolMessage) for one in shown)
+
+
+async def test_an_async_stream_shows_no_markup_of_tools_either():
+    choose = in_turn(("read_text", {"image": "image:1"}), "There.")
+    agent, backend = agent_of(choose, lambda request: REPLY)
+    question = HumanMessage([image_block(PHOTOS / "coffee.png")])
+    shown = []
+    async for mode, data in agent.astream(
+        {"messages": [question]}, stream_mode=["messages", "updates"]
+    ):
+        if mode == "messages" and not isinstance(data[0], ToolMessage):
+            shown.append(data[0].text)
+    assert len(backend.requests) == 1
+    assert "There." in shown
+    assert not any("<box>" in one for one in shown)
 
 
 def test_random_weights_give_an_agents_answer(models):

@@ -96,12 +96,12 @@ def test_rows_that_join_and_leave_at_any_step_generate_the_recorded_ids(name, lo
     waiting = [case for case in SINGLE if model_of(case) == name]
     chance.shuffle(waiting)
     expected, most = {}, 0
-    while waiting or engine.loop.rows:
-        while waiting and (not engine.loop.rows or chance.random() < 0.3):
+    while waiting or engine.loop.sequences:
+        while waiting and (not engine.loop.sequences or chance.random() < 0.3):
             case = waiting.pop()
             row, _ = engine.loop.add(reference_request(case, engine))
             expected[row] = case
-        most = max(most, len(engine.loop.rows))
+        most = max(most, len(engine.loop.sequences))
         engine.loop.step()
     assert most > 3
     for row, case in expected.items():
@@ -159,7 +159,7 @@ def test_errors_of_the_reference_are_typed_errors(case, loops):
     request = reference_request(case, engine)
     with pytest.raises(PromptError, match="context tokens"):
         engine.loop.add(request)
-    assert not engine.loop.rows
+    assert not engine.loop.sequences
 
 
 @pytest.mark.parametrize("case", **by_id(AFTER_LONG))

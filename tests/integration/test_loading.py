@@ -118,7 +118,7 @@ def test_original_and_hf_say_the_same(config, tmp_path):
 
 def _request_of(llm, messages):
     backend = FixedBackend()
-    llm.model_copy(update={"backend": backend}).invoke(messages)
+    llm.model_copy(update={"backend": backend, "dtype": "auto"}).invoke(messages)
     return backend.requests[0]
 
 
@@ -163,7 +163,7 @@ def test_sixteen_bits_say_what_32_do_for_as_long_as_rounding_lets_them(name, dty
     for kind, loop in (("16", engine.loop), ("32", loops(name).loop)):
         begun = [loop.add(request) for request in requests]
         likeliest[kind] = [{one.token_id for one in first.top_logprobs} for _, first in begun]
-        while loop.rows:
+        while loop.sequences:
             loop.step()
         assert [len(row.reply) for row, _ in begun] == [3, 3, 3]
     for one, other in zip(likeliest["16"], likeliest["32"], strict=True):

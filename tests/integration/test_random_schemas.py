@@ -61,7 +61,7 @@ def ask(loop, schemas, seed):
             row, first = loop.loop.add(request)
             rows.append(row)
             texts[row], ends[row] = first.text, first.finish_reason
-        while loop.loop.rows:
+        while loop.loop.sequences:
             for row, delta in loop.loop.step():
                 texts[row] += delta.text
                 ends[row] = delta.finish_reason

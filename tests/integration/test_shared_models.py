@@ -1,7 +1,9 @@
 """One model for all: instances, copies and processes that share a loaded checkpoint."""
 
+import copy
 import gc
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -50,6 +52,7 @@ def test_instances_and_copies_share_a_model(loads):
     assert loads == ["auto"]
     other.invoke("x")
     assert loads == ["auto", "float16"]
+    llm.close()
     first.close()
     second.invoke("x")
     assert loads == ["auto", "float16"]
@@ -102,6 +105,62 @@ def test_engine_options_are_those_of_the_shared_engine(loads):
     other.invoke("x")
     assert loads == ["auto"] * 2
     other.close()
+
+
+def test_a_copy_with_other_options_leaves_the_original_alone(loads):
+    llm = chat()
+    llm.invoke("x")
+    copies = [
+        llm.model_copy(update={"engine_options": {"max_rows": 4}}),
+        llm.model_copy(update={"engine_options": {"max_rows": 4}}, deep=True),
+        pickle.loads(pickle.dumps(llm.model_copy(update={"engine_options": {"max_rows": 4}}))),
+    ]
+    for other in copies:
+        with pytest.raises(RequestError, match="in use with Limits"):
+            other.invoke("x")
+        assert llm.invoke("x").usage_metadata
+    assert loads == ["auto"]
+    llm.close()
+    for other in copies:
+        other.invoke("x")
+    assert loads == ["auto"] * 2
+    for other in copies:
+        other.close()
+    assert not threads()
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda llm: llm.model_copy(),
+        lambda llm: llm.model_copy(update={"temperature": 0.5}),
+        copy.copy,
+        copy.deepcopy,
+        lambda llm: pickle.loads(pickle.dumps(llm)),
+    ],
+)
+def test_closing_a_copy_leaves_running_replies_alone(loads, copied):
+    llm = chat()
+    running = llm.stream("x")
+    next(running)
+    other = copied(llm)
+    other.invoke("x")
+    other.close()
+    list(running)
+    llm.invoke("x")
+    assert loads == ["auto"]
+    llm.close()
+    assert not threads()
+
+
+def test_options_may_be_assigned_and_assigned_back(loads):
+    llm = chat()
+    llm.invoke("x")
+    for options in ({"max_rows": 4}, {}, {"max_rows": 3}, {"max_rows": 4}):
+        llm.engine_options = options
+        assert llm.invoke("x").usage_metadata
+    llm.close()
+    assert not threads()
 
 
 def test_closing_beside_calls_of_others_leaves_nothing_closed(loads):

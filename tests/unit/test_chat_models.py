@@ -3,11 +3,15 @@
 import copy
 import json
 import pickle
+import shutil
 from uuid import uuid4
 
+import httpx
 import numpy as np
 import pytest
 from golden import GOLDEN, SCAN, VIDEO, checkpoint_folder
+from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.chat_history import InMemoryChatMessageHistory
@@ -16,6 +20,7 @@ from langchain_core.load import dumpd, load
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim_messages
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
+from langchain_core.runnables import RunnableParallel
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from patience import PATIENCE
 from PIL import Image
@@ -24,6 +29,7 @@ from support import FixedBackend
 
 from langchain_internvl import ChatInternVL, MediaPolicy, image_block, pdf_block, video_block
 from langchain_internvl.backends.base import Delta, Sampling, TokenLogprob
+from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import (
     CheckpointNotFoundError,
     MediaError,
@@ -32,7 +38,9 @@ from langchain_internvl.errors import (
     RequestError,
     UnsupportedMediaError,
 )
+from langchain_internvl.media.media_store import MediaStore
 from langchain_internvl.media.video_process import read_clip
+from langchain_internvl.settings.call import CallSettings
 
 MODEL = str(checkpoint_folder("internlm2"))
 IMAGE = GOLDEN / "images/rgb_1344x896.png"
@@ -363,7 +371,7 @@ def test_fields_are_described():
 
 
 def test_standard_arguments_of_other_providers_are_fine(recwarn):
-    ChatInternVL(api_key="x", max_retries=2, streaming=True, timeout=60, stop=[])
+    ChatInternVL(max_retries=2, streaming=True, timeout=60, stop=[])
     assert not recwarn.list
 
 
@@ -448,6 +456,23 @@ def test_copies_share_what_is_loaded(llm):
         assert copied._renderer(copied).tokenizer is tokenizer
 
 
+def test_copies_are_validated():
+    llm = ChatInternVL(model=MODEL)
+    assert llm.model_copy(update={"api_key": " k "}).api_key.get_secret_value() == "k"
+    assert llm.model_copy(update={"model": checkpoint_folder("qwen2")}).model.endswith("qwen2")
+    assert llm.model_copy(update={"stop": "x"}, deep=True).stop == ["x"]
+    client = httpx.AsyncClient()
+    served = ChatInternVL(model="a", base_url="http://h/v1", http_client=client)
+    for copied in (
+        copy.deepcopy(served), served.model_copy(deep=True),
+        served.model_copy(update={"api_key": "k"}, deep=True),
+    ):  # fmt: skip
+        assert copied.http_client is client
+    for wrong in ({"engine_options": {"max_row": 3}}, {"base_url": "h"}, {"served_model": "a"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            llm.model_copy(update=wrong)
+
+
 def test_pickling_keeps_settings_and_loads_anew():
     llm = ChatInternVL(model=MODEL, max_tiles=3)
     llm.prompt_ids("x")
@@ -517,8 +542,62 @@ def test_profile():
     assert all(profile[f"{kind}_inputs"] for kind in ("text", "image", "video", "pdf"))
     assert not profile["audio_inputs"]
     assert (profile["max_input_tokens"], profile["max_output_tokens"]) == (4096, 7)
+    assert profile["open_weights"]
+    assert profile["attachment"]
+    assert profile["mid_conversation_system_messages"]
+    assert not ChatInternVL(base_url="http://h/v1").profile["mid_conversation_system_messages"]
     assert "max_input_tokens" not in ChatInternVL().profile
     assert ChatInternVL(profile={"text_inputs": False}).profile == {"text_inputs": False}
+
+
+@pytest.mark.parametrize("settings", [{}, {"base_url": "http://h/v1"}, {"backend": FixedBackend()}])
+def test_the_context_window_comes_from_the_files(settings, tmp_path, monkeypatch):
+    window = ChatInternVL(model=MODEL, **settings).profile["max_input_tokens"]
+    assert window == ChatInternVL(model=MODEL)._renderer(CallSettings()).tokenizer.model_max_length
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL, folder)
+    stored = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**stored, "model_max_length": 77}))
+    llm = ChatInternVL(model=folder, **settings)
+    assert llm.profile["max_input_tokens"] == 77
+    assert llm.model_copy(update={"context_window": 55}).profile["max_input_tokens"] == 55
+    assert llm.model_copy(update={"max_tokens": 5}).profile["max_output_tokens"] == 5
+    own = ChatInternVL(model=folder, profile={"max_input_tokens": 9}, **settings)
+    assert own.model_copy(update={"max_tokens": 5}).profile == {"max_input_tokens": 9}
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**stored, "model_max_length": 10**30})
+    )
+    config = json.loads((folder / "config.json").read_text())["llm_config"]
+    rope = config.get("rope_scaling") or {"factor": 1}
+    longest = int(config["max_position_embeddings"] * rope["factor"])
+    assert ChatInternVL(model=folder, **settings).profile["max_input_tokens"] == longest
+    (folder / "config.json").write_text("{")
+    assert "max_input_tokens" not in ChatInternVL(model=folder, **settings).profile
+    # A checkpoint of the hub, as its cache holds it.
+    cache = tmp_path / "hub/models--OpenGVLab--InternVL2-8B"
+    shutil.copytree(MODEL, cache / "snapshots/abc")
+    (cache / "refs").mkdir()
+    (cache / "refs/main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert ChatInternVL(**settings).profile["max_input_tokens"] == window
+    assert "max_input_tokens" not in ChatInternVL(revision="v9", **settings).profile
+
+
+def test_summaries_by_a_fraction_of_the_window():
+    backend = ScriptedBackend(lambda request: "A summary.")
+    llm = ChatInternVL(model=MODEL, backend=backend)
+    middleware = SummarizationMiddleware(
+        llm, trigger=("fraction", 0.5), keep=("messages", 1),
+        token_counter=llm.get_num_tokens_from_messages, trim_tokens_to_summarize=None,
+    )  # fmt: skip
+    agent = create_agent(llm, middleware=[middleware])
+    short = [HumanMessage("one"), AIMessage("two"), HumanMessage("three")]
+    assert len(agent.invoke({"messages": short})["messages"]) == 4
+    long = [HumanMessage("one " * 6000), AIMessage("two"), HumanMessage("three")]
+    assert llm.get_num_tokens_from_messages(long) > llm.profile["max_input_tokens"] / 2
+    kept = agent.invoke({"messages": long})["messages"]
+    assert [message.text for message in kept[1:]] == ["three", "A summary."]
+    assert "A summary." in kept[0].text
 
 
 def test_rate_limiter(backend):
@@ -570,6 +649,57 @@ async def test_a_history_that_langchain_keeps_has_its_media(how, backend):
     assert len(json.dumps(dumpd(histories["a"].messages))) < 20_000
 
 
+async def ask_again(chain, how, messages, config):
+    if how == "ainvoke":
+        await chain.ainvoke(messages, config)
+    elif how == "stream":
+        list(chain.stream(messages, config))
+    elif how == "batch":
+        chain.batch([messages], config)
+    else:
+        chain.invoke(messages, config)
+
+
+@pytest.mark.parametrize("how", ["invoke", "stream", "ainvoke", "batch"])
+async def test_a_recorded_history_without_its_media_is_usable(how, backend, monkeypatch, tmp_path):
+    """As after a restart, or after 256 MiB of other media."""
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(VIDEO.read_bytes())
+    histories = {}
+
+    def history(session_id):
+        return histories.setdefault(session_id, InMemoryChatMessageHistory())
+
+    llm = ChatInternVL(model=MODEL, backend=backend, max_tiles=1, num_frames=2)
+    chain = RunnableWithMessageHistory(llm, history)
+    config = {"configurable": {"session_id": "a"}}
+    shown = [
+        image_block(IMAGE),
+        video_block(VIDEO),
+        video_block([IMAGE, IMAGE]),
+        pdf_block(SCAN),
+        {"type": "video", "path": str(clip)},
+        {"type": "text", "text": "first question"},
+    ]
+    chain.invoke([HumanMessage(shown)], config)
+    store = MediaStore()
+    for module in ("block_fields", "references"):
+        monkeypatch.setattr(f"langchain_internvl.messages.{module}.MEDIA_STORE", store)
+    clip.unlink()
+    for number in range(2):
+        another = {"type": "image", "image": Image.new("RGB", (8, 8), (number, 0, 0))}
+        message = HumanMessage([another, f"question {number}"])
+        with pytest.warns(UserWarning, match=r"message 1 \(human\), block 1: the image is a ref"):
+            await ask_again(chain, how, [message], config)
+        # The images that were shown since are there.
+        assert len(backend.requests[-1].tiles) == number + 1
+    prompt = llm.get_text(backend.requests[-1].prompt_ids)
+    assert prompt.count("[An image was here. It is no longer available.]") == 1
+    assert prompt.count("[A video was here. It is no longer available.]") == 3
+    assert prompt.count("[A PDF was here. It is no longer available.]") == 1
+    assert prompt.index("was here") < prompt.index("first question") < prompt.index("question 1")
+
+
 def test_too_many_frames_in_a_list(backend):
     frames = [{"type": "image", "base64": "AAAA", "mime_type": "image/png"}] * 5
     few = MediaPolicy(max_frames=4)
@@ -599,3 +729,19 @@ def test_relative_videos_stay_what_they_were(llm, tmp_path, monkeypatch):
     messages = llm._convert_input(ask({"type": "video", "path": VIDEO.name})).to_messages()
     monkeypatch.chdir(tmp_path)
     assert llm.render(messages).count("Frame") == 8
+
+
+async def test_requests_at_once_about_one_lazily_opened_image_all_see_it(llm, backend, tmp_path):
+    path = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 1200, 3), np.uint8)).save(path)
+    llm.invoke(ask(image_block(path)))
+    expected = backend.requests.pop().tiles[0]
+
+    def question():
+        return ask({"type": "text", "text": "x"}, {"type": "image", "image": Image.open(path)})
+
+    llm.batch([question()] * 6)
+    RunnableParallel({str(number): llm for number in range(6)}).invoke(question())
+    await llm.abatch([question()] * 6)
+    assert len(backend.requests) == 18
+    assert all(np.array_equal(request.tiles[0], expected) for request in backend.requests)

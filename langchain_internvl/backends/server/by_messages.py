@@ -1,20 +1,18 @@
-"""Any server of OpenAI's protocol by messages: nothing is sent that only LMDeploy knows.
+"""Any server of OpenAI's protocol by messages, in the dialect of its kind.
 
 The server's own template writes the prompt, and its own parser reads calls of tools.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.backends.base import NO_TOKEN, Delta
-from langchain_internvl.backends.lmdeploy.generation import (
-    is_greedy,
-    schema_format,
-    seed_of,
-)
-from langchain_internvl.backends.server.messages import to_messages
+from langchain_internvl.backends.lmdeploy.generation import is_greedy, schema_format
+from langchain_internvl.backends.server.kinds import OTHER, ServerKind, tile_fields
+from langchain_internvl.backends.server.messages import images_of, to_messages
+from langchain_internvl.errors import RequestError
 from langchain_internvl.messages.conversation import ToolCall
 from langchain_internvl.prompting.segments import Prompt
 from langchain_internvl.prompting.tool_formats import HERMES
@@ -26,25 +24,42 @@ if TYPE_CHECKING:
     from langchain_internvl.backends.server.events import Chunk
 
 
+_END_MARKS = ("<|im_end|>", "<|end|>", "<|endoftext|>")
+"""End tokens of InternVL's templates that servers might leave in replies with special tokens."""
+
+
 class MessageDialect:
-    """Asks by messages."""
+    """Prompts a server by messages.
+
+    Args:
+        kind: The kind of server.
+    """
+
+    def __init__(self, kind: ServerKind = OTHER) -> None:
+        self.kind = kind
 
     def body(self, request: Request) -> dict[str, Any]:
         """The request as JSON; see `Dialect.body`.
 
         Stop texts are not sent, the reply is cut here: LMDeploy would end it at any token that has
         one in it, and keep what the token says before.
+
+        Raises:
+            RequestError: This kind of server has no `chat_template_kwargs`.
         """
+        kind = self.kind
+        counts = [image.max_tiles for image in images_of(request.turns)]
+        of_images, of_request = tile_fields(kind, counts)
         body: dict[str, Any] = {
-            "messages": to_messages(request.turns),
+            "messages": to_messages(request.turns, of_images),
             "max_tokens": request.max_tokens,
             "stream_options": {"include_usage": True},
-            **_sampling(request.sampling),
+            **_sampling(request.sampling, kind),
+            **of_request,
         }
-        seed = seed_of(request.sampling)
         schema = schema_format(request)
-        if seed is not None:
-            body["seed"] = seed
+        if request.sampling.seed is not None:
+            body["seed"] = request.sampling.seed % kind.seeds
         if schema is not None:
             body["response_format"] = schema
         if request.tools:
@@ -53,15 +68,23 @@ class MessageDialect:
                 body["parallel_tool_calls"] = False
         if request.top_logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        if kind.skips_special_tokens:
+            body["skip_special_tokens"] = False  # <ref> and <box> are special
+        if request.template_kwargs:
+            if not kind.takes_template_kwargs:
+                raise RequestError(f"{kind.name} has no chat_template_kwargs; leave them out")
+            body["chat_template_kwargs"] = dict(request.template_kwargs)
         return body
 
     def reader(self, request: Request) -> _Reader:
         """A reader of its reply."""
-        return _Reader(request)
+        is_plain = request.grammar is None and not request.tools
+        marks = _END_MARKS if self.kind.skips_special_tokens and is_plain else ()
+        return _Reader(request, [*request.stop, *marks])
 
 
-def _sampling(sampling: Sampling) -> dict[str, Any]:
-    """In the words that LMDeploy, vLLM and SGLang share.
+def _sampling(sampling: Sampling, kind: ServerKind) -> dict[str, Any]:
+    """In the words that LMDeploy, vLLM and SGLang share, but for a name.
 
     `top_k` 1 makes LMDeploy greedy, which samples at temperature 0 too.
     """
@@ -69,19 +92,20 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         parameters: dict[str, Any] = {"temperature": 0.0, "top_k": 1}
     else:
         parameters = {"temperature": float(sampling.temperature), "top_p": float(sampling.top_p)}
+        parameters |= kind.sampling
         if sampling.top_k:
             parameters["top_k"] = int(sampling.top_k)
     if sampling.repetition_penalty != 1:
-        parameters["repetition_penalty"] = float(sampling.repetition_penalty)
+        parameters[kind.repetition_penalty] = float(sampling.repetition_penalty)
     return parameters
 
 
 class _Reader:
     """Reads a reply of words, and writes calls of tools as words in one format."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, stop: Sequence[str]) -> None:
         self._wants_logprobs = request.top_logprobs is not None
-        self._text = TextStream({}, request.stop)
+        self._text = TextStream({}, stop)
         self._calls: dict[int, dict[str, str]] = {}
         self._most_calls = 1 if request.single_call else None
         self._is_thinking = False

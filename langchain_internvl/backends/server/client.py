@@ -10,6 +10,7 @@ from typing import Any
 
 from langchain_internvl._optional import require
 from langchain_internvl.backends.server.error_mapping import named, read_body, to_error
+from langchain_internvl.backends.server.kinds import owner_of
 from langchain_internvl.errors import (
     BrokenReplyError,
     InternVLError,
@@ -47,7 +48,7 @@ class ServedModel:
 
     Attributes:
         name: Its name there.
-        owner: Who serves it: "lmdeploy" at LMDeploy's servers and proxy.
+        owner: Who serves it, such as "lmdeploy"; "": it does not say. See `kinds.owner_of`.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Client:
         async with self._translating(None):
             page = await self._client.models.list(timeout=_LIST_SECONDS)
             try:
-                return [ServedModel(str(one.id), str(one.owned_by)) for one in page.data or ()]
+                return [ServedModel(str(one.id), owner_of(one)) for one in page.data or ()]
             except (AttributeError, TypeError) as error:
                 raise ServerError(f"the server's list of models is malformed: {error}") from error
 

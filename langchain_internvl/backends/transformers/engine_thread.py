@@ -54,7 +54,16 @@ class EngineThread:
             queued, loop = len(self._inbox), self._loop
         if loop is None:
             return EngineStats(active, queued)
-        return EngineStats(active, queued, loop.kv_bytes, loop.steps)
+        kept = loop.features
+        return EngineStats(
+            active,
+            queued,
+            loop.kv_bytes,
+            loop.steps,
+            feature_bytes=kept.nbytes,
+            feature_hits=kept.hits,
+            feature_misses=kept.misses,
+        )
 
     def submit(self, handle: RequestHandle) -> None:
         """Queue a request.

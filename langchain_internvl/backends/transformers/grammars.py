@@ -129,16 +129,12 @@ class GrammarState:
         xgrammar = require("xgrammar", extra="transformers")
         known = sorted(one for one in stop_ids if one < compiled.tokenizer_info.vocab_size)
         self._matcher = xgrammar.GrammarMatcher(compiled, override_stop_tokens=known or None)
-        self._mask = xgrammar.allocate_token_bitmask(1, compiled.tokenizer_info.vocab_size)
-        self._size = compiled.tokenizer_info.vocab_size
-        self._bits = torch.arange(32, dtype=torch.int32)
-        self._apply = xgrammar.apply_token_bitmask_inplace
+        self._mask: torch.Tensor = xgrammar.allocate_token_bitmask(
+            1, compiled.tokenizer_info.vocab_size
+        )
 
-    def allow(self, logits: torch.Tensor) -> torch.Tensor:
-        """The scores of the next token, minus infinity where the grammar forbids it.
-
-        Args:
-            logits: float32 tensor of shape [vocabulary].
+    def mask(self) -> torch.Tensor:
+        """The tokens that may come next, as bits: int32 [1, vocabulary / 32]; valid until `accept`.
 
         Raises:
             BackendError: The vocabulary has no token that the grammar allows.
@@ -146,22 +142,47 @@ class GrammarState:
         self._matcher.fill_next_token_bitmask(self._mask)
         if not self._mask.any():
             raise BackendError("the vocabulary cannot spell what the grammar asks for")
-        size = min(self._size, len(logits))
-        scores = logits.clone()
-        scores[size:] = float("-inf")  # embeddings are often padded
-        if scores.device.type == "cpu":
-            self._apply(scores[None], self._mask, vocab_size=size)
-            return scores
-        # xgrammar's kernels for GPUs are compiled on the spot, by tools that not all have.
-        mask, bits = self._mask[0].to(scores.device), self._bits.to(scores.device)
-        allowed = (mask[:, None] >> bits & 1).bool().flatten()[:size]
-        scores[:size].masked_fill_(~allowed, float("-inf"))
-        return scores
+        return self._mask
 
     def accept(self, token_id: int) -> None:
         """Go on by a token that was allowed."""
         if not self._matcher.accept_token(token_id):
             raise BackendError(f"token {token_id} is not in the grammar")
+
+
+def apply_masks(logits: torch.Tensor, masks: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    """Set the scores of tokens that grammars forbid to minus infinity.
+
+    Args:
+        logits: float32 [sequences, vocabulary]; left as they are.
+        masks: Of rows that have a grammar, what `GrammarState.mask` gives.
+
+    Returns:
+        Scores shaped as the logits. Embeddings are often padded: what lies beyond the mask is
+        forbidden too.
+    """
+    if not masks:
+        return logits
+    scores = logits.clone()
+    if scores.device.type == "cpu":
+        xgrammar = require("xgrammar", extra="transformers")
+        for row, mask in masks.items():
+            size = min(32 * mask.shape[-1], scores.shape[-1])
+            xgrammar.apply_token_bitmask_inplace(scores[row : row + 1], mask, vocab_size=size)
+            scores[row, size:] = float("-inf")
+        return scores
+    # xgrammar's kernels for GPUs are compiled on the spot, by tools that not all have.
+    words = -(-scores.shape[-1] // 32)
+    packed = torch.zeros(len(masks), words, dtype=torch.int32)
+    for place, mask in enumerate(masks.values()):
+        count = min(words, mask.shape[-1])
+        packed[place, :count] = mask[0, :count]
+    bits = torch.arange(32, dtype=torch.int32, device=scores.device)
+    allowed = (packed.to(scores.device)[:, :, None] >> bits & 1).bool().flatten(1)
+    rows = torch.tensor(list(masks), device=scores.device)
+    forbidden = ~allowed[:, : scores.shape[-1]]
+    scores[rows] = scores[rows].masked_fill(forbidden, float("-inf"))
+    return scores
 
 
 _KNOWN: OrderedDict[tuple[bytes, int], Grammars] = OrderedDict()

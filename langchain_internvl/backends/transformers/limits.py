@@ -18,17 +18,20 @@ class Limits:
         max_kv_bytes: Most memory of their keys and values, in bytes; None: as
             `memory.free_for_cache` says after the model was loaded.
         max_queued: Most requests that wait.
+        feature_cache_bytes: Most memory of vision features that are kept for the next question
+            about the same image, in bytes; 0: keep none.
     """
 
     max_rows: int = 32
     max_kv_bytes: int | None = None
     max_queued: int = 1024
+    feature_cache_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
-        for name in ("max_rows", "max_kv_bytes", "max_queued"):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise RequestError(f"{name} is a whole number from 1, not {value!r}")
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise RequestError(f"{name} is a whole number from {least}, not {value!r}")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Limits:
@@ -44,3 +47,6 @@ class Limits:
                 f"not {', '.join(sorted(unknown))}"
             )
         return cls(**options)
+
+
+_LEAST = {"max_rows": 1, "max_kv_bytes": 1, "max_queued": 1, "feature_cache_bytes": 0}

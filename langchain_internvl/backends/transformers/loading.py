@@ -17,6 +17,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from langchain_internvl._optional import require
 from langchain_internvl.backends.transformers.config import translate_config
+from langchain_internvl.backends.transformers.pixel_shuffle import use_pixel_shuffle
 from langchain_internvl.backends.transformers.placement import (
     DeviceMap,
     can_use_flash_attention,
@@ -28,6 +29,9 @@ from langchain_internvl.forks import renew_after_fork
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
+
+_EAGER_ONLY = {"gpt_oss"}
+"""Language models whose attention has sinks, which torch's own kernels do not know."""
 
 _DTYPES = {
     "bfloat16": torch.bfloat16,
@@ -77,6 +81,9 @@ def load_model(
         with _LOADING:
             model, report = _load(checkpoint, image_token_id, options, folder, offloaded)
         _refuse_gaps(report, checkpoint)
+        use_pixel_shuffle(model, checkpoint.pixel_shuffle)
+        if checkpoint.is_original:
+            _use_norm_eps(model)
         if any(offloaded.iterdir()):
             weakref.finalize(model, shutil.rmtree, offloaded, ignore_errors=True)
         else:
@@ -156,6 +163,17 @@ def _load(
     return model, report
 
 
+def _use_norm_eps(model: Any) -> None:
+    """Norms of queries and keys take `layer_norm_eps`, as in the original `modeling_intern_vit.py`.
+
+    transformers has 1e-6 there whatever the config says.
+    """
+    for layer in model.model.vision_tower.encoder.layer:
+        for norm in (layer.attention.q_norm, layer.attention.k_norm):
+            if hasattr(norm, "variance_epsilon"):
+                norm.variance_epsilon = model.config.vision_config.layer_norm_eps
+
+
 def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:
     """Transformers only warns of missing tensors and fills them with random numbers."""
     gaps = {
@@ -183,6 +201,8 @@ def _dtype(name: str) -> str | torch.dtype:
 def _attention(options: LoadOptions, checkpoint: Checkpoint, device_map: DeviceMap) -> str:
     if options.attn_implementation != "auto":
         return options.attn_implementation
+    if checkpoint.language_model in _EAGER_ONLY:
+        return "eager"
     gpus = range(torch.cuda.device_count())
     flash = can_use_flash_attention(
         checkpoint.stored_dtype if options.dtype == "auto" else options.dtype,

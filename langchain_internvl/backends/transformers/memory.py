@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,20 @@ _UNKNOWN = 8 << 30
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
+_FULL = re.compile(
+    r"DefaultCPUAllocator|CUDA error: out of memory|cudaErrorMemoryAllocation"
+    r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
+    r"|(cublas|cudnn|cusolver|cusparse)\w*[^.]*(out of memory|alloc_failed)",
+    re.IGNORECASE,
+)
+"""What errors without a type of their own say where memory is full: torch's allocator of the CPU,
+the CUDA runtime, and libraries that allocate handles and workspaces by themselves."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is full; torch has no type for that of the CPU."""
+    """Whether an error says that memory is full; torch has no type for most of them."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        isinstance(error, RuntimeError) and _FULL.search(str(error)) is not None
     )
 
 
@@ -32,7 +43,7 @@ def free_for_cache(model: Any) -> int:
         Of GPUs four fifths of what is free now; of the CPU half of this machine's memory, or of
         what its container may have.
     """
-    layers = Counter(_device(layer) for layer in model.model.language_model.layers)
+    layers = Counter(layer_device(layer) for layer in model.model.language_model.layers)
     total = sum(layers.values())
     return min(
         int(_free(device) * total / count)
@@ -40,7 +51,8 @@ def free_for_cache(model: Any) -> int:
     )  # fmt: skip
 
 
-def _device(layer: Any) -> torch.device:
+def layer_device(layer: Any) -> torch.device:
+    """Where a layer computes, and its keys and values are."""
     hook = getattr(getattr(layer, "_hf_hook", None), "execution_device", None)
     return next(layer.parameters()).device if hook is None else torch.device(hook)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 TILES_AT_ONCE = 16
-"""Tiles that go through the vision tower together; bounds its memory for long documents."""
+"""Tiles of one image that go through the vision tower together; bounds its memory."""
 
 
 def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
@@ -28,7 +28,8 @@ def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch
     Returns:
         float32 tensor of shape [tiles, 3, height, width].
     """
-    values = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2).float()
+    owned = tiles if tiles.flags.writeable else tiles.copy()  # torch warns of others
+    values = torch.from_numpy(owned).to(device).permute(0, 3, 1, 2).float()
     mean, std = (
         torch.tensor(constant, dtype=torch.float32, device=device).view(3, 1, 1)
         for constant in (IMAGENET_MEAN, IMAGENET_STD)
@@ -36,25 +37,35 @@ def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch
     return ((values / 255 - mean) / std).contiguous()
 
 
-def encode_tiles(model: Any, tiles: Sequence[NDArray[np.uint8]]) -> torch.Tensor | None:
-    """The features of images.
+def encode_image(model: Any, tiles: NDArray[np.uint8]) -> torch.Tensor:
+    """The features of one image, whatever else is encoded before or after it.
 
     Args:
         model: A native InternVL.
-        tiles: The tiles of each image, uint8 [tiles, size, size, 3].
+        tiles: uint8 [tiles, size, size, 3].
+
+    Returns:
+        Tensor of shape [tiles * tokens per tile, hidden size of the language model].
+    """
+    device = execution_device(model.model.vision_tower)
+    features = [
+        model.get_image_features(
+            normalise_on_device(tiles[start : start + TILES_AT_ONCE], device)
+        ).pooler_output
+        for start in range(0, len(tiles), TILES_AT_ONCE)
+    ]
+    return torch.cat(features).flatten(0, 1)
+
+
+def encode_tiles(model: Any, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor | None:
+    """The features of several images, each encoded by itself.
+
+    Args:
+        model: A native InternVL.
+        images: The tiles of each image, uint8 [tiles, size, size, 3].
 
     Returns:
         Tensor of shape [all tiles * tokens per tile, hidden size of the language model], in the
         order of the tiles; None if there are no images.
     """
-    if not tiles:
-        return None
-    device = execution_device(model.model.vision_tower)
-    stacked = np.concatenate(tiles)
-    features = [
-        model.get_image_features(
-            normalise_on_device(stacked[start : start + TILES_AT_ONCE], device)
-        ).pooler_output
-        for start in range(0, len(stacked), TILES_AT_ONCE)
-    ]
-    return torch.cat(features).flatten(0, 1)
+    return torch.cat([encode_image(model, tiles) for tiles in images]) if images else None

@@ -1,16 +1,25 @@
 """The backend for tests of users."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
-from golden import checkpoint_folder
+from golden import GOLDEN, checkpoint_folder
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.tools import tool
+from patience import PATIENCE
+from pydantic import BaseModel
 
-from langchain_internvl import ChatInternVL
+from langchain_internvl import ChatInternVL, image_block
 from langchain_internvl.backends.base import Backend, Delta, EngineStats, Request
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import BackendError, EngineBusyError
 
 MODEL = str(checkpoint_folder("qwen2"))
+IMAGE = GOLDEN / "images/rgb_1344x896.png"
 
 
 def chat(replies, **settings):
@@ -66,7 +75,17 @@ def test_replies_may_depend_on_the_request():
 
 
 @pytest.mark.parametrize(
-    "wrong", ["A cat.", [None], [KeyError], [["a", "b"]], [[]], [[Delta(1, "endless")]]]
+    "wrong",
+    [
+        "A cat.",
+        AIMessage("A cat."),
+        [AIMessage([{"type": "image", "url": "x"}])],
+        [None],
+        [KeyError],
+        [["a", "b"]],
+        [[]],
+        [[Delta(1, "endless")]],
+    ],
 )
 def test_what_is_no_reply_is_refused_at_once(wrong):
     with pytest.raises(TypeError, match=r"repl(y 1|ies) is"):
@@ -100,3 +119,106 @@ def test_what_is_broken_off_has_ended():
     stream.close()
     assert backend.stats == EngineStats()
     assert backend.closed == 1
+
+
+# Messages as replies, and no files of a checkpoint.
+
+
+@tool
+def look(place: str) -> str:
+    """Look somewhere."""
+    return f"It rains in {place}."
+
+
+def call(place, id_):
+    return {"name": "look", "args": {"place": place}, "id": id_, "type": "tool_call"}
+
+
+MODELS = [MODEL, str(checkpoint_folder("internlm2")), "no/such-model"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_messages_as_replies(model):
+    calls = [call("Oslo, Norway", "call_1"), call("Bergen", "call_2")]
+    said = [
+        AIMessage("Let me look.", tool_calls=calls),
+        AIMessage("", tool_calls=calls[:1]),
+        AIMessage("Yes.", additional_kwargs={"reasoning_content": "Is it?\nIt is."}),
+        AIMessage([{"type": "reasoning", "reasoning": "Hm."}, {"type": "text", "text": "No."}]),
+        AIMessage("", invalid_tool_calls=[
+            {"type": "invalid_tool_call", "name": "look", "args": '{"place":', "id": "c",
+             "error": None},
+        ]),
+    ]  # fmt: skip
+    llm = ChatInternVL(model=model, backend=ScriptedBackend([*said, *said]))
+    asked = llm.bind_tools([look])
+    image = image_block(IMAGE)
+    replies = [asked.invoke([HumanMessage([image, {"type": "text", "text": "x"}])]) for _ in said]
+    for _ in said:
+        chunks = [chunk async for chunk in asked.astream("x")]
+        replies.append(sum(chunks[1:], chunks[0]))
+    for first, other, thought, doubt, broken in (replies[:5], replies[5:]):
+        assert (first.text, first.tool_calls) == ("Let me look.", calls)
+        assert (other.text, other.tool_calls) == ("", calls[:1])
+        assert (thought.text, doubt.text) == ("Yes.", "No.")
+        assert thought.content_blocks[0]["reasoning"] == "Is it?\nIt is."
+        assert doubt.content_blocks[0]["reasoning"] == "Hm."
+        assert [one["name"] for one in broken.invalid_tool_calls] == ["look"]
+        assert all(one.usage_metadata["input_tokens"] for one in (first, other, thought))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_call_of_no_tool_is_an_error_of_the_script(model):
+    llm = ChatInternVL(
+        model=model, backend=ScriptedBackend([AIMessage("", tool_calls=[call("a", "b")])])
+    )
+    with pytest.raises(BackendError, match="calls look, and this request has no tools"):
+        llm.invoke("x")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_agent_from_a_script(model):
+    script = ScriptedBackend([AIMessage("", tool_calls=[call("Oslo", "1")]), "Take an umbrella."])
+    agent = create_agent(ChatInternVL(model=model, backend=script), [look])
+    said = agent.invoke({"messages": [HumanMessage("Weather?")]})["messages"]
+    assert [message.text for message in said] == [
+        "Weather?", "", "It rains in Oslo.", "Take an umbrella.",
+    ]  # fmt: skip
+
+
+def test_structured_output_and_choices_without_a_tokenizer():
+    class Cat(BaseModel):
+        name: str
+
+    llm = ChatInternVL(model="no/such-model", backend=ScriptedBackend(lambda request: (
+        '{"name": "Tom"}' if not request.choices else "yes"
+    )))  # fmt: skip
+    assert llm.with_structured_output(Cat).invoke("x") == Cat(name="Tom")
+    reply = llm.invoke("Is it?", choices=["yes", "no"])
+    assert reply.response_metadata["choices"] == {"yes": 1.0, "no": 0.0}
+    assert reply.usage_metadata["input_tokens"] == 2
+    request = llm.backend.requests[-1]
+    assert [part.text for turn in request.turns for part in turn.parts] == ["Is it?"]
+
+
+def test_it_needs_no_transformers():
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys(("torch", "transformers", "tokenizers", "huggingface_hub")))
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_internvl import ChatInternVL, image_block
+from langchain_internvl.backends.scripted import ScriptedBackend
+for model in ("OpenGVLab/InternVL2-8B", {MODEL!r}):
+    llm = ChatInternVL(model=model, backend=ScriptedBackend(["A cat.", AIMessage("A dog.")]))
+    image = image_block({str(IMAGE)!r})
+    print(llm.invoke([HumanMessage([image])]).content, llm.invoke("x").content)
+    try:
+        llm.prompt_ids("x")
+    except ImportError as error:
+        print("transformers" in str(error))
+"""
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True, text=True, timeout=PATIENCE, check=True, env=dict(os.environ),
+    )  # fmt: skip
+    assert told.stdout.split("\n") == ["A cat. A dog.", "True"] * 2 + [""]

@@ -150,7 +150,10 @@ def test_arrays_as_loaders_of_pdfs_make_them():
     one_bit[:, :20] = True
     deep = np.full((30, 40), 65535, np.uint16)
     grey_alpha = np.full((30, 40, 2), 255, np.uint8)
-    for values, bright in ((one_bit, 255), (deep, 255), (grey_alpha, 255)):
+    clear = np.zeros((30, 40, 2), np.uint8)  # black, and all of it transparent
+    rgb_clear = np.zeros((30, 40, 4), np.uint8)
+    every = (one_bit, deep, grey_alpha, clear, rgb_clear)
+    for values, bright in ((values, 255) for values in every):
         parser, backend = parser_of("x")
         assert next(parser.lazy_parse(Blob.from_data(array(values)))).page_content == "x"
         assert backend.requests[0].tiles[0][0, 5, 5, 0] == bright

@@ -189,6 +189,28 @@ def test_lenient_leaves_out_what_cannot_be_guaranteed():
     }
 
 
+def test_what_is_left_out_is_told_by_its_path():
+    left_out = []
+    check_schema(
+        object_of(
+            a={"type": "array", "uniqueItems": True, "items": {"pattern": "(?=a)b"}},
+            b={"type": "string", "format": "uri", "maxLength": 2083, "minLength": 1},
+        ),
+        strict=False,
+        left_out=left_out,
+    )
+    assert left_out == [
+        "$.properties.a.uniqueItems",
+        "$.properties.a.items.pattern",
+        "$.properties.b.maxLength",
+    ]
+
+
+def test_notes_of_vendors_and_formats_of_any_string_constrain_nothing():
+    schema = {"type": "string", "format": "path", "x-order": 1, "x-enumNames": ["a"]}
+    assert check_schema(schema) == {"type": "string"}
+
+
 @pytest.mark.parametrize("name", ["anyOf", "oneOf", "allOf"])
 def test_lenient_keeps_what_stands_beside_a_choice(name):
     options = [{"if": {"required": ["a"]}, "then": {"required": ["b"]}}, {"required": ["b"]}]

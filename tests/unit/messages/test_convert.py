@@ -36,6 +36,7 @@ from PIL import Image as PILImage
 
 from langchain_internvl import MediaPolicy, image_block, video_block
 from langchain_internvl.errors import (
+    InternVLError,
     MediaError,
     MessageError,
     RequestError,
@@ -45,7 +46,7 @@ from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.media_store import MediaStore
 from langchain_internvl.media.sources import UrlSource
 from langchain_internvl.messages.blocks import read_block
-from langchain_internvl.messages.conversation import Image, Text, Turn
+from langchain_internvl.messages.conversation import Image, LostMedia, Text, Turn
 from langchain_internvl.messages.convert import to_turns
 from langchain_internvl.messages.references import normalise_messages
 
@@ -187,8 +188,10 @@ def test_normal_images_are_small_json_and_carry_their_data(shape, monkeypatch):
         (part,) = read_block(known, "here")
         assert np.array_equal(np.asarray(load_rgb(part.source, POLICY)), PIXELS)
     monkeypatch.setattr("langchain_internvl.messages.block_fields.MEDIA_STORE", MediaStore())
-    with pytest.raises(MessageError, match="comes from a trace"):
-        read_block(block, "in another process")
+    with pytest.warns(UserWarning, match="in another process: the image is a reference"):
+        assert read_block(block, "in another process") == [
+            LostMedia("[An image was here. It is no longer available.]", "image")
+        ]
     assert all(new is old for new, old in zip(message.content, before, strict=True))
 
 
@@ -236,10 +239,18 @@ def test_a_changed_file_changes_the_message(tmp_path):
     assert contents[0] != contents[1]
 
 
-def test_refused_blocks_are_left_for_the_model_to_refuse():
+def test_refused_blocks_become_texts_that_the_model_refuses():
     for shape in (shape for name, shape in REFUSED.items() if name != "broken base64"):
-        message = HumanMessage([shape])
-        assert normalise_messages([message], POLICY)[0].content == [shape]
+        (message,) = normalise_messages([HumanMessage([shape])], POLICY)
+        (block,) = message.content
+        assert block["type"] == "text"
+        with pytest.raises(InternVLError) as direct:
+            read_block(shape, "message 1 (human), block 1")
+        assert str(direct.value) in block["text"]
+        with pytest.raises(type(direct.value)) as raised:
+            to_turns([message])
+        assert str(raised.value) == str(direct.value)
+        assert normalise_messages([message], POLICY)[0] is message
 
 
 def test_a_missing_file_is_an_error_at_once(tmp_path):

@@ -132,3 +132,22 @@ def test_template_is_the_recorded_one(name, tokenizers):
 def test_stop_token_is_the_recorded_one(case, tokenizers):
     tokenizer = tokenizers(case["tokenizer"])
     assert tokenizer.stop_id(get_template(case["template"]).stop) == case["eos_token_id"]
+
+
+ZH_CASES = load("prompts_zh_llama.json")["cases"]
+
+
+@pytest.mark.parametrize("case", **by_id(ZH_CASES))
+def test_prompts_that_begin_with_a_space(case, chat_model):
+    """Template `internvl_zh` with a tokenizer of type LLaMA: the leading space is a piece.
+
+    The recording names the folder `tiny-internvl2-llama`, whose tokenizer has no `</s>`; its ids
+    are those of the Phi3 checkpoint, which has a LlamaTokenizer too.
+    """
+    messages = [("system", case["system"])] if case["system"] is not None else []
+    for question, answer in case["turns"]:
+        messages.append(("human", question))
+        if answer is not None:
+            messages.append(("ai", answer))
+    llm = chat_model("tiny-internvl2-phi3", "internvl_zh")
+    assert llm.prompt_ids(messages) == case["prompt_ids"]

@@ -215,6 +215,19 @@ def test_a_picture_at_another_provider_keeps_its_number(conversation):
         resolve_image("image:1", MediaPolicy(), state)
 
 
+def test_an_image_whose_bytes_are_gone_keeps_its_number(conversation):
+    """The conversation was recorded by reference, and read back after a restart."""
+    gone = {"type": "image", "id": f"sha256:{'0' * 64}", "mime_type": "image/png", "size": 7}
+    state = {"messages": [HumanMessage([gone]), *conversation]}
+    with pytest.warns(UserWarning, match="a reference from a trace"):
+        assert colour("image:2", MediaPolicy(), state) == RED
+    with (
+        pytest.raises(MediaError, match="its bytes were not stored"),
+        pytest.warns(UserWarning, match="a reference from a trace"),
+    ):
+        resolve_image("image:1", MediaPolicy(), state)
+
+
 def test_a_policy_with_roots_can_be_stored(folders):
     policy = MediaPolicy(roots=[folders / "open"], allowed_hosts=["a.example"])
     again = loads(

@@ -11,12 +11,14 @@ from golden import VIDEO, checkpoint_folder
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image, ImageDraw
+from tiny_fonts import tiny_font
 
 from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy, image_block, video_block
+from langchain_internvl.backends.base import Delta
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import EngineBusyError
 from langchain_internvl.grounding import Box
-from langchain_internvl.tools import describe
+from langchain_internvl.tools import pages
 from langchain_internvl.tools.ground import boxes_of
 from langchain_internvl.tools.images import ToolImage, open_image
 
@@ -132,21 +134,38 @@ def test_answers_that_were_cut_off_say_so(folder):
 
 
 def test_reading(folder):
-    script = Script("First\nSecond", "Name\n" + "No. 10\n" * 25, "", "a b c d e")
+    script = Script("First\nSecond", "", "a b c d e")
     tool = tools_of(script, folder)["read_text"]
     message = call(tool, image="a.png")
     assert message.content == "First\nSecond"
     assert (message.artifact.lines, message.artifact.problem) == (["First", "Second"], None)
-    looped = call(tool, image="a.png")
-    assert looped.artifact.problem == "repetition"
-    assert looped.artifact.text == "Name\nNo. 10"
-    assert "The rest was not read" in looped.content
     assert call(tool, image="a.png").content == "(There is no text.)"
     script.llm = script.llm.model_copy(update={"max_tokens": 2})
     cut = call(tools_of(script, folder)["read_text"], image="a.png", language="Thai")
-    assert cut.artifact.problem == "length"
+    assert (cut.artifact.problem, cut.artifact.is_complete) == ("length", False)
     assert "There is more text" in cut.content
     assert "The text is Thai." in script.prompt
+
+
+def test_a_table_that_ends_in_equal_rows_is_kept_whole(folder):
+    page = "| Item | Price |\n|---|---|" + "\n| Nail | 0.00 |" * 24
+    script = Script(page)
+    message = call(tools_of(script, folder)["read_text"], image="a.png")
+    assert message.artifact.text == page
+    assert message.artifact.lines.count("| Nail | 0.00 |") == 24
+    assert (message.artifact.problem, message.artifact.is_complete) == ("repetition", True)
+    assert message.content.startswith(page)
+    assert "rows of a table" in message.content
+
+
+def test_a_loop_is_cut_off_where_the_reply_reached_its_limit(folder):
+    looped = "Name\n" + "No. 10\n" * 25
+    script = Script([Delta(0, looped), Delta(1, "", "length")])
+    message = call(tools_of(script, folder)["read_text"], image="a.png")
+    assert message.artifact.text == "Name\nNo. 10"
+    assert message.artifact.reply == looped.strip()
+    assert (message.artifact.problem, message.artifact.is_complete) == ("repetition", False)
+    assert "The rest was not read" in message.content
 
 
 def test_grounding(folder):
@@ -160,6 +179,16 @@ def test_grounding(folder):
     text, picture = message.content
     assert text["text"].startswith("corner: region 500, 500, 1000, 1000; pixels 60, 40, 120, 80")
     assert picture["type"] == "image"
+
+
+def test_labels_of_returned_images_take_the_given_font(folder):
+    (folder / "han.ttf").write_bytes(tiny_font("猫"))
+    script = Script("<ref>猫</ref><box>[[100, 400, 900, 900]]</box>")
+    tools = tools_of(script, folder, return_images=True, font=str(folder / "han.ttf"))
+    shown = call(tools["ground"], image="a.png", phrase="猫")
+    assert [block["type"] for block in shown.content] == ["text", "image"]
+    with pytest.raises(ValueError, match=r"none\.ttf' cannot be opened"):
+        tools_of(script, folder, font=str(folder / "none.ttf"))
 
 
 def test_confidence_is_the_mean_probability_of_the_digits():
@@ -342,7 +371,7 @@ async def test_async_is_native(folder, monkeypatch):
         readers.append(threading.get_ident())
         return open_image(*args)
 
-    monkeypatch.setattr(describe, "open_image", look)
+    monkeypatch.setattr(pages, "open_image", look)
     said = await asyncio.gather(*(tool.ainvoke({"image": "a.png"}) for _ in range(2)))
     assert sorted(said) == ["One.", "Two."]
     assert len(readers) == 2
@@ -352,20 +381,22 @@ async def test_async_is_native(folder, monkeypatch):
 def test_the_model_runs_under_the_tool(folder):
     class Recorder(BaseCallbackHandler):
         def __init__(self):
-            self.tools, self.parents = [], []
+            self.tools, self.parents, self.tags = [], [], []
 
         def on_tool_start(self, serialized, input_str, *, run_id, **_):
             self.tools.append(run_id)
 
-        def on_chat_model_start(self, serialized, messages, *, parent_run_id=None, **_):
+        def on_chat_model_start(self, serialized, messages, *, parent_run_id=None, tags=None, **_):
             self.parents.append(parent_run_id)
+            self.tags += tags
 
     script = Script("One.")
     recorder = Recorder()
     tools_of(script, folder)["describe_image"].invoke(
-        {"image": "a.png"}, config={"callbacks": [recorder]}
+        {"image": "a.png"}, config={"callbacks": [recorder], "tags": ["mine"]}
     )
     assert recorder.tools == recorder.parents != []
+    assert {"mine", "nostream", "internvl_tool"} <= set(recorder.tags)
 
 
 def test_runtime_comes_from_the_agent_and_not_from_the_model(folder):

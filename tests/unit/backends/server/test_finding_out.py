@@ -7,7 +7,8 @@ import pytest
 from patience import PATIENCE
 
 from langchain_internvl.backends.base import EngineStats
-from langchain_internvl.backends.registry import Engines, Served
+from langchain_internvl.backends.registry import Engines
+from langchain_internvl.backends.served import Served
 from langchain_internvl.errors import BackendError, RequestTimeoutError, ServerUnavailableError
 
 

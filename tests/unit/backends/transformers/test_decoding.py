@@ -2,16 +2,18 @@
 
 import json
 import random
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from golden import TINY, checkpoint_folder
 from support import decode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from langchain_internvl.backends.base import Delta, Request, Sampling
-from langchain_internvl.backends.transformers import sequences
-from langchain_internvl.backends.transformers.decoding import Failure
+from langchain_internvl.backends.transformers.decoding import DecodeLoop, Failure
+from langchain_internvl.backends.transformers.memory import is_out_of_memory
 from langchain_internvl.backends.transformers.rope import batch_key, length_limit
 from langchain_internvl.errors import PromptError
 
@@ -38,20 +40,67 @@ def test_rows_that_share_a_batch_say_what_they_say_alone(tiny, loops):
     assert [len(ids) for ids in together] == [6, 11, 16, 21, 26]
 
 
-def test_rows_leave_when_they_end_and_take_their_padding_along(loops):
+def test_sequences_are_removed_when_they_end_and_their_slots_are_free(loops):
     engine = loops("qwen2")
     long, short = Request(words(engine, 400), max_tokens=2), Request([1, 2, 3], max_tokens=9)
     begun = [engine.loop.add(request)[0] for request in (long, short)]
-    (batch,) = engine.loop._batches.values()
-    assert batch.cache.layers[0].keys.shape[:3] == (2, 2, 400)
+    assert engine.loop.kv_bytes == (402 + 12) * engine.loop._slots.shape.token_bytes
     engine.loop.step()
-    assert engine.loop.rows == (begun[1],)
-    engine.loop.step()
-    assert batch.cache.layers[0].keys.shape[:3] == (1, 2, 5)
-    while engine.loop.rows:
+    assert engine.loop.sequences == (begun[1],)
+    assert engine.loop.kv_bytes == 12 * engine.loop._slots.shape.token_bytes
+    while engine.loop.sequences:
         engine.loop.step()
     assert begun[1].reply == solo(engine, short)
-    assert not engine.loop._batches
+    assert engine.loop.kv_bytes == 0
+
+
+@pytest.mark.parametrize("slots", [2, 8])
+def test_sequences_that_share_blocks_say_what_they_say_alone(slots, tiny, loops):
+    """As on accelerators: some begin and end while others go on, and leave free slots behind."""
+    engine = loops(tiny)
+    shared = DecodeLoop(engine.model, engine.tokenizer.token_bytes, shared_slots=slots)
+    requests = [
+        Request(words(engine, 5 + 29 * (n % 4), n), max_tokens=4 + 7 * (n % 3), top_logprobs=1)
+        for n in range(9)
+    ]
+    alone = [solo(engine, request) for request in requests]
+    replies = {}
+    waiting = list(enumerate(requests))
+    blocks = set()
+    while waiting or shared.sequences:
+        for _ in range(2):
+            if waiting:
+                index, request = waiting.pop(0)
+                replies[index], _ = shared.add(request)
+        if len(shared.sequences) == 5:
+            shared.remove(shared.sequences[2])  # whose reply is cut, and whose slot another gets
+        blocks |= {one.slot.block.slots for one in shared.sequences}
+        shared.step()
+    assert 1 < max(blocks) <= slots
+    cut = 0
+    for index, sequence in replies.items():
+        assert sequence.reply == alone[index][: len(sequence.reply)]
+        cut += sequence.reply != alone[index]
+    assert cut < 4
+    assert shared._slots.nbytes == 0
+
+
+def test_a_step_writes_one_column_for_each_sequence(loops):
+    """And asks for no memory for keys, however many others begin and end."""
+    engine = loops("qwen2")
+    begun = [engine.loop.add(Request(words(engine, 200, n), max_tokens=9))[0] for n in range(4)]
+    before = [
+        [tensor.clone() for layer in one.slot.block.layers for tensor in layer] for one in begun
+    ]
+    places = [[t.data_ptr() for layer in one.slot.block.layers for t in layer] for one in begun]
+    engine.loop.remove(engine.loop.add(Request(words(engine, 50), max_tokens=9))[0])
+    engine.loop.step()
+    for one, copies, pointers in zip(begun, before, places, strict=True):
+        now = [tensor for layer in one.slot.block.layers for tensor in layer]
+        assert [tensor.data_ptr() for tensor in now] == pointers
+        for tensor, copy in zip(now, copies, strict=True):
+            assert torch.equal(tensor[:, :, :200], copy[:, :, :200])
+    engine.loop.clear()
 
 
 def test_a_removed_row_leaves_the_others_as_they_were(loops):
@@ -61,7 +110,7 @@ def test_a_removed_row_leaves_the_others_as_they_were(loops):
     begun = [engine.loop.add(request)[0] for request in requests]
     engine.loop.remove(begun[2])
     engine.loop.remove(begun[2])
-    while engine.loop.rows:
+    while engine.loop.sequences:
         engine.loop.step()
     assert [begun[0].reply, begun[1].reply] == alone[:2]
     assert begun[2].reply == alone[2][:1]
@@ -151,7 +200,7 @@ def test_finish_reasons(loops):
     def last(**settings):
         row, first = engine.loop.add(Request([5, 6, 7], **settings))
         events = [first]
-        while engine.loop.rows:
+        while engine.loop.sequences:
             events += [event for _, event in engine.loop.step()]
         assert all(event.finish_reason is None for event in events[:-1])
         assert len(events) == len(row.reply)
@@ -181,6 +230,21 @@ def test_a_seed_says_the_same_whatever_else_runs(temperature, loops):
     assert any(ids != free[0] for ids in free)
 
 
+def test_greedy_replies_with_a_seed_share_the_batch(loops):
+    """Their seed changes nothing, also where sequences with a seed decode alone."""
+    engine = loops("qwen2")
+    loop = DecodeLoop(engine.model, engine.tokenizer.token_bytes)
+    loop._rounds = True  # as in 16 bits
+    for n in range(3):
+        loop.add(Request(words(engine, 9, n), sampling=Sampling(seed=n), max_tokens=9))
+    loop.step()
+    assert loop.steps == 1
+    for n in range(2):
+        loop.add(Request(words(engine, 9, n), sampling=Sampling(1.0, seed=n), max_tokens=9))
+    loop.step()
+    assert loop.steps == 4
+
+
 def test_repetition_penalty_sees_the_reply_only(loops):
     engine = loops("llama")
     prompt = words(engine, 20)
@@ -204,7 +268,7 @@ def test_log_probabilities(loops):
             (one.logprob for one in likeliest), reverse=True
         )
         assert delta.logprob < 0
-    assert engine.loop.rows == ()
+    assert engine.loop.sequences == ()
     assert row.reply == solo(engine, Request([5, 6, 7], max_tokens=3))
 
 
@@ -225,19 +289,19 @@ def test_wrong_images_are_refused_and_nothing_is_left(loops):
     context = engine.tokenizer.image_context_id
     with pytest.raises(PromptError, match="256 context tokens, its images give 0"):
         engine.loop.add(Request([1, *[context] * 256, 2]))
-    assert engine.loop.rows == ()
+    assert engine.loop.sequences == ()
 
 
-def test_a_row_that_fails_fails_alone(loops, monkeypatch):
+def test_a_sequence_that_fails_fails_alone(loops, monkeypatch):
     engine = loops("qwen2")
     good, _ = engine.loop.add(Request([1, 2, 3], max_tokens=3))
     bad, _ = engine.loop.add(Request([1, 2, 3], max_tokens=3))
-    monkeypatch.setattr(bad, "advance", lambda: 1 / 0)
+    monkeypatch.setattr(bad, "accept", lambda sampled: 1 / 0)
     events = dict(engine.loop.step())
     assert isinstance(events[bad], Failure)
     assert isinstance(events[good], Delta)
-    assert engine.loop.rows == (good,)
-    while engine.loop.rows:
+    assert engine.loop.sequences == (good,)
+    while engine.loop.sequences:
         engine.loop.step()
     assert good.reply == solo(engine, Request([1, 2, 3], max_tokens=3))
 
@@ -246,61 +310,102 @@ def test_a_pass_that_fails_ends_its_batch_and_no_other(loops, monkeypatch):
     engine = loops("internlm2")
     short = [engine.loop.add(Request(words(engine, 5), max_tokens=4))[0] for _ in range(3)]
     long, _ = engine.loop.add(Request(words(engine, LIMIT + 5), max_tokens=3))
-    batch = engine.loop._batches["short"]
-    monkeypatch.setattr(batch, "forward", lambda model: 1 / 0)
+    decode_ = engine.loop._language_model.decode
+    monkeypatch.setattr(
+        engine.loop._language_model,
+        "decode",
+        lambda sequences: 1 / 0 if len(sequences) == 3 else decode_(sequences),
+    )
     events = engine.loop.step()
-    failed = [row for row, event in events if isinstance(event, Failure)]
+    failed = [one for one, event in events if isinstance(event, Failure)]
     assert failed == short
-    assert engine.loop.rows == (long,)
-    while engine.loop.rows:
+    assert engine.loop.sequences == (long,)
+    while engine.loop.sequences:
         engine.loop.step()
     assert len(long.reply) == 3
 
 
-def fail_at(monkeypatch, count):
-    """Let the tensors of the batch be joined so many times before memory is full."""
-    stack = sequences._stack
-    calls = iter(range(count))
+class Memory(TorchDispatchMode):
+    """Memory that holds so many bytes: counts the storages that are alive."""
 
-    def limited(one, other):
-        if next(calls, None) is None:
-            raise torch.OutOfMemoryError("full")
-        return stack(one, other)
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+        self.alive = {}
 
-    monkeypatch.setattr(sequences, "_stack", limited)
+    def used(self):
+        self.alive = {
+            name: (ref, size) for name, (ref, size) in self.alive.items() if ref() is not None
+        }
+        return sum(size for _, size in self.alive.values())
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (list, tuple)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                # The Python object of a storage may go while the memory stays: tensors keep it.
+                self.alive[storage.data_ptr()] = weakref.ref(tensor), storage.nbytes()
+        if self.used() > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return result
 
 
-@pytest.mark.parametrize("count", range(4))
-@pytest.mark.parametrize("length", [3, 30])
-def test_a_row_that_finds_no_memory_leaves_the_others_as_they_were(
-    length, count, loops, monkeypatch
-):
+@pytest.mark.parametrize("length", [3, 300])
+def test_a_sequence_that_finds_no_memory_leaves_the_others_as_they_were(length, loops):
     engine = loops("qwen2")
     requests = [Request(words(engine, 10, n), max_tokens=6) for n in range(2)]
     alone = [solo(engine, request) for request in requests]
-    others = [engine.loop.add(request)[0] for request in requests]
-    fail_at(monkeypatch, count)
-    with pytest.raises(torch.OutOfMemoryError):
-        engine.loop.add(Request(words(engine, length), max_tokens=6))
-    monkeypatch.undo()
-    assert engine.loop.rows == tuple(others)
-    while engine.loop.rows:
-        engine.loop.step()
-    assert [row.reply for row in others] == alone
+    for most in (1_000, 30_000, 60_000):
+        others = [engine.loop.add(request)[0] for request in requests]
+        with Memory(most), pytest.raises(torch.OutOfMemoryError):
+            engine.loop.add(Request(words(engine, length), max_tokens=600))
+        assert engine.loop.sequences == tuple(others)
+        while engine.loop.sequences:
+            engine.loop.step()
+        assert [one.reply for one in others] == alone
+        assert engine.loop._slots.nbytes == 0
 
 
-def test_a_row_can_leave_when_there_is_no_memory(loops, monkeypatch):
-    """Only a pass needs some, and if that fails its rows end; new ones are made as ever."""
+def test_the_youngest_end_one_by_one_when_memory_is_full(loops, monkeypatch):
+    """However much is missing, those that fit say what they would have said."""
     engine = loops("qwen2")
-    requests = [Request(words(engine, 10 + n), max_tokens=6) for n in range(3)]
+    requests = [Request(words(engine, 10 + n, n), max_tokens=8) for n in range(16)]
+    alone = [solo(engine, request) for request in requests]
     begun = [engine.loop.add(request)[0] for request in requests]
-    monkeypatch.setattr(sequences, "_layers", lambda cache: 1 / 0)
-    engine.loop.remove(begun[0])
+    decode_ = engine.loop._language_model.decode
+
+    def limited(sequences):
+        result = decode_(sequences)
+        if len(sequences) > 11:  # after the keys were written
+            for one in sequences:
+                one.length -= 1
+            raise RuntimeError("CUDA error: out of memory")
+        return result
+
+    monkeypatch.setattr(engine.loop._language_model, "decode", limited)
     events = engine.loop.step()
-    assert [row for row, event in events if isinstance(event, Failure)] == begun[1:]
-    monkeypatch.undo()
-    assert engine.loop.rows == ()
-    assert len(solo(engine, requests[0])) == 6
+    failed = [one for one, event in events if isinstance(event, Failure)]
+    assert failed == begun[:10:-1]
+    assert engine.loop.sequences == tuple(begun[:11])
+    while engine.loop.sequences:
+        engine.loop.step()
+    assert [one.reply for one in begun[:11]] == alone[:11]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory",
+    ],
+)
+def test_errors_that_say_memory_is_full(message):
+    assert is_out_of_memory(RuntimeError(message))
+    assert not is_out_of_memory(ValueError(message))
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
 
 
 def test_very_low_temperatures_are_greedy(loops):

@@ -17,9 +17,9 @@ from patience import PATIENCE
 from support import load_loop
 
 from langchain_internvl.backends.base import Backend, Request
-from langchain_internvl.backends.transformers import sequences
 from langchain_internvl.backends.transformers.backend import TransformersBackend
 from langchain_internvl.backends.transformers.engine_thread import EngineThread
+from langchain_internvl.backends.transformers.forward import LanguageModel
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.backends.transformers.request_handle import ThreadRequestHandle
@@ -115,7 +115,7 @@ def test_closing_a_stream_frees_its_row(engine_thread):
     handle.next()
     handle.cancelled = True
     assert wait_until(lambda: not threads())
-    assert engine_thread._loop.rows == ()
+    assert engine_thread._loop.sequences == ()
 
 
 def test_a_request_that_is_cancelled_while_it_waits_never_starts(engine_thread):
@@ -136,7 +136,7 @@ def test_a_faulty_request_fails_alone(backend):
 
 
 def test_failures_of_the_engine_are_backend_errors(engine_thread, monkeypatch):
-    monkeypatch.setattr(engine_thread._loop, "_read_prompt", lambda row: 1 / 0)
+    monkeypatch.setattr(engine_thread._loop, "_read_prompt", lambda *_: 1 / 0)
     with pytest.raises(BackendError, match="ZeroDivisionError"):
         submit(engine_thread, Request([1, 2])).next()
     monkeypatch.undo()
@@ -155,7 +155,7 @@ def test_a_fault_of_the_loop_itself_ends_all_requests_and_the_worker_goes_on(
             read_all(handle)
     monkeypatch.undo()
     assert wait_until(lambda: not threads())
-    assert engine_thread._loop.rows == ()
+    assert engine_thread._loop.sequences == ()
     assert submit(engine_thread, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
 
 
@@ -165,11 +165,10 @@ def test_memory_that_is_full_for_good_hangs_nobody(engine_thread, monkeypatch):
     for handle in handles:
         handle.next()
 
-    def full(*_):
+    def full(*_, **__):
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(sequences.DecodeBatch, "forward", full)
-    monkeypatch.setattr(sequences, "_layers", full)
+    monkeypatch.setattr(LanguageModel, "_run", full)
     for handle in handles:
         with pytest.raises(BackendError, match="memory is full"):
             read_all(handle)
@@ -180,18 +179,18 @@ def test_memory_that_is_full_for_good_hangs_nobody(engine_thread, monkeypatch):
 
 
 def test_errors_that_are_kept_keep_no_tensors(engine_thread, monkeypatch):
-    caches = []
+    blocks = []
 
-    def fail(self, model):
-        own = self.cache
-        caches.append(weakref.ref(own))
+    def fail(self, sequences):
+        block = sequences[0].slot.block
+        blocks.append(weakref.ref(block))
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(sequences.DecodeBatch, "forward", fail)
+    monkeypatch.setattr(LanguageModel, "decode", fail)
     with pytest.raises(BackendError) as caught:
         read_all(submit(engine_thread, Request([1, 2], max_tokens=5)))
     assert wait_until(lambda: not threads())
-    assert [cache() for cache in caches] == [None]
+    assert [block() for block in blocks] == [None]
     assert "fail" in [
         frame.name for frame in traceback.extract_tb(caught.value.__cause__.__traceback__)
     ]
@@ -408,7 +407,7 @@ def test_the_youngest_row_makes_room_when_memory_is_full(engine_thread, monkeypa
 def test_whoever_gave_up_waits_no_longer(engine_thread):
     """Behind one that still waits, too."""
     engine_thread._max_queued = 2
-    engine_thread._loop._budget._limits = Limits(max_rows=1)
+    engine_thread._loop._limits = Limits(max_rows=1)
     running = submit(engine_thread, Request([1, 2], max_tokens=1_000_000))
     running.next()
     waiting = submit(engine_thread, Request([1, 2], max_tokens=3))
@@ -444,10 +443,10 @@ def test_whose_prompt_is_read_is_active(engine_thread, monkeypatch):
     read, go_on = threading.Event(), threading.Event()
     read_prompt = engine_thread._loop._read_prompt
 
-    def slow(row):
+    def slow(*args):
         read.set()
         go_on.wait(PATIENCE)
-        return read_prompt(row)
+        return read_prompt(*args)
 
     monkeypatch.setattr(engine_thread._loop, "_read_prompt", slow)
     handle = submit(engine_thread, Request([1, 2], max_tokens=1))

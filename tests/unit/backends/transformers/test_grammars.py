@@ -1,8 +1,10 @@
 """Grammars in the decode loop: rows that are held to one, beside rows that are free."""
 
 import json
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from patience import PATIENCE
 from support import decode
 
 from langchain_internvl.backends.base import Choice, Request, Sampling
-from langchain_internvl.backends.transformers.grammars import Grammars, grammars_of
+from langchain_internvl.backends.transformers.grammars import Grammars, apply_masks, grammars_of
 from langchain_internvl.errors import BackendError, SchemaError
 from langchain_internvl.grammars.grammar import (
     Grammar,
@@ -42,6 +44,10 @@ def grammar_of(schema=RECORD, **options):
 def request(loop, text, sampling=HOT, **settings):
     ids = loop.tokenizer.encode_text(text)
     return Request(ids, stop_ids=loop.stop_ids, sampling=sampling, **settings)
+
+
+def allowed_by(state, scores):
+    return apply_masks(scores[None], {0: state.mask()})[0]
 
 
 def calls_of(*names, **options):
@@ -105,10 +111,10 @@ def test_words_and_a_call_where_one_is_begun(loops):
     (stop,) = loop.stop_ids
     begun = loop.tokenizer.encode_text("Well, <call>")
     flat = torch.zeros(len(loop.loop._model.get_output_embeddings().weight))
-    assert state.allow(flat)[stop] == 0
+    assert allowed_by(state, flat)[stop] == 0
     for token in begun:
         state.accept(token)
-    allowed = state.allow(flat)
+    allowed = allowed_by(state, flat)
     assert allowed[stop] == float("-inf")
     table = loop.tokenizer.token_bytes
     may_follow = {table[token] for token in torch.nonzero(allowed == 0).flatten().tolist()}
@@ -132,16 +138,20 @@ def test_thoughts_may_come_first(loops):
         state.accept(token)
 
 
-def test_probabilities_are_the_models_own(loops):
+def test_probabilities_are_of_what_the_grammar_leaves(loops):
+    """A token that is forced has probability 1, and what is forbidden is no alternative."""
     loop = loops("qwen2")
-    asked = request(loop, "One", Sampling(), max_tokens=1, top_logprobs=3)
-    free, _ = loop.loop.add(asked)[1], None
-    held = loop.loop.add(
-        request(loop, "One", Sampling(), max_tokens=1, top_logprobs=3, grammar=grammar_of())
-    )[1]
-    assert held.text == "{"
-    assert held.top_logprobs == free.top_logprobs
-    assert held.logprob < free.logprob
+    asked = request(loop, "One", Sampling(), max_tokens=1, top_logprobs=20)
+    free = loop.loop.add(asked)[1]
+    for form, allowed in ((grammar_of(), 1), (grammar_of({"type": "boolean"}), 2)):
+        held = loop.loop.add(replace(asked, grammar=form))[1]
+        assert len(held.top_logprobs) <= 4
+        total = sum(math.exp(one.logprob) for one in held.top_logprobs)
+        assert total == pytest.approx(1, abs=1e-5)
+        assert held.logprob == held.top_logprobs[0].logprob
+        if allowed == 1:
+            assert (held.text, held.logprob) == ("{", 0.0)
+    assert free.logprob < -0.01
 
 
 def test_a_grammar_is_compiled_once_for_a_vocabulary(loops):
@@ -197,7 +207,7 @@ def test_what_cannot_be_compiled_says_where(loops):
         loop.loop.add(request(loop, "One", grammar=grammar_of(schema)))
     with pytest.raises(SchemaError):
         loop.loop.add(request(loop, "One", grammar=Grammar('{"type": "nonsense"}')))
-    assert loop.loop.rows == ()
+    assert loop.loop.sequences == ()
 
 
 def test_markup_is_part_of_the_reply(loops):
@@ -234,7 +244,7 @@ def test_choices_are_weighed_as_the_model_would_say_them(loops, name):
     assert delta.choice_logprobs == pytest.approx(expected, abs=1e-3)
     assert delta.text == texts[expected.index(max(expected))]
     assert delta.finish_reason == "stop"
-    assert loop.loop.rows == ()
+    assert loop.loop.sequences == ()
 
 
 def test_choices_disturb_nobody(loops):
@@ -245,6 +255,6 @@ def test_choices_disturb_nobody(loops):
     loop.loop.step()
     (stop,) = loop.stop_ids
     loop.loop.add(Request([400, 401], choices=[Choice("a", (402, stop)), Choice("b", (403, stop))]))
-    while loop.loop.rows:
+    while loop.loop.sequences:
         loop.loop.step()
     assert row.reply == alone[0]

@@ -1,0 +1,170 @@
+"""Attention of the language model over slots of the KV cache.
+
+Registered with transformers as the attention implementation `internvl_slots`. transformers computes
+queries, keys and values of the new tokens; the pass, which travels with the call as the keyword
+`kv_pass`, writes the keys and values to their slots and attends to what the slots hold.
+
+transformers' own implementations get one tensor of keys for the whole batch, which would have to be
+put together anew in each step, and they repeat the keys of grouped-query attention for every query
+head where there is a mask. Here the queries of a group are the "query positions" of its key head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+IMPLEMENTATION = "internvl_slots"
+
+
+class KVPass(Protocol):
+    """Where one forward pass writes its keys and values, and what it attends to."""
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        kind: AttentionKind,
+    ) -> torch.Tensor:
+        """The attention of new tokens to all tokens of their sequences, themselves included.
+
+        Args:
+            layer: Index of the layer.
+            query: Queries [sequences, query heads, new tokens, size], after rope.
+            key: Keys of the new tokens [sequences, key heads, new tokens, size], after rope.
+            value: Values, shaped as the keys.
+            kind: How the layer attends.
+
+        Returns:
+            Tensor shaped as the queries.
+        """
+
+
+class AttentionKind:
+    """How a layer attends.
+
+    Args:
+        scale: Factor of the scores; None: 1 / sqrt(size).
+        window: Tokens that a token sees, itself included; None: all before it.
+        sinks: Scores [query heads] of a place that takes probability and gives no value
+            (gpt-oss, https://huggingface.co/papers/2309.17453); None: there is none.
+    """
+
+    def __init__(
+        self,
+        scale: float | None = None,
+        window: int | None = None,
+        sinks: torch.Tensor | None = None,
+    ) -> None:
+        self.scale = scale
+        self.window = window
+        self.sinks = sinks
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    kind: AttentionKind,
+    mask: torch.Tensor | None = None,
+    *,
+    is_causal: bool = False,
+) -> torch.Tensor:
+    """Grouped-query attention without a copy of the keys for each query head.
+
+    Args:
+        query: [n, query heads, new tokens, size].
+        key: [n, key heads, tokens, size].
+        value: As the keys.
+        kind: How the layer attends.
+        mask: Boolean, true where a query sees a key: [new tokens, tokens] or
+            [n, 1, 1, tokens]; None: every key.
+        is_causal: Queries and keys are the same tokens, and see no later ones; `mask` is None.
+
+    Returns:
+        Tensor shaped as the queries.
+    """
+    count, heads, tokens, size = query.shape
+    groups = key.shape[1]
+    if kind.sinks is not None:
+        if is_causal:
+            mask = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).tril()
+        return _attend_with_sinks(query, key, value, kind, mask)
+    if tokens == 1:
+        folded = query.reshape(count, groups, heads // groups, size)
+        result = scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=kind.scale)
+        return result.reshape(count, heads, 1, size)
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=is_causal,
+        scale=kind.scale,
+        enable_gqa=heads != groups,
+    )
+
+
+def _attend_with_sinks(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    kind: AttentionKind,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
+    """Attention in whose softmax every head has one more place; no kernel of torch has that."""
+    count, heads, tokens, size = query.shape
+    groups = key.shape[1]
+    grouped = query.view(count, groups, heads // groups, tokens, size)
+    scale = size**-0.5 if kind.scale is None else kind.scale
+    scores = (grouped @ key[:, :, None].transpose(-1, -2)).float() * scale
+    if mask is not None:
+        mask = mask if mask.dim() == 2 else mask[:, :, None]
+        scores = scores.masked_fill(~mask, float("-inf"))
+    sinks = (kind.sinks if kind.sinks is not None else query.new_zeros(heads)).float()
+    column = sinks.view(1, groups, -1, 1, 1).expand(count, -1, -1, tokens, 1)
+    weights = torch.cat([scores, column], -1).softmax(-1)[..., :-1].to(value.dtype)
+    return (weights @ value[:, :, None]).view(count, heads, tokens, size)
+
+
+def _slot_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001 - the pass knows what is visible
+    *,
+    kv_pass: KVPass,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    s_aux: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    kind = AttentionKind(scaling, sliding_window, s_aux)
+    result = kv_pass.attend(module.layer_idx, query, key, value, kind)
+    return result.transpose(1, 2), None
+
+
+AttentionInterface.register(IMPLEMENTATION, _slot_attention)
+
+
+@contextmanager
+def slot_attention(text_config: Any) -> Iterator[None]:
+    """Let a language model attend to slots while this lasts; `generate` works as ever afterwards.
+
+    Args:
+        text_config: Config of the language model, which its layers share.
+    """
+    before = text_config._attn_implementation  # noqa: SLF001 - transformers has no other name
+    text_config._attn_implementation = IMPLEMENTATION  # noqa: SLF001
+    try:
+        yield
+    finally:
+        text_config._attn_implementation = before  # noqa: SLF001

@@ -1,0 +1,154 @@
+"""Forward passes of the language model over the slots of the KV cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langchain_internvl.backends.transformers.attention import slot_attention
+from langchain_internvl.backends.transformers.devices import execution_device
+from langchain_internvl.backends.transformers.rope import DynamicRope
+from langchain_internvl.backends.transformers.slots import DecodePass, PromptPass
+from langchain_internvl.errors import PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from langchain_internvl.backends.transformers.attention import KVPass
+    from langchain_internvl.backends.transformers.sequences import Sequence
+
+
+class LanguageModel:
+    """Runs the language model of a native InternVL.
+
+    transformers' caches are not used: the attention of `attention.py` writes to the slots.
+
+    Args:
+        model: A native InternVL, in evaluation mode.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._text_config = model.config.get_text_config()
+        self._rope = DynamicRope(model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids and positions have to be."""
+        return execution_device(self._model.get_input_embeddings())
+
+    def embed(self, ids: Items[int], features: torch.Tensor | None) -> torch.Tensor:
+        """A prompt as embeddings, images in their places.
+
+        Args:
+            ids: The prompt's tokens.
+            features: Features of all its images in order [context tokens, hidden size].
+
+        Returns:
+            Tensor [1, tokens, hidden size].
+
+        Raises:
+            PromptError: The prompt has another number of context tokens than there are features.
+        """
+        tokens = torch.tensor([list(ids)], device=self.device)
+        places = tokens == self._model.config.image_token_id
+        wanted, found = int(places.sum()), 0 if features is None else len(features)
+        if wanted != found:
+            raise PromptError(
+                f"the prompt has {wanted} context tokens, its images give {found} features"
+            )
+        embeddings: torch.Tensor = self._model.get_input_embeddings()(tokens)
+        if features is None:
+            return embeddings
+        features = features.to(embeddings.device, embeddings.dtype)
+        return embeddings.masked_scatter(places[..., None], features)
+
+    def read(self, sequence: Sequence, embeddings: torch.Tensor) -> torch.Tensor:
+        """Read the next tokens of a prompt; their keys and values are in the slot afterwards.
+
+        Args:
+            sequence: A sequence that has a slot.
+            embeddings: [1, tokens, hidden size].
+
+        Returns:
+            Scores of the next token, float32 [1, vocabulary].
+        """
+        start, count = sequence.length, embeddings.shape[1]
+        logits = self._run(
+            PromptPass(_slot(sequence), start),
+            inputs_embeds=embeddings,
+            position_ids=torch.arange(start, start + count, device=embeddings.device)[None],
+            length=start + count,
+            logits_to_keep=1,
+        )
+        sequence.length = start + count
+        return logits[:, -1].float()
+
+    def decode(self, sequences: Items[Sequence]) -> torch.Tensor:
+        """Read the last token of every sequence's reply.
+
+        Args:
+            sequences: Sequences in the order of `DecodePass.order`.
+
+        Returns:
+            Scores of their next tokens, float32 [sequences, vocabulary].
+        """
+        lengths = [one.length for one in sequences]
+        both = torch.tensor([[one.reply[-1] for one in sequences], lengths], device=self.device)
+        tokens, positions = both[:, :, None]
+        logits = self._run(
+            DecodePass([_slot(one) for one in sequences], lengths),
+            input_ids=tokens,
+            position_ids=positions,
+            length=max(lengths) + 1,
+            logits_to_keep=1,
+        )
+        for one in sequences:
+            one.length += 1
+        return logits[:, -1].float()
+
+    def weigh(self, sequence: Sequence, first: torch.Tensor, ids: Items[int]) -> float:
+        """Logarithm of the probability of a continuation, of which nothing stays.
+
+        Args:
+            sequence: A sequence whose prompt has been read.
+            first: Scores of the next token [vocabulary].
+            ids: The tokens of the continuation.
+        """
+        weight = first.log_softmax(-1)[ids[0]]
+        start = sequence.length
+        if len(ids) > 1:
+            tokens = torch.tensor([list(ids)], device=self.device)
+            places = torch.arange(start, start + len(ids) - 1, device=self.device)
+            logits = self._run(
+                PromptPass(_slot(sequence), start),
+                input_ids=tokens[:, :-1],
+                position_ids=places[None],
+                length=start + len(ids),
+            )
+            rest = logits[0].float().log_softmax(-1)
+            chosen = tokens[0, 1:, None].to(rest.device)
+            weight = weight + rest.gather(1, chosen).sum().to(weight.device)
+        return float(weight)
+
+    def _run(self, kv_pass: KVPass, *, length: int, **inputs: Any) -> torch.Tensor:
+        """Scores [sequences, tokens, vocabulary] of a pass whose longest sequence is `length`."""
+        self._rope.prepare(length)
+        device = inputs["position_ids"].device
+        with slot_attention(self._text_config):
+            output = self._model(
+                **inputs,
+                # transformers leaves a mask of four dimensions as it is; the pass has its own.
+                attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
+                use_cache=False,
+                kv_pass=kv_pass,
+            )
+        logits: torch.Tensor = output.logits
+        return logits
+
+
+def _slot(sequence: Sequence) -> Any:
+    if sequence.slot is None:
+        raise RuntimeError("the sequence has no slot")
+    return sequence.slot

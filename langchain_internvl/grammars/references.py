@@ -1,0 +1,110 @@
+"""References in JSON schemas: where they lead, whether they end, and tags of unions behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from langchain_internvl.errors import SchemaError
+
+Schema = Mapping[str, Any]
+
+COMBINING = ("anyOf", "oneOf", "allOf")
+"""Keywords that hold a list of schemas."""
+
+
+def require_tags(schema: Any, root: Schema) -> None:
+    """Require the tag of each option of a `oneOf` with a `discriminator`, in place.
+
+    A tag that has a default is not in `required`, and without it nothing tells the options apart.
+
+    Args:
+        schema: A schema whose options may be changed.
+        root: Where its references lead.
+    """
+    if isinstance(schema, list):
+        for one in schema:
+            require_tags(one, root)
+    if not isinstance(schema, Mapping):
+        return
+    discriminator, options = schema.get("discriminator"), schema.get("oneOf")
+    if isinstance(discriminator, Mapping) and isinstance(options, list):
+        name = discriminator.get("propertyName")
+        for one in options:
+            is_reference = isinstance(one, Mapping) and "$ref" in one
+            target = resolve(root, one["$ref"]) if is_reference else one
+            if isinstance(target, dict) and name in target.get("properties", {}):
+                required = list(target.get("required", ()))
+                target["required"] = required if name in required else [*required, name]
+    for value in schema.values():
+        require_tags(value, root)
+
+
+def resolve(root: Schema, reference: Any, path: str = "$") -> Any:
+    """What a reference in a schema leads to.
+
+    Raises:
+        SchemaError: It leads to nothing in this schema.
+    """
+    if not (isinstance(reference, str) and reference.startswith("#")):
+        raise SchemaError(f"{path}.$ref: {reference!r} is not in this schema")
+    place: Any = root
+    for step in reference[1:].split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if not isinstance(place, Mapping) or name not in place:
+            raise SchemaError(f"{path}.$ref: there is no {reference}")
+        place = place[name]
+    return place
+
+
+def has_end(checked: Schema, root: Schema | None = None) -> bool:
+    """Whether a checked schema has a value that a model can come to the end of.
+
+    Args:
+        checked: The schema.
+        root: Where its references lead; None: the schema itself.
+    """
+    whole = checked if root is None else root
+    references = set(_references(checked))
+    ending: set[str] = set()
+    grew = True
+    while grew:
+        found = {one for one in references - ending if _ends(resolve(whole, one), ending)}
+        grew = bool(found)
+        ending |= found
+    return _ends(checked, ending)
+
+
+def _ends(schema: Any, ending: Collection[str]) -> bool:
+    """Whether a schema has a value with an end.
+
+    Args:
+        schema: The schema.
+        ending: References that have one.
+    """
+    if not isinstance(schema, Mapping):
+        return True
+    if "$ref" in schema:
+        return schema["$ref"] in ending
+    for name in COMBINING:
+        if name in schema:
+            return any(_ends(one, ending) for one in schema[name])
+    known = schema.get("properties", {})
+    needed = [known[name] for name in schema.get("required", ()) if name in known]
+    first = schema.get("prefixItems", [])
+    needed += first[: schema.get("minItems", 0)]
+    if schema.get("minItems", 0) > len(first):
+        needed.append(schema.get("items"))
+    return all(_ends(one, ending) for one in needed)
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """All references in a checked schema."""
+    if isinstance(schema, Mapping):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"]
+        for value in schema.values():
+            yield from _references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _references(value)

@@ -1,0 +1,83 @@
+"""Tiles that are cut when they are needed, known by a key before that.
+
+An image that has been encoded already is found by its key and is never decoded again, and a request
+that waits holds the encoded bytes of its images, not 12 MiB of pixels each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ImageTiles:
+    """One image of a prompt.
+
+    Attributes:
+        key: Equal for equal tiles only: a hash of the image's bytes and of all that decides how
+            they are cut.
+        count: Number of tiles.
+        cut: Makes the tiles, uint8 [count, size, size, 3]; may raise MediaError.
+    """
+
+    key: bytes
+    count: int
+    cut: Callable[[], NDArray[np.uint8]]
+
+    @classmethod
+    def of_array(cls, tiles: NDArray[np.uint8]) -> ImageTiles:
+        """Tiles that are cut already."""
+        return cls(hash_pixels(tiles), len(tiles), lambda: tiles)
+
+
+class TileList(Sequence["NDArray[np.uint8]"]):
+    """The tiles of a prompt's images, in order; each access cuts them anew.
+
+    Args:
+        images: The images.
+
+    Attributes:
+        images: The images.
+    """
+
+    def __init__(self, images: Iterable[ImageTiles]) -> None:
+        self.images = tuple(images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[NDArray[np.uint8]]: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
+        if isinstance(index, slice):
+            return [image.cut() for image in self.images[index]]
+        return self.images[index].cut()
+
+
+def hash_bytes(data: bytes, options: object) -> bytes:
+    """The key of an encoded image.
+
+    Args:
+        data: Its bytes.
+        options: All that decides how they are decoded and cut; of equal options equal `repr`.
+    """
+    digest = hashlib.sha256(f"bytes {len(data)} {options!r} ".encode())
+    digest.update(data)
+    return digest.digest()
+
+
+def hash_pixels(pixels: NDArray[np.uint8], options: object = None) -> bytes:
+    """The key of pixels; see `hash_bytes`."""
+    digest = hashlib.sha256(f"pixels {pixels.shape} {options!r} ".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()

@@ -1,0 +1,214 @@
+"""Images that are decoded already, or are Pillow objects that decode on first use."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from langchain_internvl.errors import (
+    InternVLError,
+    MediaError,
+    MediaTooLargeError,
+    UnsupportedMediaError,
+)
+from langchain_internvl.forks import renew_after_fork
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from langchain_internvl.media.policy import MediaPolicy
+
+ORIENTATION = 0x0112
+"""EXIF tag: 1 is upright, 2 to 8 are turned or mirrored."""
+
+_MOST_EXIF = 1 << 20
+
+MAX_SIDE = 1 << 22
+"""Longest side of an image in pixels. Pillow's resizing takes 32 bytes for each pixel of a side,
+and raises a bare MemoryError from 2 GiB on."""
+
+_PNG_MODES = {"1", "L", "LA", "RGB", "RGBA"}
+
+
+class _Locks:
+    """Locks of image objects; a few objects share one, which costs a wait and nothing else."""
+
+    def __init__(self, count: int = 64) -> None:
+        self._count = count
+        self._renew()
+        renew_after_fork(self, _Locks._renew)
+
+    def _renew(self) -> None:
+        self._locks = [threading.Lock() for _ in range(self._count)]
+
+    def of(self, image: object) -> threading.Lock:
+        """The lock of an object; the same for the same object."""
+        return self._locks[id(image) // 64 % self._count]
+
+
+_LOCKS = _Locks()
+
+
+@dataclass(frozen=True)
+class PixelSource:
+    """A Pillow image as a source.
+
+    `PIL.Image.open` decodes nothing; the first use of the image does, and two threads that use
+    one such object at once read each other's bytes. All uses here are under the object's lock.
+
+    Attributes:
+        image: The image. It is not changed, and not closed.
+        name: Name in error messages.
+    """
+
+    image: Image.Image
+    name: str
+
+    @contextmanager
+    def decoded(self, policy: MediaPolicy) -> Iterator[Image.Image]:
+        """The image, decoded, for this thread alone until the context ends.
+
+        Raises:
+            MediaError: It has no pixels, or is truncated, corrupt or closed.
+            MediaTooLargeError: It has more pixels than the policy allows; nothing is decoded then.
+        """
+        check_size(self.image.size, self.name, policy)
+        with _LOCKS.of(self.image):
+            try:
+                self.image.load()
+                yield self.image
+            except InternVLError:
+                raise
+            except MemoryError as error:
+                raise no_memory(self.image.size, self.name) from error
+            except Exception as error:  # Pillow's readers raise anything on broken files
+                reason = str(error) or type(error).__name__
+                raise MediaError(
+                    self.name, f"the image is truncated, corrupt or closed: {reason}"
+                ) from error
+
+    def read(self, policy: MediaPolicy) -> bytes:
+        """The image as PNG, with its EXIF orientation; the RGB pixels are kept exactly.
+
+        Modes that PNG cannot hold are converted to RGB first, as they would be later.
+
+        Raises:
+            MediaError: See `decoded`. (`max_bytes` does not apply to pixels in memory.)
+        """
+        from PIL import Image  # noqa: PLC0415 - imported at first use
+
+        exif = Image.Exif()
+        with self.decoded(policy) as image:
+            exif[ORIENTATION] = read_orientation(image)
+            own = _for_png(image)
+        buffer = io.BytesIO()
+        # Level 1: these bytes live for one request, speed matters more than size.
+        own.save(buffer, "PNG", compress_level=1, exif=exif)
+        return buffer.getvalue()
+
+
+def _for_png(image: Image.Image) -> Image.Image:
+    """A copy in a mode that PNG holds: the same, 16-bit grey, or RGB."""
+    if image.mode in _PNG_MODES:
+        return image.copy()
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        import numpy as np  # noqa: PLC0415 - imported at first use
+        from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
+
+        values = np.asarray(image)
+        if values.min() >= 0 and values.max() <= 65535:
+            return PILImage.fromarray(values.astype(np.uint16))
+    return image.convert("RGB")
+
+
+def from_array(array: np.ndarray[Any, Any], name: str) -> PixelSource:
+    """The image of a uint8 array; later changes of the array do not change it.
+
+    Args:
+        array: Shape [height, width], [height, width, 1], [height, width, 3] (RGB) or
+            [height, width, 4] (RGBA).
+        name: Name in error messages.
+
+    Raises:
+        MediaError: It has no pixels.
+        UnsupportedMediaError: It has another shape or type.
+    """
+    import numpy as np  # noqa: PLC0415 - imported at first use
+    from PIL import Image  # noqa: PLC0415 - imported at first use
+
+    if array.dtype != np.uint8:
+        raise UnsupportedMediaError(
+            name, f"arrays hold uint8 values from 0 to 255, not {array.dtype}"
+        )
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {3, 4}):
+        raise UnsupportedMediaError(
+            name, f"arrays have shape [height, width] or [height, width, 1|3|4], not {array.shape}"
+        )
+    if array.size == 0:
+        raise MediaError(name, f"has no pixels (shape {array.shape})")
+    # Pillow shares the memory of grey and RGBA arrays.
+    return PixelSource(Image.fromarray(np.array(array, order="C", copy=True)), name)
+
+
+class PixelLimit(Protocol):
+    """A limit on pixels; `MediaPolicy` is one."""
+
+    @property
+    def max_pixels(self) -> int:
+        """Largest width times height of one image."""
+
+
+def check_size(size: tuple[int, int], name: str, limit: PixelLimit) -> None:
+    """Refuse images without pixels, or with too many.
+
+    Args:
+        size: Width and height in pixels.
+        name: Name in error messages.
+        limit: The most pixels.
+
+    Raises:
+        MediaError: There are none.
+        MediaTooLargeError: There are too many.
+    """
+    width, height = size
+    if width < 1 or height < 1:
+        raise MediaError(name, f"has no pixels (size {width} x {height})")
+    if max(width, height) > MAX_SIDE:
+        raise MediaTooLargeError(
+            name, f"{width} x {height} pixels: no side may be longer than {MAX_SIDE} pixels"
+        )
+    if width * height > limit.max_pixels:
+        raise MediaTooLargeError(
+            name, f"{width} x {height} pixels are over MediaPolicy.max_pixels={limit.max_pixels}"
+        )
+
+
+def no_memory(size: tuple[int, int], name: str) -> MediaTooLargeError:
+    """The error of an image that needs more memory than there is, to decode or to resize."""
+    width, height = size
+    return MediaTooLargeError(
+        name, f"{width} x {height} pixels need too much memory; reduce its width and height"
+    )
+
+
+def read_orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image, 1 to 8; broken EXIF means upright.
+
+    Pillow turns TIFF files by itself while it decodes them, so they are upright too.
+    """
+    if image.format == "TIFF":
+        return 1
+    if len(image.info.get("exif") or b"") > _MOST_EXIF:
+        return 1  # Pillow would walk its tags in Python
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - Pillow's EXIF reader raises anything on broken data
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1

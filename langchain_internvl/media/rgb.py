@@ -1,0 +1,91 @@
+"""Any mode of Pillow to RGB: as the reference does it, or so that a document can be read."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+_PHOTOMETRIC = 262
+"""TIFF tag; 0 means that 0 is white, which Pillow heeds for up to 8 bits only."""
+
+
+def to_rgb(
+    image: Image.Image, *, scale_16bit: bool = False, white_background: bool = False
+) -> Image.Image:
+    """An image in mode RGB.
+
+    The reference is `image.convert("RGB")`: grey values over 255 become white, and transparent
+    pixels show whatever colour is stored under them.
+
+    Args:
+        image: The image, in any mode.
+        scale_16bit: Scale grey of more than 8 bits, see `scale_grey`; False: as the reference,
+            with a warning if something is cut off.
+        white_background: Put transparent images on white; False: as the reference.
+
+    Returns:
+        Another image, whatever the mode was.
+    """
+    if _is_deep(image):
+        return _deep_to_rgb(image, scale_16bit=scale_16bit)
+    if white_background and image.has_transparency_data:
+        from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
+
+        rgba = image.convert("RGBA")
+        page = PILImage.new("RGBA", rgba.size, "white")
+        page.alpha_composite(rgba)
+        return page.convert("RGB")
+    return image.convert("RGB")
+
+
+def scale_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey values of any range as 8 bits.
+
+    Args:
+        values: An array of integers or floats.
+
+    Returns:
+        Values up to 255 as they are, up to 65,535 their higher byte, larger ones in proportion to
+        the largest; floats up to 1 times 255. Negative values and NaN are 0.
+    """
+    import numpy as np  # noqa: PLC0415 - imported at first use
+
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    largest = values.max(initial=0)
+    if values.dtype.kind == "f" and largest <= 1:
+        values = values * 255
+    elif largest > 65535:
+        values = values / largest * 255
+    elif largest > 255:
+        values = values / 256
+    return values.clip(0, 255).astype(np.uint8)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an image has one channel of more than 8 bits."""
+    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def _deep_to_rgb(image: Image.Image, *, scale_16bit: bool) -> Image.Image:
+    import numpy as np  # noqa: PLC0415 - imported at first use
+    from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
+
+    values = np.asarray(image)
+    if not scale_16bit:
+        if values.max(initial=0) > 255:
+            warnings.warn(
+                "grey values over 255 of a 16-bit image become white, as in the reference; "
+                "ChatInternVL(scale_16bit=True) scales them",
+                stacklevel=2,
+            )
+        return image.convert("RGB")
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None and tags.get(_PHOTOMETRIC) == 0 and values.dtype.kind == "u":
+        values = np.iinfo(values.dtype).max - values
+    return PILImage.fromarray(scale_grey(values)).convert("RGB")

@@ -1,0 +1,53 @@
+"""Whether the weights can be those of the model that the config describes.
+
+transformers makes what the files lack, at the size that the config says. A config that claims too
+many layers would fill the memory before the missing tensors are reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_internvl.errors import CheckpointError
+
+_FEWEST_BYTES = 0.4
+"""Bytes of a parameter, at least: 4 bits and rounding."""
+
+
+def check_size(config: Mapping[str, Any], stored_bytes: int, where: str) -> None:
+    """Compare the parameters that a config implies with the size of the files.
+
+    Args:
+        config: `config.json`, checked already.
+        stored_bytes: Size of all files of weights.
+        where: The folder.
+
+    Raises:
+        CheckpointError: The files are too small.
+    """
+    text = config.get("llm_config") or config.get("text_config") or {}
+    vision = config.get("vision_config") or {}
+    parameters = _fewest_of_language_model(text) + _fewest_of_vision_tower(vision)
+    if parameters * _FEWEST_BYTES > stored_bytes:
+        raise CheckpointError(
+            f"config.json of {where} describes a model of at least {parameters:,} parameters, but "
+            f"its weights have {stored_bytes:,} bytes: files are missing, or one of vocab_size, "
+            "hidden_size, intermediate_size, num_hidden_layers and num_experts is wrong"
+        )
+
+
+def _fewest_of_language_model(text: Mapping[str, Any]) -> int:
+    """Embeddings, and of each layer the query and output projections and the experts."""
+    width, layers = text.get("hidden_size", 0), text.get("num_hidden_layers", 0)
+    heads = text.get("num_attention_heads", 1)
+    head_size = text.get("head_dim") or width // heads
+    experts = text.get("num_experts") or text.get("num_local_experts") or 1
+    inner = text.get("moe_intermediate_size") or text.get("intermediate_size", 0)
+    layer = 2 * width * heads * head_size + 3 * width * inner * experts
+    return int(text.get("vocab_size", 0) * width + layers * layer)
+
+
+def _fewest_of_vision_tower(vision: Mapping[str, Any]) -> int:
+    width, layers = vision.get("hidden_size", 0), vision.get("num_hidden_layers", 0)
+    return int(layers * (4 * width**2 + 2 * width * vision.get("intermediate_size", 0)))

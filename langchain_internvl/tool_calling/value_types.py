@@ -1,0 +1,250 @@
+"""Python types as the schema of a reply: models, dataclasses, Enum, Literal, Union, list[int], ...
+
+pydantic writes their JSON schemas and reads their values. Members of an Enum and values of a
+Literal are looked up by their JSON spelling instead: pydantic does not read back all that it
+writes (an Enum of dates or tuples, a Literal of members).
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from langchain_core.tools import BaseTool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import BaseModel, TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+from typing_extensions import is_typeddict
+
+from langchain_internvl.errors import SchemaError
+
+WRAPPER = "value"
+"""The argument that holds a value which is no object, when it is asked for as a tool call."""
+
+_DEFINITIONS = ("$defs", "definitions")
+
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """A Python type, by its JSON schema and by how a value of it is read.
+
+    Attributes:
+        kind: The type.
+        schema: Its JSON schema.
+    """
+
+    kind: Any
+    schema: Mapping[str, Any]
+    _adapter: TypeAdapter[Any] = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The name of a class, with nothing but letters, digits, `_` and `-`; else "answer"."""
+        bare = _bare(self.kind)
+        is_named = _is_class(bare) and bare.__module__ != "builtins"
+        name = bare.__name__ if is_named else ""
+        return _NO_NAME.sub("_", name).strip("_")[:64] or "answer"
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a value is worth showing before it is whole: that of a TypedDict is."""
+        return is_typeddict(self.kind)
+
+    @cached_property
+    def is_object(self) -> bool:
+        """Whether all values are JSON objects, as the arguments of a tool call are."""
+        return _is_object(self.schema, self.schema, frozenset())
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The schema of arguments of a tool call that says a value: itself, or `{"value": ...}`."""
+        if self.is_object:
+            return dict(self.schema)
+        inner = {name: one for name, one in self.schema.items() if name not in _DEFINITIONS}
+        return {
+            "type": "object",
+            "properties": {WRAPPER: inner},
+            "required": [WRAPPER],
+            **{name: self.schema[name] for name in _DEFINITIONS if name in self.schema},
+        }
+
+    def from_arguments(self, arguments: Any) -> Any:
+        """The JSON value that the arguments of a tool call say; see `arguments`."""
+        wrapped = isinstance(arguments, Mapping) and set(arguments) == {WRAPPER}
+        return arguments[WRAPPER] if wrapped and not self.is_object else arguments
+
+    def read(self, value: Any) -> Any:
+        """The value of the type that a JSON value stands for.
+
+        Raises:
+            ValueError: It stands for none; pydantic's own error derives from it.
+        """
+        return _read(self.kind, self._adapter, value)
+
+
+def to_value_type(schema: Any) -> ValueType | None:
+    """A Python type as the schema of a reply.
+
+    Args:
+        schema: Anything that `with_structured_output` takes.
+
+    Returns:
+        The type; None for a JSON schema, a tool, a function and a class of pydantic.v1, of which
+        `tool_definitions` writes the schema.
+
+    Raises:
+        SchemaError: Values of the type cannot be written in JSON.
+    """
+    if schema is None or isinstance(schema, (str, Mapping, BaseTool)) or inspect.isroutine(schema):
+        return None
+    if _is_class(schema) and is_basemodel_subclass(schema) and not issubclass(schema, BaseModel):
+        return None  # pydantic.v1
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(schema)
+        return ValueType(schema, _schema_of(schema, adapter), adapter)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        if not _has_values(schema):
+            return None
+        raise SchemaError(f"{shown(schema)} cannot be told in JSON: {error}") from error
+    except (NameError, PydanticSerializationError) as error:
+        raise SchemaError(f"{shown(schema)} cannot be told in JSON: {error}") from error
+
+
+def _has_values(schema: Any) -> bool:
+    """Whether something is a type of values for certain, and no class that is called as a tool."""
+    is_model = _is_class(schema) and issubclass(schema, (BaseModel, enum.Enum))
+    return is_model or get_origin(schema) is not None
+
+
+def _is_class(kind: Any) -> bool:
+    """Whether a type is a class; `list[int]` is none, though Python 3.10 takes it for one."""
+    return isinstance(kind, type) and get_origin(kind) is None
+
+
+def shown(kind: Any) -> str:
+    """What a type is called in messages."""
+    return str(kind.__name__ if _is_class(kind) else kind)
+
+
+def _schema_of(kind: Any, adapter: TypeAdapter[Any]) -> Mapping[str, Any]:
+    schema = adapter.json_schema()
+    values = _values(_bare(kind))
+    if values is None:
+        return schema
+    if not values:
+        raise SchemaError(f"{shown(kind)} has no members, so no reply could be one")
+    spelled = [json.loads(one) for one in values]
+    told = {name: one for name, one in schema.items() if name not in {"const", "enum"}}
+    meanings = [
+        f"{one}: {value.name}"
+        for one, value in values.items()
+        if isinstance(value, enum.Enum) and not isinstance(value.value, str)
+    ]
+    if meanings:  # a number says nothing to a model
+        about = [told["description"]] if told.get("description") else []
+        told["description"] = "\n".join([*about, ", ".join(meanings)])
+    return {**told, "enum": spelled}
+
+
+def _bare(kind: Any) -> Any:
+    """A type without its annotations and other names."""
+    while True:
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        elif hasattr(kind, "__supertype__"):  # NewType
+            kind = kind.__supertype__
+        elif type(kind).__name__ == "TypeAliasType":
+            kind = kind.__value__
+        else:
+            return kind
+
+
+def _values(kind: Any) -> dict[str, Any] | None:
+    """All values of an Enum or Literal by their JSON; None: it is neither.
+
+    Raises:
+        SchemaError: JSON spells two of them alike.
+    """
+    if _is_class(kind) and issubclass(kind, enum.Enum):
+        known: list[Any] = list(kind)
+    elif get_origin(kind) is Literal:
+        known = list(get_args(kind))
+    else:
+        return None
+    values: dict[str, Any] = {}
+    for one in known:
+        spelled = _spell(to_jsonable_python(one.value if isinstance(one, enum.Enum) else one))
+        if spelled in values:
+            raise SchemaError(
+                f"{shown(kind)}: JSON spells {values[spelled]!r} and {one!r} alike, {spelled}"
+            )
+        values[spelled] = one
+    return values
+
+
+def _spell(value: Any) -> str:
+    """JSON in which equal values are equal texts: 2.0 is 2."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _read(kind: Any, adapter: TypeAdapter[Any], value: Any) -> Any:
+    bare = _bare(kind)
+    values = _values(bare)
+    text = _to_json(value)
+    if values is not None and text is not None and _spell(value) in values:
+        return adapter.validate_python(values[_spell(value)])
+    try:
+        # Strict classes take a date, a member or a tuple as JSON spells it from JSON alone.
+        return adapter.validate_python(value) if text is None else adapter.validate_json(text)
+    except ValueError:
+        if get_origin(bare) not in {Union, UnionType}:
+            raise
+        for option in get_args(bare):
+            if _values(_bare(option)) is not None:
+                try:
+                    return _read(option, TypeAdapter(option), value)
+                except ValueError:
+                    continue
+        raise
+
+
+def _to_json(value: Any) -> str | None:
+    """A value as JSON; None: it is none."""
+    try:
+        return json.dumps(value)
+    except (RecursionError, TypeError, ValueError):
+        return None
+
+
+def _is_object(schema: Any, root: Mapping[str, Any], followed: frozenset[str]) -> bool:
+    """Whether all values of a schema are objects.
+
+    Args:
+        schema: The schema.
+        root: Where its references lead.
+        followed: References that led here.
+    """
+    if not isinstance(schema, Mapping):
+        return False
+    if "$ref" in schema:
+        place = root
+        for step in str(schema["$ref"]).split("/")[1:]:
+            place = place.get(step.replace("~1", "/").replace("~0", "~"), {})
+        again = schema["$ref"] in followed
+        return not again and _is_object(place, root, followed | {schema["$ref"]})
+    options = schema.get("anyOf", schema.get("oneOf"))
+    if options:
+        return all(_is_object(one, root, followed) for one in options)
+    return schema.get("type") == "object"

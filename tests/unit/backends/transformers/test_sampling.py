@@ -1,0 +1,153 @@
+"""Scores to tokens, for a whole batch."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from langchain_internvl.backends.base import Sampling
+from langchain_internvl.backends.transformers.sampling import SamplerState, sample
+
+SIZE = 2000
+
+
+def scores(rows, seed=0, spread=2.0):
+    return spread * torch.randn(rows, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def reference(logits, sampling, seen):
+    """Probabilities as transformers' `generate` has them."""
+    steps = LogitsProcessorList()
+    if sampling.repetition_penalty != 1:
+        steps.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    steps.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k:
+        steps.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        steps.append(TopPLogitsWarper(sampling.top_p))
+    return steps(torch.tensor([seen], dtype=torch.long), logits[None])[0].softmax(-1)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(1.0),
+        Sampling(0.4, top_p=0.5),
+        Sampling(1.0, top_p=0.9),
+        Sampling(3.0, top_p=0.99),  # more tokens than are sorted first
+        Sampling(0.8, top_k=5),
+        Sampling(2.0, top_k=700, top_p=0.8),
+        Sampling(1.0, top_k=3, top_p=0.6, repetition_penalty=1.7),
+        Sampling(1.0, repetition_penalty=0.5),
+    ],
+)
+def test_tokens_are_drawn_as_often_as_transformers_would(sampling, monkeypatch):
+    """Inverting the distribution at evenly spaced numbers gives each token its share."""
+    logits = scores(1)[0]
+    seen = logits.topk(3).indices.tolist()
+    expected = reference(logits, sampling, seen)
+    count = 4000
+    states = [SamplerState(sampling) for _ in range(count)]
+    for index, state in enumerate(states):
+        for token in seen:
+            state.see(token)
+        monkeypatch.setattr(state, "draw", lambda index=index: (index + 0.5) / count)
+    drawn = [one.token_id for one in sample(logits.expand(count, -1), states)]
+    shares = torch.bincount(torch.tensor(drawn), minlength=SIZE) / count
+    assert (shares - expected).abs().max() <= 2 / count
+    assert not (shares > 0)[expected == 0].any()
+
+
+def test_the_ends_of_the_unit_interval(monkeypatch):
+    logits = torch.full((2, 8), float("-inf"))
+    logits[:, 2:5] = 0
+    states = [SamplerState(Sampling(1.0)), SamplerState(Sampling(1.0, top_p=0.99))]
+    for draw, ends in ((0.0, (2, 2)), (1 - 1e-16, (4, 4)), (np.nextafter(1, 0), (4, 4))):
+        for state in states:
+            monkeypatch.setattr(state, "draw", lambda draw=draw: draw)
+        first, second = sample(logits, states)
+        assert first.token_id == ends[0]
+        assert second.token_id in {2, 3, 4}
+
+
+def mixed(seed):
+    return [
+        Sampling(),
+        Sampling(1.0, seed=seed),
+        Sampling(0.7, top_p=0.8, seed=seed),
+        Sampling(2.5, top_p=0.999, seed=seed),
+        Sampling(1.0, top_k=40, seed=seed, repetition_penalty=1.3),
+        Sampling(repetition_penalty=1.5, seed=seed),
+    ]
+
+
+def run(logits, samplings):
+    """What is sampled in five steps from the same scores."""
+    states = [SamplerState(one) for one in samplings]
+    replies = [[] for _ in states]
+    for _ in range(5):
+        for reply, state, one in zip(replies, states, sample(logits, states), strict=True):
+            state.see(one.token_id)
+            reply.append(one.token_id)
+    return replies
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_sequence_gets_what_it_gets_alone(seed):
+    logits = scores(6, seed)
+    samplings = mixed(seed)
+    alone = [run(logits[n : n + 1], [one])[0] for n, one in enumerate(samplings)]
+    assert run(logits, samplings) == alone
+    order = [3, 0, 5, 1]
+    assert run(logits[order], [samplings[n] for n in order]) == [alone[n] for n in order]
+
+
+def test_scores_that_are_no_numbers_are_found_in_their_row_alone():
+    logits = scores(5)
+    logits[1, 7], logits[2], logits[3, 5] = float("nan"), float("-inf"), float("inf")
+    states = [SamplerState(Sampling(temperature, seed=1)) for temperature in (0, 1, 0, 1, 1)]
+    found = sample(logits, states)
+    assert [one.is_finite for one in found] == [True, False, False, False, True]
+    assert found[0].token_id == int(logits[0].argmax())
+
+
+def test_log_probabilities_of_those_that_ask():
+    logits = scores(3)
+    states = [SamplerState(Sampling(), report) for report in (None, 0, 4)]
+    none, own, top = sample(logits, states)
+    expected = logits.log_softmax(-1)
+    assert (none.logprob, none.top) == (None, ())
+    assert own.top == ()
+    assert own.logprob == pytest.approx(float(expected[1].max()), abs=1e-6)
+    assert [one.token_id for one in top.top] == expected[2].topk(4).indices.tolist()
+    assert [one.logprob for one in top.top] == pytest.approx(expected[2].topk(4).values.tolist())
+
+
+class Reads(TorchDispatchMode):
+    """Counts what reads numbers from the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        self.count += "_local_scalar_dense" in name or ("_to_copy" in name and "cpu" in str(kwargs))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_a_step_reads_the_device_once(rows, monkeypatch):
+    """`tolist` of the one tensor of results is the only read, whatever the number of rows."""
+    logits = scores(rows)
+    states = [SamplerState(Sampling(1.0, seed=n), 3) for n in range(rows)]
+    for state in states:  # on the host
+        monkeypatch.setattr(state, "draw", lambda: 0.5)
+    with Reads() as reads:
+        sample(logits, states)
+    assert reads.count == 0

@@ -1,0 +1,139 @@
+"""16-bit grey and transparency, as the reference shows them and as a person sees them."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from golden import checkpoint_folder
+from langchain_core.documents.base import Blob
+from langchain_core.messages import HumanMessage
+from PIL import Image
+from support import FixedBackend
+
+from langchain_internvl import ChatInternVL, InternVLImageParser, MediaPolicy, image_block
+from langchain_internvl.media.images import load_readable, load_rgb
+from langchain_internvl.media.pixels import PixelSource
+from langchain_internvl.media.rgb import scale_grey
+from langchain_internvl.media.sources import BytesSource
+from langchain_internvl.tools.images import open_image
+
+POLICY = MediaPolicy()
+PAPER, INK = 40_000, 5_000
+SCAN = np.full((60, 80), PAPER, np.uint16)
+SCAN[20:40, 20:60] = INK
+SCALED = (PAPER // 256, INK // 256)
+
+
+def encoded(array, kind, **options):
+    buffer = io.BytesIO()
+    image = Image.fromarray(array) if isinstance(array, np.ndarray) else array
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def paper_and_ink(image):
+    return image.getpixel((0, 0))[0], image.getpixel((40, 30))[0]
+
+
+SCANS = {
+    "png": lambda: BytesSource(encoded(SCAN, "PNG"), "a.png"),
+    "tiff": lambda: BytesSource(encoded(SCAN, "TIFF"), "a.tiff"),
+    "tiff, most significant byte first": lambda: BytesSource(
+        encoded(Image.frombytes("I;16B", (80, 60), SCAN.astype(">u2").tobytes()), "TIFF"), "a.tiff"
+    ),
+    "pgm": lambda: BytesSource(encoded(SCAN, "PPM"), "a.pgm"),
+    "pillow": lambda: PixelSource(Image.fromarray(SCAN), "x"),
+    "pillow of 32 bits": lambda: PixelSource(Image.fromarray(SCAN.astype(np.int32)), "x"),
+    "a block": lambda: BytesSource(PixelSource(Image.fromarray(SCAN), "x").read(POLICY), "x"),
+    "a block of 32 bits": lambda: BytesSource(
+        PixelSource(Image.fromarray(SCAN.astype(np.int32)), "x").read(POLICY), "x"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", SCANS.values(), ids=SCANS)
+def test_16_bit_grey_is_scaled_on_request(source):
+    with pytest.warns(UserWarning, match="scale_16bit=True"):
+        assert paper_and_ink(load_rgb(source(), POLICY)) == (255, 255)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert paper_and_ink(load_rgb(source(), POLICY, scale_16bit=True)) == SCALED
+        assert paper_and_ink(load_readable(source(), POLICY)) == SCALED
+        assert paper_and_ink(open_image(source(), POLICY).pixels) == SCALED
+
+
+def test_negatives_are_turned_over():
+    negative = encoded(65535 - SCAN, "TIFF", tiffinfo={262: 0})
+    shown = paper_and_ink(load_readable(BytesSource(negative, "x"), POLICY))
+    assert np.abs(np.subtract(shown, SCALED)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([0, 100, 255], np.uint16), [0, 100, 255]),
+        (np.array([0, 100, 256, 65535], np.uint16), [0, 0, 1, 255]),
+        (np.array([-5, 40_000], np.int32), [0, 156]),
+        (np.array([0, 50_000, 100_000], np.int32), [0, 127, 255]),
+        (np.array([0, 0.5, 1, np.nan], np.float32), [0, 127, 255, 0]),
+        (np.array([0, 200.7], np.float32), [0, 200]),
+        (np.zeros(0, np.uint16), []),
+    ],
+)
+def test_scale(values, expected):
+    assert scale_grey(values).tolist() == expected
+
+
+def test_8_bit_values_in_16_bits_are_kept_without_a_warning():
+    source = BytesSource(encoded(np.full((4, 4), 200, np.uint16), "PNG"), "x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_rgb(source, POLICY).getpixel((0, 0)) == (200, 200, 200)
+    assert load_readable(source, POLICY).getpixel((0, 0)) == (200, 200, 200)
+
+
+@pytest.mark.parametrize("given", [image_block, lambda image: {"type": "image", "image": image}])
+def test_messages_have_an_option(given):
+    backend = FixedBackend()
+    llm = ChatInternVL(model=str(checkpoint_folder("internlm2")), backend=backend, max_tiles=1)
+    message = [HumanMessage([given(Image.fromarray(SCAN))])]
+    llm.invoke(message)
+    with pytest.warns(UserWarning, match="scale_16bit=True"):
+        assert backend.requests[-1].tiles[0].min() == 255
+    llm.invoke(message, scale_16bit=True)
+    tile = backend.requests[-1].tiles[0][0]
+    assert (tile[5, 5, 0], tile[224, 224, 0]) == SCALED
+    keys = [request.tiles.images[0].key for request in backend.requests]
+    assert keys[0] != keys[1]  # caches of prefixes tell them apart
+    assert llm.bind(scale_16bit=True).invoke(message)
+    assert ChatInternVL(scale_16bit=True).scale_16bit
+
+
+def letters(mode):
+    """Black on a transparent ground, whose colour is black too."""
+    image = Image.new("RGBA", (80, 60), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (20, 20, 60, 40))
+    if mode == "P":
+        image = image.quantize(4)
+    elif mode in {"L", "RGB"}:  # one colour stands for transparent
+        image = Image.new(mode, (80, 60), 9 if mode == "L" else (9, 9, 9))
+        image.paste(0 if mode == "L" else (0, 0, 0), (20, 20, 60, 40))
+    else:
+        image = image.convert(mode)
+    transparency = {"L": 9, "RGB": (9, 9, 9)}.get(mode)
+    return encoded(image, "PNG", **({} if transparency is None else {"transparency": transparency}))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])
+def test_transparency_is_white_for_tools_and_documents(mode):
+    data = letters(mode)
+    source = BytesSource(data, "x")
+    assert paper_and_ink(load_readable(source, POLICY)) == (255, 0)
+    assert paper_and_ink(open_image(source, POLICY).pixels) == (255, 0)
+    assert max(paper_and_ink(load_rgb(source, POLICY))) <= 9  # the reference drops alpha
+    backend = FixedBackend()
+    llm = ChatInternVL(model=str(checkpoint_folder("internlm2")), backend=backend, max_tiles=1)
+    assert list(InternVLImageParser(llm).lazy_parse(Blob.from_data(data)))
+    tile = backend.requests[-1].tiles[0][0]
+    assert (tile[5, 5, 0], tile[224, 224, 0]) == (255, 0)
