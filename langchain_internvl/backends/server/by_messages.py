@@ -17,7 +17,7 @@ from langchain_internvl.messages.conversation import ToolCall
 from langchain_internvl.prompting.segments import Prompt
 from langchain_internvl.prompting.tool_formats import HERMES
 from langchain_internvl.reply_text.detokenization import TextStream
-from langchain_internvl.reply_text.reasoning import CLOSE, OPEN
+from langchain_internvl.reply_text.reasoning import CLOSE, OPEN, Reasoning
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import FinishReason, Request, Sampling, Usage
@@ -70,10 +70,13 @@ class MessageDialect:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if kind.skips_special_tokens:
             body["skip_special_tokens"] = False  # <ref> and <box> are special
-        if request.template_kwargs:
+        if isinstance(request.reasoning, str) and request.reasoning != "auto":
+            body["reasoning_effort"] = request.reasoning
+        template_kwargs = {**_thinking(request.reasoning, kind), **request.template_kwargs}
+        if template_kwargs:
             if not kind.takes_template_kwargs:
                 raise RequestError(f"{kind.name} has no chat_template_kwargs; leave them out")
-            body["chat_template_kwargs"] = dict(request.template_kwargs)
+            body["chat_template_kwargs"] = template_kwargs
         return body
 
     def reader(self, request: Request) -> _Reader:
@@ -81,6 +84,24 @@ class MessageDialect:
         is_plain = request.grammar is None and not request.tools
         marks = _END_MARKS if self.kind.skips_special_tokens and is_plain else ()
         return _Reader(request, [*request.stop, *marks])
+
+
+def _thinking(reasoning: Reasoning, kind: ServerKind) -> dict[str, Any]:
+    """Arguments of the server's chat template that switch thoughts on or off.
+
+    Raises:
+        RequestError: Thoughts shall be off, and the server has no such arguments.
+    """
+    if reasoning == "auto":
+        return {}
+    if kind.takes_template_kwargs:
+        return {"enable_thinking": reasoning is not False}
+    if reasoning is False:
+        raise RequestError(
+            f"reasoning=False: {kind.name} has no chat_template_kwargs, which switch thoughts off; "
+            'leave it "auto"'
+        )
+    return {}  # the system text asks for thoughts
 
 
 def _sampling(sampling: Sampling, kind: ServerKind) -> dict[str, Any]:
