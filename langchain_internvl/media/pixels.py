@@ -54,6 +54,11 @@ class _Locks:
 _LOCKS = _Locks()
 
 
+def lock_of(value: object) -> threading.Lock:
+    """The lock under which a caller's image or file is used; the same for the same object."""
+    return _LOCKS.of(value)
+
+
 @dataclass(frozen=True)
 class PixelSource:
     """A Pillow image as a source.
@@ -78,7 +83,7 @@ class PixelSource:
             MediaTooLargeError: It has more pixels than the policy allows; nothing is decoded then.
         """
         check_size(self.image.size, self.name, policy)
-        with _LOCKS.of(self.image):
+        with lock_of(self.image):
             try:
                 self.image.load()
                 yield self.image

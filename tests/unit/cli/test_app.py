@@ -286,6 +286,35 @@ def test_doctor_says_what_to_install(run, monkeypatch):
         assert f"pip install 'langchain-internvl[{extra}]'" in result.stdout
 
 
+REQUIRED = ["mcp>=1.10,<3; extra == 'mcp'", "pillow>=11,<14", "torch>=2.7; extra == 'transformers'"]
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "advice"),
+    [
+        ("mcp", "3.0.1", "For mcp: pip install 'langchain-internvl[mcp]' 'mcp<3,>=1.10'"),
+        ("mcp", "1.9", "For mcp: pip install 'langchain-internvl[mcp]' 'mcp<3,>=1.10'"),
+        ("pillow", "9.0", "For pillow: pip install 'langchain-internvl' 'pillow<14,>=11'"),
+        ("torch", "2.6", "'langchain-internvl[transformers]' 'torch>=2.7'"),
+        ("mcp", "1.30", None),
+        ("torch", "2.13.0+cpu", None),
+    ],
+)
+def test_doctor_looks_at_versions(run, monkeypatch, package, version, advice):
+    real = doctor._version
+    monkeypatch.setattr(doctor, "requires", lambda _: REQUIRED)
+    monkeypatch.setattr(doctor, "_version", lambda one: version if one == package else real(one))
+    result = run("doctor")
+    said = " ".join(result.stdout.split())
+    if advice is None:
+        assert result.exit_code == 0
+        assert "does not work" not in said
+    else:
+        assert result.exit_code == 1
+        assert f"{package} {version} does not work here" in said
+        assert advice in said
+
+
 def test_a_server_is_asked(folder):
     server = FaultServer(lines(*words("A cat.")), models=({"id": "vl", "owned_by": "vllm"},))
     with server.running() as url:
