@@ -14,7 +14,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
 	--numprocesses $(JOBS) --dist worksteal --durations 10
 
-.PHONY: help demo test test-slow test-lmdeploy resolve docs lint format typing bench nano-train nano-export nano-eval clean
+.PHONY: help demo test test-slow test-lmdeploy packaging resolve docs lint format typing bench nano-train nano-export nano-eval clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -24,14 +24,17 @@ demo: $(READY) ## Let the embedded model look at images, a page and a video, off
 	$(BIN)/python cookbook/demo.py
 
 test: $(READY) ## Run the tests, but for the slow ones (6 minutes on 2 cores)
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow and not packaging'
 
 test-slow: $(READY) ## Run the slow tests: random schemas, damaged files, notebooks, nano, its training
-	$(PYTEST) -m slow
+	$(PYTEST) -m 'slow and not packaging'
 
 test-lmdeploy: $(LMDEPLOY_READY) ## Run LMDeploy's front end over an engine for CPUs
 	PYTHONPATH=tests/integration/lmdeploy OMP_NUM_THREADS=1 $(LMDEPLOY)/bin/python -m pytest \
 		-p lmdeploy_setup -m lmdeploy tests/integration/lmdeploy
+
+packaging: $(READY) ## Build the distributions and install every extra in clean environments
+	$(BIN)/python -m pytest -m packaging --durations 5 tests/packaging
 
 docs: $(READY) ## Build the site below build/site
 	$(BIN)/mkdocs build --strict --quiet
@@ -79,7 +82,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group test --group lint --group docs
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group test --group lint --group docs --group packaging
 	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt lmms-eval # its scores; without torchvision
 	touch $@
 

@@ -30,7 +30,13 @@ from langchain_internvl.backends.base import Backend, EngineStats, Request, astr
 from langchain_internvl.backends.registry import Engines
 from langchain_internvl.backends.served import Served
 from langchain_internvl.errors import InternVLError, MediaError, MessageError
-from langchain_internvl.factory import find_prompts, find_served, open_backend, system_of
+from langchain_internvl.factory import (
+    find_prompts,
+    find_served,
+    known_context_window,
+    open_backend,
+    system_of,
+)
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages.conversation import Turn
 from langchain_internvl.messages.convert import to_turns
@@ -44,7 +50,7 @@ from langchain_internvl.requests.message_request import (
 )
 from langchain_internvl.requests.prompt_request import Renderer, call_stream, make_request
 from langchain_internvl.settings.call import CallSettings
-from langchain_internvl.settings.model import ModelSettings
+from langchain_internvl.settings.model import ENGINE_SETTINGS, ModelSettings
 from langchain_internvl.tool_calling.response_format import (
     RESPONSE_SETTINGS,
     ResponseFormat,
@@ -82,6 +88,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     """
 
     _engines: Engines = PrivateAttr(default_factory=Engines)
+    _warned: set[str] = PrivateAttr(default_factory=set)
     # Tells backend objects apart in caches, as an address may be used again.
     _backend_key: str = PrivateAttr(default_factory=lambda: uuid4().hex)
 
@@ -133,7 +140,15 @@ class ChatInternVL(ModelSettings, BaseChatModel):
         known = type(self).model_fields
         changed = {name: one for name, one in (update or {}).items() if name in known}
         if changed:
-            checked = type(self)(**{**{name: getattr(self, name) for name in known}, **changed})
+            given = {name: getattr(self, name) for name in self.model_fields_set & known.keys()}
+            if self.profile == self._resolve_model_profile():  # it follows the settings
+                del given["profile"]
+                changed.setdefault("profile", None)
+            backend = changed.get("backend", self.backend)
+            if not isinstance(backend, str) or {"backend", "base_url"} & changed.keys():
+                # What the engine of the original was made with says nothing about another.
+                given = {name: one for name, one in given.items() if name not in ENGINE_SETTINGS}
+            checked = type(self)(**{**given, **changed})
             update = {**(update or {}), **{name: getattr(checked, name) for name in changed}}
         copied = super().model_copy(deep=deep)
         return copied if update is None else super(ChatInternVL, copied).model_copy(update=update)
@@ -174,9 +189,10 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     @override
     def _resolve_model_profile(self) -> ModelProfile:
         return make_profile(
-            reasoning=self.reasoning,
+            reasoning=self.thinks,
             max_tokens=self.max_tokens,
-            context_window=self.context_window,
+            context_window=known_context_window(self),
+            writes_prompt=self.backend_kind != "server",
         )
 
     @classmethod
@@ -231,7 +247,12 @@ class ChatInternVL(ModelSettings, BaseChatModel):
 
     @override
     def get_token_ids(self, text: str) -> list[int]:
-        """The ids of a text, as it would be read in the middle of a message."""
+        """The ids of a text, as it would be read in the middle of a message.
+
+        Those of `custom_get_token_ids`, if it is given.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         return self._renderer(self).tokenizer.encode_text(text)
 
     def get_text(self, token_ids: Sequence[int]) -> str:
@@ -471,13 +492,14 @@ class ChatInternVL(ModelSettings, BaseChatModel):
                 turn_renderer = self._turn_renderer(served, settings, deadline, form)
                 turns = to_turns(messages)
                 if self.backend_kind == "server":
+                    self._warn_of_unused(settings)
                     check_for_server(turn_renderer.form, turn_renderer.options, turns)
                 request = turn_renderer.make_request(settings, turns)
                 calls = turn_renderer.call_stream(settings)
                 chunks = ChunkMaker(self.model, 0, {}, calls, request.choices)
                 return served.backend, request, chunks
             if served is not None and form is not None:
-                refuse_thoughts(form, thinks=settings.reasoning)
+                refuse_thoughts(form, thinks=settings.thinks)
             renderer = self._renderer(settings, form, deadline)
             request = make_request(settings, renderer, to_turns(messages))
         except MediaError as error:
@@ -490,6 +512,18 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             self.model, len(request.prompt_ids), token_bytes, calls, request.choices
         )
         return self._backend(renderer), request, chunks
+
+    def _warn_of_unused(self, settings: CallSettings) -> None:
+        """Warn, once for each, of settings without effect at a server prompted by messages."""
+        known = set() if self.server_prompt == "auto" else set(self.unused_by_messages())
+        unused = set(self.unused_by_messages(settings)) - known - self._warned
+        if unused:
+            self._warned |= unused
+            warnings.warn(
+                f"ChatInternVL: no effect: {', '.join(sorted(unused))} (the server writes the "
+                'prompt by its own template; LMDeploy also takes server_prompt="ids")',
+                stacklevel=2,
+            )
 
     def _renderer(
         self,
@@ -511,6 +545,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             exif_transpose=settings.exif_transpose,
             scale_16bit=settings.scale_16bit,
             form=form or ResponseFormat(),
+            reasoning=settings.reasoning,
         )
 
     def _turn_renderer(

@@ -7,6 +7,7 @@ Two formats: *original* (`OpenGVLab/InternVL2-8B`, ..., `model_type: internvl_ch
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,19 +34,35 @@ from langchain_internvl.model_files.folders import (
     check_files,
     check_index,
 )
+from langchain_internvl.model_files.refusals import (
+    header_names,
+    index_names,
+    refuse_by_config,
+    refuse_by_tensors,
+)
 from langchain_internvl.model_files.rules import SECTION, check_rules
 from langchain_internvl.model_files.weight_size import check_size
 from langchain_internvl.prompting.build import PromptOptions, build_prompt
 from langchain_internvl.prompting.segments import IMAGE_CONTEXT
-from langchain_internvl.prompting.templates import TEMPLATES, ChatTemplate, get_template
+from langchain_internvl.prompting.templates import (
+    TEMPLATES,
+    ChatTemplate,
+    get_template,
+    suggest_template,
+)
+from langchain_internvl.reply_text.reasoning import THINKING_MODELS
 
 if TYPE_CHECKING:
     from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 ORIGINAL = "internvl_chat"
 HF = "internvl"
+QIANFAN_OCR = "qianfan_ocr"
+"""A document model with InternVL's architecture, in transformers under a name of its own."""
 
-LANGUAGE_MODELS = ("internlm2", "llama", "phi3", "qwen2", "qwen3")
+LANGUAGE_MODELS = (
+    "gpt_oss", "internlm2", "internlm3", "llama", "phi3", "qwen2", "qwen3", "qwen3_moe",
+)  # fmt: skip
 """Language models of supported checkpoints, by `model_type`."""
 
 
@@ -86,6 +103,16 @@ class Checkpoint:
         """Whether it is in the original format."""
         return _is_original(self.config)
 
+    @property
+    def is_qianfan_ocr(self) -> bool:
+        """Whether it is Qianfan-OCR, which plans a page's layout in its thoughts."""
+        return bool(self.config["model_type"] == QIANFAN_OCR)
+
+    @property
+    def thinks_unasked(self) -> bool:
+        """Whether it may think without being asked to."""
+        return self.language_model in THINKING_MODELS and not self.is_qianfan_ocr
+
     def find_weights(self) -> Path:
         """The folder with the weights, which are downloaded first if need be.
 
@@ -107,6 +134,7 @@ class Checkpoint:
             raise CheckpointNotFoundError(f"{folder} has no weights (*.safetensors){hint}")
         check_files(folder)
         check_index(folder)
+        refuse_by_tensors(header_names(files), folder, is_original=self.is_original)
         check_size(self.config, sum(file.stat().st_size for file in files), str(folder))
         return folder
 
@@ -143,6 +171,29 @@ def open_checkpoint(
         )
     folder = _download(model, revision, SMALL_FILES)
     return read_checkpoint(folder, repo=model, runs_here=runs_here)
+
+
+def find_cached(model: str, revision: str | None = None) -> Path | None:
+    """The folder of a checkpoint's small files, if they are on this machine; nothing is downloaded.
+
+    Args:
+        model: As for `open_checkpoint`.
+        revision: Branch, tag or commit on the hub; None: the default branch.
+    """
+    if model == nano.NAME:
+        return nano.FOLDER
+    with suppress(OSError, RuntimeError):
+        local = Path(model).expanduser()
+        if local.is_dir():
+            return local
+    if model.count("/") != 1 or model.startswith(("/", ".", "~")):
+        return None
+    try:
+        hub = require("huggingface_hub", extra="transformers")
+        found = hub.try_to_load_from_cache(model, "config.json", revision=revision)
+    except (ImportError, ValueError):  # not installed, or no name of a repository
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
@@ -250,8 +301,8 @@ def choose_template(
         own = str(checkpoint.config.get("template"))
         if own not in TEMPLATES:
             raise UnsupportedCheckpointError(
-                f"{checkpoint.folder} uses chat template {own!r}, which is unknown; "
-                f"choose chat_template= from {', '.join(TEMPLATES)}"
+                f"{checkpoint.folder} uses chat template {own!r}, which is unknown; choose one "
+                f"with chat_template=: {suggest_template(own)}"
             )
         return TEMPLATES[own]
     return _match_jinja(checkpoint, tokenizer)
@@ -266,8 +317,11 @@ def _match_jinja(checkpoint: Checkpoint, tokenizer: PromptTokenizer) -> ChatTemp
     options = PromptOptions(default_system=None)
     for template in TEMPLATES.values():
         ours = build_prompt(_PROBE_TURNS, template, options).to_text()
-        if template.stops_at_eos and ours.replace("<image>", IMAGE_CONTEXT) in written:
+        # Qianfan-OCR's says `<image>`, which its processor replaces.
+        if template.stops_at_eos and {ours, ours.replace("<image>", IMAGE_CONTEXT)} & written:
             return template
+    if checkpoint.is_qianfan_ocr:  # its template has branches for thoughts, around the same turns
+        return TEMPLATES["internvl-hf"]
     raise UnsupportedCheckpointError(
         f"the chat template of {checkpoint.folder} is unknown; "
         f"choose chat_template= from {', '.join(TEMPLATES)}"
@@ -308,15 +362,18 @@ def _sub_configs(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[
 
 def _refuse_strangers(config: Mapping[str, Any], folder: Path) -> None:
     kind = config.get("model_type")
-    if kind not in {ORIGINAL, HF}:
+    if kind not in {ORIGINAL, HF, QIANFAN_OCR}:
         raise UnsupportedCheckpointError(
-            f"{folder} is a checkpoint of type {kind!r}, no InternVL ({ORIGINAL} or {HF}); "
+            f"{folder} is a checkpoint of type {kind!r}, no InternVL ({ORIGINAL}, {HF} or "
+            f"{QIANFAN_OCR}); "
             "use one of OpenGVLab's, such as OpenGVLab/InternVL2-8B"
         )
 
 
 def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
     """Say at once, and in words, what the transformers backend cannot load."""
+    refuse_by_config(config, folder)
+    refuse_by_tensors(index_names(folder), folder, is_original=_is_original(config))
     text, _ = _sub_configs(config)
     stored = config.get("quantization_config") or text.get("quantization_config")
     if stored:
@@ -327,17 +384,9 @@ def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
     language_model = text.get("model_type")
     if language_model not in LANGUAGE_MODELS:
         raise UnsupportedCheckpointError(
-            f"{folder} has a language model of type {language_model!r}"
-            f"{_why_not(str(language_model))}; supported are {', '.join(LANGUAGE_MODELS)}"
+            f"{folder} has a language model of type {language_model!r}; supported are "
+            f"{', '.join(LANGUAGE_MODELS)}"
         )
-
-
-def _why_not(language_model: str) -> str:
-    if "moe" in language_model or language_model == "gpt_oss":
-        return " (mixture of experts): serve it with LMDeploy or vLLM, or use a dense InternVL"
-    if language_model == "internlm3":
-        return " (InternVL3-9B): serve it with LMDeploy, or use InternVL3-8B or 14B"
-    return ""
 
 
 def _preprocessor(folder: Path) -> Mapping[str, Any]:

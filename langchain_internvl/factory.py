@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.bridge import ReplyDeadline
 from langchain_internvl.backends.served import Prompts, Served
+from langchain_internvl.checkpoint import find_cached, read_checkpoint
 from langchain_internvl.errors import (
     CheckpointError,
     CheckpointNotFoundError,
+    InternVLError,
     RequestError,
     RequestTimeoutError,
     ServerAccessError,
@@ -18,13 +20,16 @@ from langchain_internvl.errors import (
     ServerError,
     ServerUnavailableError,
 )
+from langchain_internvl.json_files import read_json
 from langchain_internvl.prompting.control_tokens import add_control_tokens
 from langchain_internvl.prompting.templates import get_template
+from langchain_internvl.prompting.tokenization import declared_length
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend
     from langchain_internvl.backends.registry import Engines
     from langchain_internvl.backends.server.backend import ServerBackend
+    from langchain_internvl.backends.server.kinds import ServerKind
     from langchain_internvl.media.deadline import Deadline
     from langchain_internvl.settings.model import ModelSettings
 
@@ -53,6 +58,24 @@ def find_prompts(model: ModelSettings, engines: Engines) -> Prompts:
             "the checkpoint as model= (a folder or an id on the hub), and its name at the server "
             f"as served_model= ({error})"
         ) from error
+
+
+def known_context_window(model: ModelSettings) -> int | None:
+    """Most tokens of prompt and reply together, as far as settings or files on this machine say.
+
+    Nothing is downloaded: a checkpoint of the hub is looked up in its cache. None: unknown.
+    """
+    if model.context_window is not None:
+        return model.context_window
+    try:
+        folder = find_cached(model.model, model.revision)
+        if folder is None:
+            return None
+        declared = (read_json(folder / "tokenizer_config.json") or {}).get("model_max_length")
+        window = declared_length(declared)
+        return window or read_checkpoint(folder, runs_here=False).max_length
+    except (InternVLError, OSError):  # damaged files; the first prompt reports them
+        return None
 
 
 def open_backend(model: ModelSettings, engines: Engines, prompts: Prompts) -> Backend:
@@ -133,11 +156,14 @@ def _find_out(model: ModelSettings, engines: Engines, deadline: ReplyDeadline) -
     else:
         add_control_tokens(token.content for token in prompts[1].added_tokens)
     backend = _ask_server(model, prompts)
+    by_ids = prompts is not None and model.server_prompt == "ids"
     try:
-        by_ids = prompts is not None and (
-            model.server_prompt == "ids"
-            or (model.server_prompt == "auto" and _is_lmdeploy(backend, deadline))
-        )
+        if not by_ids:
+            may_be_ids = prompts is not None and model.server_prompt == "auto"
+            name = model.served_model or model.model
+            kind = _kind_of_server(backend, name, deadline, is_needed=may_be_ids)
+            by_ids = may_be_ids and kind.takes_ids
+            backend.use_kind(kind)
     except BaseException:
         backend.close()
         raise
@@ -164,24 +190,39 @@ def _ask_server(model: ModelSettings, prompts: Prompts | None) -> ServerBackend:
     return ServerBackend(address, options, tokens)
 
 
-def _is_lmdeploy(backend: ServerBackend, deadline: ReplyDeadline) -> bool:
-    """Whether the server is LMDeploy's, or its proxy.
+def _kind_of_server(
+    backend: ServerBackend, name: str, deadline: ReplyDeadline, *, is_needed: bool
+) -> ServerKind:
+    """The kind of a server, by its list of models.
+
+    Args:
+        backend: The server.
+        name: The model's name there.
+        deadline: When it has to be known.
+        is_needed: Whether requests depend on it; else they are OpenAI's where it is unknown.
 
     Raises:
-        ServerError: It cannot be reached, or not with this key.
+        ServerError: It is needed, and the server cannot be reached, or not with this key.
         RequestTimeoutError: There is no time left, as a tokenizer may take a while to load.
     """
+    from langchain_internvl.backends.server.kinds import OTHER, kind_of  # noqa: PLC0415
+
     left = deadline.for_thread()
     if left == 0:
         raise deadline.error()
     try:
-        return any(one.owner == "lmdeploy" for one in backend.models(left))
+        models = backend.models(left)
     except RequestTimeoutError:
         raise deadline.error() from None
     except (ServerAccessError, ServerBusyError, ServerUnavailableError):
-        raise
+        if is_needed:
+            raise
+        return OTHER
     except ServerError:
-        return False  # it does not list its models: some gateways do not
+        return OTHER  # it does not list its models: some gateways do not
+    own_first = sorted(models, key=lambda one: one.name != name)
+    kinds = (kind_of(one.owner) for one in own_first)
+    return next((kind for kind in kinds if kind is not OTHER), OTHER)
 
 
 def _transformers(model: ModelSettings, engines: Engines, prompts: Prompts) -> Backend:

@@ -1,17 +1,22 @@
-"""What every InternVL can do, as LangChain's model profiles say it."""
+"""What a model can do, as LangChain's model profiles state it."""
 
 from __future__ import annotations
 
 from langchain_core.language_models.model_profile import ModelProfile
 
+from langchain_internvl.reply_text.reasoning import LEVELS
 
-def make_profile(*, reasoning: bool, max_tokens: int, context_window: int | None) -> ModelProfile:
-    """The profile; nothing in it that only a checkpoint's files tell, which are not read yet.
+
+def make_profile(
+    *, reasoning: bool, max_tokens: int, context_window: int | None, writes_prompt: bool
+) -> ModelProfile:
+    """The profile of a model.
 
     Args:
         reasoning: Whether the model is asked to think.
         max_tokens: Most tokens of a reply.
-        context_window: Most tokens of prompt and reply, if set.
+        context_window: Most tokens of prompt and reply together; None: unknown.
+        writes_prompt: Whether prompts are written by this package and not by a server.
     """
     profile = ModelProfile(
         text_inputs=True,
@@ -34,6 +39,14 @@ def make_profile(*, reasoning: bool, max_tokens: int, context_window: int | None
         temperature=True,
         max_output_tokens=max_tokens,
     )
+    newer = {
+        "open_weights": True,
+        "attachment": True,
+        "mid_conversation_system_messages": writes_prompt,
+        **({} if writes_prompt else {"reasoning_effort_levels": list(LEVELS)}),
+    }
+    known = ModelProfile.__annotations__  # older releases of langchain-core warn of other names
+    profile.update({name: one for name, one in newer.items() if name in known})  # type: ignore[typeddict-item]
     if context_window is not None:
         profile["max_input_tokens"] = context_window
     return profile

@@ -83,11 +83,28 @@ def to_original(state):
             number = {"layer_norm": 0, "linear_1": 1, "linear_2": 3}[part]
             tensors[f"mlp1.{number}.{kind}"] = tensor
         elif name.startswith("model.language_model."):
-            tensors["language_model.model." + name.removeprefix("model.language_model.")] = tensor
+            has_router_bias = any(one.endswith("mlp.router.bias") for one in state)
+            tensors |= _language(
+                name.removeprefix("model.language_model."), tensor, is_gpt_oss=has_router_bias
+            )
         else:
             assert name == "lm_head.weight"
             tensors["language_model.lm_head.weight"] = tensor
     return {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+
+
+def _language(name, tensor, *, is_gpt_oss):
+    """Qwen3's experts have tensors of their own in original checkpoints; gpt-oss's do not."""
+    prefix = "language_model.model."
+    layer, is_fused, kind = name.rpartition(".mlp.experts.")
+    if not is_fused or is_gpt_oss:
+        return {prefix + name: tensor}
+    parts = {}
+    for expert, one in enumerate(tensor):
+        names = ("gate_proj", "up_proj") if kind == "gate_up_proj" else (kind,)
+        for part, weight in zip(names, one.chunk(len(names)), strict=True):
+            parts[f"{prefix}{layer}.mlp.experts.{expert}.{part}.weight"] = weight
+    return parts
 
 
 def _vision(name, tensor, state):

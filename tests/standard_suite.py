@@ -57,7 +57,7 @@ def from_test_data(monkeypatch):
         return (SCAN if url.endswith(".pdf") else PHOTOS / "chelsea.png").read_bytes()
 
     monkeypatch.setattr(httpx, "get", lambda url, **_: SimpleNamespace(content=read(url)))
-    monkeypatch.setattr("langchain_internvl.media.sources.fetch", lambda url, _: read(url))
+    monkeypatch.setattr("langchain_internvl.media.fetch.fetch", lambda url, _: read(url))
 
 
 NEEDS_ABILITY = {

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 from langchain_internvl._optional import require
+
+_NOT_INSTALLED = 3
 
 
 def main() -> None:
-    """Run the command.
-
-    Raises:
-        ImportError: The extra `cli` is not installed.
-    """
-    require("typer", extra="cli")
+    """Run the command; see `app` for its exit codes."""
+    try:
+        require("typer", extra="cli")
+        require("rich", extra="cli")
+    except ImportError as error:
+        sys.stderr.write(f"langchain-internvl: {error}\n")
+        raise SystemExit(_NOT_INSTALLED) from None
     from langchain_internvl.cli.app import app
 
-    app()
+    app(prog_name="langchain-internvl")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from rich.markup import escape
 from rich.table import Table
 
@@ -32,6 +34,8 @@ _PACKAGES = {
 
 _NEEDED = ("torch", "transformers")
 """Without these nothing runs on this machine."""
+
+_DISTRIBUTION = "langchain-internvl"
 
 
 @dataclass
@@ -71,7 +75,8 @@ def examine(model: str | None = None) -> Report:
             is_well = False if package in _NEEDED else None
             report.add(package, f"not installed: {purpose}", is_well=is_well)
         else:
-            report.add(package, found)
+            _add_version(report, package, extra, found)
+    _base_packages(report)
     _devices(report)
     can = can_read()
     report.add("videos", "can be read" if can else "cannot be read", is_well=can or None)
@@ -83,6 +88,47 @@ def examine(model: str | None = None) -> Report:
     if model is not None:
         _checkpoint(report, model)
     return report
+
+
+def _add_version(report: Report, package: str, extra: str, found: str) -> None:
+    """A package that is installed, and whether its version is one that the extra allows."""
+    allowed = _allowed_versions(package, extra)
+    if allowed is None or allowed.contains(found, prereleases=True):
+        report.add(package, found)
+        return
+    report.add(package, f"{found} does not work here: {package}{allowed} is needed", is_well=False)
+    what = f"{_DISTRIBUTION}[{extra}]" if extra else _DISTRIBUTION
+    report.advice.append(f"For {package}: pip install '{what}' '{package}{allowed}'")
+
+
+def _base_packages(report: Report) -> None:
+    """What is needed whatever is done; only versions that do not work are worth a line."""
+    for requirement in _requirements():
+        if requirement.marker is None and requirement.name not in _PACKAGES:
+            found = _version(requirement.name)
+            if found is None:
+                report.add(requirement.name, "not installed", is_well=False)
+                report.advice.append(f"For {requirement.name}: pip install '{_DISTRIBUTION}'")
+            elif not requirement.specifier.contains(found, prereleases=True):
+                _add_version(report, requirement.name, "", found)
+
+
+def _allowed_versions(package: str, extra: str) -> SpecifierSet | None:
+    """The versions of a package that an extra allows; None: it says nothing of them."""
+    for requirement in _requirements():
+        is_same = requirement.name.lower().replace("_", "-") == package
+        is_meant = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+        if is_same and is_meant:
+            return requirement.specifier
+    return None
+
+
+def _requirements() -> list[Requirement]:
+    """What this package requires, by its own metadata; empty where it is not installed."""
+    try:
+        return [Requirement(one) for one in requires(_DISTRIBUTION) or ()]
+    except PackageNotFoundError:
+        return []
 
 
 def _version(package: str) -> str | None:

@@ -1,121 +1,163 @@
-"""Tools over many files: progress, results one by one, and a count of what failed."""
+"""Tools over many inputs: progress, results one by one, and a count of what failed."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from langchain_core.messages import ToolMessage
-from langchain_core.tools import ToolException
-from rich.console import Console
-from rich.progress import track
 
-from langchain_internvl.media.sources import decode_base64
-from langchain_internvl.tools.base import InternVLTool
+from langchain_internvl.cli.inputs import Input, Kind, open_inputs
+from langchain_internvl.cli.options import ModelOptions, OutputOptions
+
+if TYPE_CHECKING:
+    from langchain_core.messages import ToolMessage
+
+    from langchain_internvl.tools.base import InternVLTool
 
 
 @dataclass(frozen=True)
-class Task:
-    """One file, and what is done with it.
+class Job:
+    """What is done with an input.
 
     Attributes:
-        file: As it was named: a path or a URL.
-        tool: The tool.
-        argument: Name of the tool's argument that is the file.
-        arguments: Its other arguments.
+        tool: The tool's class.
+        arguments: Its arguments beside the file.
+        argument: Name of the argument that is the file.
+        pages: Of PDFs: which pages, as after `#page=`.
     """
 
-    file: str
-    tool: InternVLTool
-    argument: str
+    tool: type[InternVLTool]
     arguments: Mapping[str, Any]
+    argument: str = "image"
+    pages: str | None = None
 
 
-@dataclass(frozen=True)
-class Output:
-    """Where results go.
+def run_jobs(
+    names: Sequence[str],
+    kinds: Collection[Kind],
+    job: Callable[[Input], Job],
+    model: ModelOptions,
+    output: OutputOptions,
+) -> None:
+    """Do a job with every input, and exit with 1 if one failed; the others are not affected.
 
-    Attributes:
-        as_json: Print them as JSON, a line each, rather than text.
-        folder: A folder for a file each; None: they are only printed.
+    Args:
+        names: What the person named.
+        kinds: Kinds of files that are taken from folders.
+        job: What is done with an input.
+        model: The model that looks, greedily.
+        output: Where results go.
+
+    Raises:
+        typer.BadParameter: Options are wrong.
+        typer.Exit: Something failed.
     """
-
-    as_json: bool
-    folder: Path | None
-
-    def run(self, tasks: Sequence[Task]) -> int:
-        """Do tasks, one after the other.
-
-        Returns:
-            How many failed; the others are not affected.
-        """
-        progress = Console(stderr=True)
-        is_alone = len(tasks) == 1
+    folder = output.out
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise typer.BadParameter(f"--out: {folder} is no folder: {error}") from error
+    settings = {"llm": model.open(temperature=0), "return_images": folder is not None}
+    with open_inputs(names, kinds) as inputs:
+        is_alone = len(inputs) == 1 and not _is_folder(names)
         failed = 0
-        for number, task in enumerate(
-            track(tasks, "looking", console=progress, disable=is_alone, transient=True), 1
-        ):
+        for number, one in enumerate(_track(inputs, is_quiet=is_alone), 1):
             try:
-                message = _look(task)
-                if self.folder is not None:
-                    self._write(self.folder, number, task, message)
-            except (ImportError, OSError, RuntimeError, ToolException, ValueError) as error:
+                message = _look(one, job(one), settings)
+                if folder is not None:
+                    _write(folder, number, one, message, as_json=output.as_json)
+            except Exception as error:
+                if not _is_expected(error):
+                    raise
                 failed += 1
-                self._print_error(task, str(error))
+                _print_error(one, str(error), as_json=output.as_json)
             else:
-                self._print(task, message, is_alone=is_alone)
-        return failed
-
-    def _print(self, task: Task, message: ToolMessage, *, is_alone: bool) -> None:
-        if self.as_json:
-            found = message.artifact.model_dump(mode="json")
-            _line({"file": task.file, "ok": True, **found})
-        else:
-            head = "" if is_alone else f"{task.file}:\n"
-            typer.echo(f"{head}{message.text}")
-
-    def _print_error(self, task: Task, reason: str) -> None:
-        if self.as_json:
-            _line({"file": task.file, "ok": False, "error": reason})
-        else:
-            typer.secho(f"{task.file}: {reason}", err=True, fg="red")
-
-    def _write(self, folder: Path, number: int, task: Task, message: ToolMessage) -> None:
-        """The result, and its picture if it has one."""
-        stem = re.sub(r"[^\w.-]+", "_", Path(task.file).stem)[:100]
-        name = f"{number:04}-{stem}"
-        if self.as_json:
-            text, suffix = message.artifact.model_dump_json(indent=2), "json"
-        else:
-            text, suffix = message.text, "txt"
-        (folder / f"{name}.{suffix}").write_text(f"{text}\n", "utf-8")
-        for block in message.content_blocks:
-            if block["type"] == "image":
-                (folder / f"{name}.png").write_bytes(decode_base64(block["base64"], name))
+                _print(one, message, as_json=output.as_json, is_alone=is_alone)
+    if failed:
+        raise typer.Exit(1)
 
 
-def _look(task: Task) -> ToolMessage:
-    if task.file.lower().startswith(("http://", "https://")):
-        return _call(task.tool, {**task.arguments, task.argument: task.file})
+def _is_folder(names: Sequence[str]) -> bool:
+    """Whether the only name is not that of its only file."""
+    return len(names) == 1 and names[0] != "-" and Path(names[0]).is_dir()
+
+
+def _track(inputs: Sequence[Input], *, is_quiet: bool) -> Any:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(inputs, "looking", console=Console(stderr=True), disable=is_quiet, transient=True)
+
+
+def _is_expected(error: Exception) -> bool:
+    from langchain_core.tools import ToolException
+
+    return isinstance(error, (ImportError, OSError, RuntimeError, ToolException, ValueError))
+
+
+def _look(one: Input, job: Job, settings: Mapping[str, Any]) -> ToolMessage:
+    from langchain_internvl.media.policy import MediaPolicy
+
+    if one.error is not None:
+        raise ValueError(one.error)
+    pages = f"#page={job.pages or '1-'}" if one.kind == "pdf" and job.argument == "image" else ""
+    if one.path is None:
+        return _call(job.tool(**settings), {**job.arguments, job.argument: one.name + pages})
     # A file that a person names is open to the tool, and no other.
-    path = Path(task.file).resolve()
-    policy = task.tool.media_policy.model_copy(update={"roots": (str(path.parent),)})
-    tool = task.tool.model_copy(update={"media_policy": policy})
-    return _call(tool, {**task.arguments, task.argument: str(path)})
+    path = one.path.resolve()
+    policy = MediaPolicy(roots=(str(path.parent),))
+    tool = job.tool(**settings, media_policy=policy)
+    return _call(tool, {**job.arguments, job.argument: str(path) + pages})
 
 
 def _call(tool: InternVLTool, arguments: Mapping[str, Any]) -> ToolMessage:
-    call = {"type": "tool_call", "id": "1", "name": tool.name, "args": dict(arguments)}
+    from langchain_core.tools import ToolException
+
+    given = {name: one for name, one in arguments.items() if one is not None}
+    call = {"type": "tool_call", "id": "1", "name": tool.name, "args": given}
     message: ToolMessage = tool.invoke(call)
     if message.status == "error":
         raise ToolException(message.text)
     return message
 
 
-def _line(values: Mapping[str, Any]) -> None:
+def _print(one: Input, message: ToolMessage, *, as_json: bool, is_alone: bool) -> None:
+    if as_json:
+        print_line({"file": one.name, "ok": True, **message.artifact.model_dump(mode="json")})
+    else:
+        head = "" if is_alone else f"{one.name}:\n"
+        typer.echo(f"{head}{message.text}")
+
+
+def _print_error(one: Input, reason: str, *, as_json: bool) -> None:
+    if as_json:
+        print_line({"file": one.name, "ok": False, "error": reason})
+    else:
+        typer.secho(f"{one.name}: {reason}", err=True, fg="red")
+
+
+def _write(folder: Path, number: int, one: Input, message: ToolMessage, *, as_json: bool) -> None:
+    """The result, and its image if it has one."""
+    from langchain_internvl.media.sources import decode_base64
+
+    stem = re.sub(r"[^\w.-]+", "_", Path(one.name).stem)[:100]
+    name = f"{number:04}-{stem}"
+    if as_json:
+        text, suffix = message.artifact.model_dump_json(indent=2), "json"
+    else:
+        text, suffix = message.text, "txt"
+    (folder / f"{name}.{suffix}").write_text(f"{text}\n", "utf-8")
+    for block in message.content_blocks:
+        if block["type"] == "image":
+            (folder / f"{name}.png").write_bytes(decode_base64(block["base64"], name))
+
+
+def print_line(values: Mapping[str, Any]) -> None:
+    """Print an object as a line of JSON."""
     typer.echo(json.dumps(values, ensure_ascii=False))

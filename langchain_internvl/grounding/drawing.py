@@ -1,13 +1,15 @@
-"""Boxes drawn on pictures, so that people and models can read them."""
+"""Boxes drawn on images, so that people and models can read them."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from langchain_internvl.grounding.box import Box
+from langchain_internvl.grounding.fonts import Font, LabelFonts
 
 Rectangle = tuple[int, int, int, int]
 
@@ -42,10 +44,17 @@ def draw_boxes(
         image: The picture that the boxes are on.
         boxes: What to draw, each in the colour of its label.
         labels: Whether to write labels; boxes without one get none.
-        font: A font file for labels in other scripts than Latin, which Pillow's own lacks.
+        font: A font file for the labels, or the name of an installed font. Labels that it, or
+            without one Pillow's own, cannot write take an installed font that can.
 
     Returns:
-        An RGB picture.
+        An RGB image.
+
+    Raises:
+        OSError: The font cannot be opened.
+
+    Warns:
+        UserWarning: No font has some characters, which are drawn as "?".
     """
     times = max(1, -(-_LEAST_SIDE // max(image.size)))
     drawn = image.convert("RGB").resize(
@@ -54,7 +63,7 @@ def draw_boxes(
     draw = ImageDraw.Draw(drawn)
     unit = (drawn.width * drawn.height) ** 0.5
     line, letters = max(2, round(unit / 180)), max(11, round(unit / 32))
-    type_ = ImageFont.truetype(str(font), letters) if font else ImageFont.load_default(letters)
+    fonts = LabelFonts(letters, font)
     names = list(dict.fromkeys(box.label for box in boxes))
     taken: list[Rectangle] = []
     for box in boxes:
@@ -67,17 +76,21 @@ def draw_boxes(
         if not (labels and box.label):
             continue
         colour = _COLOURS[names.index(box.label) % len(_COLOURS)]
-        text = _shortened(box.label, type_, drawn.width - 4)
+        type_, text = fonts.font_for(box.label)
+        text = _shortened(text, type_, drawn.width - 4)
         spot = _free_spot(_pixels(box, drawn.size), _extent(text, type_), drawn.size, taken)
         taken.append(spot)
         draw.rectangle(spot, fill=colour)
         ink = (0, 0, 0) if sum(colour) > 380 else (255, 255, 255)
         middle = (spot[0] + spot[2]) / 2, (spot[1] + spot[3]) / 2
         draw.text(middle, text, fill=ink, font=type_, anchor="mm")
+    if fonts.missing:
+        warnings.warn(
+            f"no font here has {' '.join(fonts.missing)}, drawn as ?; give draw_boxes(font=...) a "
+            "file that has them (Noto Sans CJK has Chinese, Japanese and Korean), or install it",
+            stacklevel=2,
+        )
     return drawn
-
-
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> Rectangle:
@@ -98,12 +111,12 @@ def _grown(place: Rectangle, by: int, size: tuple[int, int]) -> Rectangle:
     )
 
 
-def _extent(text: str, font: _Font) -> tuple[int, int]:
+def _extent(text: str, font: Font) -> tuple[int, int]:
     left, top, right, bottom = font.getbbox(text)
     return round(right - left) + 6, round(bottom - top) + 6
 
 
-def _shortened(text: str, font: _Font, width: int) -> str:
+def _shortened(text: str, font: Font, width: int) -> str:
     """One line that is not wider than the picture, and has no more than 100 characters."""
     text = " ".join(text[:400].split())
     short = text[:100]

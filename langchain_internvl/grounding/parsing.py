@@ -1,47 +1,53 @@
 r"""Boxes out of what a model wrote.
 
-What is read, for one box or several (n is an integer or a decimal):
+What is read, for one box or several (n is a number, parted by commas, semicolons or spaces):
 
 | form | seen from |
 |---|---|
-| `<ref>cat</ref><box>[[n, n, n, n], ...]</box>` | InternVL |
-| `cat[[n, n, n, n]]`, `cat: [n, n, n, n]` | InternVL whose special tokens were stripped |
-| `{"bbox_2d": [n, n, n, n], "label": "cat"}`, in lists and fences too | Qwen2.5-VL, InternVL3.5 |
-| `(n,n),(n,n)`, `[[n, n], [n, n]]`, with or without `<box>` | Qwen-VL and others |
+| `<ref>cat</ref><box>[[n, n, n, n], ...]</box>`, `<box>n n n n</box>` | InternVL |
+| `cat[[n, n, n, n]]`, `cat: [n, n, n, n]`, a reply of four numbers alone | InternVL whose special \
+tokens were stripped |
+| `<\|object_ref_start\|>cat<\|object_ref_end\|><\|box_start\|>(n,n),(n,n)<\|box_end\|>` | \
+Qwen2-VL |
+| `{"bbox_2d": [n, n, n, n], "label": "cat"}`, `{"cat": [n, n, n, n]}`, in lists and fences too | \
+Qwen2.5-VL, InternVL3.5 |
+| `(n,n),(n,n)`, `[[n, n], [n, n]]`, `(n, n) to (n, n)`, with or without `<box>` | Qwen-VL, others |
+| `{"x1": n, "y1": n, "x2": n, "y2": n}`, likewise `xmin`, `left`, ..., `x`, `y`, `width`, \
+`height`, a middle and a size, corners `{"x": n, "y": n}`; in an object of its own or below \
+`bbox`; `x1=n, y1=n, ...` | prompts for JSON |
+| `title <box><COORD_n><COORD_n><COORD_n><COORD_n></box>`, with or without `<box>` | Qianfan-OCR |
+| `{"box_2d": [n, n, n, n]}` | Gemini: top, left, bottom, right |
 
 Text is matched, never evaluated. What looks like a box and is none is reported, not dropped.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict
 
 from langchain_internvl.grounding.box import Box, Size, Space, scale_of
+from langchain_internvl.grounding.forms import Found, find_boxes
+from langchain_internvl.grounding.labels import Labels, refs_of
 
-_N = r"\s{0,9}([-+]?\d{1,9}(?:\.\d{0,17})?|[-+]?\.\d{1,17})\s{0,9}"
-_FOUR = rf"[\[(]{_N},{_N},{_N},{_N}[\])]"
-_CORNERS = rf"[\[(]{_N},{_N}[\])]\s{{0,9}},?\s{{0,9}}[\[(]{_N},{_N}[\])]"
-_BARE = rf"<box>{_N},{_N},{_N},{_N}</box>"
-_POINT = re.sub(r"\((?!\?)", "(?:", rf"[\[(]{_N},{_N}[\])]")
-_POLYGON = rf"{_POINT}(?:\s{{0,9}},?\s{{0,9}}{_POINT}){{2,400}}"
-_BOX = re.compile(f"{_POLYGON}|{_FOUR}|{_CORNERS}|{_BARE}")
 # What looks like a box: a bracket with numbers, closed or at the end of the text.
-_ALMOST = re.compile(r"[\[(]{1,3}\s{0,9}[-+]?\.?\d[-+.\d,\s]{0,400}(?:[\])]|$)")
+_ALMOST = re.compile(r"[\[(]{1,3}\s{0,9}[-+]?\.?\d[-+.\d,;%px\s]{0,400}(?:[\])]|$)")
+_TAG = re.compile(r"(?:<box>|<\|box_start\|>)([^<\[(]{0,400})(?:</box>|<\|box_end\|>|<|$)")
+_PERCENT_KEY = re.compile(
+    r"""["']?(?:x_?1|x_?min|left)["']?\s{0,3}[:=]\s{0,3}["']?[\d.]{1,9}\s?(?:%|px)""", re.IGNORECASE
+)
+_EMPTY = re.compile(
+    r"""["'](?:bbox_2d|bbox|box|box_2d|bounding_?box|boundingBox)["']\s{0,9}:\s{0,9}"""
+    r"(?:null|None|\[\s{0,9}\]|\{\s{0,9}\})"
+)
+_LOCATION = re.compile(r"(?:<loc_?\d{1,4}>){2,8}")
+"""PaliGemma's and Florence-2's tokens."""
 _TEMPLATE = re.compile(
     r"[\[(]{1,3}\s{0,9}(?:x_?(?:1|min)|left)\s{0,9},\s{0,9}(?:y_?(?:1|min)|top)\b[^\[\]]{0,60}[\])]{0,3}",
     re.IGNORECASE,
 )
-_REF = re.compile(r"<ref>(.{0,2000}?)</ref>", re.DOTALL)
-_JSON_LABEL = re.compile(
-    r"""["'](?:label|name|text|ref)["']\s{0,9}:\s{0,9}("(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
-)
-_JSON_KEY = re.compile(r"""["'](?:bbox_2d|bbox|box)["']\s{0,9}:\s{0,9}\[{0,3}$""")
-_MARKUP = re.compile(r"</?(?:ref|box|quad)>|```(?:json)?")
 _LONGEST = 200_000
 _SHARES = 1.5
 """Decimals under it are shares of 1, that may reach a little out of the picture."""
@@ -59,21 +65,6 @@ class Grounding(BaseModel):
 
     boxes: tuple[Box, ...] = ()
     rejected: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Four numbers in an answer.
-
-    Attributes:
-        start: Where they begin in the text.
-        end: Where they end.
-        numbers: The numbers as they are written.
-    """
-
-    start: int
-    end: int
-    numbers: tuple[str, ...]
 
 
 def parse_boxes(text: str, size: Size | None = None, space: Space = "norm1000") -> list[Box]:
@@ -116,15 +107,14 @@ def parse_grounding(
     if len(text) > _LONGEST:
         rejected.append(f"what follows after {_LONGEST} characters was not read")
         text = text[:_LONGEST]
-    label: str | None = None
+    labels = Labels(text)
     end = 0
-    for found in _find(text):
-        between = text[end : found.start]
-        rejected += _almost(between, is_end=False)
-        label = _label(text, found, between, label, is_first=end == 0)
+    for found in find_boxes(text):
+        rejected += _almost(text[end : found.start], is_end=False)
         end = found.end
+        label = labels.label(found)
         try:
-            box = _mended(found.numbers, size, space, label)
+            box = _mended(found, size, space, label)
         except ValueError as error:
             rejected.append(f"{text[found.start : found.end]}: {error}")
             continue
@@ -135,48 +125,10 @@ def parse_grounding(
     named = {box.label for box in boxes}
     rejected += [
         f"{name}: no box"
-        for name in dict.fromkeys(match.strip() for match in _REF.findall(text))
+        for name in dict.fromkeys(refs_of(text))
         if name not in named and not any(reason.startswith(name) for reason in rejected)
     ]
     return Grounding(boxes=tuple(boxes), rejected=tuple(rejected))
-
-
-def _find(text: str) -> Iterator[_Found]:
-    """Where four numbers stand that may be a box, from left to right."""
-    for match in _BOX.finditer(text):
-        numbers = tuple(group for group in match.groups() if group is not None)
-        yield _Found(match.start(), match.end(), numbers)
-
-
-def _label(
-    text: str, found: _Found, between: str, before: str | None, *, is_first: bool
-) -> str | None:
-    """What a box is of: named before it, or in its JSON object."""
-    if refs := _REF.findall(between):
-        return str(refs[-1]).strip()
-    if _JSON_KEY.search(between):
-        return _json_label(text, found)
-    words = _MARKUP.sub("\n", between)
-    last = words.rstrip("[( \t\r\n:=-").rpartition("\n")[2]
-    last = re.split(r"[\]);,.]\s|[\])]", last)[-1].strip(" \t,;.:[]()")
-    if any(letter.isalnum() for letter in last):
-        return last
-    return None if is_first else before
-
-
-def _json_label(text: str, found: _Found) -> str | None:
-    """The label in the object around a box."""
-    start, end = text.rfind("{", 0, found.start), text.find("}", found.end)
-    match = _JSON_LABEL.search(text[max(start, 0) : end if end >= 0 else len(text)])
-    if match is None:
-        return None
-    literal = match.group(1)
-    if literal.startswith("'"):
-        return literal[1:-1]
-    try:
-        return str(json.loads(literal))
-    except json.JSONDecodeError:
-        return literal[1:-1]
 
 
 def _almost(text: str, *, is_end: bool) -> list[str]:
@@ -186,27 +138,51 @@ def _almost(text: str, *, is_end: bool) -> list[str]:
     ]
     for match in _ALMOST.finditer(text):
         piece = match.group().strip()
-        many = len(re.findall(r"\d+(?:\.\d+)?", piece))
-        if not piece.endswith(("]", ")")):
-            if is_end and match.group().startswith("["):
-                reasons.append(f"{piece}: cut off")
-        elif many > 1:
-            reasons.append(f"{piece}: {many} numbers, not four")
+        if piece.endswith(("]", ")")):
+            reasons += _misread(piece)
+        elif is_end and match.group().startswith("["):
+            reasons.append(f"{piece}: cut off")
+    for match in _TAG.finditer(text):
+        if match.end(1) == len(text) and not is_end:
+            continue  # a box follows
+        piece = match[1].strip()
+        reasons += _misread(piece) or [f"{piece or 'an empty box'}: no numbers, not four"]
+    reasons += [f"{match.group()}: no coordinates" for match in _EMPTY.finditer(text)]
+    reasons += [f"{match.group()}: {_WITH_UNITS}" for match in _PERCENT_KEY.finditer(text)]
+    reasons += [
+        f"{match.group()}: location tokens of another model, not coordinates"
+        for match in _LOCATION.finditer(text)
+    ]
     return reasons
 
 
-def _mended(numbers: tuple[str, ...], size: Size | None, space: Space, label: str | None) -> Box:
+_WITH_UNITS = "numbers with a unit; plain numbers of one space are read"
+
+
+def _misread(piece: str) -> list[str]:
+    """Why some numbers are no box; nothing for fewer than two."""
+    many = len(re.findall(r"\d+(?:\.\d+)?", piece))
+    if many < 2:
+        return []
+    if "%" in piece or "px" in piece:
+        return [f"{piece}: {_WITH_UNITS}"]
+    if many == 4:
+        return [f"{piece}: four numbers that neither commas nor spaces part as those of a box"]
+    return [f"{piece}: {many} numbers, not four"]
+
+
+def _mended(found: Found, size: Size | None, space: Space, label: str | None) -> Box:
     """A box of the numbers, with its corners in order and inside the picture.
 
     Raises:
         ValueError: They are no box.
     """
-    if not numbers:
-        raise ValueError("a polygon, not a box")
-    values = [float(number) for number in numbers]
-    repairs: list[str] = []
+    if found.problem:
+        raise ValueError(found.problem)
+    values = [float(number) for number in found.numbers]
+    repairs = list(found.repairs)
     # As thousandths they would be less than two pixels of a thousand.
-    are_shares = any("." in number for number in numbers) and max(map(abs, values)) < _SHARES
+    are_shares = any("." in number for number in found.numbers) and max(map(abs, values)) < _SHARES
     if space == "norm1000" and are_shares:
         space = "unit"
         repairs.append("read as shares of 1, not as thousandths")

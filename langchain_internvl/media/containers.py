@@ -55,7 +55,7 @@ def check_container(path: Path) -> None:
     text = head.partition(b"\0")[0].lower()
     if any(mark in text for mark in _PLAYLIST_MARKS):
         raise ValueError("it is a text or a playlist, no video")
-    if not _has_signature(head):
+    if not has_signature(head):
         kind = "a text or a playlist, no video" if _is_text(head) else "of no known video format"
         raise ValueError(f"it is {kind}; MP4, MOV, Matroska, WebM, AVI, MPEG, TS, WMV ... are read")
 
@@ -77,7 +77,8 @@ def _head(path: Path) -> bytes:
     raise ValueError(f"it has more than {_MOST_TAGS} ID3 tags, and is no video")
 
 
-def _has_signature(head: bytes) -> bool:
+def has_signature(head: bytes) -> bool:
+    """Whether a file begins as one of an admitted video format does."""
     return _is_transport_stream(head) or any(
         head[offset : offset + len(one)] == one for offset, ones in _SIGNATURES for one in ones
     )

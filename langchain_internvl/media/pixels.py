@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_internvl.errors import (
     InternVLError,
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ORIENTATION = 0x0112
 """EXIF tag: 1 is upright, 2 to 8 are turned or mirrored."""
+
+_MOST_EXIF = 1 << 20
 
 MAX_SIDE = 1 << 22
 """Longest side of an image in pixels. Pillow's resizing takes 32 bytes for each pixel of a side,
@@ -52,6 +54,11 @@ class _Locks:
 _LOCKS = _Locks()
 
 
+def lock_of(value: object) -> threading.Lock:
+    """The lock under which a caller's image or file is used; the same for the same object."""
+    return _LOCKS.of(value)
+
+
 @dataclass(frozen=True)
 class PixelSource:
     """A Pillow image as a source.
@@ -76,7 +83,7 @@ class PixelSource:
             MediaTooLargeError: It has more pixels than the policy allows; nothing is decoded then.
         """
         check_size(self.image.size, self.name, policy)
-        with _LOCKS.of(self.image):
+        with lock_of(self.image):
             try:
                 self.image.load()
                 yield self.image
@@ -155,13 +162,21 @@ def from_array(array: np.ndarray[Any, Any], name: str) -> PixelSource:
     return PixelSource(Image.fromarray(np.array(array, order="C", copy=True)), name)
 
 
-def check_size(size: tuple[int, int], name: str, policy: MediaPolicy) -> None:
+class PixelLimit(Protocol):
+    """A limit on pixels; `MediaPolicy` is one."""
+
+    @property
+    def max_pixels(self) -> int:
+        """Largest width times height of one image."""
+
+
+def check_size(size: tuple[int, int], name: str, limit: PixelLimit) -> None:
     """Refuse images without pixels, or with too many.
 
     Args:
         size: Width and height in pixels.
         name: Name in error messages.
-        policy: Has the limit, `max_pixels`.
+        limit: The most pixels.
 
     Raises:
         MediaError: There are none.
@@ -174,9 +189,9 @@ def check_size(size: tuple[int, int], name: str, policy: MediaPolicy) -> None:
         raise MediaTooLargeError(
             name, f"{width} x {height} pixels: no side may be longer than {MAX_SIDE} pixels"
         )
-    if width * height > policy.max_pixels:
+    if width * height > limit.max_pixels:
         raise MediaTooLargeError(
-            name, f"{width} x {height} pixels are over MediaPolicy.max_pixels={policy.max_pixels}"
+            name, f"{width} x {height} pixels are over MediaPolicy.max_pixels={limit.max_pixels}"
         )
 
 
@@ -195,6 +210,8 @@ def read_orientation(image: Image.Image) -> int:
     """
     if image.format == "TIFF":
         return 1
+    if len(image.info.get("exif") or b"") > _MOST_EXIF:
+        return 1  # Pillow would walk its tags in Python
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - Pillow's EXIF reader raises anything on broken data

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,8 +19,7 @@ import numpy as np
 from PIL import Image
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
-from langchain_internvl.media.fetch import fetch
-from langchain_internvl.media.pixels import PixelSource, from_array
+from langchain_internvl.media.pixels import PixelSource, from_array, lock_of
 
 if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
@@ -126,6 +126,8 @@ class UrlSource:
 
     def read(self, policy: MediaPolicy) -> bytes:
         """Download it."""
+        from langchain_internvl.media.fetch import fetch  # noqa: PLC0415 - imports httpx
+
         return fetch(self.url, policy)
 
 
@@ -133,20 +135,24 @@ def to_source(value: Any, name: str) -> Source:
     """The source of a value that the programmer gave.
 
     Args:
-        value: Bytes, a path, a `file:`, `data:` or http(s) URL, a `PIL.Image.Image`, or a uint8
-            array of shape [height, width], [height, width, 1], [height, width, 3] (RGB) or
+        value: Bytes, a path, a `file:`, `data:` or http(s) URL, a binary file object (read from
+            its start, at once; its position is kept), a `PIL.Image.Image`, or a uint8 array of
+            shape [height, width], [height, width, 1], [height, width, 3] (RGB) or
             [height, width, 4] (RGBA).
         name: What error messages call it, if it has no name of its own.
 
     Raises:
+        MediaError: A file object cannot be read.
         UnsupportedMediaError: The value is of another type.
     """
     if isinstance(value, (bytes, bytearray, memoryview)):
         return BytesSource(bytes(value), name)
-    if isinstance(value, Path):
-        return PathSource(value)
+    if isinstance(value, os.PathLike):
+        return PathSource(Path(os.fsdecode(value)))
     if isinstance(value, str):
         return _from_text(value, name)
+    if is_file_object(value):
+        return BytesSource(_read_file_object(value, name), name)
     if isinstance(value, Image.Image):
         return PixelSource(value, name)
     if isinstance(value, np.ndarray):
@@ -154,8 +160,28 @@ def to_source(value: Any, name: str) -> Source:
     raise UnsupportedMediaError(
         name,
         f"an object of type {type(value).__name__} is no medium; "
-        "pass bytes, a path, a URL, a PIL image or a uint8 array",
+        "pass bytes, a path, a URL, a binary file object, a PIL image or a uint8 array",
     )
+
+
+def is_file_object(value: Any) -> bool:
+    """Whether a value is an open file, such as `io.BytesIO` or the result of `open(path, "rb")`."""
+    return callable(getattr(value, "read", None)) and callable(getattr(value, "seek", None))
+
+
+def _read_file_object(file: Any, name: str) -> bytes:
+    """All bytes of a file object, whose position stays what it is."""
+    with lock_of(file):
+        try:
+            position = file.tell()
+            file.seek(0)
+            data = file.read()
+            file.seek(position)
+        except (AttributeError, OSError, ValueError) as error:
+            raise MediaError(name, f"the file object cannot be read: {error}") from error
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise UnsupportedMediaError(name, 'the file object holds text; open it with mode "rb"')
+    return bytes(data)
 
 
 def to_url_source(url: str, name: str) -> Source:

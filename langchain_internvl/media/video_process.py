@@ -28,12 +28,17 @@ class Clip:
         indices: Their indices in the video.
         fps: Frames per second of the video, on average; 0 if the file does not tell.
         frame_count: Number of frames of the video.
+        times: When the frames are, in seconds from the first frame of the video; empty if the file
+            does not tell. With PyAV, or decord alone, the frames' own times.
+        duration: Length of the video in seconds; None if the file does not tell.
     """
 
     frames: tuple[NDArray[np.uint8], ...]
     indices: tuple[int, ...]
     fps: float
     frame_count: int
+    times: tuple[float, ...] = ()
+    duration: float | None = None
 
 
 def read_clip(
@@ -42,6 +47,8 @@ def read_clip(
     num_frames: int = 8,
     bound: tuple[float, float] | None = None,
     deadline: Deadline | None = None,
+    *,
+    by_time: bool = False,
 ) -> Clip:
     """Take frames from a video; see `frame_indices` for which.
 
@@ -51,6 +58,8 @@ def read_clip(
         num_frames: How many frames.
         bound: Start and end in seconds; None: the whole video.
         deadline: When it is not wanted any more.
+        by_time: Spread the frames over the seconds of a video without a constant rate, see
+            `frame_indices_by_time`; False: over its frames, as the reference does.
 
     Raises:
         MediaError: The video is empty, damaged or no video.
@@ -66,13 +75,20 @@ def read_clip(
             "pip install 'langchain-internvl[video]' (in a clone: pip install '.[video]')"
         )
     limits = policy.for_videos()
-    task = {"num_frames": num_frames, "bound": bound}
+    task = {"num_frames": num_frames, "bound": bound, "by_time": by_time}
     with decoding("video_worker", task, source, "video", limits, deadline or Deadline()) as records:
         clip = records.head()
         indices = clip["indices"]
         shown = {index: records.image() for index in sorted(set(indices))}
         frames = tuple(shown[index] for index in indices)
-        return Clip(frames, tuple(indices), float(clip["fps"]), int(clip["frame_count"]))
+        return Clip(
+            frames,
+            tuple(indices),
+            float(clip["fps"]),
+            int(clip["frame_count"]),
+            tuple(map(float, clip["times"])),
+            clip["duration"],
+        )
 
 
 def check_frames(count: int, name: str, policy: MediaPolicy) -> None:

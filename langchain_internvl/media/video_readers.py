@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -25,10 +26,14 @@ class VideoReader(Protocol):
     Attributes:
         frame_count: Number of its frames.
         fps: Frames per second, on average.
+        times: Time of each frame in seconds, ascending from 0; empty: the file does not tell.
+        duration: Length in seconds; None: the file does not tell.
     """
 
     frame_count: int
     fps: float
+    times: Sequence[float]
+    duration: float | None
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames.
@@ -65,6 +70,12 @@ class DecordReader:
         self._seeks = seeks
         self.frame_count = len(self._video)
         self.fps = float(self._video.get_avg_fps())
+        self.times, self.duration = self._read_times()
+
+    def _read_times(self) -> tuple[Sequence[float], float | None]:
+        spans = self._video.get_frame_timestamp(range(self.frame_count))  # [frames, start and end]
+        starts = sorted(float(start) for start, _ in spans)
+        return _from_zero(starts, max((float(end) for _, end in spans), default=0.0))
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames; where it may, decord itself seeks if a keyframe lies in between."""
@@ -123,6 +134,17 @@ class PyAVReader:
         self._keys = [index for index, (_, is_key) in enumerate(times) if is_key] or [0]
         self.frame_count = len(shown)
         self.fps = float(self._stream.average_rate or 0)
+        self.times, self.duration = self._read_times(shown)
+
+    def _read_times(self, shown: Sequence[Any]) -> tuple[Sequence[float], float | None]:
+        """Times and duration, from the packets that are shown."""
+        if not shown or any(packet.pts is None for packet in shown):
+            return (), None
+        base = float(self._stream.time_base)
+        last = max(shown, key=lambda packet: packet.pts)
+        length = (last.duration or 0) * base or 1 / (self.fps or 25)
+        starts = sorted(packet.pts * base for packet in shown)
+        return _from_zero(starts, last.pts * base + length)
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames; where it can, seeks if a keyframe lies in between, else decodes on.
@@ -186,6 +208,14 @@ def _is_closed(packets: Sequence[tuple[int, bool]]) -> bool:
     return True
 
 
+def _from_zero(starts: Sequence[float], end: float) -> tuple[Sequence[float], float | None]:
+    """Times and duration, counted from the first frame; none if two frames have one time."""
+    if not starts or any(later <= earlier for earlier, later in pairwise(starts)):
+        return (), None
+    first = starts[0]
+    return [start - first for start in starts], max(end, starts[-1]) - first
+
+
 def open_reader(path: str) -> VideoReader:
     """Open a video with decord, if it is installed and right about this one, else with PyAV.
 
@@ -204,7 +234,10 @@ def open_reader(path: str) -> VideoReader:
     except Exception:  # noqa: BLE001 - its FFmpeg is of 2021 and knows less, AV1 for one
         return pyav
     agree = decord.frame_count == pyav.frame_count and abs(decord.fps - pyav.fps) < 1e-3
-    return decord if agree else pyav
+    if not agree:
+        return pyav
+    decord.times, decord.duration = pyav.times, pyav.duration
+    return decord
 
 
 def can_read() -> bool:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from langchain_internvl.media.containers import check_container
 from langchain_internvl.media.records import HEAD, write_image, write_record
-from langchain_internvl.media.video import frame_indices
+from langchain_internvl.media.video import frame_indices, frame_indices_by_time, is_constant
 from langchain_internvl.media.video_readers import open_reader
 from langchain_internvl.media.worker import check_size, main
 
@@ -18,7 +18,8 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     """Take frames from a video.
 
     Args:
-        task: `path`, `num_frames`, `bound` and `max_pixels`.
+        task: `path`, `num_frames`, `bound`, `max_pixels`, and `by_time`: whether frames are
+            spread over the seconds of a video without a constant rate, not over its frames.
         records: Where the frames go, each once, after what is known of the video.
 
     Raises:
@@ -30,8 +31,26 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     reader = open_reader(task["path"])
     if reader.frame_count < 1:
         raise ValueError("it has no frames")
-    indices = frame_indices(reader.frame_count, reader.fps, task["num_frames"], task["bound"])
-    clip = {"frame_count": reader.frame_count, "fps": reader.fps, "indices": indices}
+    times, fps = reader.times, reader.fps
+    num_frames, bound = task["num_frames"], task["bound"]
+    if len(times) != reader.frame_count:
+        times = ()
+    if task.get("by_time") and times and not is_constant(times, fps):
+        indices = frame_indices_by_time(times, reader.duration or times[-1], num_frames, bound)
+    else:
+        indices = frame_indices(reader.frame_count, fps, num_frames, bound, times)
+    if times:
+        seconds, duration = [times[index] for index in indices], reader.duration
+    else:
+        seconds = [index / fps for index in indices] if fps > 0 else []
+        duration = reader.frame_count / fps if fps > 0 else None
+    clip = {
+        "frame_count": reader.frame_count,
+        "fps": fps,
+        "indices": indices,
+        "times": seconds,
+        "duration": duration,
+    }
     write_record(records, HEAD, json.dumps(clip).encode())
     for frame in reader.read(sorted(set(indices))):
         check_size(frame.shape[1], frame.shape[0], task)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-from langchain_internvl.errors import MediaTooLargeError, RequestError
+from langchain_internvl.errors import MediaError, MediaTooLargeError, RequestError
 from langchain_internvl.media.records import FAULT, LACK, LIMIT, REFUSAL, write_record
 
 Decode = Callable[[Mapping[str, Any], BinaryIO], None]
@@ -35,6 +35,8 @@ def main(decode: Decode) -> None:
         write_record(records, REFUSAL, str(error).encode())
     except MediaTooLargeError as error:
         write_record(records, LIMIT, error.reason.encode())
+    except MediaError as error:
+        write_record(records, FAULT, error.reason.encode("utf-8", "replace"))
     except ImportError as error:
         write_record(records, LACK, str(error).encode("utf-8", "replace"))
     except MemoryError:

@@ -15,6 +15,7 @@ from typing import Any
 from langchain_internvl.errors import MessageError
 from langchain_internvl.media.media_store import MEDIA_STORE, PREFIX
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sniff import sniff_kind
 from langchain_internvl.media.sources import (
     Base64Source,
     BytesSource,
@@ -29,8 +30,9 @@ Fields = dict[str, Any]
 
 DEAF = "InternVL cannot hear; transcribe audio first"
 
-DETAIL_TILES = {"low": 6, "medium": 12, "high": 24}
-"""OpenAI's `detail` as a number of tiles (LMDeploy's reading of it)."""
+DETAIL_TILES = {"low": 6, "medium": 12, "high": 24, "original": 40}
+"""OpenAI's `detail` as a number of tiles: LMDeploy's reading of it, and for "original" the most
+that InternVL is meant for, a 4K image (https://arxiv.org/abs/2404.16821, abstract)."""
 
 _DATA_KEYS = ("base64", "data", "file_data", "blob", "bytes")
 _URL_KEYS = ("url", "file_url", "file_uri", "fileUri")
@@ -128,7 +130,15 @@ def _kind_of_file(fields: Fields, where: str) -> str:
         return family
     if family == "text" or mime_type in _TEXT_TYPES or isinstance(fields.get("text"), str):
         return "text"
-    if mime_type in {None, "application/pdf"}:
+    if mime_type is None:
+        kind = sniff_kind(_source(fields, where)) if _has_content(fields) else "pdf"
+        if kind is None and _is_labelled(fields):
+            raise MessageError(
+                f"{where}: the file has no MIME type or name that says what it is, and its bytes "
+                "are no image, video, PDF or text"
+            )
+        return kind or "pdf"
+    if mime_type == "application/pdf":
         return "pdf"
     raise MessageError(f"{where}: a file of type {mime_type} cannot be shown to InternVL")
 
@@ -137,16 +147,35 @@ def _mime_type(fields: Fields) -> str | None:
     """The MIME type: said under any of its names, in a data URL, or by the file's name."""
     for key in _TYPE_KEYS:
         if isinstance(fields.get(key), str) and fields[key]:
-            return str(fields[key]).split(";", 1)[0].strip().lower()
+            said = str(fields[key]).split(";", 1)[0].strip().lower()
+            if said not in _NO_TYPES:
+                return said
     for key in (*_DATA_KEYS, *_URL_KEYS):
         if _is_data_url(fields.get(key)):
             said = str(fields[key])[5:].split(",", 1)[0].split(";", 1)[0].lower()
-            return said or "text/plain"  # RFC 2397
+            if said not in _NO_TYPES:
+                return said or "text/plain"  # RFC 2397
     if isinstance(fields.get("format"), str):
         return _BEDROCK_FORMATS.get(fields["format"], f"application/{fields['format']}")
     names = (fields[key] for key in _NAME_KEYS if isinstance(fields.get(key), str))
     guesses = (mimetypes.guess_type(name.split("?", 1)[0])[0] for name in names)
-    return next((guess for guess in guesses if guess), None)
+    return next((guess for guess in guesses if guess and guess not in _NO_TYPES), None)
+
+
+_NO_TYPES = {"application/octet-stream", "binary/octet-stream", "application/x-binary"}
+"""MIME types of files of which nothing is known."""
+
+
+def _is_labelled(fields: Fields) -> bool:
+    """Whether a block says that nothing is known of its file."""
+    return any(fields.get(key) for key in _TYPE_KEYS)
+
+
+def _has_content(fields: Fields) -> bool:
+    """Whether a block holds bytes, or names a local file."""
+    if any(_is_data_url(fields.get(key)) for key in _URL_KEYS):
+        return True
+    return any(fields.get(key) is not None for key in (*_DATA_KEYS, "path"))
 
 
 def _is_data_url(value: object) -> bool:
@@ -240,7 +269,9 @@ def _max_tiles(fields: Fields, where: str) -> int | None:
     if tiles is not None or detail is None or detail == "auto":
         return tiles
     if not isinstance(detail, str) or detail not in DETAIL_TILES:
-        raise MessageError(f"{where}: detail is auto, low, medium or high, not {detail!r}")
+        raise MessageError(
+            f"{where}: detail is auto, low, medium, high or original, not {detail!r}"
+        )
     return DETAIL_TILES[detail]
 
 

@@ -8,7 +8,7 @@
 `image_data`, raw MCP `data` + `mimeType` | an image |
 | video: the same shapes, `video_url`, Qwen `video` (a file or a list of frames) | a video |
 | `file`, `input_file`, `document`, `media`, MCP `resource` | an image, a video, a PDF or text, \
-as its MIME type or name says; without one a PDF |
+as its MIME type or name says, else its bytes; a URL without one is a PDF |
 | `reasoning`, `thinking`, `redacted_thinking` | left out: thoughts stay out of later turns |
 | `tool_use`, `tool_call`, `function_call`, ... of an AI message | merged with its `.tool_calls` |
 | `cachePoint` blocks; `cache_control` and other unknown keys of a known block | ignored: they \

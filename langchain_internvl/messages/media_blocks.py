@@ -5,20 +5,23 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from langchain_internvl.errors import MediaError, UnsupportedMediaError
 from langchain_internvl.media.images import read_size, sniff_mime_type
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.sources import Source, UrlSource, to_source
+from langchain_internvl.media.sources import Source, UrlSource, is_file_object, to_source
 from langchain_internvl.media.tiling import TileLimits
 from langchain_internvl.media.video_process import check_frames
 from langchain_internvl.messages.block_fields import to_video
 from langchain_internvl.messages.blocks import read_frames
 from langchain_internvl.messages.conversation import Image, Video
+
+AnyBlock: TypeAlias = Any
+"""A dictionary `dict[str, Any]`. LangChain's types take dictionaries in `content` and TypedDicts in
+`content_blocks`; no other type than Any is both."""
 
 
 def image_block(
@@ -27,13 +30,13 @@ def image_block(
     max_tiles: int | None = None,
     min_tiles: int | None = None,
     policy: MediaPolicy | None = None,
-) -> dict[str, Any]:
+) -> AnyBlock:
     """A LangChain v1 content block of an image.
 
     Args:
-        image: A path, bytes, a data or http(s) URL, a PIL image or a uint8 array [height, width,
-            3]. Everything but an http(s) URL is read at once, checked to be an image, and kept
-            in the block.
+        image: A path, bytes, a binary file object, a data or http(s) URL, a PIL image or a uint8
+            array [height, width, 3]. Everything but an http(s) URL is read at once, checked to be
+            an image, and kept in the block.
         max_tiles: Most tiles of this image; None: the model's setting.
         min_tiles: Fewest tiles of this image; None: the model's setting.
         policy: Limits on what is read; None: the defaults of `MediaPolicy`.
@@ -46,7 +49,7 @@ def image_block(
         RequestError: The limits of tiles are impossible.
     """
     policy = policy or MediaPolicy()
-    part = Image(to_source(_path(image), "image_block()"), min_tiles, max_tiles)
+    part = Image(to_source(image, "image_block()"), min_tiles, max_tiles)
     TileLimits().narrowed(min_tiles, max_tiles)  # checks them
     if not isinstance(part.source, UrlSource):
         read_size(part.source, policy)
@@ -60,15 +63,15 @@ def video_block(
     bound: tuple[float, float] | None = None,
     max_tiles: int | None = None,
     policy: MediaPolicy | None = None,
-) -> dict[str, Any]:
+) -> AnyBlock:
     """A content block of a video.
 
     Args:
-        video: A video file, as a path, bytes, or a data or http(s) URL; or its frames in order,
-            as a list of image blocks and of anything that `image_block` takes, or a uint8 array
-            [frames, height, width, 3], which are all shown. Everything but an http(s) URL is read
-            at once and kept in the block. (A large file may stay where it is: `{"type": "video",
-            "path": ...}`.)
+        video: A video file, as a path, bytes, a binary file object, or a data or http(s) URL; or
+            its frames in order, as a list of image blocks and of anything that `image_block`
+            takes, or a uint8 array [frames, height, width, 3], which are all shown. Everything but
+            an http(s) URL is read at once and kept in the block. (A large file may stay where it
+            is: `{"type": "video", "path": ...}`.)
         num_frames: How many frames of a file are shown; None: the model's setting.
         bound: The part of a file that they are taken from, start and end in seconds.
         max_tiles: Most tiles of each frame; None: the model's `max_tiles_per_frame`.
@@ -86,8 +89,9 @@ def video_block(
     """
     policy = policy or MediaPolicy()
     settings = {"num_frames": num_frames, "bound": bound, "max_tiles": max_tiles}
-    if isinstance(video, (str, PathLike, bytes, bytearray, memoryview)):
-        file = to_video({"path": _path(video), **settings}, "video_block()")
+    is_file = isinstance(video, (str, PathLike, bytes, bytearray, memoryview))
+    if is_file or is_file_object(video):
+        file = to_video({"path": video, **settings}, "video_block()")
         return _video_block(file, policy)
     if not isinstance(video, (Sequence, np.ndarray)):
         raise UnsupportedMediaError(
@@ -98,7 +102,7 @@ def video_block(
             "video_block()", f"frames are an array [frames, height, width, 3], not {video.shape}"
         )
     check_frames(len(video), "video_block()", policy)
-    frames = read_frames(map(_path, video), "video_block()")
+    frames = read_frames(video, "video_block()")
     return _video_block(to_video({"frames": frames, **settings}, "video_block()"), policy)
 
 
@@ -108,12 +112,12 @@ def pdf_block(
     max_tiles: int | None = None,
     min_tiles: int | None = None,
     policy: MediaPolicy | None = None,
-) -> dict[str, Any]:
+) -> AnyBlock:
     """A LangChain v1 content block of a PDF, whose pages are shown as images.
 
     Args:
-        pdf: A path, bytes, or a data or http(s) URL. Everything but an http(s) URL is read at
-            once and kept in the block.
+        pdf: A path, bytes, a binary file object, or a data or http(s) URL. Everything but an
+            http(s) URL is read at once and kept in the block.
         max_tiles: Most tiles of each page; None: the model's setting.
         min_tiles: Fewest tiles of each page; None: the model's setting.
         policy: Limits on what is read; None: the defaults of `MediaPolicy`.
@@ -126,18 +130,13 @@ def pdf_block(
         RequestError: The limits of tiles are impossible.
     """
     policy = policy or MediaPolicy()
-    source = to_source(_path(pdf), "pdf_block()")
+    source = to_source(pdf, "pdf_block()")
     TileLimits().narrowed(min_tiles, max_tiles)  # checks them
     if not isinstance(source, UrlSource) and b"%PDF" not in source.read(policy)[:1024]:
         raise MediaError(source.name, "is no PDF")
     data = _data(source, policy, "application/pdf")
     limits = _set({"min_tiles": min_tiles, "max_tiles": max_tiles})
     return {"type": "file", **data, "mime_type": "application/pdf", **limits}
-
-
-def _path(value: Any) -> Any:
-    """A path of any type as one that `to_source` knows."""
-    return Path(value) if isinstance(value, PathLike) else value
 
 
 def _image_block(image: Image, policy: MediaPolicy) -> dict[str, Any]:

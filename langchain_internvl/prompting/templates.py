@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 
 from langchain_internvl.errors import PromptError
@@ -69,6 +70,11 @@ def _chatml(role: str, close: str, *, closes_empty: bool = False) -> Frame:
     return Frame(head, close, head + close if closes_empty else head)
 
 
+def _harmony(role: str, *, closes_empty: bool = False) -> Frame:
+    head = f"<|start|>{role}<|message|>"
+    return Frame(head, "<|end|>", head + "<|end|>" if closes_empty else head)
+
+
 def _phi3(role: str) -> Frame:
     return Frame(f"<|{role}|>\n", "<|end|>", f"<|{role}|>\n")
 
@@ -106,6 +112,18 @@ _ROWS = (
         stop="<|im_end|>",
         default_system=_INTERNVL_2_5,
     ),
+    # An answer is in the channel `final`. Replies also end at the checkpoint's own end token, which
+    # is `<|return|>`: the models were trained to write it.
+    ChatTemplate(
+        name="internvl3_5_gpt_oss",
+        system=_harmony("system", closes_empty=True),
+        user=_harmony("user"),
+        assistant=_harmony("assistant<|channel|>final"),
+        reply="<|start|>assistant<|channel|>final<|message|>",
+        stop="<|end|>",
+        default_system=_INTERNVL_2_5,
+        stops_at_eos=True,
+    ),
     ChatTemplate(
         name="internvl_zh",
         system=Frame("", " ", " "),
@@ -140,6 +158,11 @@ def get_template(name: str) -> ChatTemplate:
     try:
         return TEMPLATES[name]
     except KeyError:
-        raise PromptError(
-            f"chat template {name!r} is unknown; the known ones are {', '.join(TEMPLATES)}"
-        ) from None
+        raise PromptError(f"chat template {name!r} is unknown; {suggest_template(name)}") from None
+
+
+def suggest_template(name: str) -> str:
+    """Which template may have been meant, and all there are, as the end of an error."""
+    near = get_close_matches(name, TEMPLATES, 1, 0.5)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return f"{meant}The known ones are {', '.join(TEMPLATES)}"

@@ -69,6 +69,12 @@ class AddedToken:
     strips_right: bool
 
 
+def declared_length(value: Any) -> int | None:
+    """Longest input by `model_max_length` of a tokenizer's config; None: it declares none."""
+    is_number = isinstance(value, (int, float)) and 0 < value < 10**9
+    return int(value) if is_number else None  # transformers writes 10**30 for none
+
+
 class PromptTokenizer:
     """Encodes prompts and decodes replies of one checkpoint.
 
@@ -197,9 +203,7 @@ class PromptTokenizer:
     @property
     def model_max_length(self) -> int | None:
         """Longest input that the tokenizer declares, if it declares one."""
-        length = self._tokenizer.model_max_length
-        is_number = isinstance(length, (int, float)) and 0 < length < 10**9
-        return int(length) if is_number else None  # transformers says 10**30 for none
+        return declared_length(self._tokenizer.model_max_length)
 
     @cached_property
     def token_bytes(self) -> dict[int, bytes]:
@@ -209,7 +213,7 @@ class PromptTokenizer:
         """
         table = piece_bytes(self._vocabulary, self._decoder)
         for token in self._added.values():
-            shown = not token.special or token.content in GROUNDING_MARKUP
+            shown = not token.special or _is_shown(token.content)
             table[token.id] = token.content.encode() if shown else b""
         return table
 
@@ -326,7 +330,7 @@ def _refuse_gaps(folder: Path) -> None:
         refuse_pointer(file)
 
 
-_INTERNLM2_CLASSES = {"InternLM2Tokenizer", "InternLM2TokenizerFast"}
+_INTERNLM2_CLASSES = {"InternLM2Tokenizer", "InternLM2TokenizerFast", "InternLM3Tokenizer"}
 
 
 def _matcher(contents: Iterable[str]) -> re.Pattern[str]:
@@ -364,6 +368,15 @@ def _build(state: dict[str, Any]) -> Tokenizer:
 def _merge_pair(merge: str | Sequence[str]) -> tuple[str, str]:
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left, right
+
+
+def _is_shown(token: str) -> bool:
+    """Whether a special token is part of what a reply says: the markup of places is."""
+    return token in GROUNDING_MARKUP or _COORDINATE.fullmatch(token) is not None
+
+
+_COORDINATE = re.compile(r"<COORD_\d{1,4}>")
+"""Tokens with which Qianfan-OCR writes thousandths of an image's width and height."""
 
 
 def _adds_prefix(pre_tokenizer: Any) -> bool:

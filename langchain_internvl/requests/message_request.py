@@ -110,9 +110,11 @@ class TurnRenderer:
             tool_choice=form.tool_choice,
             single_call=form.single_call,
             tool_format=HERMES if form.callable else None,
+            template_kwargs=settings.chat_template_kwargs,
             choices=[Choice(text, ()) for text in form.choices],
             top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
             timeout=self.deadline.remaining(),
+            reasoning=settings.reasoning,
         )
 
     def call_stream(self, settings: CallSettings) -> CallStream | None:
@@ -144,6 +146,7 @@ class TurnRenderer:
             policy,
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
+            deadline=self.deadline,
         )
         if is_asked or image.min_tiles is not None or image.max_tiles is not None:
             own = limits.narrowed(image.min_tiles, image.max_tiles)
@@ -151,7 +154,9 @@ class TurnRenderer:
                 resized = _in_its_grid(rgb, own)
             except MemoryError as error:
                 raise no_memory(rgb.size, source.name) from error
-            return replace(image, source=BytesSource(_png(resized), source.name))
+            tiles = resized.width * resized.height // own.tile_size**2
+            sent = BytesSource(_png(resized), source.name)
+            return replace(image, source=sent, min_tiles=tiles, max_tiles=tiles)
         if isinstance(source, BytesSource) and _is_read_alike(source.data, rgb):
             return replace(image, source=source)
         return replace(image, source=BytesSource(_png(rgb), source.name))

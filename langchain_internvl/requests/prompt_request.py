@@ -16,10 +16,15 @@ from langchain_internvl.media.lazy_tiles import ImageTiles, TileList, hash_bytes
 from langchain_internvl.media.pixels import PixelSource, no_memory
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.messages.expand import FileReader
-from langchain_internvl.prompting.build import PromptOptions, build_prompt
+from langchain_internvl.prompting.build import PromptOptions, build_prompt, with_think_suffix
 from langchain_internvl.prompting.context_window import fit_reply
 from langchain_internvl.prompting.tool_formats import ToolFormat, get_tool_format
 from langchain_internvl.prompting.tool_results import order_tool_results
+from langchain_internvl.reply_text.reasoning import (
+    EMPTY_THOUGHT,
+    LEVELS,
+    Reasoning,
+)
 from langchain_internvl.tool_calling.call_stream import CallStream
 from langchain_internvl.tool_calling.response_format import ResponseFormat
 
@@ -54,6 +59,7 @@ class Renderer:
         exif_transpose: Turn images as their EXIF orientation says.
         scale_16bit: Scale grey images of 16 bits to 8.
         form: What the reply may be, which the model is told.
+        reasoning: Whether the model shall think first.
     """
 
     checkpoint: Checkpoint
@@ -68,6 +74,7 @@ class Renderer:
     exif_transpose: bool = False
     scale_16bit: bool = False
     form: ResponseFormat = field(default_factory=ResponseFormat)
+    reasoning: Reasoning = "auto"
 
     @property
     def tools(self) -> ToolFormat:
@@ -79,7 +86,24 @@ class Renderer:
         files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
         turns = [files.read(turn) for turn in order_tool_results(turns)]
         told = self.form.instructions(self.tools, self.template.system.close)
-        return build_prompt(turns, self.template, self.options, self.tools, told)
+        options = replace(self.options, reply_start=self._reply_start())
+        if options.reasoning and self.checkpoint.is_qianfan_ocr:
+            options, turns = replace(options, reasoning=False), with_think_suffix(turns)
+        return build_prompt(turns, self.template, options, self.tools, told)
+
+    def _reply_start(self) -> str:
+        """What a reply is begun with.
+
+        Raises:
+            RequestError: A level of reasoning is asked for, and the checkpoint has none.
+        """
+        if self.reasoning in LEVELS:
+            raise RequestError(
+                f"reasoning={self.reasoning!r}: {self.checkpoint.folder} has no levels of "
+                "reasoning; set it to True, False or 'auto'"
+            )
+        is_off = self.reasoning is False and self.checkpoint.thinks_unasked
+        return EMPTY_THOUGHT if is_off else ""
 
     def to_text(self, prompt: Prompt, *, expand: bool = False) -> str:
         """The prompt as text, with every context token if `expand`."""
@@ -114,7 +138,7 @@ class Renderer:
 
     def _tiles_of(self, image: Image, count: int) -> ImageTiles:
         # All that `_cut` depends on besides the image itself.
-        options = self._limits(image), self.exif_transpose
+        options = self._limits(image), self.exif_transpose, self.scale_16bit
         source = image.source
         if isinstance(source, BytesSource):
             return ImageTiles(hash_bytes(source.data, options), count, lambda: self._cut(image))
@@ -150,6 +174,7 @@ class Renderer:
             self.policy,
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
+            deadline=self.deadline,
         )
         try:
             return self._limits(image).cut(rgb)
@@ -176,8 +201,13 @@ def make_request(
         SchemaError: A schema cannot be guaranteed.
     """
     form, tools = renderer.form, renderer.tools
-    if form.choices and settings.reasoning:
-        raise RequestError("choices leave no room for thoughts: reasoning must be False")
+    if form.choices and settings.thinks:
+        raise RequestError("choices leave no room for thoughts: reasoning must be False or 'auto'")
+    if settings.chat_template_kwargs:
+        raise RequestError(
+            "chat_template_kwargs are for a server that writes the prompt by its own template "
+            '(base_url=..., server_prompt="messages"); here the prompt is written by chat_template'
+        )
     prompt = renderer.fetch_images(renderer.prompt(turns))
     template = renderer.template
     stop_ids = {renderer.tokenizer.stop_id(template.stop)}
@@ -204,7 +234,7 @@ def make_request(
         stop=_stop_texts(settings, renderer) if form.is_plain else (),
         top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
         timeout=renderer.deadline.remaining(),
-        grammar=form.grammar(tools, thinks=settings.reasoning),
+        grammar=form.grammar(tools, thinks=settings.thinks),
         markup=renderer.tokenizer.special_bytes(tools.trigger, tools.open_call, tools.close_call)
         if form.callable
         else {},

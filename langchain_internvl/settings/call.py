@@ -12,6 +12,7 @@ from langchain_internvl.backends.base import GREATEST_SEED, LEAST_SEED, Sampling
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.tiling import MOST_TILES, TileLimits
 from langchain_internvl.prompting.build import ImageOrder, PromptOptions
+from langchain_internvl.reply_text.reasoning import Reasoning, asks_to_think
 from langchain_internvl.tool_calling.response_format import RESPONSE_SETTINGS
 
 DEFAULT_MAX_TOKENS = 1024
@@ -36,7 +37,8 @@ class CallSettings(BaseModel):
     max_tokens: int = Field(default=DEFAULT_MAX_TOKENS, ge=1)
     """Most tokens of a reply; None means the default, as in other models of LangChain."""
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
-    """Texts that end a reply; they are cut off."""
+    """Texts that end a reply; they are cut off. JSON values of a `response_format` and forced tool
+    calls are never ended by them."""
     logprobs: bool = False
     """Report log probabilities in `response_metadata["logprobs"]`, in OpenAI's shape: of every
     token that was made, those of a stop text that was cut off too."""
@@ -65,10 +67,17 @@ class CallSettings(BaseModel):
     """Scale grey images of 16 bits to 8; the reference shows all values over 255 as white."""
     default_system: str | None = "template"
     """System text where messages have none; "template": the template's, None: no system turn."""
-    reasoning: bool = False
-    """Ask InternVL3.5 to think first, by its own system text: in place of the template's, or in
-    front of what messages or `default_system` say. Thoughts are kept apart from every reply that
-    has some: in `content_blocks`, and not in later turns."""
+    reasoning: Reasoning = "auto"
+    """True: ask the model to think first, by InternVL3.5's own system text: in place of the
+    template's, or in front of what messages or `default_system` say. False: no thoughts; the reply
+    of a model that may think unasked (InternVL3.5) is begun with an empty thought. "auto": neither.
+    "low", "medium", "high": how much to think, at servers whose models have levels. A server that
+    is prompted by messages gets `chat_template_kwargs={"enable_thinking": ...}` or
+    `reasoning_effort` as well. Thoughts are kept apart from every reply that has some: in
+    `content_blocks`, and not in later turns."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the chat template of a server that writes the prompt itself (not of mlx-vlm),
+    such as `{"enable_thinking": True}`."""
     context_window: int | None = Field(default=None, ge=1)
     """Most tokens of prompt and reply together. None: what tokenizer or config say."""
 
@@ -102,6 +111,9 @@ class CallSettings(BaseModel):
                 f"{', '.join([*known, *RESPONSE_SETTINGS])}"
             )
         own = {name: getattr(self, name) for name in known}
+        given = self.model_fields_set  # what was said stays apart from defaults
+        defaults = {name: one.get_default(call_default_factory=True) for name, one in known.items()}
+        own = {name: one for name, one in own.items() if name in given or one != defaults[name]}
         if overrides.get("max_tokens", 0) is None:  # LangChain's way of not saying
             overrides = {name: one for name, one in overrides.items() if name != "max_tokens"}
         try:
@@ -135,6 +147,11 @@ class CallSettings(BaseModel):
             seed=self.seed,
         )
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the model is asked to think before it answers."""
+        return asks_to_think(self.reasoning)
+
     def prompt_options(self) -> PromptOptions:
         """How media are written into prompts."""
         return PromptOptions(
@@ -142,7 +159,7 @@ class CallSettings(BaseModel):
             join_images=self.join_images,
             image_order=self.image_order,
             default_system=self.default_system,
-            reasoning=self.reasoning,
+            reasoning=self.thinks,
             max_tiles_per_frame=self.max_tiles_per_frame,
         )
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from langchain_core.utils import secret_from_env
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
+from langchain_internvl import nano
 from langchain_internvl.backends.base import Backend
 from langchain_internvl.backends.lmdeploy.options import EngineOptions
 from langchain_internvl.backends.server.addresses import check_address
@@ -19,23 +22,35 @@ from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.prompting.templates import get_template
 from langchain_internvl.settings.call import CallSettings
 
-_OF_BACKENDS: Mapping[str, frozenset[str]] = {
-    "transformers": frozenset(
-        {"dtype", "device_map", "attn_implementation", "quantization", "engine_options"}
-    ),
-    "lmdeploy": frozenset({"dtype", "engine_options"}),
-    "server": frozenset(
-        {
-            "engine_options",
-            "served_model",
-            "server_prompt",
-            "default_headers",
-            "http_client",
-        }
-    ),
-    "object": frozenset(),
+_SERVER = frozenset({"server"})
+_TRANSFORMERS = frozenset({"transformers"})
+
+_USED_BY: Mapping[str, frozenset[str]] = {
+    "api_key": _SERVER,
+    "attn_implementation": _TRANSFORMERS,
+    "chat_template_kwargs": _SERVER,
+    "default_headers": _SERVER,
+    "device_map": _TRANSFORMERS,
+    "dtype": frozenset({"transformers", "lmdeploy"}),
+    "engine_options": frozenset({"transformers", "lmdeploy", "server"}),
+    "http_client": _SERVER,
+    "max_retries": _SERVER,
+    "quantization": _TRANSFORMERS,
+    "served_model": _SERVER,
+    "server_prompt": _SERVER,
 }
-"""Arguments that say how a backend is made, by the kinds of backends that take them."""
+"""Arguments that not every kind of backend uses, and the kinds that do. All others are used by
+all, but for `_USED_BY_IDS` and a `revision` of a folder."""
+
+ENGINE_SETTINGS = frozenset(_USED_BY)
+"""Names of the arguments that say how an engine is made or reached."""
+
+_USED_BY_IDS = ("context_window", "join_images", "number_images")
+"""Settings without effect where a server writes the prompt itself."""
+
+_GIVEN_TO_EVERY_MODEL = frozenset({"api_key", "max_retries"})
+"""Arguments that generic LangChain code gives to every chat model: where they have no effect they
+warn. Any other argument that a backend does not use raises."""
 
 ServerPrompt = Literal["auto", "ids", "messages"]
 
@@ -112,6 +127,13 @@ class ModelSettings(CallSettings):
             raise ValueError("a key has printable ASCII characters only, as headers do")
         return SecretStr(key) if key else None
 
+    @field_validator("http_client")
+    @classmethod
+    def _check_client(cls, value: Any) -> Any:
+        if value is not None and not (hasattr(value, "send") and hasattr(value, "aclose")):
+            raise ValueError(f"http_client is a httpx.AsyncClient, not a {type(value).__name__}")
+        return value
+
     @field_validator("base_url")
     @classmethod
     def _check_address(cls, value: str | None) -> str | None:
@@ -147,18 +169,53 @@ class ModelSettings(CallSettings):
             return "object"
         return "server" if self.base_url is not None else self.backend
 
+    def unused_by_messages(self, settings: CallSettings | None = None) -> list[str]:
+        """Settings that were given, and have no effect where a server writes the prompt itself.
+
+        Args:
+            settings: Those of a call; None: of the model.
+        """
+        asked = self if settings is None else settings
+        is_given = {
+            "context_window": asked.context_window is not None,
+            "join_images": asked.join_images,
+            "number_images": asked.number_images and "number_images" in asked.model_fields_set,
+        }
+        return [name for name in _USED_BY_IDS if is_given[name]]
+
+    def _is_set(self, name: str) -> bool:
+        """Whether an argument was given, with another value than its default."""
+        if name == "api_key":  # whose default is of the environment
+            return self.api_key is not None and name in self.model_fields_set
+        default = type(self).model_fields[name].get_default(call_default_factory=True)
+        return bool(getattr(self, name) != default)
+
+    @property
+    def _is_local(self) -> bool:
+        try:
+            return self.model == nano.NAME or Path(self.model).expanduser().is_dir()
+        except (OSError, RuntimeError):  # a name too long, a home of nobody
+            return False
+
     @model_validator(mode="after")
     def _refuse_options_of_another_backend(self) -> Self:
         kind = self.backend_kind
         if kind == "object" and self.base_url is not None:
             raise ValueError("base_url: a backend object is no server; give one of the two")
-        fields = type(self).model_fields
-        given = [
-            name for name in sorted(frozenset().union(*_OF_BACKENDS.values()) - _OF_BACKENDS[kind])
-            if getattr(self, name) != fields[name].get_default(call_default_factory=True)
-        ]  # fmt: skip
-        if given:
-            raise ValueError(f"{', '.join(given)}: {_WHY_NOT[kind]}")
+        unused = [
+            name for name, kinds in _USED_BY.items() if kind not in kinds and self._is_set(name)
+        ]
+        refused = [name for name in unused if name not in _GIVEN_TO_EVERY_MODEL]
+        if refused:
+            raise ValueError(f"{', '.join(refused)}: {_WHY_NOT[kind]}")
+        whys = {_WHY_NOT[kind]: unused}
+        if self.revision is not None and self._is_local:
+            whys["a local folder has one revision"] = ["revision"]
+        if kind == "server" and self.server_prompt == "messages":
+            whys[_WHY_NOT["messages"]] = self.unused_by_messages()
+        told = [f"{', '.join(names)} ({why})" for why, names in whys.items() if names]
+        if told:
+            warnings.warn(f"ChatInternVL: no effect: {'; '.join(told)}", stacklevel=4)
         _CHECKS[kind](self)
         return self
 
@@ -168,7 +225,9 @@ _WHY_NOT: Mapping[str, str] = {
     "lmdeploy": "LMDeploy has its own ways; see engine_options",
     "server": "a server has loaded its model already",
     "object": "a backend object has its own settings",
+    "messages": "the server writes the prompt by its own template",
 }
+"""Why an argument is of no use, by the kind of backend."""
 
 
 def _check_server(settings: ModelSettings) -> None:

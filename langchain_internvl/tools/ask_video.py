@@ -87,14 +87,14 @@ class VideoQATool(InternVLTool):
         shown = {"type": "video", "video": frames}
         reply = yield Ask([shown, {"type": "text", "text": text}])
         answer = answer_of(reply)
-        times = [round(index / clip.fps, 2) for index in clip.indices] if clip.fps else []
+        times = [round(time, 2) for time in clip.times]
         artifact = VideoAnswer(
             video=given.video,
             question=text,
             text=answer.text,
             timestamps=times,
             num_frames=len(frames),
-            duration=round(clip.frame_count / clip.fps, 2) if clip.fps else None,
+            duration=None if clip.duration is None else round(clip.duration, 2),
             is_complete=answer.is_complete,
         )
         seen = f"\n(Frames at {', '.join(f'{time:g}' for time in times)} s.)" if times else ""
@@ -112,7 +112,7 @@ class VideoQATool(InternVLTool):
         part = resolve_video(video, policy, state)
         if part.source is not None:
             many = num_frames or part.num_frames or _FRAMES
-            return read_clip(part.source, policy, many, _both(bound, part.bound))
+            return read_clip(part.source, policy, many, _both(bound, part.bound), by_time=True)
         # Frames that a program chose are all looked at, and nobody knows when they are.
         if bound is not None:
             raise MediaError(video, "is a list of frames without times; leave start and end out")

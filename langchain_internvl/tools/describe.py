@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from langchain_internvl.errors import MediaError
 from langchain_internvl.grounding import Box
 from langchain_internvl.tools.answers import answer_of, in_language
 from langchain_internvl.tools.arguments import IMAGE, LANGUAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
-from langchain_internvl.tools.images import open_image
-from langchain_internvl.tools.media_access import resolve_image
+from langchain_internvl.tools.images import ToolImage
+from langchain_internvl.tools.pages import ToolPage, left_out, open_images
 from langchain_internvl.tools.task_prompts import DESCRIBE
+
+_MOST_TILES = 24
+"""Tiles that the pages of a PDF share: with their thumbnails 10 pages are 7,680 tokens."""
 
 
 class Description(BaseModel):
@@ -24,6 +29,7 @@ class Description(BaseModel):
         text: The answer.
         region: The part that was looked at, on the picture as its file stores it; None: all.
         is_complete: Whether the answer ended by itself, not at the limit of its length.
+        num_pages: Of a PDF, how many of its pages were looked at; None: it is none.
     """
 
     image: str
@@ -31,6 +37,7 @@ class Description(BaseModel):
     text: str
     region: Box | None = None
     is_complete: bool = True
+    num_pages: int | None = None
 
 
 class DescribeArguments(Arguments):
@@ -57,10 +64,25 @@ class DescribeImageTool(InternVLTool):
 
     def script(self, state: Any, given: DescribeArguments) -> Script:
         """Look, and ask."""
-        source = resolve_image(given.image, self.media_policy, state)
-        picture = open_image(source, self.media_policy, given.region)
+        blocks: list[dict[str, Any]] = []
+        failed: list[str] = []
+        page: ToolPage | None = None
+        picture: ToolImage | None = None
+        with closing(open_images(given.image, self.media_policy, state, given.region)) as images:
+            for page in images:
+                if isinstance(page.image, MediaError):
+                    failed.append(f"\n(Page {page.number} cannot be shown: {page.image.reason}.)")
+                else:
+                    picture = page.image
+                    blocks.append(picture.block)
+        if picture is None or page is None:
+            raise MediaError(given.image, "none of its pages can be shown")
         text = in_language(given.question or DESCRIBE, given.language)
-        reply = yield Ask([picture.block, {"type": "text", "text": text}])
+        if len(blocks) > 1:
+            most = max(1, _MOST_TILES // len(blocks))
+            own = getattr(self.llm, "max_tiles", None)
+            blocks = [{**block, "max_tiles": min(most, own or most)} for block in blocks]
+        reply = yield Ask([*blocks, {"type": "text", "text": text}])
         answer = answer_of(reply)
         artifact = Description(
             image=given.image,
@@ -68,5 +90,9 @@ class DescribeImageTool(InternVLTool):
             text=answer.text,
             region=picture.region,
             is_complete=answer.is_complete,
+            num_pages=None if page.number is None else len(blocks),
         )
-        return Outcome(answer.for_agent + picture.notes, artifact, picture.cut)
+        notes = picture.notes + "".join(failed) + left_out(page, given.image)
+        return Outcome(
+            answer.for_agent + notes, artifact, picture.cut if len(blocks) == 1 else None
+        )

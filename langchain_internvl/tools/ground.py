@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from langchain_internvl.grounding import Box, draw_boxes, parse_grounding
+from langchain_internvl.grounding.fonts import open_font
 from langchain_internvl.tools.answers import answer_of
 from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
-from langchain_internvl.tools.images import ToolImage, open_image
-from langchain_internvl.tools.media_access import resolve_image
+from langchain_internvl.tools.images import ToolImage
+from langchain_internvl.tools.pages import open_one_image
 from langchain_internvl.tools.task_prompts import GROUND
 
 
@@ -30,6 +31,7 @@ class Place(BaseModel):
         reply: What the model wrote.
         is_complete: Whether the reply ended by itself, not at the limit of its length.
         region: The part that was searched; None: all of it.
+        page: Of a PDF, number of the page from 1; None: it is none.
     """
 
     image: str
@@ -39,6 +41,7 @@ class Place(BaseModel):
     reply: str = ""
     is_complete: bool = True
     region: Box | None = None
+    page: int | None = None
 
 
 class GroundArguments(Arguments):
@@ -53,8 +56,13 @@ class GroundArguments(Arguments):
 
 
 class GroundTool(InternVLTool):
-    """Finds something on a picture; the artifact is a `Place`."""
+    """Finds something on a picture; the artifact is a `Place`.
 
+    Attributes:
+        font: A font file for the labels of returned images; see `draw_boxes`.
+    """
+
+    font: str | None = None
     name: str = "ground"
     description: str = (
         "Find where something is on a picture. Returns a box for each place: left, top, right, "
@@ -62,10 +70,20 @@ class GroundTool(InternVLTool):
     )
     args_schema: Any = GroundArguments
 
+    @field_validator("font")
+    @classmethod
+    def _font_opens(cls, font: str | None) -> str | None:
+        """A wrong path is the programmer's, so it is no error of a tool call."""
+        if font is not None:
+            try:
+                open_font(font)
+            except OSError as error:
+                raise ValueError(str(error)) from error
+        return font
+
     def script(self, state: Any, given: GroundArguments) -> Script:
         """Look, and find."""
-        source = resolve_image(given.image, self.media_policy, state)
-        picture = open_image(source, self.media_policy, given.region)
+        picture, page = open_one_image(given.image, self.media_policy, state, given.region)
         # Markup of the agent's own would end the phrase early.
         question = GROUND.format(" ".join(given.phrase.replace("<", " ").replace(">", " ").split()))
         blocks = [picture.block, {"type": "text", "text": question}]
@@ -79,9 +97,10 @@ class GroundTool(InternVLTool):
             reply=reply.text,
             is_complete=answer_of(reply).is_complete,
             region=picture.region,
+            page=page,
         )
         said = _said(artifact) + picture.notes
-        return Outcome(said, artifact, lambda: draw_boxes(picture.pixels, shown))
+        return Outcome(said, artifact, lambda: draw_boxes(picture.pixels, shown, font=self.font))
 
 
 def boxes_of(reply: AIMessage, picture: ToolImage) -> tuple[list[Box], list[str]]:

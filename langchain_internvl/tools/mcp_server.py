@@ -1,9 +1,15 @@
-"""The vision tools as a server of the Model Context Protocol, for agents of any make."""
+"""The vision tools as a server of the Model Context Protocol, for agents of any make.
+
+Messages are written as the protocol spells them (`inputSchema`, `isError`), which the types of mcp
+1.x and 2.x both read; only how handlers are given to a server differs between them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import importlib
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.tools import BaseTool
@@ -14,9 +20,21 @@ from langchain_internvl._version import __version__
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
+_NAME = "langchain-internvl"
+_INSTRUCTIONS = "Tools that look at images, PDFs and videos."
+
+
+def takes_handlers_as_arguments() -> bool:
+    """Whether `Server` takes its handlers as arguments, as mcp 2.0 does.
+
+    In 1.x they are entries of `Server.request_handlers`, by the type of the request, and the types
+    are in `mcp.types`, not `mcp_types`.
+    """
+    return int(version("mcp").split(".", maxsplit=1)[0]) >= 2
+
 
 def make_server(tools: Sequence[BaseTool]) -> Server[Any]:
-    """A server of tools, which sends their text, pictures and artifacts.
+    """A server of tools, which sends their text, images and artifacts.
 
     Args:
         tools: The tools, as `InternVLToolkit.get_tools()` makes them.
@@ -25,57 +43,73 @@ def make_server(tools: Sequence[BaseTool]) -> Server[Any]:
         ImportError: The extra `mcp` is not installed.
     """
     require("mcp", extra="mcp")
-    import mcp_types as types
     from mcp.server.lowlevel import Server
 
+    make: Any = Server
     by_name = {tool.name: tool for tool in tools}
-    listed = [
-        types.Tool(
-            name=tool.name,
-            description=tool.description,
-            input_schema=_schema(tool),
-            annotations=types.ToolAnnotations(read_only_hint=True),
-        )
-        for tool in tools
-    ]
+    is_new = takes_handlers_as_arguments()
+    types: Any = importlib.import_module("mcp_types" if is_new else "mcp.types")
+    listed = types.ListToolsResult.model_validate({"tools": [_description(one) for one in tools]})
+    about = {"version": __version__, "instructions": _INSTRUCTIONS}
 
-    async def list_tools(_: Any, __: Any) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=listed)
+    async def call(name: str, arguments: Mapping[str, Any] | None) -> Any:
+        return types.CallToolResult.model_validate(await _call(by_name, name, arguments or {}))
 
-    async def call_tool(_: Any, asked: types.CallToolRequestParams) -> types.CallToolResult:
-        tool = by_name.get(asked.name)
-        if tool is None:
-            text = f"There is no tool {asked.name!r}; there are {', '.join(by_name)}."
-            return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
-        call = {"type": "tool_call", "id": "1", "name": tool.name, "args": asked.arguments or {}}
-        message = await tool.ainvoke(call)
-        content: list[Any] = []
-        for block in message.content_blocks:
-            if block["type"] == "image":
-                data, mime_type = block["base64"], block["mime_type"]
-                content.append(types.ImageContent(data=data, mime_type=mime_type))
-            elif block["type"] == "text":
-                content.append(types.TextContent(text=block["text"]))
-        artifact = message.artifact
-        return types.CallToolResult(
-            content=content,
-            structured_content=None if artifact is None else artifact.model_dump(mode="json"),
-            is_error=message.status == "error",
-        )
+    if is_new:
 
-    return Server(
-        "langchain-internvl",
-        version=__version__,
-        instructions="Tools that look at pictures and videos.",
-        on_list_tools=list_tools,
-        on_call_tool=call_tool,
-    )
+        async def list_tools(_: Any, __: Any) -> Any:
+            return listed
+
+        async def call_tool(_: Any, asked: Any) -> Any:
+            return await call(asked.name, asked.arguments)
+
+        made: Server[Any] = make(_NAME, on_list_tools=list_tools, on_call_tool=call_tool, **about)
+        return made
+
+    async def answer_list(_: Any) -> Any:
+        return types.ServerResult(listed)
+
+    async def answer_call(request: Any) -> Any:
+        return types.ServerResult(await call(request.params.name, request.params.arguments))
+
+    server = make(_NAME, **about)
+    server.request_handlers[types.ListToolsRequest] = answer_list
+    server.request_handlers[types.CallToolRequest] = answer_call
+    older: Server[Any] = server
+    return older
 
 
-def _schema(tool: BaseTool) -> dict[str, Any]:
+def _description(tool: BaseTool) -> dict[str, Any]:
     schema: Any = tool.tool_call_schema
-    described: dict[str, Any] = schema.model_json_schema()
-    return described
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "inputSchema": schema.model_json_schema(),
+        "annotations": {"readOnlyHint": True},
+    }
+
+
+async def _call(
+    tools: Mapping[str, BaseTool], name: str, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The result of a call, as the protocol spells it."""
+    tool = tools.get(name)
+    if tool is None:
+        text = f"There is no tool {name!r}; there are {', '.join(tools)}."
+        return {"content": [{"type": "text", "text": text}], "isError": True}
+    call = {"type": "tool_call", "id": "1", "name": tool.name, "args": dict(arguments)}
+    message = await tool.ainvoke(call)
+    content: list[dict[str, Any]] = []
+    for block in message.content_blocks:
+        if block["type"] == "image":
+            image = {"data": block["base64"], "mimeType": block["mime_type"]}
+            content.append({"type": "image", **image})
+        elif block["type"] == "text":
+            content.append({"type": "text", "text": block["text"]})
+    result: dict[str, Any] = {"content": content, "isError": message.status == "error"}
+    if message.artifact is not None:
+        result["structuredContent"] = message.artifact.model_dump(mode="json")
+    return result
 
 
 def serve(tools: Sequence[BaseTool]) -> None:

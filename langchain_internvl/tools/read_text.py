@@ -1,17 +1,21 @@
-"""Read the text on a picture (OCR)."""
+"""Read the text on an image or on pages of a PDF (OCR)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from langchain_internvl.errors import MediaError
 from langchain_internvl.grounding import Box
 from langchain_internvl.tools.answers import Answer, answer_of
 from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
-from langchain_internvl.tools.images import open_image
-from langchain_internvl.tools.media_access import resolve_image
+from langchain_internvl.tools.images import ToolImage
+from langchain_internvl.tools.pages import ToolPage, left_out, open_images
 from langchain_internvl.tools.repetition import cut_repetition
 from langchain_internvl.tools.task_prompts import READ
 
@@ -19,20 +23,39 @@ Problem = Literal["length", "repetition"]
 """Why the text may not be right: the reply reached its limit, or ends in a repetition loop."""
 
 
-class Reading(BaseModel):
-    """The text on a picture.
+class PageText(BaseModel):
+    """The text on one page of a PDF.
 
     Attributes:
-        image: The picture, as it was named.
-        text: The text. Of a reply that was cut off in a repetition loop, up to the end of the
-            first turn; a reply that ended by itself is kept whole.
+        number: Page number, from 1.
+        text: As in `Reading`.
+        problem: As in `Reading`.
+        error: Why the page cannot be shown; None: it was read.
+    """
+
+    number: int
+    text: str = ""
+    problem: Problem | None = None
+    error: str | None = None
+
+
+class Reading(BaseModel):
+    """The text on an image, or on pages of a PDF.
+
+    Attributes:
+        image: The image or PDF, as it was named.
+        text: The text, with an empty line between pages. Of a reply that was cut off in a
+            repetition loop, up to the end of the first turn; a reply that ended by itself is kept
+            whole.
         lines: Its lines.
         problem: "length": there may be more on the picture, as the reply reached its limit.
             "repetition": the text ends in the same words many times over: equal rows of a table,
             or a loop (see `is_complete`). None: nothing of the kind.
         is_complete: Whether the reply ended by itself, not at the limit of its length.
-        reply: What the model wrote, all turns of a loop included.
-        region: The part that was read, on the picture as its file stores it; None: all.
+        reply: What the model wrote, all turns of a loop included; of pages one after the other.
+        region: The part that was read, on the image as its file stores it; None: all.
+        pages: Of a PDF, what each page says; a page that failed does not stop the others.
+        total_pages: Number of pages of the PDF; None: it is none.
     """
 
     image: str
@@ -42,6 +65,8 @@ class Reading(BaseModel):
     is_complete: bool = True
     reply: str = ""
     region: Box | None = None
+    pages: list[PageText] = []
+    total_pages: int | None = None
 
 
 _SAID: dict[tuple[Problem, bool], str] = {
@@ -71,31 +96,81 @@ class ReadTextTool(InternVLTool):
     name: str = "read_text"
     description: str = (
         "Read the text on a picture (OCR): a scanned page, a sign, a label, a screen. Returns the "
-        "text exactly as it stands there. For small text in a large picture give the region of it."
+        "text exactly as it stands there. For small text in a large picture give the region of it. "
+        "Takes PDFs too, page by page."
     )
     args_schema: Any = ReadArguments
 
     def script(self, state: Any, given: ReadArguments) -> Script:
         """Look, and read."""
-        source = resolve_image(given.image, self.media_policy, state)
-        picture = open_image(source, self.media_policy, given.region)
         question = f"{READ} The text is {given.language}." if given.language else READ
-        reply = yield Ask([picture.block, {"type": "text", "text": question}])
-        answer = answer_of(reply)
-        text, problem = whole_text(answer)
-        artifact = Reading(
-            image=given.image,
-            text=text,
-            lines=text.splitlines(),
-            problem=problem,
-            is_complete=answer.is_complete,
-            reply=answer.text,
-            region=picture.region,
-        )
-        said = text or "(There is no text.)"
+        parts: list[_Part] = []
+        with closing(open_images(given.image, self.media_policy, state, given.region)) as images:
+            for page in images:
+                if isinstance(page.image, MediaError):
+                    parts.append(_Part(page, error=page.image))
+                else:
+                    reply = yield Ask([page.image.block, {"type": "text", "text": question}])
+                    parts.append(_Part(page, answer_of(reply)))
+        return _outcome(given.image, parts)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What was read of one image."""
+
+    page: ToolPage
+    answer: Answer = field(default_factory=lambda: Answer("", is_complete=True))
+    error: MediaError | None = None
+
+    @property
+    def image(self) -> ToolImage | None:
+        return None if isinstance(self.page.image, MediaError) else self.page.image
+
+    def said(self) -> str:
+        """The text, and what an agent must know of it."""
+        if self.error is not None:
+            return f"(This page cannot be shown: {self.error.reason}.)"
+        text, problem = whole_text(self.answer)
+        notes = "" if self.image is None else self.image.notes
         if problem:
-            said = f"{text}\n{_SAID[problem, answer.is_complete]}"
-        return Outcome(said + picture.notes, artifact, picture.cut)
+            return f"{text}\n{_SAID[problem, self.answer.is_complete]}{notes}"
+        return (text or "(There is no text.)") + notes
+
+
+def _outcome(name: str, parts: Sequence[_Part]) -> Outcome:
+    first, last = parts[0].page, parts[-1].page
+    if all(part.error for part in parts):
+        raise MediaError(name, "none of its pages can be shown")
+    texts = [whole_text(part.answer) for part in parts]
+    text = "\n\n".join(text for text, _ in texts)
+    is_pdf = first.number is not None
+    artifact = Reading(
+        image=name,
+        text=text,
+        lines=text.splitlines(),
+        problem=next((problem for _, problem in texts if problem), None),
+        is_complete=all(part.answer.is_complete for part in parts),
+        reply="\n\n".join(part.answer.text for part in parts),
+        region=next((part.image.region for part in parts if part.image), None),
+        pages=[
+            PageText(
+                number=part.page.number,
+                text=text,
+                problem=problem,
+                error=None if part.error is None else str(part.error),
+            )
+            for part, (text, problem) in zip(parts, texts, strict=True)
+            if part.page.number is not None
+        ],
+        total_pages=first.total if is_pdf else None,
+    )
+    if len(parts) == 1:
+        image = parts[0].image
+        said = parts[0].said() + left_out(last, name)
+        return Outcome(said, artifact, None if image is None else image.cut)
+    pages = [f"Page {part.page.number} of {part.page.total}:\n{part.said()}" for part in parts]
+    return Outcome("\n\n".join(pages) + left_out(last, name), artifact)
 
 
 def whole_text(answer: Answer) -> tuple[str, Problem | None]:

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.tools.ask_video import VideoQATool
-from langchain_internvl.tools.base import InternVLTool
 from langchain_internvl.tools.describe import DescribeImageTool
 from langchain_internvl.tools.ground import GroundTool
 from langchain_internvl.tools.read_text import ReadTextTool
@@ -22,7 +21,8 @@ class InternVLToolkit(BaseToolkit):
     Attributes:
         llm: The model that looks: a `ChatInternVL`.
         media_policy: What an agent may name; see `InternVLTool`.
-        return_images: Also return pictures: the part that was looked at, or the boxes drawn.
+        return_images: Also return images: the part that was looked at, or the boxes drawn.
+        font: A font file for the labels of those boxes; None: one that can write them is found.
 
     Example:
         ```python
@@ -39,6 +39,7 @@ class InternVLToolkit(BaseToolkit):
     llm: BaseChatModel
     media_policy: MediaPolicy = Field(default_factory=MediaPolicy)
     return_images: bool = False
+    font: str | None = None
 
     def get_tools(self) -> list[BaseTool]:
         """`describe_image`, `read_text`, `ground` and `ask_video`."""
@@ -47,12 +48,9 @@ class InternVLToolkit(BaseToolkit):
             "media_policy": self.media_policy,
             "return_images": self.return_images,
         }
-        return [tool(**shared) for tool in _TOOLS]
-
-
-_TOOLS: tuple[type[InternVLTool], ...] = (
-    DescribeImageTool,
-    ReadTextTool,
-    GroundTool,
-    VideoQATool,
-)
+        return [
+            DescribeImageTool(**shared),
+            ReadTextTool(**shared),
+            GroundTool(**shared, font=self.font),
+            VideoQATool(**shared),
+        ]

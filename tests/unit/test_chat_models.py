@@ -3,12 +3,15 @@
 import copy
 import json
 import pickle
+import shutil
 from uuid import uuid4
 
 import httpx
 import numpy as np
 import pytest
 from golden import GOLDEN, SCAN, VIDEO, checkpoint_folder
+from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.chat_history import InMemoryChatMessageHistory
@@ -26,6 +29,7 @@ from support import FixedBackend
 
 from langchain_internvl import ChatInternVL, MediaPolicy, image_block, pdf_block, video_block
 from langchain_internvl.backends.base import Delta, Sampling, TokenLogprob
+from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import (
     CheckpointNotFoundError,
     MediaError,
@@ -36,6 +40,7 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.media_store import MediaStore
 from langchain_internvl.media.video_process import read_clip
+from langchain_internvl.settings.call import CallSettings
 
 MODEL = str(checkpoint_folder("internlm2"))
 IMAGE = GOLDEN / "images/rgb_1344x896.png"
@@ -366,7 +371,7 @@ def test_fields_are_described():
 
 
 def test_standard_arguments_of_other_providers_are_fine(recwarn):
-    ChatInternVL(api_key="x", max_retries=2, streaming=True, timeout=60, stop=[])
+    ChatInternVL(max_retries=2, streaming=True, timeout=60, stop=[])
     assert not recwarn.list
 
 
@@ -468,6 +473,19 @@ def test_copies_are_validated():
             llm.model_copy(update=wrong)
 
 
+def test_a_copy_with_another_engine_needs_no_settings_of_the_first():
+    llm = ChatInternVL(model=MODEL, dtype="float32", engine_options={"max_rows": 2})
+    backend = ScriptedBackend(lambda _request: "Hello")
+    for copied in (
+        llm.model_copy(update={"backend": backend}),
+        llm.model_copy(update={"backend": backend}).model_copy(update={"seed": 1}),
+    ):
+        assert copied.invoke("x").content == "Hello"
+        assert copied.dtype == "float32"
+    with pytest.raises(ValueError, match="dtype: a backend object"):
+        llm.model_copy(update={"backend": backend, "dtype": "float16"})
+
+
 def test_pickling_keeps_settings_and_loads_anew():
     llm = ChatInternVL(model=MODEL, max_tiles=3)
     llm.prompt_ids("x")
@@ -537,8 +555,62 @@ def test_profile():
     assert all(profile[f"{kind}_inputs"] for kind in ("text", "image", "video", "pdf"))
     assert not profile["audio_inputs"]
     assert (profile["max_input_tokens"], profile["max_output_tokens"]) == (4096, 7)
+    assert profile["open_weights"]
+    assert profile["attachment"]
+    assert profile["mid_conversation_system_messages"]
+    assert not ChatInternVL(base_url="http://h/v1").profile["mid_conversation_system_messages"]
     assert "max_input_tokens" not in ChatInternVL().profile
     assert ChatInternVL(profile={"text_inputs": False}).profile == {"text_inputs": False}
+
+
+@pytest.mark.parametrize("settings", [{}, {"base_url": "http://h/v1"}, {"backend": FixedBackend()}])
+def test_the_context_window_comes_from_the_files(settings, tmp_path, monkeypatch):
+    window = ChatInternVL(model=MODEL, **settings).profile["max_input_tokens"]
+    assert window == ChatInternVL(model=MODEL)._renderer(CallSettings()).tokenizer.model_max_length
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL, folder)
+    stored = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**stored, "model_max_length": 77}))
+    llm = ChatInternVL(model=folder, **settings)
+    assert llm.profile["max_input_tokens"] == 77
+    assert llm.model_copy(update={"context_window": 55}).profile["max_input_tokens"] == 55
+    assert llm.model_copy(update={"max_tokens": 5}).profile["max_output_tokens"] == 5
+    own = ChatInternVL(model=folder, profile={"max_input_tokens": 9}, **settings)
+    assert own.model_copy(update={"max_tokens": 5}).profile == {"max_input_tokens": 9}
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**stored, "model_max_length": 10**30})
+    )
+    config = json.loads((folder / "config.json").read_text())["llm_config"]
+    rope = config.get("rope_scaling") or {"factor": 1}
+    longest = int(config["max_position_embeddings"] * rope["factor"])
+    assert ChatInternVL(model=folder, **settings).profile["max_input_tokens"] == longest
+    (folder / "config.json").write_text("{")
+    assert "max_input_tokens" not in ChatInternVL(model=folder, **settings).profile
+    # A checkpoint of the hub, as its cache holds it.
+    cache = tmp_path / "hub/models--OpenGVLab--InternVL2-8B"
+    shutil.copytree(MODEL, cache / "snapshots/abc")
+    (cache / "refs").mkdir()
+    (cache / "refs/main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert ChatInternVL(**settings).profile["max_input_tokens"] == window
+    assert "max_input_tokens" not in ChatInternVL(revision="v9", **settings).profile
+
+
+def test_summaries_by_a_fraction_of_the_window():
+    backend = ScriptedBackend(lambda request: "A summary.")
+    llm = ChatInternVL(model=MODEL, backend=backend)
+    middleware = SummarizationMiddleware(
+        llm, trigger=("fraction", 0.5), keep=("messages", 1),
+        token_counter=llm.get_num_tokens_from_messages, trim_tokens_to_summarize=None,
+    )  # fmt: skip
+    agent = create_agent(llm, middleware=[middleware])
+    short = [HumanMessage("one"), AIMessage("two"), HumanMessage("three")]
+    assert len(agent.invoke({"messages": short})["messages"]) == 4
+    long = [HumanMessage("one " * 6000), AIMessage("two"), HumanMessage("three")]
+    assert llm.get_num_tokens_from_messages(long) > llm.profile["max_input_tokens"] / 2
+    kept = agent.invoke({"messages": long})["messages"]
+    assert [message.text for message in kept[1:]] == ["three", "A summary."]
+    assert "A summary." in kept[0].text
 
 
 def test_rate_limiter(backend):

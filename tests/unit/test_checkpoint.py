@@ -93,10 +93,8 @@ def test_end_tokens(tmp_path):
         ({"model_type": "llama"}, r"no InternVL .* use one of"),
         ({}, "no InternVL"),
         ({"model_type": "intern_vit_6b"}, "no InternVL"),
-        (original_config("qwen3_moe"), "mixture of experts"),
-        (original_config("gpt_oss"), "mixture of experts"),
-        (original_config("internlm3"), r"'internlm3'.*use InternVL3-8B"),
-        (hf_config(text_config={"model_type": "qwen3_moe"}), "mixture of experts"),
+        (original_config("mamba"), r"'mamba'; supported are gpt_oss, internlm2"),
+        (hf_config(text_config={"model_type": "mamba"}), "'mamba'"),
         (hf_config(text_config={}), "None"),
         (original_config() | {"quantization_config": {"quant_method": "awq"}}, r"awq.*LMDeploy"),
         (original_config(llm_config={"quantization_config": {"quant_method": "gptq"}}), "gptq"),
@@ -213,6 +211,9 @@ def test_an_unknown_original_template_is_named(tmp_path, tokenizers):
     with pytest.raises(UnsupportedCheckpointError, match="'vicuna'"):
         choose_template(checkpoint, tokenizers("qwen2"))
     assert choose_template(checkpoint, tokenizers("qwen2"), "Hermes-2").name == "Hermes-2"
+    for wrong, near in (("internvl2.5", "internvl2_5"), ("hermes", "Hermes-2")):
+        with pytest.raises(PromptError, match=f"did you mean {near!r}"):
+            choose_template(checkpoint, tokenizers("qwen2"), wrong)
     with pytest.raises(PromptError, match="'vicuna'"):
         choose_template(checkpoint, tokenizers("qwen2"), "vicuna")
     with pytest.raises(PromptError, match=r"<\|end\|>"):

@@ -1,50 +1,65 @@
-"""Any server of OpenAI's protocol by messages: nothing is sent that only LMDeploy knows.
+"""Any server of OpenAI's protocol by messages, in the dialect of its kind.
 
 The server's own template writes the prompt, and its own parser reads calls of tools.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.backends.base import NO_TOKEN, Delta
-from langchain_internvl.backends.lmdeploy.generation import (
-    is_greedy,
-    schema_format,
-    seed_of,
-)
-from langchain_internvl.backends.server.messages import to_messages
+from langchain_internvl.backends.lmdeploy.generation import is_greedy, schema_format
+from langchain_internvl.backends.server.kinds import OTHER, ServerKind, tile_fields
+from langchain_internvl.backends.server.messages import images_of, to_messages
+from langchain_internvl.errors import RequestError
 from langchain_internvl.messages.conversation import ToolCall
-from langchain_internvl.prompting.segments import Prompt
+from langchain_internvl.prompting.segments import Prompt, Words
 from langchain_internvl.prompting.tool_formats import HERMES
 from langchain_internvl.reply_text.detokenization import TextStream
-from langchain_internvl.reply_text.reasoning import CLOSE, OPEN
+from langchain_internvl.reply_text.reasoning import CLOSE, OPEN, Reasoning
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import FinishReason, Request, Sampling, Usage
     from langchain_internvl.backends.server.events import Chunk
 
 
+_END_MARKS = ("<|im_end|>", "<|end|>", "<|endoftext|>")
+"""End tokens of InternVL's templates that servers might leave in replies with special tokens."""
+
+
 class MessageDialect:
-    """Asks by messages."""
+    """Prompts a server by messages.
+
+    Args:
+        kind: The kind of server.
+    """
+
+    def __init__(self, kind: ServerKind = OTHER) -> None:
+        self.kind = kind
 
     def body(self, request: Request) -> dict[str, Any]:
         """The request as JSON; see `Dialect.body`.
 
         Stop texts are not sent, the reply is cut here: LMDeploy would end it at any token that has
         one in it, and keep what the token says before.
+
+        Raises:
+            RequestError: This kind of server has no `chat_template_kwargs`.
         """
+        kind = self.kind
+        counts = [image.max_tiles for image in images_of(request.turns)]
+        of_images, of_request = tile_fields(kind, counts)
         body: dict[str, Any] = {
-            "messages": to_messages(request.turns),
+            "messages": to_messages(request.turns, of_images),
             "max_tokens": request.max_tokens,
             "stream_options": {"include_usage": True},
-            **_sampling(request.sampling),
+            **_sampling(request.sampling, kind),
+            **of_request,
         }
-        seed = seed_of(request.sampling)
         schema = schema_format(request)
-        if seed is not None:
-            body["seed"] = seed
+        if request.sampling.seed is not None:
+            body["seed"] = request.sampling.seed % kind.seeds
         if schema is not None:
             body["response_format"] = schema
         if request.tools:
@@ -53,15 +68,44 @@ class MessageDialect:
                 body["parallel_tool_calls"] = False
         if request.top_logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        if kind.skips_special_tokens:
+            body["skip_special_tokens"] = False  # <ref> and <box> are special
+        if isinstance(request.reasoning, str) and request.reasoning != "auto":
+            body["reasoning_effort"] = request.reasoning
+        template_kwargs = {**_thinking(request.reasoning, kind), **request.template_kwargs}
+        if template_kwargs:
+            if not kind.takes_template_kwargs:
+                raise RequestError(f"{kind.name} has no chat_template_kwargs; leave them out")
+            body["chat_template_kwargs"] = template_kwargs
         return body
 
     def reader(self, request: Request) -> _Reader:
         """A reader of its reply."""
-        return _Reader(request)
+        is_plain = request.grammar is None and not request.tools
+        marks = _END_MARKS if self.kind.skips_special_tokens and is_plain else ()
+        return _Reader(request, [*request.stop, *marks])
 
 
-def _sampling(sampling: Sampling) -> dict[str, Any]:
-    """In the words that LMDeploy, vLLM and SGLang share.
+def _thinking(reasoning: Reasoning, kind: ServerKind) -> dict[str, Any]:
+    """Arguments of the server's chat template that switch thoughts on or off.
+
+    Raises:
+        RequestError: Thoughts shall be off, and the server has no such arguments.
+    """
+    if reasoning == "auto":
+        return {}
+    if kind.takes_template_kwargs:
+        return {"enable_thinking": reasoning is not False}
+    if reasoning is False:
+        raise RequestError(
+            f"reasoning=False: {kind.name} has no chat_template_kwargs, which switch thoughts off; "
+            'leave it "auto"'
+        )
+    return {}  # the system text asks for thoughts
+
+
+def _sampling(sampling: Sampling, kind: ServerKind) -> dict[str, Any]:
+    """In the words that LMDeploy, vLLM and SGLang share, but for a name.
 
     `top_k` 1 makes LMDeploy greedy, which samples at temperature 0 too.
     """
@@ -69,19 +113,21 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         parameters: dict[str, Any] = {"temperature": 0.0, "top_k": 1}
     else:
         parameters = {"temperature": float(sampling.temperature), "top_p": float(sampling.top_p)}
+        parameters |= kind.sampling
         if sampling.top_k:
             parameters["top_k"] = int(sampling.top_k)
     if sampling.repetition_penalty != 1:
-        parameters["repetition_penalty"] = float(sampling.repetition_penalty)
+        parameters[kind.repetition_penalty] = float(sampling.repetition_penalty)
     return parameters
 
 
 class _Reader:
     """Reads a reply of words, and writes calls of tools as words in one format."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, stop: Sequence[str]) -> None:
         self._wants_logprobs = request.top_logprobs is not None
-        self._text = TextStream({}, request.stop)
+        self._text = TextStream({}, stop)
+        self._half = ""  # the first half of a character that UTF-16 writes in two
         self._calls: dict[int, dict[str, str]] = {}
         self._most_calls = 1 if request.single_call else None
         self._is_thinking = False
@@ -94,6 +140,7 @@ class _Reader:
         content = chunk.delta.get("content") or ""
         if not isinstance(content, str):
             raise TypeError(f"content is {content!r}, which is no text")
+        content = self._whole(content)
         thoughts = self._thoughts(chunk.delta, ends=bool(content))
         text = thoughts + self._text.push_text(content)
         logprobs = self._logprobs(chunk.choice)
@@ -108,8 +155,12 @@ class _Reader:
             ToolCall(call["name"], call["arguments"]) for _, call in sorted(self._calls.items())
         ][: self._most_calls]
         written = HERMES.write_calls(calls, after_words=self._text.has_shown)
+        rest = self._text.push_text("\ufffd" if self._half else "")
         text = (
-            self._thoughts({}, ends=True) + self._text.finish() + Prompt(tuple(written)).to_text()
+            self._thoughts({}, ends=True)
+            + rest
+            + self._text.finish()
+            + Prompt(tuple(written)).to_text()
         )
         return Delta(NO_TOKEN, text, reason, usage=usage)
 
@@ -131,6 +182,13 @@ class _Reader:
             text += CLOSE if self._is_thinking else ""
             self._is_thinking = self._may_think = False  # only a reply's beginning is thoughts
         return text
+
+    def _whole(self, content: str) -> str:
+        """Content without half characters, which JSON can spell; two chunks' halves are joined."""
+        content, self._half = self._half + content, ""
+        if "\ud800" <= content[-1:] <= "\udbff":
+            content, self._half = content[:-1], content[-1]
+        return Words(content).text
 
     def _add_call(self, call: Mapping[str, Any]) -> None:
         """Calls come in pieces, told apart by their index."""

@@ -9,7 +9,7 @@ shows all that is spelt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -22,29 +22,52 @@ if TYPE_CHECKING:
     from langchain_internvl.messages.conversation import Turn
 
 
-def to_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+def images_of(turns: Sequence[Turn]) -> list[Image]:
+    """The images of a conversation, in order."""
+    return [part for turn in turns for part in turn.parts if isinstance(part, Image)]
+
+
+def to_messages(
+    turns: Sequence[Turn], fields: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
     """The messages of a conversation whose images are encoded already.
+
+    Args:
+        turns: The conversation.
+        fields: Further fields of the `image_url` of each image, in order.
 
     Raises:
         PromptError: An image stands where servers take none.
     """
     messages: list[dict[str, Any]] = []
+    urls = _Urls(fields)
     for is_result, group in groupby(turns, key=lambda turn: turn.role == "tool"):
-        written = [message for turn in group for message in _messages(turn)]
+        written = [message for turn in group for message in _messages(turn, urls)]
         if is_result:  # results stay together: images of all of them follow
             written.sort(key=lambda message: message["role"] != "tool")
         messages += written
     return messages
 
 
-def _messages(turn: Turn) -> list[dict[str, Any]]:
+class _Urls:
+    """Writes the `image_url` of one image after the other."""
+
+    def __init__(self, fields: Sequence[Mapping[str, Any]]) -> None:
+        self._fields = iter(fields)
+
+    def block(self, image: Image) -> dict[str, Any]:
+        fields = next(self._fields, {})
+        return {"type": "image_url", "image_url": {"url": image_url_of(image), **fields}}
+
+
+def _messages(turn: Turn, urls: _Urls) -> list[dict[str, Any]]:
     text = _text(turn)
     images = [part for part in turn.parts if isinstance(part, Image)]
     if turn.role == "user":
-        return [{"role": "user", "content": _content(images, text)}]
+        return [{"role": "user", "content": _content(images, text, urls)}]
     if turn.role == "tool":  # whose images only a user can show
         result = {"role": "tool", "tool_call_id": disarm(turn.tool_call_id or "0"), "content": text}
-        shown = {"role": "user", "content": _content(images, "")}
+        shown = {"role": "user", "content": _content(images, "", urls)}
         return [result, shown] if images else [result]
     if images:
         raise PromptError(
@@ -86,10 +109,8 @@ def _text(turn: Turn) -> str:
     return "".join(text if kind is Instruction else disarm(text) for kind, text in runs)
 
 
-def _content(images: Sequence[Image], text: str) -> str | list[dict[str, Any]]:
+def _content(images: Sequence[Image], text: str, urls: _Urls) -> str | list[dict[str, Any]]:
     if not images:
         return text
-    blocks: list[dict[str, Any]] = [
-        {"type": "image_url", "image_url": {"url": image_url_of(image)}} for image in images
-    ]
+    blocks = [urls.block(image) for image in images]
     return [*blocks, {"type": "text", "text": text}] if text else blocks

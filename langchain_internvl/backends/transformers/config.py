@@ -11,16 +11,24 @@ from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
 # Same meaning, same name: what a language model's config may hold. The rest of an original
 # `llm_config` are generation defaults of transformers 4, which are no concern of the model.
 _LANGUAGE_KEYS = (
-    "attention_bias", "attention_dropout", "bos_token_id", "eos_token_id", "head_dim",
-    "hidden_act", "hidden_size", "intermediate_size", "layer_types", "max_position_embeddings",
-    "max_window_layers", "mlp_bias", "num_attention_heads", "num_hidden_layers",
-    "num_key_value_heads", "original_max_position_embeddings", "pad_token_id",
-    "partial_rotary_factor", "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta",
-    "sliding_window", "use_sliding_window", "vocab_size",
+    "attention_bias", "attention_dropout", "bos_token_id", "decoder_sparse_step", "eos_token_id",
+    "head_dim", "hidden_act", "hidden_size", "intermediate_size", "layer_types",
+    "max_position_embeddings", "max_window_layers", "mlp_bias", "mlp_only_layers",
+    "moe_intermediate_size", "norm_topk_prob", "num_attention_heads", "num_experts",
+    "num_experts_per_tok", "num_hidden_layers", "num_key_value_heads", "num_local_experts",
+    "original_max_position_embeddings", "pad_token_id", "partial_rotary_factor", "rms_norm_eps",
+    "rope_parameters", "rope_scaling", "rope_theta", "sliding_window", "swiglu_alpha",
+    "swiglu_limit", "use_sliding_window", "vocab_size",
 )  # fmt: skip
 
 _NATIVE_LANGUAGE_MODEL: Mapping[str, str] = {"internlm2": "llama"}
 """Language models that transformers has under another name; the others keep theirs."""
+
+_BIASES: Mapping[str, Mapping[str, str]] = {
+    "internlm2": {"attention_bias": "bias"},
+    "internlm3": {"attention_bias": "qkv_bias", "mlp_bias": "bias"},
+}
+"""Language models that have other names for their biases."""
 
 _NATIVE_ROPE: Mapping[str, str] = {"su": "longrope"}
 """Types of `rope_scaling` that transformers has under another name."""
@@ -76,8 +84,8 @@ def _language_config(language: Mapping[str, Any]) -> Any:
         kind = rope.get("rope_type") or older
         rope["rope_type"] = _NATIVE_ROPE.get(kind, kind)
     name = language["model_type"]
-    if name == "internlm2":
-        settings["attention_bias"] = bool(language.get("bias"))
+    for native, original in _BIASES.get(name, {}).items():
+        settings[native] = bool(language.get(original))
     return AutoConfig.for_model(
         _NATIVE_LANGUAGE_MODEL.get(name, name),
         tie_word_embeddings=bool(language.get("tie_word_embeddings")),

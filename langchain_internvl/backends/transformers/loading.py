@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
-from transformers import BitsAndBytesConfig, InternVLForConditionalGeneration
+from transformers import (
+    BitsAndBytesConfig,
+    InternVLForConditionalGeneration,
+    QianfanOCRForConditionalGeneration,
+)
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from langchain_internvl._optional import require
@@ -29,6 +33,9 @@ from langchain_internvl.forks import renew_after_fork
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
+
+_EAGER_ONLY = {"gpt_oss"}
+"""Language models whose attention has sinks, which torch's own kernels do not know."""
 
 _DTYPES = {
     "bfloat16": torch.bfloat16,
@@ -79,6 +86,8 @@ def load_model(
             model, report = _load(checkpoint, image_token_id, options, folder, offloaded)
         _refuse_gaps(report, checkpoint)
         use_pixel_shuffle(model, checkpoint.pixel_shuffle)
+        if checkpoint.is_original:
+            _use_norm_eps(model)
         if any(offloaded.iterdir()):
             weakref.finalize(model, shutil.rmtree, offloaded, ignore_errors=True)
         else:
@@ -136,7 +145,11 @@ def _load(
         "local_files_only": True,
         "output_loading_info": True,
     }
-    model_class = InternVLForConditionalGeneration
+    model_class: Any = (
+        QianfanOCRForConditionalGeneration
+        if checkpoint.is_qianfan_ocr
+        else InternVLForConditionalGeneration
+    )
     try:
         if checkpoint.is_original:
             model_class = InternVLChatModel
@@ -156,6 +169,17 @@ def _load(
         raise CheckpointError(f"the model of {folder} cannot be loaded: {reason}") from error
     model, report = loaded
     return model, report
+
+
+def _use_norm_eps(model: Any) -> None:
+    """Norms of queries and keys take `layer_norm_eps`, as in the original `modeling_intern_vit.py`.
+
+    transformers has 1e-6 there whatever the config says.
+    """
+    for layer in model.model.vision_tower.encoder.layer:
+        for norm in (layer.attention.q_norm, layer.attention.k_norm):
+            if hasattr(norm, "variance_epsilon"):
+                norm.variance_epsilon = model.config.vision_config.layer_norm_eps
 
 
 def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:
@@ -185,6 +209,8 @@ def _dtype(name: str) -> str | torch.dtype:
 def _attention(options: LoadOptions, checkpoint: Checkpoint, device_map: DeviceMap) -> str:
     if options.attn_implementation != "auto":
         return options.attn_implementation
+    if checkpoint.language_model in _EAGER_ONLY:
+        return "eager"
     gpus = range(torch.cuda.device_count())
     flash = can_use_flash_attention(
         checkpoint.stored_dtype if options.dtype == "auto" else options.dtype,

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 from fault_server import FaultServer, lines, words
@@ -9,10 +11,10 @@ from golden import PHOTOS, VIDEO, checkpoint_folder
 from PIL import Image
 from typer.testing import CliRunner
 
-from langchain_internvl import ChatInternVL
+from langchain_internvl import ChatInternVL, __version__, chat_models
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.cli import app as module
-from langchain_internvl.cli import doctor
+from langchain_internvl.cli import doctor, main
 
 BOX = "<ref>cat</ref><box>[[100, 200, 300, 400]]</box>"
 
@@ -31,16 +33,17 @@ def folder(tmp_path, monkeypatch):
 def run(folder, monkeypatch):
     """Runs the command with a model that says one thing."""
 
-    def run(*arguments, reply="A cat."):
+    def run(*arguments, reply="A cat.", data=None):
         asked = []
 
         def make(model, **settings):
             asked.append(model)
             backend = ScriptedBackend(lambda request: reply)
+            settings = {**settings, "max_tiles": 1}
             return ChatInternVL(model=str(checkpoint_folder("qwen2")), backend=backend, **settings)
 
-        monkeypatch.setattr(module, "ChatInternVL", make)
-        result = CliRunner().invoke(module.app, arguments)
+        monkeypatch.setattr(chat_models, "ChatInternVL", make)
+        result = CliRunner().invoke(module.app, arguments, input=data)
         assert result.exception is None or isinstance(result.exception, SystemExit)
         result.models = asked
         return result
@@ -121,15 +124,146 @@ def test_files_are_read_wherever_they_are(run, folder, tmp_path_factory):
     assert run("describe", "link.png").exit_code == 0
 
 
+def test_folders_are_searched_for_what_the_command_takes(run, folder):
+    (folder / "deep" / ".hidden").mkdir(parents=True)
+    for name in ("deep/b.PNG", "deep/a.jpg", "deep/.hidden/c.png", "deep/.d.png", "deep/e.txt"):
+        shutil.copy(folder / "cat.png", folder / name)
+    shutil.copy(VIDEO, folder / "deep/v.mp4")
+    (folder / "empty").mkdir()
+    assert run("describe", "deep").stdout == "deep/a.jpg:\nA cat.\ndeep/b.PNG:\nA cat.\n"
+    said = run("ask", "deep", "-q", "What?", "--json", "--num-frames", "2").stdout
+    assert [json.loads(one)["file"] for one in said.splitlines()] == [
+        "deep/a.jpg", "deep/b.PNG", "deep/v.mp4",
+    ]  # fmt: skip
+    result = run("describe", "empty", "cat.png")
+    assert (result.exit_code, result.stdout) == (1, "cat.png:\nA cat.\n")
+    assert "empty: no image or pdf in this folder" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["cat.png", "paper.pdf", "v.mp4"])
+def test_standard_input_is_whatever_it_is(run, folder, name):
+    Image.open(folder / "cat.png").convert("RGB").save(folder / "paper.pdf")
+    result = run("ask", "-", "-q", "What?", "--num-frames", "2", data=(folder / name).read_bytes())
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("A cat.\n")
+    assert ("Frames at" in result.stdout) == (name == "v.mp4")
+
+
+def test_standard_input_that_is_nothing(run):
+    empty = run("describe", "-", data=b"")
+    assert (empty.exit_code, empty.stderr) == (1, "-: standard input is empty\n")
+    assert run("describe", "-", data=b"no image").exit_code == 1
+    assert run("describe", "-", "-").exit_code == 2
+
+
+def test_pdfs_are_read_page_by_page(run, folder):
+    pages = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
+    pages[0].save(folder / "paper.pdf", "PDF", save_all=True, append_images=pages[1:])
+    (folder / "no_ending").write_bytes((folder / "paper.pdf").read_bytes())
+    for name in ("paper.pdf", "no_ending"):
+        said = run("read", name).stdout
+        assert said.startswith("Page 1 of 3:\nA cat.\n\nPage 2 of 3:")
+    two = json.loads(run("read", "paper.pdf", "--pages", "2-3", "--json").stdout)
+    assert [page["number"] for page in two["pages"]] == [2, 3]
+    assert run("ask", "paper.pdf", "-q", "What?").stdout == "A cat.\n"
+    found = run("ground", "paper.pdf", "-p", "cat", "--page", "3", "--json", reply=BOX)
+    assert json.loads(found.stdout)["page"] == 3
+    assert run("read", "paper.pdf", "--pages", "9").exit_code == 1
+
+
 def test_private_addresses_are_not_fetched(run):
     result = run("describe", "http://127.0.0.1:9/cat.png")
     assert result.exit_code == 1
     assert "not a public address" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--base-url", "banana"], "--base-url: an address is like"),
+        (["--base-url", "http://localhost:1/v1", "--dtype", "float16"], "loaded its model already"),
+        (["--dtype", "floaty"], "--dtype: Input should be 'auto', 'bfloat16'"),
+        (["--quantization", "3bit"], "--quantization: Input should be '8bit' or '4bit'"),
+        (["--max-tokens", "0"], "--max-tokens"),
+        (["--max-tiles", "none"], "--max-tiles"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_options_are_a_line_and_exit_code_2(folder, arguments, words):
+    result = CliRunner().invoke(module.app, ["describe", "cat.png", *arguments])
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.output
+
+
+def test_options_reach_the_model(folder, monkeypatch):
+    asked = {}
+
+    def make(**settings):
+        asked.update(settings)
+        return ChatInternVL(
+            model=str(checkpoint_folder("qwen2")), backend=ScriptedBackend(["Eine Katze."])
+        )
+
+    monkeypatch.setattr(chat_models, "ChatInternVL", make)
+    given = {"max-tokens": "7", "max-tiles": "3", "dtype": "float16", "quantization": "4bit",
+             "device": "cuda:1", "model": "nano", "language": "German"}  # fmt: skip
+    options = [one for name, value in given.items() for one in (f"--{name}", value)]
+    result = CliRunner().invoke(module.app, ["describe", "cat.png", "--json", *options])
+    assert asked == {
+        "model": "nano", "max_tokens": 7, "max_tiles": 3, "dtype": "float16",
+        "quantization": "4bit", "device_map": "cuda:1", "temperature": 0,
+    }  # fmt: skip
+    assert "Answer in German." in json.loads(result.stdout)["question"]
+
+
+def test_errors_are_a_line(folder, monkeypatch):
+    def explode(*_, **__):
+        raise AssertionError("a mistake of ours")
+
+    monkeypatch.setattr("langchain_internvl.cli.commands.describe.run_jobs", explode)
+    result = CliRunner().invoke(module.app, ["describe", "cat.png"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "AssertionError: a mistake of ours (INTERNVL_TRACEBACK=1 shows where)\n"
+    )
+    monkeypatch.setenv("INTERNVL_TRACEBACK", "1")
+    assert isinstance(
+        CliRunner().invoke(module.app, ["describe", "cat.png"]).exception, AssertionError
+    )
+
+
+def test_the_version():
+    result = CliRunner().invoke(module.app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"langchain-internvl {__version__}\n")
+
+
+def test_without_the_extra_it_says_so_even_for_help(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "typer", None)
+    monkeypatch.setattr(sys, "argv", ["langchain-internvl", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    assert "pip install 'langchain-internvl[cli]'" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    """What takes longest to import is not there when help is printed."""
+    code = (
+        "import sys\nfrom langchain_internvl.cli.app import app\n"
+        "try:\n    app(['read', '--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({one.partition('.')[0] for one in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--max-tiles" in done.stdout
+    # typer itself imports pydantic where it is there.
+    for heavy in ("langchain_core", "numpy", "PIL", "torch", "transformers", "httpx"):
+        assert f"'{heavy}'" not in done.stderr
+
+
 def test_help_names_every_command(run):
     said = run("--help").stdout
-    for name in ("describe", "read", "ground", "ask", "doctor", "mcp"):
+    for name in ("describe", "read", "ground", "ask", "doctor", "mcp", "eval", "compare"):
         assert name in said
     assert run("ground", "cat.png").exit_code == 2  # without a phrase
 
@@ -150,6 +284,35 @@ def test_doctor_says_what_to_install(run, monkeypatch):
     assert result.exit_code == 1
     for extra in ("transformers", "video", "documents", "quantization", "flash-attn", "mcp"):
         assert f"pip install 'langchain-internvl[{extra}]'" in result.stdout
+
+
+REQUIRED = ["mcp>=1.10,<3; extra == 'mcp'", "pillow>=11,<14", "torch>=2.7; extra == 'transformers'"]
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "advice"),
+    [
+        ("mcp", "3.0.1", "For mcp: pip install 'langchain-internvl[mcp]' 'mcp<3,>=1.10'"),
+        ("mcp", "1.9", "For mcp: pip install 'langchain-internvl[mcp]' 'mcp<3,>=1.10'"),
+        ("pillow", "9.0", "For pillow: pip install 'langchain-internvl' 'pillow<14,>=11'"),
+        ("torch", "2.6", "'langchain-internvl[transformers]' 'torch>=2.7'"),
+        ("mcp", "1.30", None),
+        ("torch", "2.13.0+cpu", None),
+    ],
+)
+def test_doctor_looks_at_versions(run, monkeypatch, package, version, advice):
+    real = doctor._version
+    monkeypatch.setattr(doctor, "requires", lambda _: REQUIRED)
+    monkeypatch.setattr(doctor, "_version", lambda one: version if one == package else real(one))
+    result = run("doctor")
+    said = " ".join(result.stdout.split())
+    if advice is None:
+        assert result.exit_code == 0
+        assert "does not work" not in said
+    else:
+        assert result.exit_code == 1
+        assert f"{package} {version} does not work here" in said
+        assert advice in said
 
 
 def test_a_server_is_asked(folder):

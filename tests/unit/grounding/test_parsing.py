@@ -28,6 +28,46 @@ FORMS = {
     "corners": lambda n, label: f"<ref>{label}</ref><box>({n[0]},{n[1]}),({n[2]},{n[3]})</box>",
     "pairs": lambda n, label: f"{label}: [[{n[0]}, {n[1]}], [{n[2]}, {n[3]}]]",
     "bare": lambda n, label: f"<ref>{label}</ref><box>{', '.join(n)}</box>",
+    "spaces": lambda n, label: f"<ref>{label}</ref><box>{' '.join(n)}</box>",
+    "spaces in brackets": lambda n, label: f"<ref>{label}</ref><box>[[{' '.join(n)}]]</box>",
+    "semicolons": lambda n, label: f"{label}: [{'; '.join(n)}]",
+    "qwen2": lambda n, label: (
+        f"<|object_ref_start|>{label}<|object_ref_end|>"
+        f"<|box_start|>({n[0]},{n[1]}),({n[2]},{n[3]})<|box_end|>"
+    ),
+    "label as key": lambda n, label: f'{{"{label}": [{", ".join(n)}]}}',
+    "x1": lambda n, label: (
+        f'{{"label": "{label}", "x1": {n[0]}, "y1": {n[1]}, "x2": {n[2]}, "y2": {n[3]}}}'
+    ),
+    "x_min": lambda n, label: (
+        f'{{"x_min": "{n[0]}", "y_min": "{n[1]}", "x_max": "{n[2]}", "y_max": "{n[3]}", '
+        f'"label": "{label}"}}'
+    ),
+    "ymin": lambda n, label: (
+        f"{{'ymin': {n[1]}, 'xmin': {n[0]}, 'ymax': {n[3]}, 'xmax': {n[2]}, 'name': '{label}'}}"
+    ),
+    "left": lambda n, label: (
+        f'{{"left": {n[0]}, "top": {n[1]}, "label": "{label}", "right": {n[2]}, "bottom": {n[3]}}}'
+    ),
+    "bbox": lambda n, label: (
+        f'{{"bbox": {{"x1": {n[0]}, "y1": {n[1]}, "x2": {n[2]}, "y2": {n[3]}}}, '
+        f'"label": "{label}"}}'
+    ),
+    "bounding box": lambda n, label: (
+        f'{{"object": "{label}", "bounding_box": [{n[0]}, {n[1]}, {n[2]}, {n[3]}]}}'
+    ),
+    "corners by name": lambda n, label: (
+        f'{{"label": "{label}", "top_left": [{n[0]}, {n[1]}], "bottom_right": [{n[2]}, {n[3]}]}}'
+    ),
+    "corners as objects": lambda n, label: (
+        f'{{"label": "{label}", "topLeft": {{"x": {n[0]}, "y": {n[1]}}}, '
+        f'"bottomRight": {{"x": {n[2]}, "y": {n[3]}}}}}'
+    ),
+    "words": lambda n, label: f"{label}: x1={n[0]}, y1={n[1]}, x2={n[2]}, y2={n[3]}",
+    "counted from 0": lambda n, label: (
+        f'{{"{label}": {{"x0": {n[0]}, "y0": {n[1]}, "x1": {n[2]}, "y1": {n[3]}}}}}'
+    ),
+    "from to": lambda n, label: f"{label}: ({n[0]}, {n[1]}) to ({n[2]}, {n[3]})",
 }
 
 
@@ -47,7 +87,11 @@ def test_any_box_printed_in_any_form_comes_back(form, box, label, space):
 
 @given(st.lists(st.tuples(boxes(), st.sampled_from(NAMES)), min_size=1, max_size=6))
 def test_several_come_back_in_their_order(pairs):
-    for join, form in ((" and ", "tags"), ("\n", "plain"), (", ", "json")):
+    joined = (
+        (" and ", "tags"), ("\n", "plain"), (", ", "json"), (",\n", "x1"), (", ", "bbox"),
+        ("", "qwen2"), ("", "spaces"), (", ", "corners as objects"),
+    )  # fmt: skip
+    for join, form in joined:
         text = join.join(FORMS[form](numbers(box, "norm1000"), label) for box, label in pairs)
         found = parse_boxes(text)
         assert [box.label for box in found] == [label for _, label in pairs]
@@ -113,6 +157,66 @@ def test_no_text_breaks_it(text):
             [],
             ["[[left, top, right, bottom]]: the template, not a box"],
         ),
+        ("<box>204 215 383 227</box>", [(None, (204, 215, 383, 227))], []),
+        ("<ref>cup</ref><box>204 215 383 227", [("cup", (204, 215, 383, 227))], []),
+        ("204, 215, 383, 227", [(None, (204, 215, 383, 227))], []),
+        ("<box>204 215 383</box>", [], ["204 215 383: 3 numbers, not four"]),
+        ("<box></box>", [], ["an empty box: no numbers, not four"]),
+        (
+            (
+                "<|object_ref_start|>a<|object_ref_end|><|box_start|>(1,2),(3,4)<|box_end|>"
+                "<|box_start|>(5,6),(7,8)<|box_end|>"
+            ),
+            [("a", (1, 2, 3, 4)), ("a", (5, 6, 7, 8))],
+            [],
+        ),
+        ("<|box_start|>(1,2)<|box_end|>", [], ["(1,2): 2 numbers, not four"]),
+        (
+            (
+                '{"objects": [{"label": "a", "x1": 1, "y1": 2, "x2": 3, "y2": 4}, '
+                '{"x1": 5, "y1": 6, "x2": 7, "y2": 8}]}'
+            ),
+            [("a", (1, 2, 3, 4)), (None, (5, 6, 7, 8))],
+            [],
+        ),
+        (
+            '{"x1": 1, "y1": 2, "x2": 3}',
+            [],
+            ['"x1": 1, "y1": 2, "x2": 3: x1, y1, x2 alone make no box'],
+        ),
+        ('{"bbox_2d": null, "label": "a"}', [], ['"bbox_2d": null: no coordinates']),
+        ('{"bbox": [], "label": "a"}', [], ['"bbox": []: no coordinates']),
+        (
+            "[20%, 30%, 40%, 50%]",
+            [],
+            ["[20%, 30%, 40%, 50%]: numbers with a unit; plain numbers of one space are read"],
+        ),
+        (
+            "[1-2-3-4]",
+            [],
+            ["[1-2-3-4]: four numbers that neither commas nor spaces part as those of a box"],
+        ),
+        (
+            "<loc0204><loc0215><loc0383><loc0227> cat",
+            [],
+            [
+                (
+                    "<loc0204><loc0215><loc0383><loc0227>: location tokens of another model, not "
+                    "coordinates"
+                )
+            ],
+        ),
+        (
+            '{"vertices": [{"x": 1, "y": 2}, {"x": 3, "y": 2}, {"x": 3, "y": 4}]}',
+            [],
+            ['{"x": 1, "y": 2}, {"x": 3, "y": 2}, {"x": 3, "y": 4}: a polygon, not a box'],
+        ),
+        (
+            "<quad>(1,2),(9,2),(9,8),(1,8)</quad>",
+            [],
+            ["(1,2),(9,2),(9,8),(1,8): a polygon, not a box"],
+        ),
+        ("The picture is 640 wide, x = 3 and width: 5.", [], []),
         ("[[1, 2], [3, 40], [50, 60]]", [], ["[1, 2], [3, 40], [50, 60]: a polygon, not a box"]),
         ("", [], []),
     ],
@@ -143,6 +247,22 @@ def test_what_was_mended_is_said():
     assert parse_boxes("[1, 2, 3, 4]")[0].repairs == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "corners", "repair"),
+    [
+        ('{"x": 10, "y": 20, "width": 30, "height": 40}', (10, 20, 40, 60), "left, top, width"),
+        ('{"left": 10, "top": 20, "width": 30, "height": 40}', (10, 20, 40, 60), "left, top"),
+        ('{"cx": 100, "cy": 200, "w": 20, "h": 40}', (90, 180, 110, 220), "middle, width"),
+        ('{"x": 0.1, "y": 0.2, "w": 0.3, "h": 0.4}', (100, 200, 400, 600), "left, top, width"),
+        ('{"box_2d": [20, 10, 60, 40]}', (10, 20, 40, 60), "top, left, bottom, right"),
+    ],
+)
+def test_other_conventions_are_read_and_said(text, corners, repair):
+    (box,) = parse_boxes(text)
+    assert box.thousandths == corners
+    assert any(repair in one for one in box.repairs)
+
+
 def test_pixels_are_of_the_picture_that_is_named():
     (box,) = parse_boxes("cat[[10, 20, 30, 40]]", size=(100, 80), space="pixel")
     assert (box.thousandths, box.pixels) == ((100, 250, 300, 500), (10, 20, 30, 40))
@@ -156,7 +276,14 @@ def test_code_in_an_answer_is_text():
     assert parse_boxes("[__import__('os').getpid(), 1, 2, 3]") == []
 
 
-@pytest.mark.parametrize("piece", ["[", "[1,", "<ref>", "{", "[x1", "(1,2),", "cat ", '"label": "'])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "[", "[1,", "<ref>", "{", "[x1", "(1,2),", "cat ", '"label": "', "<box>", '{"x1": 1, ',
+        '"x1": 1, "y1": ', "1 ", '{"x": 1, "y": 2},', "}{", '{"x1":1,"y1":2,"x2":3,"y2":4,',
+        "<|box_start|>", "x1=", '"a":"b",', "<loc1>",
+    ],
+)  # fmt: skip
 def test_long_nonsense_is_read_in_linear_steps(piece):
     """A pattern that backtracks would not end."""
     text = piece * (300_000 // len(piece))

@@ -98,12 +98,14 @@ def test_messages_have_an_option(given):
     backend = FixedBackend()
     llm = ChatInternVL(model=str(checkpoint_folder("internlm2")), backend=backend, max_tiles=1)
     message = [HumanMessage([given(Image.fromarray(SCAN))])]
+    llm.invoke(message)
     with pytest.warns(UserWarning, match="scale_16bit=True"):
-        llm.invoke(message)
-    assert backend.requests[-1].tiles[0].min() == 255
+        assert backend.requests[-1].tiles[0].min() == 255
     llm.invoke(message, scale_16bit=True)
     tile = backend.requests[-1].tiles[0][0]
     assert (tile[5, 5, 0], tile[224, 224, 0]) == SCALED
+    keys = [request.tiles.images[0].key for request in backend.requests]
+    assert keys[0] != keys[1]  # caches of prefixes tell them apart
     assert llm.bind(scale_16bit=True).invoke(message)
     assert ChatInternVL(scale_16bit=True).scale_16bit
 

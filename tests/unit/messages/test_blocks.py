@@ -191,7 +191,7 @@ def test_frames_of_a_video():
     ],
 )
 def test_detail_is_a_number_of_tiles(shape, detail, tiles):
-    assert DETAIL_TILES == {"low": 6, "medium": 12, "high": 24}
+    assert DETAIL_TILES == {"low": 6, "medium": 12, "high": 24, "original": 40}
     (part,) = read_block(shape(detail), "here")
     assert part.max_tiles == tiles
 

@@ -109,11 +109,11 @@ def test_a_folder_that_is_a_file(tmp_path):
         ([], "holds a list"),
         ({}, "weight_map"),
         ({"weight_map": ["a"]}, "weight_map"),
-        ({"weight_map": {"a": 7}}, "names '7'"),
-        ({"weight_map": {"a": "../model.safetensors"}}, "same folder"),
-        ({"weight_map": {"a": "/etc/passwd"}}, "same folder"),
-        ({"weight_map": {"a": "tokenizer_config.json"}}, "same folder"),
-        ({"weight_map": {"a": "model-2.safetensors"}}, r"lacks model-2\.safetensors"),
+        ({"weight_map": {"mlp1.0.weight": 7}}, "names '7'"),
+        ({"weight_map": {"mlp1.0.weight": "../model.safetensors"}}, "same folder"),
+        ({"weight_map": {"mlp1.0.weight": "/etc/passwd"}}, "same folder"),
+        ({"weight_map": {"mlp1.0.weight": "tokenizer_config.json"}}, "same folder"),
+        ({"weight_map": {"mlp1.0.weight": "model-2.safetensors"}}, r"lacks model-2\.safetensors"),
     ],
 )
 def test_an_index_of_weights(index, words, folder):

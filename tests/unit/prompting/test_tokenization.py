@@ -351,6 +351,20 @@ def test_tokenizers_with_code_of_their_own_are_refused(tmp_path):
         load_tokenizer(tmp_path)
 
 
+def test_internlm3_reads_its_sentencepiece_model_as_internlm2_does(tokenizers, tmp_path):
+    """Its class is remote code of the same kind: a start token, no dummy prefix."""
+    for file in checkpoint_folder("internlm2").iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, tmp_path)
+    settings_file = tmp_path / "tokenizer_config.json"
+    config = json.loads(settings_file.read_text("utf-8"))
+    config |= {"tokenizer_class": "InternLM3Tokenizer"}
+    settings_file.write_text(json.dumps(config), "utf-8")
+    prompt = Prompt((Markup("<|im_start|>user\n"), Words("Hello, world"), Markup("<|im_end|>")))
+    expected = tokenizers("internlm2").encode(prompt, [])
+    assert load_tokenizer(tmp_path).encode(prompt, []) == expected
+
+
 def test_a_tokenizer_without_image_tokens_is_no_internvl(tmp_path):
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(checkpoint_folder("qwen2") / name, tmp_path)

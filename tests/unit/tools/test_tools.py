@@ -11,13 +11,14 @@ from golden import VIDEO, checkpoint_folder
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image, ImageDraw
+from tiny_fonts import tiny_font
 
 from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy, image_block, video_block
 from langchain_internvl.backends.base import Delta
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import EngineBusyError
 from langchain_internvl.grounding import Box
-from langchain_internvl.tools import describe
+from langchain_internvl.tools import pages
 from langchain_internvl.tools.ground import boxes_of
 from langchain_internvl.tools.images import ToolImage, open_image
 
@@ -178,6 +179,16 @@ def test_grounding(folder):
     text, picture = message.content
     assert text["text"].startswith("corner: region 500, 500, 1000, 1000; pixels 60, 40, 120, 80")
     assert picture["type"] == "image"
+
+
+def test_labels_of_returned_images_take_the_given_font(folder):
+    (folder / "han.ttf").write_bytes(tiny_font("猫"))
+    script = Script("<ref>猫</ref><box>[[100, 400, 900, 900]]</box>")
+    tools = tools_of(script, folder, return_images=True, font=str(folder / "han.ttf"))
+    shown = call(tools["ground"], image="a.png", phrase="猫")
+    assert [block["type"] for block in shown.content] == ["text", "image"]
+    with pytest.raises(ValueError, match=r"none\.ttf' cannot be opened"):
+        tools_of(script, folder, font=str(folder / "none.ttf"))
 
 
 def test_confidence_is_the_mean_probability_of_the_digits():
@@ -360,7 +371,7 @@ async def test_async_is_native(folder, monkeypatch):
         readers.append(threading.get_ident())
         return open_image(*args)
 
-    monkeypatch.setattr(describe, "open_image", look)
+    monkeypatch.setattr(pages, "open_image", look)
     said = await asyncio.gather(*(tool.ainvoke({"image": "a.png"}) for _ in range(2)))
     assert sorted(said) == ["One.", "Two."]
     assert len(readers) == 2

@@ -1,4 +1,4 @@
-"""The order of a tile's features, against a formula written out feature by feature."""
+"""Details of the original vision tower that transformers has otherwise, against formulas."""
 
 import json
 import shutil
@@ -67,3 +67,17 @@ def test_hf_files_that_say_the_order_are_believed(tmp_path):
     with torch.inference_mode():
         features, plain = (encode_tiles(one, [tiles]).view(16, 16, -1) for one in (model, source))
         assert torch.equal(features, plain.transpose(0, 1))
+
+
+def test_norms_of_queries_and_keys_take_the_eps_of_the_config(tmp_path):
+    """Against RMSNorm written out: x / sqrt(mean(x^2) + eps) * weight."""
+    shutil.copytree(checkpoint_folder("llama"), tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    config["vision_config"]["layer_norm_eps"] = 0.5
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    model = load_model(read_checkpoint(tmp_path), 1005, LoadOptions(dtype="float32"))
+    values = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    for layer in model.model.vision_tower.encoder.layer:
+        for norm in (layer.attention.q_norm, layer.attention.k_norm, layer.layernorm_before):
+            root = (values.square().mean(-1, keepdim=True) + 0.5).sqrt()
+            assert torch.allclose(norm(values), values / root * norm.weight, atol=1e-6)

@@ -1,0 +1,46 @@
+"""`ask`: ask about images, PDFs and videos."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from langchain_internvl.cli.inputs import Input
+from langchain_internvl.cli.jobs import Job, run_jobs
+from langchain_internvl.cli.options import (
+    Files,
+    Language,
+    ModelOptions,
+    OutputOptions,
+    Pages,
+    with_options,
+)
+
+
+@with_options
+def ask(
+    files: Files,
+    question: Annotated[str, typer.Option("--question", "-q", help="What to ask.")],
+    model: ModelOptions,
+    output: OutputOptions,
+    start: Annotated[float | None, typer.Option(help="Of videos: from this second on.")] = None,
+    end: Annotated[float | None, typer.Option(help="Of videos: up to this second.")] = None,
+    num_frames: Annotated[
+        int, typer.Option(min=1, help="Of videos: how many frames to look at.")
+    ] = 8,
+    language: Language = None,
+    pages: Pages = None,
+) -> None:
+    """Ask about images, PDFs and videos, each on its own."""
+    from langchain_internvl.tools import DescribeImageTool, VideoQATool
+
+    about = {"question": question, "language": language}
+    watch = {**about, "start": start, "end": end, "num_frames": num_frames}
+
+    def job(one: Input) -> Job:
+        if one.kind == "video":
+            return Job(VideoQATool, watch, "video")
+        return Job(DescribeImageTool, about, pages=pages)
+
+    run_jobs(files, {"image", "pdf", "video"}, job, model, output)

@@ -1,0 +1,24 @@
+"""`doctor`: what is installed, what works, and what to install."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    model: Annotated[str | None, typer.Option(help="Also look at this checkpoint.")] = None,
+) -> None:
+    """Say what is installed, what works, and what to install."""
+    from rich.console import Console
+
+    from langchain_internvl.cli.doctor import examine
+
+    report = examine(model)
+    console = Console()
+    console.print(report.table)
+    for advice in report.advice:
+        console.print(advice, markup=False, soft_wrap=True)
+    if not report.is_well:
+        raise typer.Exit(1)

@@ -1,0 +1,74 @@
+"""`eval`: a model over cases, scored, with confidence intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langchain_internvl.cli.options import ModelOptions, with_options
+
+
+@with_options
+def evaluate(
+    cases: Annotated[
+        Path,
+        typer.Argument(help="JSON Lines: id, question, image, answer, ...", show_default=False),
+    ],
+    metric: Annotated[
+        str,
+        typer.Option(
+            "--metric",
+            "-m",
+            help="anls, relaxed, ocrbench, exact, option, mvbench, acc@0.5, cer or wer.",
+        ),
+    ],
+    model: ModelOptions,
+    out: Annotated[
+        Path | None, typer.Option(help="File for a line of JSON per case, as compare reads it.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Such a file of an older run, to compare with.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first cases.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Most requests at once.")] = 8,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print cases and the summary as JSON lines.")
+    ] = False,
+) -> None:
+    """Ask a model every case of a file, score its replies, and print the mean with its interval."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from langchain_internvl import evaluation
+    from langchain_internvl.cli.runs import print_summary, read_run, write_case
+
+    if metric not in evaluation.METRICS:
+        known = ", ".join(evaluation.METRICS)
+        raise typer.BadParameter(f"--metric: {metric!r} is none; choose one of {known}")
+    older = None if baseline is None else read_run(baseline)
+    read = list(
+        islice(evaluation.read_cases(cases), limit)
+    )  # a bad line is said before hours go by
+    if not read:
+        raise typer.BadParameter(f"{cases} has no cases")
+    llm = model.open(temperature=0)
+    results = evaluation.evaluate(llm, read, metric, concurrency=concurrency)
+    console = Console(stderr=True)
+    done = []
+    with nullcontext() if out is None else out.open("w", encoding="utf-8") as file:
+        for result in track(results, "asking", len(read), console=console, transient=True):
+            done.append(result)
+            line = {**dataclasses.asdict(result), "metric": metric}
+            if file is not None:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.flush()  # what is done is kept, whatever comes
+            write_case(line, as_json=as_json)
+    print_summary(metric, done, older, as_json=as_json)
+    if any(result.error for result in done):
+        raise typer.Exit(1)

@@ -1,0 +1,26 @@
+"""`ground`: find something on images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from langchain_internvl.cli.jobs import Job, run_jobs
+from langchain_internvl.cli.options import Files, ModelOptions, OutputOptions, Region, with_options
+
+
+@with_options
+def ground(
+    files: Files,
+    phrase: Annotated[str, typer.Option("--phrase", "-p", help="What to find.")],
+    model: ModelOptions,
+    output: OutputOptions,
+    region: Region = None,
+    page: Annotated[int, typer.Option(min=1, help="Of PDFs: which page.")] = 1,
+) -> None:
+    """Find something on images; with --out they are written with its boxes drawn."""
+    from langchain_internvl.tools import GroundTool
+
+    job = Job(GroundTool, {"phrase": phrase, "region": region}, pages=str(page))
+    run_jobs(files, {"image", "pdf"}, lambda _: job, model, output)

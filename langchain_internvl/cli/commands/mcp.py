@@ -1,0 +1,31 @@
+"""`mcp`: the tools as a server of the Model Context Protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langchain_internvl.cli.options import ModelOptions, with_options
+
+
+@with_options
+def mcp(
+    model: ModelOptions,
+    root: Annotated[
+        list[Path] | None, typer.Option(help="A folder that clients may name files in.")
+    ] = None,
+    images: Annotated[bool, typer.Option(help="Also send images: parts, and boxes drawn.")] = True,
+) -> None:
+    """Serve the tools to MCP clients over standard input and output."""
+    from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.tools import InternVLToolkit
+    from langchain_internvl.tools.mcp_server import serve
+
+    toolkit = InternVLToolkit(
+        llm=model.open(),
+        media_policy=MediaPolicy(roots=tuple(map(str, root or ()))),
+        return_images=images,
+    )
+    serve(toolkit.get_tools())

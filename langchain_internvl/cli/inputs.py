@@ -1,0 +1,125 @@
+"""What a person names on the command line: files, folders, URLs, standard input."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import typer
+
+Kind = Literal["image", "video", "pdf"]
+
+_IMAGES = (
+    ".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .jp2 .j2k .ppm "
+    ".pgm .pbm .tga .ico"
+)
+_VIDEOS = ".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .wmv .ts .mts .m2ts .3gp .flv .ogv"
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(_IMAGES.split(), "image"),
+    **dict.fromkeys(_VIDEOS.split(), "video"),
+    ".pdf": "pdf",
+}
+"""Kinds of files by their endings. Other files are taken for images, unless they are PDFs."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One thing to look at.
+
+    Attributes:
+        name: What it is called in results.
+        kind: What it is, as far as its name and first bytes tell.
+        path: Where it is; None: `name` is a URL.
+        error: Why there is nothing to look at; None: there is.
+    """
+
+    name: str
+    kind: Kind = "image"
+    path: Path | None = None
+    error: str | None = None
+
+
+@contextmanager
+def open_inputs(names: Sequence[str], kinds: Collection[Kind]) -> Iterator[list[Input]]:
+    """Everything that some names mean; a folder is all files of some kinds in it and below.
+
+    Args:
+        names: Paths, folders, http(s) URLs; "-" is standard input, once.
+        kinds: Kinds of files that are taken from folders.
+
+    Raises:
+        typer.BadParameter: Standard input is named twice.
+    """
+    if names.count("-") > 1:
+        raise typer.BadParameter("- is standard input, which can be read once")
+    with TemporaryDirectory(prefix="internvl-") as folder:
+        inputs: list[Input] = []
+        for name in names:
+            if name == "-":
+                inputs.append(_standard_input(Path(folder), kinds))
+            elif name.lower().startswith(("http://", "https://")):
+                inputs.append(Input(name, _by_ending(name.split("?", maxsplit=1)[0])))
+            elif _is_folder(name):
+                inputs += _in_folder(name, kinds)
+            else:
+                inputs.append(Input(name, _kind_of(name), Path(name)))
+        yield inputs
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
+
+
+def _in_folder(name: str, kinds: Collection[Kind]) -> list[Input]:
+    found = []
+    for root, folders, files in os.walk(name):
+        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        for file in sorted(files):
+            kind = _KINDS.get(Path(file).suffix.lower())
+            if kind is not None and kind in kinds and not file.startswith("."):
+                found.append(Input(str(Path(root, file)), kind, Path(root, file)))
+    return found or [Input(name, error=f"no {' or '.join(sorted(kinds))} in this folder")]
+
+
+def _by_ending(name: str) -> Kind:
+    return _KINDS.get(Path(name).suffix.lower(), "image")
+
+
+def _kind_of(name: str) -> Kind:
+    kind = _by_ending(name)
+    try:
+        with Path(name).open("rb") as file:
+            return "pdf" if kind == "image" and b"%PDF" in file.read(1024) else kind
+    except (OSError, ValueError):  # said when it is looked at
+        return kind
+
+
+def _standard_input(folder: Path, kinds: Collection[Kind]) -> Input:
+    from langchain_internvl.media.policy import MediaPolicy
+
+    most = MediaPolicy().for_videos().max_bytes
+    data = sys.stdin.buffer.read(most + 1)
+    if not data:
+        return Input("-", error="standard input is empty")
+    if len(data) > most:
+        return Input("-", error=f"standard input is larger than {most} bytes")
+    path = folder / "stdin"
+    path.write_bytes(data)
+    return Input("-", _sniff(data, kinds), path)
+
+
+def _sniff(data: bytes, kinds: Collection[Kind]) -> Kind:
+    from langchain_internvl.media.images import sniff_mime_type
+
+    if b"%PDF" in data[:1024]:
+        return "pdf"
+    return "video" if "video" in kinds and sniff_mime_type(data) is None else "image"

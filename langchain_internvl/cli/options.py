@@ -1,0 +1,143 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from langchain_internvl.chat_models import ChatInternVL
+
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        help="Paths, folders, http(s) URLs, or - for standard input.", show_default=False
+    ),
+]
+Region = Annotated[
+    str | None,
+    typer.Option(help="Only this part: left, top, right, bottom in thousandths (0 to 1000)."),
+]
+Language = Annotated[str | None, typer.Option(help="Language of the answer, such as German.")]
+Pages = Annotated[
+    str | None, typer.Option(help="Of PDFs: which pages, such as 1-3 or 2,5 (all of them).")
+]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model looks, and how it is loaded."""
+
+    model: Annotated[
+        str,
+        typer.Option(envvar="INTERNVL_MODEL", help="Hub id, local folder, or nano."),
+    ] = "OpenGVLab/InternVL2-8B"
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="INTERNVL_BASE_URL",
+            help="Ask a server (LMDeploy's, or any of OpenAI's protocol), such as "
+            "http://localhost:23333/v1; its key comes from INTERNVL_API_KEY.",
+        ),
+    ] = None
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of a reply (1024).")
+    ] = None
+    max_tiles: Annotated[
+        int | None, typer.Option(min=1, help="Most tiles of an image (the checkpoint's own).")
+    ] = None
+    dtype: Annotated[
+        str | None, typer.Option(help="Type of the weights: bfloat16, float16 or float32.")
+    ] = None
+    quantization: Annotated[
+        str | None, typer.Option(help="Quantise while loading: 8bit or 4bit.")
+    ] = None
+    device: Annotated[
+        str | None, typer.Option(help="Where the weights go: auto, cpu, cuda, cuda:1.")
+    ] = None
+
+    def open(self, **settings: Any) -> ChatInternVL:
+        """The model; its weights are loaded with the first reply.
+
+        Args:
+            **settings: Other arguments of `ChatInternVL`.
+
+        Raises:
+            typer.BadParameter: An option is out of range, or does not go with another.
+        """
+        from pydantic import ValidationError
+
+        from langchain_internvl.chat_models import ChatInternVL
+        from langchain_internvl.errors import RequestError
+
+        values = {name: one for name, one in dataclasses.asdict(self).items() if one is not None}
+        if "device" in values:
+            values["device_map"] = values.pop("device")
+        try:
+            return ChatInternVL(**values, **settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else ""
+            option = f"--{_OPTIONS.get(name, name).replace('_', '-')}: " if name else ""
+            problem = first["msg"].removeprefix("Value error, ").removeprefix(f"{name}: ")
+            raise typer.BadParameter(f"{option}{problem}") from None
+        except RequestError as error:
+            raise typer.BadParameter(str(error)) from None
+
+
+_OPTIONS = {"device_map": "device"}
+"""Options that are not called like their argument."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go."""
+
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results as JSON, a line for each.")
+    ] = False
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a file per result, with images of boxes.")
+    ] = None
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take the fields of `ModelOptions` and `OutputOptions` as options.
+
+    Its parameters of these types are filled with what was given.
+    """
+    own = inspect.signature(command, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in own.parameters.values():
+        kind = parameter.annotation
+        if not dataclasses.is_dataclass(kind):
+            parameters.append(parameter)
+            continue
+        groups[parameter.name] = kind
+        hints = get_type_hints(kind, include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                one.name, parameter.kind, default=one.default, annotation=hints[one.name]
+            )
+            for one in dataclasses.fields(kind)
+        ]
+    parameters.sort(key=lambda one: one.default is not inspect.Parameter.empty)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for name, kind in groups.items():
+            fields = [one.name for one in dataclasses.fields(kind)]
+            given[name] = kind(**{one: given.pop(one) for one in fields})
+        command(**given)
+
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run

@@ -1,0 +1,138 @@
+"""Labels of boxes: what stands before a box, or in the JSON object around it."""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_left
+
+from langchain_internvl.grounding.forms import Found
+
+REF = re.compile(
+    r"<ref>(.{0,2000}?)</ref>|<\|object_ref_start\|>(.{0,2000}?)<\|object_ref_end\|>", re.DOTALL
+)
+"""InternVL's and Qwen2-VL's label."""
+
+_MARKUP = re.compile(
+    r"</?(?:ref|box|quad)>|<\|(?:object_ref|box|quad)_(?:start|end)\|>|```(?:json)?"
+)
+_JSON_LABEL = re.compile(
+    r"""["'](?:label|name|text|ref|class|category|object|phrase)["']\s{0,9}:\s{0,9}"""
+    r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""",
+    re.IGNORECASE,
+)
+_KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,9}:\s{0,9}[\[{(]{0,3}$""")
+_BOX_KEYS = frozenset(
+    {
+        "bbox2d", "bbox", "bboxes", "bboxes2d", "box2d", "box", "boxes", "boundingbox",
+        "boundingboxes", "coordinates", "coords", "corners", "location", "min", "points",
+        "position", "rect", "rectangle", "region", "topleft", "vertices",
+    }
+)  # fmt: skip
+"""Keys of a JSON object that announce a box and name nothing, without `_` and in lower case."""
+_MOST_STEPS = 50
+
+
+def refs_of(text: str) -> list[str]:
+    """All labels that are marked up in a text."""
+    return [(first or second).strip() for first, second in REF.findall(text)]
+
+
+class Labels:
+    """Finds the labels of the boxes in a text, from left to right.
+
+    Args:
+        text: The text.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._last: str | None = None
+        self._end = 0
+        self._objects: _Objects | None = None
+
+    def label(self, found: Found) -> str | None:
+        """The label of the next box; None: it has none."""
+        between = self._text[self._end : found.start]
+        is_first = self._end == 0
+        self._end = found.end
+        self._last = self._read(found, between, None if is_first else self._last)
+        return self._last
+
+    def _read(self, found: Found, between: str, before: str | None) -> str | None:
+        if refs := refs_of(between):
+            return refs[-1]
+        key = _KEY.search(between)
+        if key and key[1].replace("_", "").replace("-", "").lower() not in _BOX_KEYS:
+            return key[1]
+        if key or found.is_object:
+            self._objects = self._objects or _Objects(self._text)
+            label, is_inside = self._objects.label(found)
+            if is_inside:
+                return label
+        words = _MARKUP.sub("\n", between)
+        last = words.rstrip("[( \t\r\n:=-{").rpartition("\n")[2]
+        last = re.split(r"[\]);,.}]\s|[\])}]", last)[-1].strip(" \t,;.:[](){}\"'")
+        return last if any(letter.isalnum() for letter in last) else before
+
+
+class _Objects:
+    """The JSON objects of a text, which need not be whole.
+
+    Args:
+        text: The text.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._opens: list[int] = []
+        self._parents: list[int] = []
+        self._closes: list[int] = []
+        unclosed: list[int] = []
+        for place in (match.start() for match in re.finditer("[{}]", text)):
+            if text[place] == "{":
+                self._parents.append(unclosed[-1] if unclosed else -1)
+                unclosed.append(len(self._opens))
+                self._opens.append(place)
+                self._closes.append(len(text))
+            elif unclosed:
+                self._closes[unclosed.pop()] = place
+
+    def label(self, found: Found) -> tuple[str | None, bool]:
+        """The label in the object of a box or in the one around it; whether there is an object."""
+        own = self._around(bisect_left(self._opens, found.start + 1) - 1, found.end)
+        if own is None:
+            return None, False
+        start, end = self._opens[own], self._closes[own]
+        label = self._label_between(start, end)
+        outer = self._around(self._parents[own], end) if found.is_object else None
+        if label is None and outer is not None:
+            # Other objects beside this one have labels of their own.
+            before = max(self._opens[outer], self._text.rfind("}", self._opens[outer], start))
+            after = self._text.find("{", end, self._closes[outer])
+            label = self._label_between(before, start) or self._label_between(
+                end, self._closes[outer] if after < 0 else after
+            )
+        return label, True
+
+    def _around(self, index: int, end: int) -> int | None:
+        """The nearest object from one outward that holds a place; None: there is none."""
+        for _ in range(_MOST_STEPS):
+            if index < 0:
+                break
+            if self._closes[index] >= end - 1:
+                return index
+            index = self._parents[index]
+        return None
+
+    def _label_between(self, start: int, end: int) -> str | None:
+        match = _JSON_LABEL.search(self._text, start, min(end, start + 2000))
+        if match is None:
+            return None
+        literal = match.group(1)
+        if literal.startswith("'"):
+            return literal[1:-1]
+        try:
+            return str(json.loads(literal))
+        except json.JSONDecodeError:
+            return literal[1:-1]

@@ -1,0 +1,206 @@
+"""Encoded image files: opened by Pillow under limits, and decoded to RGB.
+
+Nothing here starts a process; `image_worker` runs it where it can be killed.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, UnidentifiedImageError
+
+from langchain_internvl.errors import (
+    InternVLError,
+    MediaError,
+    MediaTooLargeError,
+    UnsupportedMediaError,
+)
+from langchain_internvl.media.pixels import PixelLimit, check_size, no_memory, read_orientation
+from langchain_internvl.media.rgb import to_rgb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Pillow reads more, but some of its readers start other programs (EPS) or are little tested.
+# HEIF is there once a reader is registered (pillow-heif).
+_FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA",
+    "TIFF", "WEBP",
+)  # fmt: skip
+
+# What turns an image of each EXIF orientation upright (CIPA DC-008, tag Orientation).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = frozenset({5, 6, 7, 8})
+"""EXIF orientations whose image is turned by a quarter."""
+
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+_MOST_SCANS = 100
+"""Of a progressive JPEG, which is drawn anew with each; encoders write about ten. (The cost is
+that of "Two Issues with the JPEG Standard", https://libjpeg-turbo.org/pmwiki/uploads/About/.)"""
+
+_MOST_READS = 10_000
+"""How often a reader of Pillow may read from a file, beside once for every 256 bytes of it: readers
+walk chunks, markers, tags and comments in Python, of which a hostile file has millions."""
+
+_SMALL = 1 << 16
+"""Pixels that any decoder decodes in a fraction of a second."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How an image becomes RGB; see `images.load_rgb`."""
+
+    exif_transpose: bool = False
+    scale_16bit: bool = False
+    white_background: bool = False
+
+    def as_json(self) -> dict[str, bool]:
+        """The options, for a task of `image_worker`."""
+        return asdict(self)
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """An RGB image, another one in any case."""
+        turn = _UPRIGHT.get(read_orientation(image)) if self.exif_transpose else None
+        rgb = to_rgb(image, scale_16bit=self.scale_16bit, white_background=self.white_background)
+        return rgb if turn is None else rgb.transpose(turn)
+
+
+def formats() -> tuple[str, ...]:
+    """Names of the image formats that are read, as far as this build of Pillow has them."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def open_image(data: bytes, name: str) -> Image.Image:
+    """Open an image; its pixels are not decoded.
+
+    Raises:
+        MediaError: It is empty, or its header is corrupt.
+        MediaTooLargeError: It would take too long to read.
+        UnsupportedMediaError: It is no image of a known format.
+    """
+    if not data:
+        raise MediaError(name, "is empty")
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > _MOST_SCANS:
+        raise MediaTooLargeError(name, f"a JPEG of more than {_MOST_SCANS} scans is not decoded")
+    file = _CountedFile(data)
+    try:
+        image = Image.open(file, formats=formats())
+    except UnidentifiedImageError as error:
+        file.check(name)
+        raise UnsupportedMediaError(name, _why_unknown(data)) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise MediaTooLargeError(
+            name, f"{error} (PIL.Image.MAX_IMAGE_PIXELS and MediaPolicy.max_pixels)"
+        ) from error
+    except Exception as error:  # Pillow's readers raise anything on broken files
+        file.check(name)
+        raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
+    # A raw TIFF may have a strip for every row; decoders in Python read pixel by pixel.
+    pixels = image.width * image.height
+    file.allow(4 * (pixels if pixels <= _SMALL else image.height))
+    return image
+
+
+def use_image(image: Image.Image, name: str, use: Callable[[Image.Image], Any]) -> Any:
+    """Do something with an opened image that may decode it.
+
+    Raises:
+        MediaError: It is truncated or corrupt.
+        MediaTooLargeError: It would take too long, or too much memory.
+    """
+    file = getattr(image, "fp", None)
+    try:
+        return use(image)
+    except InternVLError:
+        raise
+    except MemoryError as error:
+        raise no_memory(image.size, name) from error
+    except Exception as error:  # Pillow's readers raise anything on broken files
+        if isinstance(file, _CountedFile):
+            file.check(name)
+        raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
+
+
+def decode_image(data: bytes, name: str, limit: PixelLimit, options: ReadOptions) -> Image.Image:
+    """Decode an image in this process, however long it takes.
+
+    Raises:
+        MediaError: See `open_image` and `use_image`.
+        MediaTooLargeError: It has more pixels than the limit.
+    """
+    image = open_image(data, name)
+    check_size(image.size, name, limit)
+    if isinstance(file := getattr(image, "fp", None), _CountedFile):
+        file.allow(1 << 62)  # the process has a deadline
+    rgb: Image.Image = use_image(image, name, options.apply)
+    check_size(rgb.size, name, limit)  # icons hold images of other sizes than they say
+    return rgb
+
+
+def is_slow(image: Image.Image, data: bytes) -> bool:
+    """Whether decoding may take seconds or gigabytes, so that it belongs in its own process.
+
+    Readers written in Python (QOI, plain PPM, BMP RLE) take about 2 s for a million pixels or a
+    megabyte; OpenJPEG takes about 20 bytes of memory for a pixel. A progressive JPEG is decoded
+    once for every scan.
+    """
+    pixels = image.width * image.height
+    codecs = {str(tile[0]) for tile in getattr(image, "tile", ())}
+    if image.format == "HEIF":
+        return False  # its reader is registered in this process alone
+    if image.format == "ICO" or codecs & Image.DECODERS.keys():
+        return pixels > _SMALL or len(data) > 1 << 16
+    if image.format in {"JPEG2000", "AVIF"}:
+        return pixels > 1 << 22
+    scans = data.count(b"\xff\xda") if image.format in {"JPEG", "MPO"} else 1
+    return pixels * max(scans, 1) > 1 << 26
+
+
+class _CountedFile(io.BytesIO):
+    """A file in memory that may be read from a limited number of times."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._left = _MOST_READS + len(data) // 256
+
+    def allow(self, reads: int) -> None:
+        """Allow some more reads."""
+        self._left += reads
+
+    def check(self, name: str) -> None:
+        """Say so if the number was used up.
+
+        Raises:
+            MediaTooLargeError: It was.
+        """
+        if self._left <= 0:
+            raise MediaTooLargeError(
+                name, "its header or structure has too many parts to read; save it anew"
+            )
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left <= 0:
+            raise OSError("too many parts")
+        return super().read(size)
+
+
+def _why_unknown(data: bytes) -> str:
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        return (
+            "is a HEIC/HEIF image, which needs a reader: pip install pillow-heif, then call "
+            "pillow_heif.register_heif_opener()"
+        )
+    return f"is not an image that can be read ({', '.join(formats())}), or is damaged"

@@ -1,0 +1,63 @@
+"""What kind of file bytes are, by their beginning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from langchain_internvl.media.containers import has_signature
+from langchain_internvl.media.images import sniff_mime_type
+from langchain_internvl.media.sources import Base64Source, BytesSource, PathSource, decode_base64
+
+if TYPE_CHECKING:
+    from langchain_internvl.media.sources import Source
+
+Kind = Literal["image", "video", "pdf", "text"]
+
+_HEAD = 1 << 18
+
+
+def sniff_kind(source: Source) -> Kind | None:
+    """The kind of a file, by its first 256 KiB.
+
+    Args:
+        source: The file; a URL is not downloaded.
+
+    Returns:
+        The kind; None if it is none of them, or cannot be read.
+
+    Raises:
+        MediaError: It is not valid base64.
+    """
+    head = _head(source)
+    if not head:
+        return None
+    if b"%PDF-" in head[:1024]:
+        return "pdf"
+    if sniff_mime_type(head) is not None:
+        return "image"
+    if has_signature(head):
+        return "video"
+    return "text" if _is_text(head) else None
+
+
+def _head(source: Source) -> bytes:
+    if isinstance(source, BytesSource):
+        return source.data[:_HEAD]
+    if isinstance(source, Base64Source):
+        compact = "".join(source.data[: 2 * _HEAD].split())
+        return decode_base64(compact[: len(compact) // 4 * 4][:_HEAD], source.name)
+    if isinstance(source, PathSource):
+        try:
+            if source.path.is_file():
+                with source.path.open("rb") as file:
+                    return file.read(_HEAD)
+        except (OSError, ValueError):
+            return b""
+    return b""
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        return b"\0" not in head and bool(head.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"

@@ -1,0 +1,183 @@
+"""Relatives of InternVL that share its `model_type`, and are other models.
+
+Each would load in part, or load and answer wrongly. They are refused by their config or by the
+names of their tensors, which an index of weights holds, before weights are downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_internvl.errors import CheckpointError, UnsupportedCheckpointError
+from langchain_internvl.json_files import open_regular, parse_json, read_json
+
+OWN_CLASSES = frozenset(
+    {
+        "configuration_internvl_chat.InternVLChatConfig",
+        "modeling_internvl_chat.InternVLChatModel",
+        "processing_internvl.InternVLProcessor",
+    }
+)
+"""Classes of remote code that this package stands in for, as `auto_map` names them."""
+
+_OWN_TENSORS = ("vision_model.", "language_model.", "mlp1.")
+"""Beginnings of the tensor names of an original checkpoint."""
+
+_MOST_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A kind of checkpoint that is no plain InternVL.
+
+    Attributes:
+        name: What it is.
+        advice: What can be done instead.
+        in_config: Whether a config says so.
+        in_tensors: Whether names of tensors say so.
+    """
+
+    name: str
+    advice: str
+    in_config: Callable[[Mapping[str, Any]], bool] = lambda _config: False
+    in_tensors: Callable[[Collection[str]], bool] = lambda _names: False
+
+
+def _has(*parts: str) -> Callable[[Collection[str]], bool]:
+    """Whether the name of some tensor has one of some parts."""
+    return lambda names: any(part in name for name in names for part in parts)
+
+
+def _architectures(config: Mapping[str, Any], section: str) -> list[str]:
+    listed = (config.get(section) or {}).get("architectures") or []
+    return [str(one) for one in listed] if isinstance(listed, list) else []
+
+
+def _is_mono(config: Mapping[str, Any]) -> bool:
+    """Its language model has experts of its own for image tokens ("visual experts")."""
+    return any("VEFor" in one for one in _architectures(config, "llm_config")) or any(
+        "Patch" in one for one in _architectures(config, "vision_config")
+    )
+
+
+def _has_variable_positions(config: Mapping[str, Any]) -> bool:
+    version = config.get("rope_pos_id_version")
+    return version not in {None, "default"} or config.get("rope_pos_id_stride") is not None
+
+
+RELATIVES = (
+    Relative(
+        "an InternVL3.5-Flash (it chooses between two resolutions for each part of an image)",
+        "use the InternVL3.5 of the same size without -Flash, or serve it",
+        in_config=lambda config: bool(config.get("flash_mode")),
+        in_tensors=_has("mlp2.", "gating."),
+    ),
+    Relative(
+        "a Mono-InternVL (a language model with visual experts, and no vision tower)",
+        "use InternVL2.5 or 3 of a similar size, or serve it",
+        in_config=_is_mono,
+        in_tensors=_has(".feed_forward_ve."),
+    ),
+    Relative(
+        "an InternVL with V2PE (positions of image tokens are smaller steps)",
+        "use InternVL2.5 or 3 of the same size, or serve it",
+        in_config=_has_variable_positions,
+    ),
+    Relative(
+        "an InternVL with an adapter whose weights are not merged",
+        "merge it into the language model first",
+        in_tensors=_has(".lora_A.", ".lora_B."),
+    ),
+)
+
+
+def refuse_by_config(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a relative that shows in `config.json`.
+
+    Raises:
+        UnsupportedCheckpointError: It is one.
+    """
+    for one in RELATIVES:
+        if one.in_config(config):
+            _refuse(one, folder)
+    for name in sorted({str(value) for value in _values(config.get("auto_map") or {})}):
+        if name.rpartition("--")[2] not in OWN_CLASSES:
+            raise UnsupportedCheckpointError(
+                f"{folder} is a model of its own code, {name[:200]!r} in auto_map, which is not "
+                f"InternVL's; the models of this kind compress image tokens or differ in other "
+                "ways. Serve it with its own code and name the server as base_url="
+            )
+
+
+def _values(auto_map: Mapping[str, Any]) -> list[Any]:
+    """Classes of an `auto_map`; tokenizers, which are chosen by their files, left out."""
+    return [
+        one
+        for key, value in auto_map.items()
+        if key != "AutoTokenizer"
+        for one in (value if isinstance(value, list) else [value])
+        if one is not None
+    ]
+
+
+def refuse_by_tensors(names: Collection[str], folder: Path, *, is_original: bool) -> None:
+    """Refuse a relative that shows in the names of its tensors.
+
+    Raises:
+        UnsupportedCheckpointError: It is one.
+    """
+    for one in RELATIVES:
+        if one.in_tensors(names):
+            _refuse(one, folder)
+    if is_original:
+        others = sorted(name for name in names if not name.startswith(_OWN_TENSORS))
+        if others:
+            raise UnsupportedCheckpointError(
+                f"{folder} has {len(others)} tensors that no InternVL has "
+                f"({others[0][:200]}, ...): it is a model of another architecture. Serve it with "
+                "its own code and name the server as base_url="
+            )
+
+
+def _refuse(relative: Relative, folder: Path) -> None:
+    raise UnsupportedCheckpointError(
+        f"{folder} is {relative.name}, which is not supported: {relative.advice} (base_url=)"
+    )
+
+
+def index_names(folder: Path) -> set[str]:
+    """Names of tensors as an index of weights has them; none if there is no index.
+
+    Raises:
+        CheckpointError: The index is malformed.
+    """
+    names: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        weight_map = (read_json(index, 64 << 20) or {}).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise CheckpointError(f"{index}: weight_map is no mapping of tensors to files")
+        names.update(weight_map)
+    return names
+
+
+def header_names(files: Collection[Path]) -> set[str]:
+    """Names of tensors as the headers of files of weights have them.
+
+    Raises:
+        CheckpointError: A file is no safetensors.
+    """
+    names: set[str] = set()
+    for file in files:
+        try:
+            with open_regular(file) as opened:
+                # A length that is too large leaves JSON that is cut off, or is cut off here.
+                length = min(int.from_bytes(opened.read(8), "little"), _MOST_HEADER_BYTES)
+                header = dict(parse_json(opened.read(length).decode("utf-8")))
+            names.update(name for name in header if name != "__metadata__")
+        except (OSError, TypeError, ValueError, json.JSONDecodeError) as error:
+            raise CheckpointError(f"{file} is no safetensors file: {error}") from error
+    return names

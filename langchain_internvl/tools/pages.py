@@ -1,0 +1,120 @@
+"""The images that an agent means by one name: a single one, or pages of a PDF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from langchain_internvl.errors import MediaError
+from langchain_internvl.media.pdf import stream_pages
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import BytesSource
+from langchain_internvl.tools.images import ToolImage, open_image, parse_region
+from langchain_internvl.tools.media_access import resolve_image
+
+_PAGES = re.compile(r"#pages?=([\d,\s\u2013-]+)$", re.IGNORECASE)
+"""RFC 8118: `scan.pdf#page=3`; here also `#page=2-5`, `#page=1,4` and `#page=3-`."""
+
+MOST_PAGES = 10
+"""Pages of a PDF that are looked at when none are named."""
+
+
+@dataclass(frozen=True)
+class ToolPage:
+    """An image that an agent named, or one of the pages of its PDF.
+
+    Attributes:
+        image: The image; or why the page cannot be shown.
+        number: Page number from 1; None: it is no PDF.
+        total: Number of pages of the whole file.
+        is_cut: Whether pages were not named and there are more of them than are looked at.
+    """
+
+    image: ToolImage | MediaError
+    number: int | None = None
+    total: int = 1
+    is_cut: bool = False
+
+
+def open_images(
+    reference: str, policy: MediaPolicy, state: Any, region: str | None
+) -> Generator[ToolPage]:
+    """The image that an agent means, or the pages of a PDF, one after the other.
+
+    Args:
+        reference: As for `resolve_image`; `#page=2-5` after a PDF names pages of it, by default
+            its first 10.
+        policy: What may be read.
+        state: The agent's state.
+        region: The part of each, see `parse_region`; None: all of it.
+
+    Yields:
+        The images. A page that cannot be rendered is given with its error; close the iterator to
+        end the rendering early.
+
+    Raises:
+        MediaError: The file cannot be read, the region is none, or the file has no pages.
+        RequestError: The PDF does not have a page that was named.
+        ImportError: It is a PDF, and the extra `documents` is not installed.
+    """
+    named = _PAGES.search(reference)
+    name = reference if named is None else reference[: named.start()]
+    source = resolve_image(name, policy, state)
+    held = BytesSource(source.read(policy), source.name)
+    if b"%PDF" not in held.data[:1024]:
+        if named is not None:
+            raise MediaError(name, f"is no PDF; leave {named.group()!r} out")
+        yield ToolPage(open_image(held, policy, region))
+        return
+    part = None if region is None else parse_region(region)
+    for page in stream_pages(held, policy, pages=named[1] if named else f"1-{MOST_PAGES}"):
+        image: ToolImage | MediaError
+        if isinstance(page.image, MediaError):
+            image = page.image
+        else:
+            pixels = Image.fromarray(page.image)
+            image = ToolImage(pixels, pixels.size)
+            image = image if part is None else image.crop(part)
+        is_cut = named is None and page.total > MOST_PAGES
+        yield ToolPage(image, page.number + 1, page.total, is_cut)
+
+
+def open_one_image(
+    reference: str, policy: MediaPolicy, state: Any, region: str | None
+) -> tuple[ToolImage, int | None]:
+    """The image that an agent means, or the one page of a PDF that it named; see `open_images`.
+
+    Returns:
+        The image, and its page number from 1; None: it is no PDF.
+
+    Raises:
+        MediaError: Several pages are meant, too.
+    """
+    with closing(open_images(reference, policy, state, region)) as images:
+        first = next(images)
+        if first.total > 1 and _PAGES.search(reference) is None:
+            raise MediaError(
+                reference,
+                f"is a PDF of {first.total} pages; name one, as in '{reference}#page=1'",
+            )
+        if next(images, None) is not None:
+            raise MediaError(reference, "names several pages; name one, as in '#page=1'")
+    if isinstance(first.image, MediaError):
+        raise first.image
+    return first.image, first.number
+
+
+def left_out(page: ToolPage, name: str) -> str:
+    """What an agent must know of the pages that were not looked at; empty if there are none."""
+    if not page.is_cut:
+        return ""
+    first, last = MOST_PAGES + 1, min(page.total, 2 * MOST_PAGES)
+    return (
+        f"\n(It has {page.total} pages, of which the first {MOST_PAGES} were looked at; for the "
+        f"next ones name '{name}#page={first}-{last}'.)"
+    )

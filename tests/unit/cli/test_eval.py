@@ -1,0 +1,94 @@
+"""`eval` and `compare`, as a person types them."""
+
+import json
+
+import pytest
+from golden import checkpoint_folder
+from typer.testing import CliRunner
+
+from langchain_internvl import ChatInternVL, chat_models
+from langchain_internvl.backends.scripted import ScriptedBackend
+from langchain_internvl.cli.app import app
+
+
+@pytest.fixture
+def cases(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "cases.jsonl"
+    rows = [{"id": str(n), "question": f"Number {n}?", "answer": "even" if n % 2 == 0 else "odd"}
+            for n in range(10)]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    return path
+
+
+def run(monkeypatch, *arguments, reply):
+    def make(**_):
+        backend = ScriptedBackend(lambda request: reply)
+        return ChatInternVL(model=str(checkpoint_folder("qwen2")), backend=backend)
+
+    monkeypatch.setattr(chat_models, "ChatInternVL", make)
+    return CliRunner().invoke(app, arguments)
+
+
+def test_cases_are_printed_and_summed_up(cases, monkeypatch):
+    result = run(monkeypatch, "eval", str(cases), "-m", "exact", "--out", "a.jsonl", reply="even")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ["0  1.000  even", "1  0.000  even"]
+    assert lines[-1].startswith("exact 0.500 [0.2")
+    assert lines[-1].endswith("(n=10)")
+    kept = [json.loads(one) for one in (cases.parent / "a.jsonl").read_text().splitlines()]
+    assert [one["score"] for one in kept] == [1.0, 0.0] * 5
+    assert kept[0]["metric"] == "exact"
+
+
+def test_two_runs_are_compared_over_the_same_cases(cases, monkeypatch):
+    run(monkeypatch, "eval", str(cases), "-m", "exact", "--out", "a.jsonl", reply="even")
+    run(monkeypatch, "eval", str(cases), "-m", "exact", "--out", "b.jsonl", reply="none")
+    worse = run(monkeypatch, "compare", "a.jsonl", "b.jsonl", reply="").stdout
+    assert worse.startswith("exact of b.jsonl minus a.jsonl: -0.500 [")
+    assert worse.endswith(": worse\n")
+    better = run(monkeypatch, "compare", "b.jsonl", "a.jsonl", "--json", reply="").stdout
+    assert json.loads(better)["verdict"] == "better"
+    result = run(
+        monkeypatch, "eval", str(cases), "-m", "exact", "--baseline", "a.jsonl", "--limit", "6",
+        reply="odd",
+    )  # fmt: skip
+    assert "exact of this run minus a.jsonl: 0.000" in result.stdout
+    assert "no difference beyond the choice of cases" in result.stdout
+    assert "4 cases that only one of them has were left out" in result.stdout
+
+
+def test_failed_cases_are_said_and_exit_with_1(cases, monkeypatch):
+    row = {"id": "x", "question": "?", "image": "none.png", "answer": "odd"}
+    cases.write_text(cases.read_text() + "\n" + json.dumps(row), "utf-8")
+    result = run(monkeypatch, "eval", str(cases), "-m", "cer", "--json", reply="odd")
+    assert result.exit_code == 1
+    *lines, summary = map(json.loads, result.stdout.splitlines())
+    assert (summary["failed"], summary["count"]) == (1, 11)
+    assert "none.png" in lines[-1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("eval", "cases.jsonl", "-m", "bleu"), "--metric: 'bleu' is none; choose one of anls"),
+        (("eval", "empty.jsonl", "-m", "anls"), "has no cases"),
+        (("eval", "cases.jsonl", "-m", "anls", "--baseline", "none"), "cannot be read"),
+        (("compare", "bad.jsonl", "bad.jsonl"), "line 1: no result of eval"),
+        (("compare", "empty.jsonl", "empty.jsonl"), "has no results"),
+    ],
+)
+def test_wrong_usage(cases, monkeypatch, arguments, words):
+    (cases.parent / "empty.jsonl").write_text("")
+    (cases.parent / "bad.jsonl").write_text('{"id": 1}\n')
+    result = run(monkeypatch, *arguments, reply="")
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_bad_case_is_named_by_its_line(cases, monkeypatch):
+    cases.write_text('{"id": "1"}\n')
+    result = run(monkeypatch, "eval", str(cases), "-m", "anls", reply="")
+    assert result.exit_code == 1
+    assert "cases.jsonl, line 1: question" in result.stderr
