@@ -28,7 +28,7 @@ _BIASES: Mapping[str, Mapping[str, tuple[str, bool]]] = {
     "internlm2": {"attention_bias": ("bias", True)},
     "internlm3": {"attention_bias": ("qkv_bias", False), "mlp_bias": ("bias", False)},
 }
-"""Language models that have other names for their biases, and whether they have them unless said."""
+"""Other names of biases, and whether a language model has them if its config does not say."""
 
 _VISION_DEFAULTS: Mapping[str, Any] = {
     "hidden_size": 3200,
