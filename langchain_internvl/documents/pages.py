@@ -15,7 +15,8 @@ from langchain_internvl.errors import (
     MediaError,
     MediaTooLargeError,
 )
-from langchain_internvl.media.images import formats, load_readable, sniff_mime_type
+from langchain_internvl.media.encoded import formats
+from langchain_internvl.media.images import load_readable, sniff_mime_type
 from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.pixels import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
