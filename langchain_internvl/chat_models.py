@@ -185,7 +185,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
     @override
     def _resolve_model_profile(self) -> ModelProfile:
         return make_profile(
-            reasoning=self.reasoning,
+            reasoning=self.thinks,
             max_tokens=self.max_tokens,
             context_window=known_context_window(self),
             writes_prompt=self.backend_kind != "server",
@@ -495,7 +495,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
                 chunks = ChunkMaker(self.model, 0, {}, calls, request.choices)
                 return served.backend, request, chunks
             if served is not None and form is not None:
-                refuse_thoughts(form, thinks=settings.reasoning)
+                refuse_thoughts(form, thinks=settings.thinks)
             renderer = self._renderer(settings, form, deadline)
             request = make_request(settings, renderer, to_turns(messages))
         except MediaError as error:
@@ -541,6 +541,7 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             exif_transpose=settings.exif_transpose,
             scale_16bit=settings.scale_16bit,
             form=form or ResponseFormat(),
+            reasoning=settings.reasoning,
         )
 
     def _turn_renderer(

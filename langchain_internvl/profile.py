@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from langchain_core.language_models.model_profile import ModelProfile
 
+from langchain_internvl.reply_text.reasoning import LEVELS
+
 
 def make_profile(
     *, reasoning: bool, max_tokens: int, context_window: int | None, writes_prompt: bool
@@ -41,6 +43,7 @@ def make_profile(
         "open_weights": True,
         "attachment": True,
         "mid_conversation_system_messages": writes_prompt,
+        **({} if writes_prompt else {"reasoning_effort_levels": list(LEVELS)}),
     }
     known = ModelProfile.__annotations__  # older releases of langchain-core warn of other names
     profile.update({name: one for name, one in newer.items() if name in known})  # type: ignore[typeddict-item]

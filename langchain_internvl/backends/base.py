@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from langchain_internvl.errors import PromptError, RequestError
 from langchain_internvl.media.lazy_tiles import ImageTiles, TileList
+from langchain_internvl.reply_text.reasoning import Reasoning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,6 +125,8 @@ class Request:
         tool_choice: Whether one of the tools has to be called.
         single_call: Whether one call is all there may be, for servers too.
         tool_format: How calls are written in the reply's text; None: there can be none.
+        reasoning: Whether and how much the model shall think, for a backend that takes `turns`;
+            else the prompt says so.
         template_kwargs: Arguments of a server's own chat template.
     """
 
@@ -143,6 +146,7 @@ class Request:
     tool_choice: ToolChoice = "none"
     single_call: bool = False
     tool_format: ToolFormat | None = None
+    reasoning: Reasoning = "auto"
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property

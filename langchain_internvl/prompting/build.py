@@ -42,6 +42,7 @@ class PromptOptions:
             has no system turn of its own.
         reasoning: Ask the model to think before it answers: in place of the template's system
             text, or in front of another one.
+        reply_start: What the reply begins with, at the end of the prompt.
         max_tiles_per_frame: Most tiles of a video frame, unless its block says otherwise.
     """
 
@@ -50,6 +51,7 @@ class PromptOptions:
     image_order: ImageOrder = "auto"
     default_system: str | None = "template"
     reasoning: bool = False
+    reply_start: str = ""
     max_tiles_per_frame: int = 1
 
 
@@ -163,6 +165,8 @@ def build_prompt(
     options = options or PromptOptions()
     turns = with_instructions(with_system(turns, template.default_system, options), instructions)
     laid_out, images = lay_out(turns, options)
+    if options.reply_start:
+        template = replace(template, reply=template.reply + options.reply_start)
     return Prompt(frame_turns(laid_out, template, tools), images)
 
 

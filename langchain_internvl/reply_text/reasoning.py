@@ -5,6 +5,8 @@ They are asked to by a system text and then write `<think>...</think>` before th
 
 from __future__ import annotations
 
+from typing import Literal
+
 from langchain_internvl.reply_text.stop_strings import begun_length
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -20,6 +22,25 @@ THINKING_SYSTEM = (
     "answer should be standalone and not reference the thinking section."
 )
 """What asks InternVL3.5 to think. Source: the model cards of OpenGVLab/InternVL3_5."""
+
+
+EMPTY_THOUGHT = f"{OPEN}\n{CLOSE}\n"
+"""A reply that begins with it has thought already. InternVL3.5 may think without being asked to,
+and a system text that forbids it is no guarantee."""
+
+Reasoning = bool | Literal["auto", "low", "medium", "high"]
+"""True: the model is asked to think; False: it does not; "auto": as it was trained; a level: how
+much, for models that have levels."""
+
+THINKING_MODELS = frozenset({"qwen3", "qwen3_moe"})
+"""Language models that may think without being asked to: those of InternVL3.5."""
+
+LEVELS = ("low", "medium", "high")
+
+
+def asks_to_think(reasoning: Reasoning) -> bool:
+    """Whether the model is asked to think before it answers."""
+    return reasoning is True or reasoning in LEVELS
 
 
 class ThoughtStream:

@@ -111,6 +111,7 @@ class TurnRenderer:
             choices=[Choice(text, ()) for text in form.choices],
             top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
             timeout=self.deadline.remaining(),
+            reasoning=settings.reasoning,
         )
 
     def call_stream(self, settings: CallSettings) -> CallStream | None:

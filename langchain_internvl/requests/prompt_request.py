@@ -18,6 +18,12 @@ from langchain_internvl.prompting.build import PromptOptions, build_prompt
 from langchain_internvl.prompting.context_window import fit_reply
 from langchain_internvl.prompting.tool_formats import ToolFormat, get_tool_format
 from langchain_internvl.prompting.tool_results import order_tool_results
+from langchain_internvl.reply_text.reasoning import (
+    EMPTY_THOUGHT,
+    LEVELS,
+    THINKING_MODELS,
+    Reasoning,
+)
 from langchain_internvl.tool_calling.call_stream import CallStream
 from langchain_internvl.tool_calling.response_format import ResponseFormat
 
@@ -53,6 +59,7 @@ class Renderer:
         exif_transpose: Turn images as their EXIF orientation says.
         scale_16bit: Scale grey images of 16 bits to 8.
         form: What the reply may be, which the model is told.
+        reasoning: Whether the model shall think first.
     """
 
     checkpoint: Checkpoint
@@ -67,6 +74,7 @@ class Renderer:
     exif_transpose: bool = False
     scale_16bit: bool = False
     form: ResponseFormat = field(default_factory=ResponseFormat)
+    reasoning: Reasoning = "auto"
 
     @property
     def tools(self) -> ToolFormat:
@@ -78,7 +86,22 @@ class Renderer:
         files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
         turns = [files.read(turn) for turn in order_tool_results(turns)]
         told = self.form.instructions(self.tools, self.template.system.close)
-        return build_prompt(turns, self.template, self.options, self.tools, told)
+        options = replace(self.options, reply_start=self._reply_start())
+        return build_prompt(turns, self.template, options, self.tools, told)
+
+    def _reply_start(self) -> str:
+        """What a reply is begun with.
+
+        Raises:
+            RequestError: A level of reasoning is asked for, and the checkpoint has none.
+        """
+        if self.reasoning in LEVELS:
+            raise RequestError(
+                f"reasoning={self.reasoning!r}: {self.checkpoint.folder} has no levels of "
+                "reasoning; set it to True, False or 'auto'"
+            )
+        thinks_unasked = self.checkpoint.language_model in THINKING_MODELS
+        return EMPTY_THOUGHT if self.reasoning is False and thinks_unasked else ""
 
     def to_text(self, prompt: Prompt, *, expand: bool = False) -> str:
         """The prompt as text, with every context token if `expand`."""
@@ -178,8 +201,8 @@ def make_request(
         SchemaError: A schema cannot be guaranteed.
     """
     form, tools = renderer.form, renderer.tools
-    if form.choices and settings.reasoning:
-        raise RequestError("choices leave no room for thoughts: reasoning must be False")
+    if form.choices and settings.thinks:
+        raise RequestError("choices leave no room for thoughts: reasoning must be False or 'auto'")
     if settings.chat_template_kwargs:
         raise RequestError(
             "chat_template_kwargs are for a server that writes the prompt by its own template "
@@ -211,7 +234,7 @@ def make_request(
         stop=_stop_texts(settings, renderer) if form.is_plain else (),
         top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
         timeout=renderer.deadline.remaining(),
-        grammar=form.grammar(tools, thinks=settings.reasoning),
+        grammar=form.grammar(tools, thinks=settings.thinks),
         markup=renderer.tokenizer.special_bytes(tools.trigger, tools.open_call, tools.close_call)
         if form.callable
         else {},

@@ -12,6 +12,7 @@ from langchain_internvl.backends.base import GREATEST_SEED, LEAST_SEED, Sampling
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.tiling import MOST_TILES, TileLimits
 from langchain_internvl.prompting.build import ImageOrder, PromptOptions
+from langchain_internvl.reply_text.reasoning import Reasoning, asks_to_think
 from langchain_internvl.settings.descriptions import describe_fields
 from langchain_internvl.tool_calling.response_format import RESPONSE_SETTINGS
 
@@ -66,10 +67,14 @@ class CallSettings(BaseModel):
     """Scale grey images of 16 bits to 8; the reference shows all values over 255 as white."""
     default_system: str | None = "template"
     """System text where messages have none; "template": the template's, None: no system turn."""
-    reasoning: bool = False
-    """Ask InternVL3.5 to think first, by its own system text: in place of the template's, or in
-    front of what messages or `default_system` say. Thoughts are kept apart from every reply that
-    has some: in `content_blocks`, and not in later turns."""
+    reasoning: Reasoning = "auto"
+    """True: ask the model to think first, by InternVL3.5's own system text: in place of the
+    template's, or in front of what messages or `default_system` say. False: no thoughts; the reply
+    of a model that may think unasked (InternVL3.5) is begun with an empty thought. "auto": neither.
+    "low", "medium", "high": how much to think, at servers whose models have levels. A server that
+    is prompted by messages gets `chat_template_kwargs={"enable_thinking": ...}` or
+    `reasoning_effort` as well. Thoughts are kept apart from every reply that has some: in
+    `content_blocks`, and not in later turns."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the chat template of a server that writes the prompt itself (not of mlx-vlm),
     such as `{"enable_thinking": True}`."""
@@ -142,6 +147,11 @@ class CallSettings(BaseModel):
             seed=self.seed,
         )
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the model is asked to think before it answers."""
+        return asks_to_think(self.reasoning)
+
     def prompt_options(self) -> PromptOptions:
         """How media are written into prompts."""
         return PromptOptions(
@@ -149,7 +159,7 @@ class CallSettings(BaseModel):
             join_images=self.join_images,
             image_order=self.image_order,
             default_system=self.default_system,
-            reasoning=self.reasoning,
+            reasoning=self.thinks,
             max_tiles_per_frame=self.max_tiles_per_frame,
         )
 

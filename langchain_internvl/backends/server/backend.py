@@ -28,7 +28,7 @@ from langchain_internvl.backends.server.dialects import (
 from langchain_internvl.backends.server.error_mapping import named, to_error
 from langchain_internvl.backends.server.events import Chunk, Done, Fault, read_line
 from langchain_internvl.backends.server.kinds import ServerKind
-from langchain_internvl.backends.server.redaction import Redactor
+from langchain_internvl.backends.server.redaction import Redactor, secrets_of
 from langchain_internvl.backends.server.retries import Retries
 from langchain_internvl.errors import (
     BackendError,
@@ -79,7 +79,7 @@ class ServerBackend:
         self._options = options
         self._by_ids = None if tokens is None else IdDialect(*tokens)
         self._by_messages = MessageDialect()
-        self._redactor = Redactor([address.api_key or "", *address.headers.values()])
+        self._redactor = Redactor(secrets_of(address))
         self._lock = threading.Lock()
         self._line: _Line | None = None
         self._closed = False

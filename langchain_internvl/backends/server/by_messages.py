@@ -14,10 +14,10 @@ from langchain_internvl.backends.server.kinds import OTHER, ServerKind, tile_fie
 from langchain_internvl.backends.server.messages import images_of, to_messages
 from langchain_internvl.errors import RequestError
 from langchain_internvl.messages.conversation import ToolCall
-from langchain_internvl.prompting.segments import Prompt
+from langchain_internvl.prompting.segments import Prompt, Words
 from langchain_internvl.prompting.tool_formats import HERMES
 from langchain_internvl.reply_text.detokenization import TextStream
-from langchain_internvl.reply_text.reasoning import CLOSE, OPEN
+from langchain_internvl.reply_text.reasoning import CLOSE, OPEN, Reasoning
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import FinishReason, Request, Sampling, Usage
@@ -70,10 +70,13 @@ class MessageDialect:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if kind.skips_special_tokens:
             body["skip_special_tokens"] = False  # <ref> and <box> are special
-        if request.template_kwargs:
+        if isinstance(request.reasoning, str) and request.reasoning != "auto":
+            body["reasoning_effort"] = request.reasoning
+        template_kwargs = {**_thinking(request.reasoning, kind), **request.template_kwargs}
+        if template_kwargs:
             if not kind.takes_template_kwargs:
                 raise RequestError(f"{kind.name} has no chat_template_kwargs; leave them out")
-            body["chat_template_kwargs"] = dict(request.template_kwargs)
+            body["chat_template_kwargs"] = template_kwargs
         return body
 
     def reader(self, request: Request) -> _Reader:
@@ -81,6 +84,24 @@ class MessageDialect:
         is_plain = request.grammar is None and not request.tools
         marks = _END_MARKS if self.kind.skips_special_tokens and is_plain else ()
         return _Reader(request, [*request.stop, *marks])
+
+
+def _thinking(reasoning: Reasoning, kind: ServerKind) -> dict[str, Any]:
+    """Arguments of the server's chat template that switch thoughts on or off.
+
+    Raises:
+        RequestError: Thoughts shall be off, and the server has no such arguments.
+    """
+    if reasoning == "auto":
+        return {}
+    if kind.takes_template_kwargs:
+        return {"enable_thinking": reasoning is not False}
+    if reasoning is False:
+        raise RequestError(
+            f"reasoning=False: {kind.name} has no chat_template_kwargs, which switch thoughts off; "
+            'leave it "auto"'
+        )
+    return {}  # the system text asks for thoughts
 
 
 def _sampling(sampling: Sampling, kind: ServerKind) -> dict[str, Any]:
@@ -106,6 +127,7 @@ class _Reader:
     def __init__(self, request: Request, stop: Sequence[str]) -> None:
         self._wants_logprobs = request.top_logprobs is not None
         self._text = TextStream({}, stop)
+        self._half = ""  # the first half of a character that UTF-16 writes in two
         self._calls: dict[int, dict[str, str]] = {}
         self._most_calls = 1 if request.single_call else None
         self._is_thinking = False
@@ -118,6 +140,7 @@ class _Reader:
         content = chunk.delta.get("content") or ""
         if not isinstance(content, str):
             raise TypeError(f"content is {content!r}, which is no text")
+        content = self._whole(content)
         thoughts = self._thoughts(chunk.delta, ends=bool(content))
         text = thoughts + self._text.push_text(content)
         logprobs = self._logprobs(chunk.choice)
@@ -132,8 +155,12 @@ class _Reader:
             ToolCall(call["name"], call["arguments"]) for _, call in sorted(self._calls.items())
         ][: self._most_calls]
         written = HERMES.write_calls(calls, after_words=self._text.has_shown)
+        rest = self._text.push_text("\ufffd" if self._half else "")
         text = (
-            self._thoughts({}, ends=True) + self._text.finish() + Prompt(tuple(written)).to_text()
+            self._thoughts({}, ends=True)
+            + rest
+            + self._text.finish()
+            + Prompt(tuple(written)).to_text()
         )
         return Delta(NO_TOKEN, text, reason, usage=usage)
 
@@ -155,6 +182,13 @@ class _Reader:
             text += CLOSE if self._is_thinking else ""
             self._is_thinking = self._may_think = False  # only a reply's beginning is thoughts
         return text
+
+    def _whole(self, content: str) -> str:
+        """Content without half characters, which JSON can spell; two chunks' halves are joined."""
+        content, self._half = self._half + content, ""
+        if "\ud800" <= content[-1:] <= "\udbff":
+            content, self._half = content[:-1], content[-1]
+        return Words(content).text
 
     def _add_call(self, call: Mapping[str, Any]) -> None:
         """Calls come in pieces, told apart by their index."""

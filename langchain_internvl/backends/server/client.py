@@ -24,6 +24,12 @@ _LIST_SECONDS = 30.0
 MOST_LINE_BYTES = 16 << 20
 """Longest line of a streamed reply. A line is one chunk, or a whole reply without images."""
 
+MOST_REPLY_BYTES = 256 << 20
+"""Longest stream of one reply, log probabilities included."""
+
+MOST_BODY_BYTES = 4 << 20
+"""Longest body that is read at once: an error, or a list of models."""
+
 
 @dataclass(frozen=True)
 class ServerAddress:
@@ -74,7 +80,7 @@ class Client:
             base_url=address.base_url,
             api_key=address.api_key or "none",
             default_headers=dict(address.headers) or None,
-            http_client=address.http_client,
+            http_client=address.http_client or _own_client(self._openai),
             max_retries=0,
             timeout=self._openai.Timeout(None, connect=_CONNECT_SECONDS),
         )
@@ -141,6 +147,8 @@ class Client:
             ) from error
         except (openai.APIConnectionError, self._transport_error) as error:
             reason = error.__cause__ or error
+            if isinstance(reason, InternVLError):  # of `_bound_body`
+                raise reason from None
             raise ServerUnavailableError(
                 f"the server cannot be reached, or broke off: {type(reason).__name__}: {reason}"
                 f"{named(request_id)}",
@@ -163,17 +171,51 @@ class Client:
             ) from error
 
 
+def _own_client(openai: Any) -> Any:
+    """An HTTP client that reads no body without a limit; the user's own is left as it is."""
+    return openai.DefaultAsyncHttpxClient(event_hooks={"response": [_bound_body]})
+
+
+async def _bound_body(response: Any) -> None:
+    """Read what OpenAI's client would read at once, up to `MOST_BODY_BYTES`.
+
+    A longer error is cut, as its status and its beginning say enough.
+
+    Args:
+        response: The httpx response, whose body has not been read yet.
+
+    Raises:
+        BrokenReplyError: A body that is no error is longer.
+    """
+    if response.status_code < 400 and response.request.method != "GET":
+        return  # a streamed reply; see `split_lines`
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > MOST_BODY_BYTES:
+            await response.aclose()
+            break
+    if len(body) > MOST_BODY_BYTES and response.status_code < 400:
+        raise BrokenReplyError(f"the server's answer is over {MOST_BODY_BYTES >> 20} MiB")
+    response._content = bytes(body[:MOST_BODY_BYTES])  # noqa: SLF001 - what `aread` would set
+
+
 async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
     """The lines of a body.
 
-    Raises `BrokenReplyError` for a line longer than `MOST_LINE_BYTES`.
+    Raises `BrokenReplyError` for a line longer than `MOST_LINE_BYTES`, or a body longer than
+    `MOST_REPLY_BYTES`.
 
     Only line feeds end them: JSON may hold what else Unicode takes for the end of a line, which
     the client's own reader of lines breaks at.
     """
     held = bytearray()
+    total = 0
     async for piece in pieces:
         held += piece
+        total += len(piece)
+        if total > MOST_REPLY_BYTES:
+            raise BrokenReplyError(f"the server's reply is over {MOST_REPLY_BYTES >> 20} MiB")
         if len(held) > MOST_LINE_BYTES and b"\n" not in piece:
             raise BrokenReplyError(
                 f"the server sent a line of more than {MOST_LINE_BYTES >> 20} MiB without an end"

@@ -5,11 +5,21 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
+
+if TYPE_CHECKING:
+    from langchain_internvl.backends.server.client import ServerAddress
 
 MASK = "**********"
 
 _MOST_QUOTED = 1000
 """Longest error text, in characters. Servers may echo whole requests."""
+
+
+_SECRET_HEADERS = ("authorization", "proxy-authorization", "x-api-key", "api-key", "cookie")
+"""Headers of a client of the user's own that hold secrets."""
 
 
 class Redactor:
@@ -39,6 +49,20 @@ class Redactor:
         """Mask an error in place, and drop foreign errors behind it, which quote responses."""
         error.args = tuple(self.quote(one) if isinstance(one, str) else one for one in error.args)
         error.__cause__ = error.__context__ = None
+
+
+def secrets_of(address: ServerAddress) -> list[str]:
+    """All secrets with which a server is addressed: key, headers, and passwords of proxies."""
+    client = {
+        name.lower(): value for name, value in getattr(address.http_client, "headers", {}).items()
+    }
+    proxies = (urlsplit(url).password for url in getproxies().values())
+    return [
+        address.api_key or "",
+        *address.headers.values(),
+        *(client[name] for name in _SECRET_HEADERS if name in client),
+        *(unquote(one) for one in proxies if one),
+    ]
 
 
 def _patterns(secret: str) -> list[str]:

@@ -280,3 +280,11 @@ def test_the_video_of_a_path(served):
     block = {"type": "video", "path": str(VIDEO), "num_frames": 2}
     (asked,) = body_of(served, [HumanMessage([block])])["messages"]
     assert len(asked["content"]) == 2
+
+
+def test_half_characters_are_joined_or_marked():
+    halves = [{"content": "\ud83d"}, {"content": "\ude00 a \ud800 b \udfff"}, {"content": "\ud83d"}]
+    with FaultServer(lines(*map(chunk, halves), chunk({}, "stop")), models=OTHER).running() as url:
+        llm = ChatInternVL(model="vl", base_url=url)
+        assert llm.invoke("x").content == "\U0001f600 a \ufffd b \ufffd\ufffd"
+        llm.close()

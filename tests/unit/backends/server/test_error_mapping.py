@@ -1,6 +1,7 @@
 """What a server may do wrong: the exact error, and how often it was asked."""
 
 import asyncio
+import gzip
 import json
 import pickle
 import socket
@@ -121,6 +122,16 @@ HELLO = chunk({"content": "Hello"})
 STREAM_ERROR = data({"error": {"message": "boom", "code": 500}})
 
 TRIED_AGAIN = 1 + RETRIES
+
+
+def endless(handler, status):
+    """A body that goes on until the client leaves; it has to leave, or the test never ends."""
+    handler.send_response(status)
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b"x" * (1 << 20))
+
+
 FAULTS = {
     # name: what the server does, the exact error, how often it was asked
     "500": (error(500), ServerError, TRIED_AGAIN),
@@ -195,6 +206,14 @@ FAULTS = {
     "negative usage": (lines(HELLO, chunk({}, "stop"), data({"choices": [], "usage": {
         "prompt_tokens": 5, "completion_tokens": -3}})), BrokenReplyError, 1),
     "given up": (lines(HELLO, chunk({}, "abort"), DONE), BrokenReplyError, 1),
+    "an endless refusal": (lambda handler: endless(handler, 400), RequestError, 1),
+    "a packed endless refusal": (lambda handler: send(
+        handler, 400, gzip.compress(b"x" * (64 << 20)), content_encoding="gzip"), RequestError, 1),
+    "usage that is no number": (lines(HELLO, chunk({}, "stop"), 'data: {"choices": [], "usage": '
+                                      '{"prompt_tokens": NaN}}'), BrokenReplyError, 1),
+    "usage of 5,000 digits": (lines(HELLO, chunk({}, "stop"), 'data: {"choices": [], "usage": '
+                                    '{"prompt_tokens": ' + "9" * 5_000 + "}}"),
+                              BrokenReplyError, 1),
 }  # fmt: skip
 
 
@@ -221,6 +240,21 @@ def test_what_may_pass_is_tried_again(name, ask):
     assert server.asked[0] == server.asked[1]
     first, second = (headers["x-request-id"] for headers in map(_lower, server.headers))
     assert first == second
+
+
+def test_an_endless_list_of_models_is_left(ask):
+    server = FaultServer(GOOD, models=lambda handler: endless(handler, 200))
+    with server.running() as url:
+        backend = ServerBackend(ServerAddress(url), ServerOptions("vl", Retries(0)))
+        with pytest.raises(BrokenReplyError, match="the server's answer is over 4 MiB"):
+            backend.models()
+        backend.close()
+
+
+def test_a_reply_has_a_longest_length(ask, monkeypatch):
+    monkeypatch.setattr("langchain_internvl.backends.server.client.MOST_REPLY_BYTES", 1000)
+    with pytest.raises(BrokenReplyError, match="reply is over"):
+        ask(FaultServer(lines(*[HELLO] * 1000)))
 
 
 def _lower(headers):

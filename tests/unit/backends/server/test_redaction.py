@@ -6,12 +6,14 @@ import json
 import traceback
 from urllib.parse import quote, quote_plus
 
+import httpx
 import pytest
 from fault_server import FaultServer, chunk, data, lines, send
 from langchain_core.load import dumps
 
 from langchain_internvl import ChatInternVL
-from langchain_internvl.backends.server.redaction import Redactor
+from langchain_internvl.backends.server.client import ServerAddress
+from langchain_internvl.backends.server.redaction import Redactor, secrets_of
 from langchain_internvl.errors import InternVLError
 
 KEY = "sk-Ab/9+q=\"z\\9&<x>'k"
@@ -112,3 +114,15 @@ def test_the_address_of_the_environment(monkeypatch):
     assert ChatInternVL().base_url == "http://h:1/v1"
     assert ChatInternVL(base_url="http://other/v1").base_url == "http://other/v1"
     assert ChatInternVL(backend="transformers").base_url is None
+
+
+def test_proxies_and_the_users_own_client(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:pr%20oxy-pw@proxy:3128")
+    client = httpx.AsyncClient(headers={"Authorization": "Bearer own-token-1"})
+    address = ServerAddress("http://h/v1", "key-1234", {"X-A": "header-1"}, client)
+    masked = Redactor(secrets_of(address)).mask(
+        "http://me:pr%20oxy-pw@proxy refuses Bearer own-token-1, key-1234 and header-1"
+    )
+    for secret in ("oxy-pw", "own-token-1", "key-1234", "header-1"):
+        assert secret not in masked
+    assert masked.startswith("http://me:")
