@@ -43,6 +43,9 @@ _USED_BY: Mapping[str, frozenset[str]] = {
 """Arguments that not every kind of backend uses, and the kinds that do. All others are used by
 all, but for `_USED_BY_IDS` and a `revision` of a folder."""
 
+ENGINE_SETTINGS = frozenset(_USED_BY)
+"""Names of the arguments that say how an engine is made or reached."""
+
 _USED_BY_IDS = ("context_window", "join_images", "number_images")
 """Settings without effect where a server writes the prompt itself."""
 
