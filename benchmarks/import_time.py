@@ -21,7 +21,8 @@ print(time.perf_counter() - start, len(set(sys.modules) - before))
 def main() -> None:
     """Print the time."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    times, modules = [], 0
+    times: list[float] = []
+    modules = ""
     for _ in range(runs):
         done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
