@@ -23,10 +23,9 @@ def describe_fields(model: Model) -> Model:
     Args:
         model: A class of pydantic at the top of a module. Fields with a description keep theirs.
     """
-    spec = sys.modules[model.__module__].__spec__
-    get_source = getattr(spec and spec.loader, "get_source", None)
-    source = get_source(model.__module__) if get_source else None
-    if source is None:  # compiled modules alone: descriptions are no more than a help
+    try:
+        source = inspect.getsource(sys.modules[model.__module__])
+    except (OSError, TypeError):  # compiled modules alone; descriptions are no more than a help
         return model
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.ClassDef) and statement.name == model.__name__:
