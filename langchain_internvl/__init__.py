@@ -9,7 +9,7 @@ from langchain_internvl._version import __version__
 
 if TYPE_CHECKING:
     from langchain_internvl.chat_models import ChatInternVL
-    from langchain_internvl.documents import InternVLImageParser
+    from langchain_internvl.documents import InternVLImageParser, InternVLLoader
     from langchain_internvl.grounding import Box, draw_boxes, parse_boxes
     from langchain_internvl.media.policy import MediaPolicy
     from langchain_internvl.messages.media_blocks import image_block, pdf_block, video_block
@@ -27,6 +27,7 @@ __all__ = [
     "DescribeImageTool",
     "GroundTool",
     "InternVLImageParser",
+    "InternVLLoader",
     "InternVLToolkit",
     "MediaPolicy",
     "ReadTextTool",
@@ -44,6 +45,7 @@ _HOMES = {
     "DescribeImageTool": "langchain_internvl.tools",
     "GroundTool": "langchain_internvl.tools",
     "InternVLImageParser": "langchain_internvl.documents",
+    "InternVLLoader": "langchain_internvl.documents",
     "InternVLToolkit": "langchain_internvl.tools",
     "ReadTextTool": "langchain_internvl.tools",
     "VideoQATool": "langchain_internvl.tools",

@@ -50,7 +50,7 @@ from langchain_internvl.requests.message_request import (
 )
 from langchain_internvl.requests.prompt_request import Renderer, call_stream, make_request
 from langchain_internvl.settings.call import CallSettings
-from langchain_internvl.settings.model import ModelSettings
+from langchain_internvl.settings.model import ENGINE_SETTINGS, ModelSettings
 from langchain_internvl.tool_calling.response_format import (
     RESPONSE_SETTINGS,
     ResponseFormat,
@@ -144,6 +144,10 @@ class ChatInternVL(ModelSettings, BaseChatModel):
             if self.profile == self._resolve_model_profile():  # it follows the settings
                 del given["profile"]
                 changed.setdefault("profile", None)
+            backend = changed.get("backend", self.backend)
+            if not isinstance(backend, str) or {"backend", "base_url"} & changed.keys():
+                # What the engine of the original was made with says nothing about another.
+                given = {name: one for name, one in given.items() if name not in ENGINE_SETTINGS}
             checked = type(self)(**{**given, **changed})
             update = {**(update or {}), **{name: getattr(checked, name) for name in changed}}
         copied = super().model_copy(deep=deep)

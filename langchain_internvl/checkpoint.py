@@ -50,12 +50,15 @@ from langchain_internvl.prompting.templates import (
     get_template,
     suggest_template,
 )
+from langchain_internvl.reply_text.reasoning import THINKING_MODELS
 
 if TYPE_CHECKING:
     from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 ORIGINAL = "internvl_chat"
 HF = "internvl"
+QIANFAN_OCR = "qianfan_ocr"
+"""A document model with InternVL's architecture, in transformers under a name of its own."""
 
 LANGUAGE_MODELS = (
     "gpt_oss", "internlm2", "internlm3", "llama", "phi3", "qwen2", "qwen3", "qwen3_moe",
@@ -99,6 +102,16 @@ class Checkpoint:
     def is_original(self) -> bool:
         """Whether it is in the original format."""
         return _is_original(self.config)
+
+    @property
+    def is_qianfan_ocr(self) -> bool:
+        """Whether it is Qianfan-OCR, which plans a page's layout in its thoughts."""
+        return bool(self.config["model_type"] == QIANFAN_OCR)
+
+    @property
+    def thinks_unasked(self) -> bool:
+        """Whether it may think without being asked to."""
+        return self.language_model in THINKING_MODELS and not self.is_qianfan_ocr
 
     def find_weights(self) -> Path:
         """The folder with the weights, which are downloaded first if need be.
@@ -304,8 +317,11 @@ def _match_jinja(checkpoint: Checkpoint, tokenizer: PromptTokenizer) -> ChatTemp
     options = PromptOptions(default_system=None)
     for template in TEMPLATES.values():
         ours = build_prompt(_PROBE_TURNS, template, options).to_text()
-        if template.stops_at_eos and ours.replace("<image>", IMAGE_CONTEXT) in written:
+        # Qianfan-OCR's says `<image>`, which its processor replaces.
+        if template.stops_at_eos and {ours, ours.replace("<image>", IMAGE_CONTEXT)} & written:
             return template
+    if checkpoint.is_qianfan_ocr:  # its template has branches for thoughts, around the same turns
+        return TEMPLATES["internvl-hf"]
     raise UnsupportedCheckpointError(
         f"the chat template of {checkpoint.folder} is unknown; "
         f"choose chat_template= from {', '.join(TEMPLATES)}"
@@ -346,9 +362,10 @@ def _sub_configs(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[
 
 def _refuse_strangers(config: Mapping[str, Any], folder: Path) -> None:
     kind = config.get("model_type")
-    if kind not in {ORIGINAL, HF}:
+    if kind not in {ORIGINAL, HF, QIANFAN_OCR}:
         raise UnsupportedCheckpointError(
-            f"{folder} is a checkpoint of type {kind!r}, no InternVL ({ORIGINAL} or {HF}); "
+            f"{folder} is a checkpoint of type {kind!r}, no InternVL ({ORIGINAL}, {HF} or "
+            f"{QIANFAN_OCR}); "
             "use one of OpenGVLab's, such as OpenGVLab/InternVL2-8B"
         )
 

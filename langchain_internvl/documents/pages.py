@@ -1,140 +1,250 @@
-"""The pages of a blob, as pictures."""
+"""The pages of a file, one after the other, as images or as the text layer they have."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby, islice
+from typing import Literal
 
 import numpy as np
-from langchain_core.documents.base import Blob
 from PIL import Image
 
-from langchain_internvl.errors import (
-    MediaError,
-    MediaTooLargeError,
+from langchain_internvl.documents.page_image import (
+    fit_size,
+    open_page,
+    page_from_array,
+    shrink,
 )
-from langchain_internvl.media.images import formats, load_readable, sniff_mime_type
+from langchain_internvl.documents.text_layer import failed_test
+from langchain_internvl.errors import MediaError, MediaTooLargeError
+from langchain_internvl.media.encoded import formats
+from langchain_internvl.media.images import load_readable, sniff_mime_type
+from langchain_internvl.media.page_ranges import Pages, parse_pages, select_pages
 from langchain_internvl.media.pdf import stream_pages
+from langchain_internvl.media.pdf_text import PdfPageText, stream_texts
 from langchain_internvl.media.pixels import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.rgb import scale_grey
-from langchain_internvl.media.sources import BytesSource, PathSource, to_source
+from langchain_internvl.media.sources import PathSource, Source
 
-ARRAY = "application/x-npy"
-"""MIME type of `numpy.save`, in which PDF loaders hand images to their `images_parser`."""
+OcrMode = Literal["auto", "always", "never"]
+
+_WINDOW = 64
+"""Pages whose text layer is looked at before those of them that need it are rendered."""
+_HEAD = 1024
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """Which pages, and how they are rendered.
+
+    Attributes:
+        pages: Which pages; see `parse_pages`. None: all.
+        password: Password of encrypted PDFs.
+        ocr: "auto": a good text layer is kept; "always": pages are read whatever they have;
+            "never": only text layers are taken.
+        dpi: Resolution at which pages of PDFs are rendered; None: by `long_side`.
+        long_side: Longer side of an A4 page in pixels.
+    """
+
+    pages: Pages = None
+    password: str | None = None
+    ocr: OcrMode = "auto"
+    dpi: float | None = None
+    long_side: int = 1792
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page of a blob.
+    """A page of a file.
 
     Attributes:
         number: From 0.
-        total: How many pages the blob has.
-        picture: RGB and upright, or why it cannot be read.
+        total: How many pages the file has.
+        picture: RGB and upright, or why it cannot be rendered; None: its text layer is good, or
+            nothing but that is wanted.
+        layer: Text layer and facts of a PDF's page; None: it is no PDF.
+        failed: Name of the test that the text layer failed; None: it is good, or was not tested.
     """
 
     number: int
     total: int
-    picture: Image.Image | MediaError
+    picture: Image.Image | MediaError | None
+    layer: PdfPageText | None = None
+    failed: str | None = None
 
 
-def pages_of(blob: Blob, policy: MediaPolicy) -> Iterator[Page]:
+def pages_of(
+    source: Source, policy: MediaPolicy, options: PageOptions | None = None
+) -> Iterator[Page]:
     """The pages of an image, a TIFF, a PDF or a NumPy array.
 
-    A page that cannot be read is given with its error, and the others follow.
+    A page that cannot be read is given with its error, and the others follow. Of a PDF at most
+    two rendered pages are in memory at a time.
 
     Args:
-        blob: The file. What it is is told by its bytes, not by its name.
+        source: The file. Its kind is told by its bytes, not by its name.
         policy: Limits on bytes, pixels and pages.
+        options: Which pages, and how they are rendered.
 
     Raises:
-        MediaError: The blob as a whole cannot be read.
+        MediaError: The file as a whole cannot be read.
+        RequestError: It does not have the requested pages.
     """
-    name = str(blob.source or "the blob")
-    data = _data(blob, name, policy)
-    kind = sniff_mime_type(data)
-    if data[:6] == b"\x93NUMPY":
-        yield Page(0, 1, _picture(lambda: load_readable(_array(data, name), policy), name))
-    elif kind is None and b"%PDF" in data[:1024]:
-        for page in stream_pages(BytesSource(data, name), policy):
-            image = page.image
-            shown = image if isinstance(image, MediaError) else Image.fromarray(image)
-            yield Page(page.number, page.total, shown)
-    elif kind == "image/tiff":
-        yield from _tiff(data, name, policy)
+    options = options or PageOptions()
+    head = read_head(source, policy)
+    if _is_pdf(head):
+        yield from _pdf(source, policy, options)
+        return
+    data = source.read(policy)
+    if not data:
+        raise MediaError(source.name, "is empty")
+    if head[:6] == b"\x93NUMPY":
+        load = partial(_array, data, source.name, policy)
+    elif sniff_mime_type(data) == "image/tiff":
+        yield from _tiff(data, source.name, policy, options)
+        return
     else:
-        source = BytesSource(data, name)
-        yield Page(0, 1, _picture(lambda: load_readable(source, policy), name))
+        load = partial(open_page, data, source.name, policy)
+    page = _single(source.name, load, options.long_side)
+    for _ in select_pages(parse_pages(options.pages), 1):
+        yield page
 
 
-def _data(blob: Blob, name: str, policy: MediaPolicy) -> bytes:
-    if blob.data is None and blob.path is not None:
-        return PathSource(Path(blob.path)).read(policy)
+def read_head(source: Source, policy: MediaPolicy) -> bytes:
+    """The first bytes of a file; of a local one nothing more is read."""
+    if isinstance(source, PathSource):
+        path = source.check(policy)
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 - a path that was just checked
+                return file.read(_HEAD)
+        except OSError as error:
+            raise MediaError(source.name, f"cannot be read: {error.strerror}") from error
+    return source.read(policy)[:_HEAD]
+
+
+def _is_pdf(head: bytes) -> bool:
+    """Whether a file begins as a PDF and as nothing else that is read."""
+    is_image = head.startswith((b"\x89PNG", b"\xff\xd8", b"II", b"MM", b"GIF8", b"RIFF", b"BM"))
+    return b"%PDF" in head and not is_image
+
+
+def _single(name: str, load: Callable[[], Image.Image], long_side: int) -> Page:
+    """The only page of a file; a failure is the file's."""
     try:
-        return BytesSource(blob.as_bytes(), name).read(policy)
-    except ValueError as error:
-        if isinstance(error, MediaError):
-            raise
-        raise MediaError(name, f"cannot be read: {error}") from error
+        return Page(0, 1, shrink(load(), long_side))
+    except MediaError:
+        raise
+    except Exception as error:  # Pillow's readers raise anything on broken files
+        raise MediaError(name, f"is truncated or corrupt: {error}") from error
 
 
-def _picture(load: Callable[[], Image.Image], name: str) -> Image.Image | MediaError:
-    """What a page shows, or why it cannot be read."""
-    try:
-        return load()
-    except MediaError as error:
-        return error
-    except Exception as error:  # noqa: BLE001 - Pillow's readers raise anything on broken files
-        return MediaError(name, f"is truncated or corrupt: {error}")
-
-
-def _array(data: bytes, name: str) -> PixelSource:
-    """The picture of an array, as loaders of PDFs make them; objects are not unpickled."""
+def _array(data: bytes, name: str, policy: MediaPolicy) -> Image.Image:
+    """The page of an array of `numpy.save`; objects are not unpickled."""
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise MediaError(name, f"is no array that can be read: {error}") from error
-    if array.dtype == bool:  # scans of one bit
-        array = array.astype(np.uint8) * 255
-    elif array.dtype == np.uint16:
-        array = scale_grey(array)
-    if array.ndim == 3 and array.shape[2] == 2:  # grey and alpha
-        array = array[:, :, [0, 0, 0, 1]]
-    source = to_source(array, name)
-    assert isinstance(source, PixelSource)  # noqa: S101 - what arrays become
-    return source
+    return page_from_array(array, name, policy)
 
 
-def _tiff(data: bytes, name: str, policy: MediaPolicy) -> Iterator[Page]:
+def _tiff(data: bytes, name: str, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:
     """The pages of a TIFF, up to where its chain of pages is broken."""
     with Image.open(io.BytesIO(data), formats=formats()) as image:
-        total, broken = _count(image, policy.max_pages + 1)
-        if total > policy.max_pages:
+        total, broken = _count(image)
+        numbers = select_pages(parse_pages(options.pages), total + broken)
+        if len(numbers) > policy.max_pages:
             limit = f"MediaPolicy.max_pages={policy.max_pages}"
-            raise MediaTooLargeError(name, f"more pages than {limit}")
-        for number in range(total):
+            raise MediaTooLargeError(name, f"{len(numbers)} pages, more pages than {limit}")
+        for number in numbers:
             page = f"{name}, page {number}"
+            if number >= total:
+                error = MediaError(page, "this page and all after it are damaged")
+                yield Page(number, total + broken, error)
+                continue
+            picture = _tiff_page(image, number, page, policy)
+            if isinstance(picture, Image.Image):
+                picture = shrink(picture, options.long_side)
+            yield Page(number, total + broken, picture)
 
-            def load(number: int = number, page: str = page) -> Image.Image:
-                image.seek(number)
-                return load_readable(PixelSource(image, page), policy)
 
-            yield Page(number, total + broken, _picture(load, page))
-        if broken:
-            error = MediaError(f"{name}, page {total}", "this page and all after it are damaged")
-            yield Page(total, total + 1, error)
+def _tiff_page(
+    image: Image.Image, number: int, name: str, policy: MediaPolicy
+) -> Image.Image | MediaError:
+    try:
+        image.seek(number)
+        return load_readable(PixelSource(image, name), policy)
+    except MediaError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - Pillow's readers raise anything on broken files
+        return MediaError(name, f"the image is truncated or corrupt: {error}")
 
 
-def _count(image: Image.Image, most: int) -> tuple[int, bool]:
-    """How many pages there are, at most, and whether one more is damaged."""
-    for number in range(1, most):
+def _count(image: Image.Image) -> tuple[int, bool]:
+    """How many pages there are, and whether one more is damaged."""
+    number = 0
+    while True:
+        number += 1
         try:
             image.seek(number)
         except EOFError:
             return number, False
         except Exception:  # noqa: BLE001 - Pillow's readers raise anything on broken files
             return number, True
-    return most, False
+
+
+def _pdf(source: Source, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:
+    """The pages of a PDF: those with a good text layer are not rendered."""
+    texts = stream_texts(source, policy, pages=options.pages, password=options.password)
+    try:
+        while window := list(islice(texts, _WINDOW)):
+            pages = [_judged(text, options.ocr) for text in window]
+            if options.ocr == "never":
+                yield from pages
+            else:
+                yield from _rendered(pages, source, policy, options)
+    finally:
+        texts.close()  # type: ignore[attr-defined]
+
+
+def _judged(text: PdfPageText, ocr: OcrMode) -> Page:
+    failed = failed_test(text) if ocr == "auto" else None
+    return Page(text.number, text.total, None, text, failed)
+
+
+def _rendered(
+    pages: list[Page], source: Source, policy: MediaPolicy, options: PageOptions
+) -> Iterator[Page]:
+    """Pages in their order, with pictures of those that have to be read."""
+
+    def key(page: Page) -> int | None:
+        keeps_layer = options.ocr == "auto" and page.failed is None
+        return None if keeps_layer else _long_side(page.layer, options)
+
+    for long_side, run in groupby(pages, key):
+        if long_side is None:
+            yield from run
+            continue
+        known = list(run)
+        numbers = [page.number for page in known]
+        rendered = stream_pages(
+            source, policy, pages=numbers, password=options.password, long_side=long_side
+        )
+        try:
+            for page, drawn in zip(known, rendered, strict=True):
+                image = drawn.image
+                shown = image if isinstance(image, MediaError) else Image.fromarray(image)
+                yield replace(page, picture=shown)
+        finally:
+            rendered.close()  # type: ignore[attr-defined]
+
+
+def _long_side(layer: PdfPageText | None, options: PageOptions) -> int:
+    """Longer side in pixels at which a page is rendered."""
+    if layer is None or min(layer.width, layer.height) <= 0:
+        return options.long_side
+    if options.dpi is not None:
+        return max(1, round(max(layer.width, layer.height) / 72 * options.dpi))
+    return max(fit_size(layer.width, layer.height, options.long_side))

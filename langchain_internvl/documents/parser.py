@@ -1,40 +1,39 @@
-"""Images, TIFFs and PDFs to documents, page by page, read by the model."""
+"""Images, TIFFs and PDFs to documents, page by page, read by the model: a blob parser."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
 from langchain_core.document_loaders import BaseBlobParser
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import HumanMessage
 
-from langchain_internvl.documents.pages import Page, pages_of
-from langchain_internvl.errors import InternVLError, RequestError
+from langchain_internvl.documents.loader import InternVLLoader
+from langchain_internvl.errors import RequestError
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.tools.answers import answer_of
-from langchain_internvl.tools.read_text import whole_text
-from langchain_internvl.tools.task_prompts import READ
-
-_LOG = logging.getLogger("langchain_internvl")
 
 
 class InternVLImageParser(BaseBlobParser):
     """Reads scanned pages: images, TIFFs with many pages, PDFs and NumPy arrays.
 
-    Every page becomes a `Document` with its text and, in `metadata`, `source`, `page` (from 0) and
-    `total_pages`; where a page is not read to its end, `problem` is "length" or "repetition". It
-    also serves as `images_parser` of PDF loaders, which give it arrays.
+    The same reader as `InternVLLoader`, for a blob: every page becomes a `Document`, with the
+    same metadata. It also serves as `images_parser` of PDF loaders, which give it arrays.
 
     Args:
         llm: The model that reads: a `ChatInternVL`.
-        prompt: What it is asked about each page.
-        on_error: What becomes of a page that fails: "report" makes a document without text whose
-            metadata has the `error`, and goes on; "raise" raises it.
-        media_policy: Limits on bytes, pixels and pages; None: the defaults.
+        prompt: The question about each page; None: by `output`.
+        on_error: What becomes of failures. None: a page that fails is a document without text
+            whose metadata has the `error`, and a blob that cannot be read at all raises. "report"
+            (or "record"): both become documents; "raise": both raise; "skip": both are left out,
+            with a warning in the log.
+        media_policy: Limits on bytes, pixels and pages; None: those of `InternVLLoader`.
+        ocr: "auto": a good text layer of a PDF is kept; "always" and "never" as in
+            `InternVLLoader`. Default "always".
+        **options: Other arguments of `InternVLLoader`: `pages`, `dpi`, `long_side`, `output`,
+            `max_tokens`, `max_tiles`, `rotation`, `deskew`, `skip_blank`, `concurrency`,
+            `password`, `resume_dir`.
 
     Example:
         ```python
@@ -51,19 +50,31 @@ class InternVLImageParser(BaseBlobParser):
         self,
         llm: BaseChatModel,
         *,
-        prompt: str = READ,
-        on_error: Literal["report", "raise"] = "report",
+        prompt: str | None = None,
+        on_error: Literal["report", "record", "raise", "skip"] | None = None,
         media_policy: MediaPolicy | None = None,
+        ocr: Literal["auto", "always", "never"] = "always",
+        **options: Any,
     ) -> None:
-        if on_error not in {"report", "raise"}:
-            raise RequestError(f"on_error is 'report' or 'raise', not {on_error!r}")
-        self._llm = llm
-        self._prompt = prompt
-        self._on_error = on_error
-        self._policy = media_policy or MediaPolicy()
+        if on_error not in {None, "report", "record", "raise", "skip"}:
+            raise RequestError(
+                f"on_error is 'report' or 'raise', or 'skip', or None, not {on_error!r}"
+            )
+        unknown = options.keys() & {"mode", "progress", "recursive", "page_delimiter", "sources"}
+        if unknown:
+            raise RequestError(f"a parser of blobs takes no {', '.join(sorted(unknown))}")
+        self._settings: dict[str, Any] = {
+            **options,
+            "llm": llm,
+            "prompt": prompt,
+            "media_policy": media_policy,
+            "ocr": ocr,
+            "on_error": {None: "record_pages", "report": "record"}.get(on_error, on_error),
+        }
+        InternVLLoader([], **self._settings)  # refuses what is out of range now
 
     def lazy_parse(self, blob: Blob) -> Iterator[Document]:
-        """Read the pages of a blob, one after the other.
+        """Read the pages of a blob, several in flight together, in their order.
 
         Args:
             blob: An image, a TIFF, a PDF or an array of `numpy.save`.
@@ -72,37 +83,11 @@ class InternVLImageParser(BaseBlobParser):
             A document for every page.
 
         Raises:
-            InternVLError: A page failed, and errors are to be raised.
+            InternVLError: A page or the blob as a whole failed; see `on_error`.
         """
-        try:
-            for page in pages_of(blob, self._policy):
-                yield self._read(page, blob)
-        except InternVLError as error:  # the blob as a whole
-            yield self._failed(error, {**blob.metadata, "source": blob.source})
+        yield from InternVLLoader([blob], **self._settings).lazy_load()
 
-    def _read(self, page: Page, blob: Blob) -> Document:
-        metadata: dict[str, Any] = {
-            **blob.metadata,
-            "source": blob.source,
-            "page": page.number,
-            "total_pages": page.total,
-        }
-        if isinstance(page.picture, InternVLError):
-            return self._failed(page.picture, metadata)
-        question = {"type": "text", "text": self._prompt}
-        message = HumanMessage([{"type": "image", "image": page.picture}, question])
-        try:
-            text, problem = whole_text(answer_of(self._llm.invoke([message])))
-        except InternVLError as error:
-            return self._failed(error, metadata)
-        if problem is not None:
-            metadata["problem"] = problem
-            _LOG.warning("%s, page %d: not read to its end (%s)", blob.source, page.number, problem)
-        return Document(page_content=text, metadata=metadata)
-
-    def _failed(self, error: InternVLError, metadata: dict[str, Any]) -> Document:
-        if self._on_error == "raise":
-            raise error
-        # Loaders that use this as images_parser take the text and nothing else.
-        _LOG.warning("not read: %s", error)
-        return Document(page_content="", metadata={**metadata, "error": str(error)})
+    async def alazy_parse(self, blob: Blob) -> AsyncIterator[Document]:
+        """Read the pages of a blob without blocking the event loop; see `lazy_parse`."""
+        async for document in InternVLLoader([blob], **self._settings).alazy_load():
+            yield document

@@ -15,6 +15,7 @@ Qwen2.5-VL, InternVL3.5 |
 | `{"x1": n, "y1": n, "x2": n, "y2": n}`, likewise `xmin`, `left`, ..., `x`, `y`, `width`, \
 `height`, a middle and a size, corners `{"x": n, "y": n}`; in an object of its own or below \
 `bbox`; `x1=n, y1=n, ...` | prompts for JSON |
+| `title <box><COORD_n><COORD_n><COORD_n><COORD_n></box>`, with or without `<box>` | Qianfan-OCR |
 | `{"box_2d": [n, n, n, n]}` | Gemini: top, left, bottom, right |
 
 Text is matched, never evaluated. What looks like a box and is none is reported, not dropped.

@@ -30,7 +30,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         RequestError: The file does not have a requested page.
         ValueError: It has no pages, or is encrypted and the password is missing or wrong.
     """
-    document = _open(Path(task["path"]).read_bytes(), task["password"])
+    document = open_document(task)
     total = len(document)
     if total < 1:
         raise ValueError("it has no pages")
@@ -56,12 +56,19 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         records.flush()
 
 
-def _open(data: bytes, password: str | None) -> Any:
-    """The document, if the password opens it."""
+def open_document(task: Mapping[str, Any]) -> Any:
+    """The document of a task, if the password opens it.
+
+    Raises:
+        ValueError: It is encrypted, and the task's password is missing or wrong.
+    """
     pypdfium2 = require("pypdfium2", extra="documents")
+    password = task["password"]
     try:
-        return pypdfium2.PdfDocument(data, password=password)
+        return pypdfium2.PdfDocument(Path(task["path"]).read_bytes(), password=password)
     except pypdfium2.PdfiumError as error:
+        if "Success" in str(error):  # PDFium's way of refusing a file with no page
+            raise ValueError("it has no pages") from error
         if "password" not in str(error).lower():
             raise
         reason = "the given password is wrong" if password else "pass password=..."

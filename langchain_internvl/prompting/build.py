@@ -24,7 +24,7 @@ from langchain_internvl.messages.conversation import (
 from langchain_internvl.prompting.segments import Markup, Prompt, Segment, Slot, Words
 from langchain_internvl.prompting.templates import ChatTemplate, Frame
 from langchain_internvl.prompting.tool_formats import HERMES, ToolFormat
-from langchain_internvl.reply_text.reasoning import THINKING_SYSTEM
+from langchain_internvl.reply_text.reasoning import OPEN, THINKING_SYSTEM
 
 ImageOrder = Literal["auto", "as_given"]
 
@@ -136,10 +136,9 @@ def lay_out(
 def _order(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """Media first, if all text of the message precedes them."""
     media = [part for part in parts if not isinstance(part, (Text, Instruction))]
-    first = len(parts) - len(media)
-    if not media or any(isinstance(part, Text) for part in parts[first:]):
+    if not media or any(isinstance(part, Text) for part in parts[parts.index(media[0]) :]):
         return parts
-    return (*media, *parts[:first])
+    return (*media, *(part for part in parts if isinstance(part, (Text, Instruction))))
 
 
 def build_prompt(
@@ -193,6 +192,16 @@ def with_system(
                            template_system, options)  # fmt: skip
     text = template_system if system == "template" else system
     return turns if text is None else [_system(text), *turns]
+
+
+def with_think_suffix(turns: Sequence[Turn]) -> list[Turn]:
+    """The conversation with `<think>` at the end of its last question, as Qianfan-OCR takes it."""
+    places = [index for index, turn in enumerate(turns) if turn.role == "user"]
+    if not places:
+        return list(turns)
+    last = turns[places[-1]]
+    asked = replace(last, parts=(*last.parts, Instruction(OPEN)))
+    return [*turns[: places[-1]], asked, *turns[places[-1] + 1 :]]
 
 
 def with_instructions(turns: Sequence[Turn], instructions: Sequence[Part]) -> Sequence[Turn]:

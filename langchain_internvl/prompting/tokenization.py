@@ -213,7 +213,7 @@ class PromptTokenizer:
         """
         table = piece_bytes(self._vocabulary, self._decoder)
         for token in self._added.values():
-            shown = not token.special or token.content in GROUNDING_MARKUP
+            shown = not token.special or _is_shown(token.content)
             table[token.id] = token.content.encode() if shown else b""
         return table
 
@@ -368,6 +368,15 @@ def _build(state: dict[str, Any]) -> Tokenizer:
 def _merge_pair(merge: str | Sequence[str]) -> tuple[str, str]:
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left, right
+
+
+def _is_shown(token: str) -> bool:
+    """Whether a special token is part of what a reply says: the markup of places is."""
+    return token in GROUNDING_MARKUP or _COORDINATE.fullmatch(token) is not None
+
+
+_COORDINATE = re.compile(r"<COORD_\d{1,4}>")
+"""Tokens with which Qianfan-OCR writes thousandths of an image's width and height."""
 
 
 def _adds_prefix(pre_tokenizer: Any) -> bool:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.deadline import Deadline
@@ -16,20 +14,20 @@ from langchain_internvl.media.lazy_tiles import ImageTiles, TileList, hash_bytes
 from langchain_internvl.media.pixels import PixelSource, no_memory
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.messages.expand import FileReader
-from langchain_internvl.prompting.build import PromptOptions, build_prompt
+from langchain_internvl.prompting.build import PromptOptions, build_prompt, with_think_suffix
 from langchain_internvl.prompting.context_window import fit_reply
 from langchain_internvl.prompting.tool_formats import ToolFormat, get_tool_format
 from langchain_internvl.prompting.tool_results import order_tool_results
 from langchain_internvl.reply_text.reasoning import (
     EMPTY_THOUGHT,
     LEVELS,
-    THINKING_MODELS,
     Reasoning,
 )
 from langchain_internvl.tool_calling.call_stream import CallStream
 from langchain_internvl.tool_calling.response_format import ResponseFormat
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from langchain_internvl.checkpoint import Checkpoint
@@ -88,6 +86,8 @@ class Renderer:
         turns = [files.read(turn) for turn in order_tool_results(turns)]
         told = self.form.instructions(self.tools, self.template.system.close)
         options = replace(self.options, reply_start=self._reply_start())
+        if options.reasoning and self.checkpoint.is_qianfan_ocr:
+            options, turns = replace(options, reasoning=False), with_think_suffix(turns)
         return build_prompt(turns, self.template, options, self.tools, told)
 
     def _reply_start(self) -> str:
@@ -101,8 +101,8 @@ class Renderer:
                 f"reasoning={self.reasoning!r}: {self.checkpoint.folder} has no levels of "
                 "reasoning; set it to True, False or 'auto'"
             )
-        thinks_unasked = self.checkpoint.language_model in THINKING_MODELS
-        return EMPTY_THOUGHT if self.reasoning is False and thinks_unasked else ""
+        is_off = self.reasoning is False and self.checkpoint.thinks_unasked
+        return EMPTY_THOUGHT if is_off else ""
 
     def to_text(self, prompt: Prompt, *, expand: bool = False) -> str:
         """The prompt as text, with every context token if `expand`."""
@@ -145,6 +145,8 @@ class Renderer:
         width, height = read_size(source, self.policy)
         if width * height >= count * self.tiles.tile_size**2:
             return ImageTiles.of_array(self._cut(image))
+        import numpy as np  # noqa: PLC0415 - imported at first use
+
         rgb = load_rgb(source, self.policy)
         key = hash_pixels(np.asarray(rgb), options)
         return ImageTiles(key, count, lambda: self._cut(image))

@@ -21,6 +21,7 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.prompting.templates import get_template
 from langchain_internvl.settings.call import CallSettings
+from langchain_internvl.settings.descriptions import describe_fields
 
 _SERVER = frozenset({"server"})
 _TRANSFORMERS = frozenset({"transformers"})
@@ -42,6 +43,9 @@ _USED_BY: Mapping[str, frozenset[str]] = {
 """Arguments that not every kind of backend uses, and the kinds that do. All others are used by
 all, but for `_USED_BY_IDS` and a `revision` of a folder."""
 
+ENGINE_SETTINGS = frozenset(_USED_BY)
+"""Names of the arguments that say how an engine is made or reached."""
+
 _USED_BY_IDS = ("context_window", "join_images", "number_images")
 """Settings without effect where a server writes the prompt itself."""
 
@@ -52,12 +56,12 @@ warn. Any other argument that a backend does not use raises."""
 ServerPrompt = Literal["auto", "ids", "messages"]
 
 
+@describe_fields
 class ModelSettings(CallSettings):
     """Settings that `ChatInternVL` has as arguments."""
 
     model_config = ConfigDict(
         hide_input_in_errors=True,  # the input has the key
-        use_attribute_docstrings=True,
     )
 
     model: str = "OpenGVLab/InternVL2-8B"

@@ -32,7 +32,7 @@ def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
         RequestError: It is no tool, or one that runs at another provider.
         SchemaError: Its arguments cannot be told in JSON.
     """
-    if is_typeddict(tool) and not _is_read_by_langchain(tool):
+    if is_typeddict(tool) and not is_read_by_langchain(tool):
         parameters = _schema_of(tool)
         about = {"description": parameters.get("description", "")}
         tool = {"name": tool.__name__, **about, "parameters": parameters}
@@ -76,7 +76,7 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
         if isinstance(named.get("name"), str) and not (_SHAPES & named.keys()):
             return {"type": "object", "properties": {}}  # a function without arguments
         return dict(schema)
-    if is_typeddict(schema) and not _is_read_by_langchain(schema):
+    if is_typeddict(schema) and not is_read_by_langchain(schema):
         return _schema_of(schema)
     described = to_openai_tool(schema)["function"]
     title = {"title": described["name"]}
@@ -105,7 +105,7 @@ def _schema_of(kind: type) -> dict[str, Any]:
         raise SchemaError(f"{kind.__name__} cannot be told in JSON: {error}") from error
 
 
-def _is_read_by_langchain(typed_dict: Any) -> bool:
+def is_read_by_langchain(typed_dict: Any) -> bool:
     """Whether LangChain, which knows descriptions in annotations, reads a TypedDict.
 
     It stumbles over `NotRequired`, and over one that holds itself.

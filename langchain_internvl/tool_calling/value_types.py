@@ -22,9 +22,10 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
-from typing_extensions import is_typeddict
+from typing_extensions import NotRequired, Required, TypedDict, get_type_hints, is_typeddict
 
 from langchain_internvl.errors import SchemaError
+from langchain_internvl.tool_calling.tool_definitions import is_read_by_langchain, to_json_schema
 
 WRAPPER = "value"
 """The argument that holds a value which is no object, when it is asked for as a tool call."""
@@ -110,7 +111,7 @@ def to_value_type(schema: Any) -> ValueType | None:
     if _is_class(schema) and is_basemodel_subclass(schema) and not issubclass(schema, BaseModel):
         return None  # pydantic.v1
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(schema)
+        adapter: TypeAdapter[Any] = TypeAdapter(_as_langchain_reads(schema))
         return ValueType(schema, _schema_of(schema, adapter), adapter)
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         if not _has_values(schema):
@@ -118,6 +119,23 @@ def to_value_type(schema: Any) -> ValueType | None:
         raise SchemaError(f"{shown(schema)} cannot be told in JSON: {error}") from error
     except (NameError, PydanticSerializationError) as error:
         raise SchemaError(f"{shown(schema)} cannot be told in JSON: {error}") from error
+
+
+def _as_langchain_reads(schema: Any) -> Any:
+    """A TypedDict with the keys required that LangChain requires, any other type as it is.
+
+    The second item of `Annotated[str | None, None, "the punchline"]` is LangChain's default of
+    the key, which may then be absent; pydantic takes it for a mere note.
+    """
+    if not is_typeddict(schema) or not is_read_by_langchain(schema):
+        return schema
+    required = to_json_schema(schema).get("required", ())
+    hints = get_type_hints(schema, include_extras=True)
+    keys: dict[str, Any] = {
+        name: Required[hint] if name in required else NotRequired[hint]
+        for name, hint in hints.items()
+    }
+    return TypedDict(schema.__name__, keys)  # type: ignore[operator]
 
 
 def _has_values(schema: Any) -> bool:

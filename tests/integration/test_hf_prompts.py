@@ -96,7 +96,7 @@ def test_prompt_equals_apply_chat_template(turns, hf):
 def test_replies_end_at_the_end_tokens_of_the_checkpoint_too(hf):
     llm, tokenizer = hf
     backend = FixedBackend()
-    llm.model_copy(update={"backend": backend, "dtype": "auto"}).invoke("x")
+    llm.model_copy(update={"backend": backend}).invoke("x")
     stop_ids = backend.requests[0].stop_ids
     assert stop_ids == {tokenizer.convert_tokens_to_ids("<|im_end|>"), *EOS_IDS}
 

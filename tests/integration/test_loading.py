@@ -118,7 +118,7 @@ def test_original_and_hf_say_the_same(config, tmp_path):
 
 def _request_of(llm, messages):
     backend = FixedBackend()
-    llm.model_copy(update={"backend": backend, "dtype": "auto"}).invoke(messages)
+    llm.model_copy(update={"backend": backend}).invoke(messages)
     return backend.requests[0]
 
 

@@ -19,6 +19,7 @@ SMOKE = {
     "cli": "from langchain_internvl.cli.app import app",
     "mcp": "import mcp, langchain_internvl.tools.mcp_server",
     "evaluation": "from langchain_internvl.evaluation import anls; assert anls('a', 'a') == 1",
+    "docling": "import docling_core.types.doc, langchain_internvl.documents.docling",
     "server": "import openai",
 }
 

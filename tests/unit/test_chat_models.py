@@ -473,6 +473,19 @@ def test_copies_are_validated():
             llm.model_copy(update=wrong)
 
 
+def test_a_copy_with_another_engine_needs_no_settings_of_the_first():
+    llm = ChatInternVL(model=MODEL, dtype="float32", engine_options={"max_rows": 2})
+    backend = ScriptedBackend(lambda _request: "Hello")
+    for copied in (
+        llm.model_copy(update={"backend": backend}),
+        llm.model_copy(update={"backend": backend}).model_copy(update={"seed": 1}),
+    ):
+        assert copied.invoke("x").content == "Hello"
+        assert copied.dtype == "float32"
+    with pytest.raises(ValueError, match="dtype: a backend object"):
+        llm.model_copy(update={"backend": backend, "dtype": "float16"})
+
+
 def test_pickling_keeps_settings_and_loads_anew():
     llm = ChatInternVL(model=MODEL, max_tiles=3)
     llm.prompt_ids("x")

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
-from transformers import BitsAndBytesConfig, InternVLForConditionalGeneration
+from transformers import (
+    BitsAndBytesConfig,
+    InternVLForConditionalGeneration,
+    QianfanOCRForConditionalGeneration,
+)
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from langchain_internvl._optional import require
@@ -142,7 +146,11 @@ def _load(
         "local_files_only": True,
         "output_loading_info": True,
     }
-    model_class = InternVLForConditionalGeneration
+    model_class: Any = (
+        QianfanOCRForConditionalGeneration
+        if checkpoint.is_qianfan_ocr
+        else InternVLForConditionalGeneration
+    )
     try:
         if checkpoint.is_original:
             model_class = InternVLChatModel

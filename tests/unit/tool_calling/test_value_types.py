@@ -275,3 +275,15 @@ def test_random_weights_give_members(models, method):
     ):  # fmt: skip
         value = llm.with_structured_output(kind, method=method).invoke([message])
         assert isinstance(value, wanted)
+
+
+def test_a_key_of_a_typed_dict_with_langchains_default_may_be_absent():
+    class Joke(TypedDict):
+        setup: Annotated[str, ..., "question"]
+        punchline: Annotated[str | None, None, "answer"]
+        rating: int
+
+    kind = to_value_type(Joke)
+    assert kind.read({"setup": "Why?", "rating": 3}) == {"setup": "Why?", "rating": 3}
+    with pytest.raises(ValueError, match="rating"):
+        kind.read({"setup": "Why?"})

@@ -1,0 +1,77 @@
+"""Descriptions of the pictures of a Docling document by a chat model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, HumanMessage
+
+from langchain_internvl._optional import require
+from langchain_internvl.messages.media_blocks import image_block
+from langchain_internvl.tools.task_prompts import DESCRIBE
+
+if TYPE_CHECKING:
+    from docling_core.types.doc.document import DoclingDocument
+
+
+def describe_pictures(
+    document: DoclingDocument,
+    llm: BaseChatModel,
+    *,
+    prompt: str = DESCRIBE,
+    concurrency: int = 8,
+    **settings: Any,
+) -> dict[str, Exception]:
+    """Describe every picture of a document, in its `meta.description`, in place.
+
+    Pictures that have a description keep it. Docling writes the descriptions into its Markdown and
+    its chunks, so that a retriever finds a figure by what it shows.
+
+    Args:
+        document: A document whose pictures hold their images: convert it with
+            `PdfPipelineOptions(generate_picture_images=True)`.
+        llm: The model that describes, such as `ChatInternVL`.
+        prompt: What it is asked about each picture.
+        concurrency: Most pictures in flight.
+        **settings: Settings of every call, such as `max_tokens`.
+
+    Returns:
+        What failed, by the picture's reference (`#/pictures/0`): `ValueError` for a picture
+        without an image, the model's error otherwise. The others are described all the same.
+
+    Raises:
+        ImportError: docling-core is not installed (extra `docling`).
+    """
+    docling = require("docling_core.types.doc", extra="docling")
+    failures: dict[str, Exception] = {}
+    pictures, messages = [], []
+    for picture in document.pictures:
+        if picture.meta is not None and picture.meta.description is not None:
+            continue
+        image = picture.get_image(document)
+        if image is None:
+            failures[picture.self_ref] = ValueError(
+                f"{picture.self_ref} holds no image; convert the document with "
+                "PdfPipelineOptions(generate_picture_images=True)"
+            )
+            continue
+        pictures.append(picture)
+        question: list[str | dict[str, Any]] = [
+            dict(image_block(image)),
+            {"type": "text", "text": prompt},
+        ]
+        messages.append([HumanMessage(question)])
+    inputs: list[LanguageModelInput] = list(messages)
+    replies: list[AIMessage | Exception] = llm.batch(  # type: ignore[assignment]
+        inputs, {"max_concurrency": concurrency}, return_exceptions=True, **settings
+    )
+    for picture, reply in zip(pictures, replies, strict=True):
+        if isinstance(reply, Exception):
+            failures[picture.self_ref] = reply
+            continue
+        picture.meta = picture.meta or docling.PictureMeta()
+        picture.meta.description = docling.DescriptionMetaField(
+            text=reply.text.strip(), created_by=reply.response_metadata.get("model_name")
+        )
+    return failures

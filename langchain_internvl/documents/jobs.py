@@ -1,0 +1,307 @@
+"""Pages of many files as one stream of jobs, and what becomes of each: a LangChain document."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+from langchain_core.documents import Document
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables.config import run_in_executor
+from PIL import Image
+
+from langchain_internvl.documents.in_flight import ain_order, in_order
+from langchain_internvl.documents.journal import Journal
+from langchain_internvl.documents.page_reader import Reader
+from langchain_internvl.documents.pages import Page, PageOptions, pages_of
+from langchain_internvl.documents.reading import PageText, ReadOptions
+from langchain_internvl.documents.sources import File
+from langchain_internvl.errors import InternVLError, MediaError, RequestError
+from langchain_internvl.media.page_ranges import parse_pages, select_pages
+from langchain_internvl.media.policy import MediaPolicy
+
+_LOG = logging.getLogger("langchain_internvl")
+
+OnError = Literal["raise", "skip", "record", "record_pages"]
+"""What becomes of failures: the first is raised; they are logged; each becomes a document without
+text; or those of pages become documents, and one of a whole file is raised."""
+
+ARCHIVES = MediaPolicy(max_pages=1_000_000, max_bytes=2 << 30)
+"""Limits for files that a program names: pages are streamed, so there may be many."""
+
+
+@dataclass(frozen=True)
+class FileStart:
+    """A file was opened.
+
+    Attributes:
+        file: The file.
+        pages: How many of its pages are requested; None: not known yet.
+    """
+
+    file: File
+    pages: int | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A page, or a file as a whole, that was read or failed.
+
+    Attributes:
+        file: The file.
+        document: The page; None: it failed.
+        error: Why; None: it was read.
+        metadata: Of a failure: which page, if it was one.
+        is_resumed: Whether it comes from the journal.
+    """
+
+    file: File
+    document: Document | None = None
+    error: InternVLError | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    is_resumed: bool = False
+
+
+@dataclass(frozen=True)
+class _PageJob:
+    """A page to read."""
+
+    file: File
+    page: Page
+    digest: str
+
+
+_Job: TypeAlias = "FileStart | Result | _PageJob"
+
+
+def page_id(digest: str, number: int) -> str:
+    """The identity of a page, wherever its file lies.
+
+    Args:
+        digest: SHA-256 of the document's bytes, in hexadecimal digits.
+        number: Index of the page, from 0.
+
+    Returns:
+        "<digest>-<number>".
+    """
+    return f"{digest}-{number}"
+
+
+class Pipeline:
+    """Reads the pages of files, several at once, and gives them in order.
+
+    Args:
+        llm: The model that reads: a `ChatInternVL`.
+        read: How pages are read.
+        pages: Which pages, and how they are rendered.
+        policy: Limits on files.
+        concurrency: Pages in flight together.
+        journal: Keeps what was read; None: nothing.
+    """
+
+    def __init__(
+        self,
+        llm: BaseChatModel,
+        *,
+        read: ReadOptions,
+        pages: PageOptions,
+        policy: MediaPolicy,
+        concurrency: int,
+        journal: Journal | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise RequestError(f"concurrency is a whole number from 1, not {concurrency!r}")
+        if pages.ocr not in {"auto", "always", "never"}:
+            raise RequestError(f"ocr is 'auto', 'always' or 'never', not {pages.ocr!r}")
+        if pages.dpi is not None and not pages.dpi > 0:
+            raise RequestError(f"dpi is above 0, not {pages.dpi!r}")
+        parse_pages(pages.pages)
+        self._reader = Reader(llm, read)
+        self._pages = pages
+        self._policy = policy
+        self._concurrency = concurrency
+        self._journal = journal
+
+    def run(self, files: Iterable[File | MediaError]) -> Generator[FileStart | Result, None, None]:
+        """Read files; a failure is a result, and the others follow."""
+        with closing(self._jobs(files)) as jobs:
+            yield from in_order(jobs, self._quick, self._do, self._concurrency)
+
+    async def arun(
+        self, files: Iterable[File | MediaError]
+    ) -> AsyncGenerator[FileStart | Result, None]:
+        """Read files without blocking the event loop; see `run`."""
+        jobs = self._jobs(files)
+        results = ain_order(jobs, self._quick, self._ado, self._concurrency)
+        async with aclosing(results):
+            async for result in results:
+                yield result
+
+    def _jobs(self, files: Iterable[File | MediaError]) -> Generator[_Job, None, None]:
+        for file in files:
+            if isinstance(file, MediaError):
+                yield Result(File(None, file.source), error=file)  # type: ignore[arg-type]
+                continue
+            try:
+                yield from self._file(file)
+            except (InternVLError, ImportError) as error:
+                if isinstance(error, ImportError) and not isinstance(error, InternVLError):
+                    raise
+                yield Result(file, error=error, metadata=_base(file))
+
+    def _file(self, file: File) -> Iterator[_Job]:
+        """The pages of a file: from the journal, or to be read."""
+        file = file.held(self._policy)
+        digest = file.digest(self._policy)
+        total = None if self._journal is None else self._journal.total(digest)
+        if total is None or self._journal is None:
+            yield from self._unread(file, digest, self._pages)
+            return
+        numbers = select_pages(parse_pages(self._pages.pages), total)
+        kept = {number for number in numbers if self._journal.has(page_id(digest, number))}
+        yield FileStart(file, len(numbers))
+        todo = [number for number in numbers if number not in kept]
+        unread = self._unread(file, digest, replace(self._pages, pages=todo)) if todo else iter(())
+        for number in numbers:
+            if number not in kept:
+                yield next(job for job in unread if not isinstance(job, FileStart))
+                continue
+            stored = self._journal.read(page_id(digest, number))
+            stored.metadata = {**file.metadata, **stored.metadata, "source": file.name}
+            yield Result(file, stored, is_resumed=True)
+
+    def _unread(self, file: File, digest: str, options: PageOptions) -> Iterator[_Job]:
+        is_first = True
+        for page in pages_of(file.source, self._policy, options):
+            if is_first:
+                if self._journal is not None:
+                    self._journal.add_file(digest, page.total)
+                numbers = select_pages(parse_pages(options.pages), page.total)
+                yield FileStart(file, len(numbers))
+                is_first = False
+            yield _PageJob(file, page, digest)
+
+    def _quick(self, job: _Job) -> FileStart | Result | None:
+        """The result of a job for which the model is not needed; None: it is."""
+        if not isinstance(job, _PageJob):
+            return job
+        if job.page.picture is None:
+            return self._done(job, _of_layer(job.page))
+        if isinstance(job.page.picture, MediaError):
+            return self._failed(job, job.page.picture)
+        return None
+
+    def _do(self, job: _Job) -> FileStart | Result:
+        assert isinstance(job, _PageJob)  # noqa: S101 - others are quick
+        assert isinstance(job.page.picture, Image.Image)  # noqa: S101
+        try:
+            read = self._reader.read(job.page.picture)
+        except InternVLError as error:
+            return self._failed(job, error)
+        return self._done(job, read)
+
+    async def _ado(self, job: _Job) -> FileStart | Result:
+        assert isinstance(job, _PageJob)  # noqa: S101 - others are quick
+        assert isinstance(job.page.picture, Image.Image)  # noqa: S101
+        try:
+            read = await self._reader.aread(job.page.picture)
+        except InternVLError as error:
+            return self._failed(job, error)
+        return await run_in_executor(None, self._done, job, read)
+
+    def _failed(self, job: _PageJob, error: InternVLError) -> Result:
+        """A page that the model did not read: its text layer, if it has one, or the failure."""
+        layer = job.page.layer
+        if layer is not None and layer.text.strip():
+            return self._done(job, PageText(layer.text.strip(), "fallback", error=str(error)))
+        return Result(job.file, error=error, metadata=_metadata(job, None))
+
+    def _done(self, job: _PageJob, read: PageText) -> Result:
+        layer = job.page.layer
+        if read.is_stuck and layer is not None and layer.text.strip():
+            read = replace(read, text=layer.text.strip(), way="fallback", problem=None,
+                           error="the model repeated itself")  # fmt: skip
+        metadata = _metadata(job, read)
+        if read.problem is not None:
+            where = f"{job.file.source.name}, page {job.page.number}"
+            _LOG.warning("%s: may not be read to its end (%s)", where, read.problem)
+        document = Document(id=metadata["page_id"], page_content=read.text, metadata=metadata)
+        # A fallback is not kept: the model may read the page the next time.
+        if self._journal is not None and read.way != "fallback":
+            own = job.file.metadata.keys() | {"source"}
+            self._journal.add(metadata["page_id"], document, leave_out=own)
+        return Result(job.file, document)
+
+
+def _of_layer(page: Page) -> PageText:
+    """A page whose text layer is taken as it is."""
+    return PageText("" if page.layer is None else page.layer.text.strip(), "text_layer")
+
+
+def _base(file: File) -> dict[str, Any]:
+    return {**file.metadata, "source": file.name}
+
+
+def _metadata(job: _PageJob, read: PageText | None) -> dict[str, Any]:
+    """Metadata of a page; what there is nothing to say of is left out."""
+    page, layer = job.page, job.page.layer
+    label = None if layer is None else layer.label
+    values: dict[str, Any] = {
+        **_base(job.file),
+        "page": page.number,
+        "total_pages": page.total,
+        "page_label": label or str(page.number + 1),
+        "page_id": page_id(job.digest, page.number),
+    }
+    size = getattr(page.picture, "size", None)
+    if size is None and layer is not None:
+        size = round(layer.width), round(layer.height)
+    if size is not None:
+        values["width"], values["height"] = size
+    if page.failed is not None:
+        values["text_layer"] = page.failed
+    if read is None:
+        return values
+    values |= {"ocr": read.way, "rotation": read.rotation, "attempts": read.attempts}
+    optional = {
+        "finish_reason": read.finish_reason,
+        "token_probability": None if read.probability is None else round(read.probability, 4),
+        "model": read.model,
+        "skew": read.skew or None,
+        "parts": read.parts if read.parts > 1 else None,
+        "problem": read.problem,
+        "error": read.error,
+        "elements": [{"label": one.label, "box": list(one.thousandths)} for one in read.elements],
+    }
+    return values | {name: value for name, value in optional.items() if value not in (None, [])}
+
+
+def settle(result: FileStart | Result, on_error: OnError) -> Document | None:
+    """The document of a result, if it gives one, by the policy for failures.
+
+    Args:
+        result: What `Pipeline.run` gives.
+        on_error: See `OnError`.
+
+    Raises:
+        InternVLError: It failed, and the policy raises.
+    """
+    if isinstance(result, FileStart):
+        return None
+    if result.error is None:
+        return result.document
+    is_whole = "page" not in result.metadata
+    if on_error == "raise" or (on_error == "record_pages" and is_whole):
+        raise result.error
+    _LOG.warning("not read: %s", result.error)
+    if on_error == "skip":
+        return None
+    metadata = result.metadata or _base(result.file)
+    return Document(
+        id=metadata.get("page_id"),
+        page_content="",
+        metadata={**metadata, "error": str(result.error)},
+    )

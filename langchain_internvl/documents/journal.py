@@ -1,0 +1,174 @@
+"""What was read so far, on disk: a restart after a crash reads no page twice and loses none.
+
+A journal is a folder with one file, `pages.jsonl`, that is only ever appended to. Each line is
+the CRC-32 of the rest in eight hexadecimal digits, a space, and a JSON object. A line that a
+crash tore is told by its CRC and is ignored; the next one begins on a line of its own. A line is
+on disk (fsync) before its page is given to the caller.
+
+Lines of pages carry a key: the page's identity (`page_id`, which has the SHA-256 of the file) and
+a fingerprint of everything that changes its text. What was read of another version of a file, or
+with another model, prompt or setting, stays in the journal and is not found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from langchain_core.documents import Document
+
+from langchain_internvl.errors import RequestError
+
+_NAME = "pages.jsonl"
+
+
+class Journal:
+    """A journal of pages.
+
+    Args:
+        folder: The folder; it is made if it is not there.
+        fingerprint: What tells readings with other settings apart; see `fingerprint_of`.
+
+    Raises:
+        RequestError: Another process is using it, or it is no folder that can be written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], fingerprint: str) -> None:
+        self._fingerprint = fingerprint
+        self._lock = threading.Lock()
+        self._places: dict[str, int] = {}
+        self._totals: dict[str, int] = {}
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = (Path(folder) / _NAME).open("a+b")
+        except OSError as error:
+            raise RequestError(f"resume_dir: {folder} cannot be used: {error.strerror}") from error
+        try:
+            _hold(self._file)
+        except OSError as error:
+            self._file.close()
+            raise RequestError(
+                f"resume_dir: {folder} is in use by another process; wait for it, or take another "
+                "folder"
+            ) from error
+        self._load()
+
+    def total(self, digest: str) -> int | None:
+        """Number of pages of a file, if it is known.
+
+        Args:
+            digest: SHA-256 of the file.
+        """
+        return self._totals.get(digest)
+
+    def has(self, page_id: str) -> bool:
+        """Whether a page was read, with these settings."""
+        return page_id in self._places
+
+    def read(self, page_id: str) -> Document:
+        """A page that was read."""
+        with self._lock:
+            self._file.seek(self._places[page_id])
+            entry = _parse(self._file.readline())
+        assert entry is not None  # noqa: S101 - it was parsed before
+        return Document(id=page_id, page_content=entry["text"], metadata=entry["metadata"])
+
+    def add_file(self, digest: str, total: int) -> None:
+        """Keep the number of pages of a file."""
+        if self._totals.get(digest) != total:
+            self._totals[digest] = total
+            self._append({"file": digest, "pages": total})
+
+    def add(self, page_id: str, document: Document, *, leave_out: Collection[str] = ()) -> None:
+        """Keep a page; when this returns, it is on disk.
+
+        Args:
+            page_id: Its identity.
+            document: The page.
+            leave_out: Metadata that belong to the caller's name of the file, not to the page.
+        """
+        metadata = {name: one for name, one in document.metadata.items() if name not in leave_out}
+        entry = {
+            "key": self._fingerprint,
+            "page": page_id,
+            "text": document.page_content,
+            "metadata": metadata,
+        }
+        self._places[page_id] = self._append(entry)
+
+    def close(self) -> None:
+        """Give the journal back to other processes."""
+        with self._lock:
+            self._file.close()
+
+    def _append(self, entry: Mapping[str, Any]) -> int:
+        """Write a line; the place where it begins."""
+        data = json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        line = b"%08x %s\n" % (zlib.crc32(data), data)
+        with self._lock:
+            if self._file.closed:  # the caller has gone while a page was being read
+                return 0
+            place = self._file.seek(0, os.SEEK_END)
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return place
+
+    def _load(self) -> None:
+        """Find what was written before, and end a torn line."""
+        place = self._file.seek(0)
+        line = b""
+        for line in _lines(self._file):
+            entry = _parse(line)
+            if entry is not None and "file" in entry:
+                self._totals[entry["file"]] = entry["pages"]
+            elif entry is not None and entry.get("key") == self._fingerprint:
+                self._places[entry["page"]] = place
+            place += len(line)
+        if line and not line.endswith(b"\n"):
+            self._file.seek(0, os.SEEK_END)
+            self._file.write(b"\n")
+            self._file.flush()
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    while line := file.readline():
+        yield line
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The entry of a line; None: it is torn."""
+    check, space, data = line.rstrip(b"\n").partition(b" ")
+    if not space or len(check) != 8 or check != b"%08x" % zlib.crc32(data):
+        return None
+    entry: dict[str, Any] = json.loads(data.decode("utf-8", "surrogatepass"))
+    return entry
+
+
+def _hold(file: IO[bytes]) -> None:
+    """Lock a file for this process; the lock ends with it, however it ends.
+
+    Raises:
+        OSError: Another process has it.
+    """
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def fingerprint_of(values: Mapping[str, Any]) -> str:
+    """A fingerprint of settings: equal for equal values, whatever their order.
+
+    Args:
+        values: What JSON can hold; other values by their `repr`.
+    """
+    text = json.dumps(values, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,292 @@
+"""Scanned documents as LangChain documents, read by the model: a document loader."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import aclosing, closing, contextmanager
+from dataclasses import asdict
+from typing import Literal, get_args
+
+from langchain_core.document_loaders import BaseLoader
+from langchain_core.documents import Document
+from langchain_core.language_models import BaseChatModel
+
+from langchain_internvl._optional import require
+from langchain_internvl.documents.jobs import (
+    ARCHIVES,
+    FileStart,
+    OnError,
+    Pipeline,
+    Result,
+    settle,
+)
+from langchain_internvl.documents.journal import Journal, fingerprint_of
+from langchain_internvl.documents.model_identity import identify
+from langchain_internvl.documents.pages import OcrMode, PageOptions
+from langchain_internvl.documents.reading import ReadOptions
+from langchain_internvl.documents.sources import File, SourceLike, as_list, find_files
+from langchain_internvl.errors import MediaError, RequestError
+from langchain_internvl.media.page_ranges import Pages
+from langchain_internvl.media.policy import MediaPolicy
+
+PAGE_DELIMITER = "\n\f"
+"""Between the pages of a file in mode "single", as in other PDF loaders of LangChain."""
+
+_VERSION = 1
+"""Of the way pages are read: raised when the same settings would give another text."""
+
+
+class InternVLLoader(BaseLoader):
+    r"""Loads scanned documents: images, TIFFs with many pages, and PDFs, page by page.
+
+    Pages are read by the model, several in flight together, and come in order. A PDF's own text
+    layer is kept where it is good. Memory does not grow with the number of pages.
+
+    Metadata of a page: `source`, `page` (from 0), `total_pages`, `page_label`, `page_id` (SHA-256
+    of the file and the page number), `width` and `height` of the image in pixels (of a kept text
+    layer in points), `ocr` ("model", "text_layer", "fallback": the text layer because the model
+    failed, or "blank"), `text_layer` (the test that the text layer failed), `rotation` (degrees
+    clockwise that it was turned by), `attempts`, `finish_reason`, `token_probability` (mean, 0 to
+    1), `model`; where there is something to say, `skew`, `parts`, `elements`, `problem` ("length"
+    or "repetition") and `error`.
+
+    Args:
+        sources: A path, folder, glob, http(s) URL, the bytes of a file or a `Blob`, or several.
+        llm: The model that reads: a `ChatInternVL`.
+        mode: "page": a document for each page; "single": one for each file.
+        pages: Which pages of every file: indices from 0, a range, or numbers from 1 as text,
+            "1-3, 7, 10-". None: all.
+        dpi: Resolution for pages of PDFs; a page that then needs more tiles than `max_tiles` is
+            read in parts. None: by `long_side`.
+        long_side: Longer side of an A4 page in pixels; larger images are shrunk to it.
+        ocr: "auto": a good text layer is kept; "always": every page is read by the model;
+            "never": text layers only.
+        output: "text", or "markdown" with tables in HTML.
+        prompt: The question about each page; None: by `output`.
+        max_tokens: Most tokens of the first attempt at a page; None: the model's own.
+        max_tiles: Most tiles of one request, the thumbnail not counted; None: the model's own
+            setting, or 12.
+        rotation: "auto": other orientations are tried where a page reads badly; "always": the
+            model is asked first; "never": pages are read as they are.
+        deskew: Level lines that are up to 8 degrees askew.
+        skip_blank: Empty paper gives empty text, without asking the model.
+        concurrency: Pages in flight together.
+        on_error: What becomes of a page or file that fails: "raise"; "skip", with a warning in
+            the log; "record": a document without text whose metadata has the `error`;
+            "record_pages": the same for pages, and a file that cannot be read at all raises.
+        progress: Show a progress bar (tqdm).
+        password: Password of encrypted PDFs.
+        resume_dir: Folder for a journal of what was read: after a crash, a restart with the same
+            settings reads the rest only.
+        recursive: Also take folders in folders.
+        page_delimiter: Between pages in mode "single".
+        media_policy: Limits on bytes, pixels, pages and addresses; None: as for messages, with
+            2 GiB and a million pages for a file.
+
+    Raises:
+        RequestError: A setting is out of range.
+
+    Example:
+        ```python
+        from langchain_internvl import ChatInternVL, InternVLLoader
+
+        llm = ChatInternVL(model="OpenGVLab/InternVL2-8B", temperature=0)
+        for page in InternVLLoader("scans/", llm=llm, output="markdown").lazy_load():
+            print(page.metadata["source"], page.metadata["page"], page.page_content)
+        ```
+    """
+
+    def __init__(
+        self,
+        sources: SourceLike | Iterable[SourceLike],
+        *,
+        llm: BaseChatModel,
+        mode: Literal["page", "single"] = "page",
+        pages: Pages = None,
+        dpi: float | None = None,
+        long_side: int = 1792,
+        ocr: OcrMode = "auto",
+        output: Literal["text", "markdown"] = "text",
+        prompt: str | None = None,
+        max_tokens: int | None = None,
+        max_tiles: int | None = None,
+        rotation: Literal["auto", "always", "never"] = "auto",
+        deskew: bool = True,
+        skip_blank: bool = True,
+        concurrency: int = 8,
+        on_error: OnError = "raise",
+        progress: bool = False,
+        password: str | None = None,
+        resume_dir: str | os.PathLike[str] | None = None,
+        recursive: bool = True,
+        page_delimiter: str = PAGE_DELIMITER,
+        media_policy: MediaPolicy | None = None,
+    ) -> None:
+        if mode not in {"page", "single"}:
+            raise RequestError(f"mode is 'page' or 'single', not {mode!r}")
+        if on_error not in get_args(OnError):
+            raise RequestError(
+                f"on_error is one of {', '.join(get_args(OnError))}, not {on_error!r}"
+            )
+        if long_side < 1:
+            raise RequestError(f"long_side is a whole number of pixels from 1, not {long_side!r}")
+        self._sources = as_list(sources)
+        self._mode = mode
+        self._on_error = on_error
+        self._progress = progress
+        self._resume_dir = resume_dir
+        self._recursive = recursive
+        self._delimiter = page_delimiter
+        self._llm = llm
+        self._read = ReadOptions(
+            prompt=prompt,
+            output=output,
+            max_tokens=max_tokens,
+            rotation=rotation,
+            deskew=deskew,
+            skip_blank=skip_blank,
+            max_tiles=max_tiles or getattr(llm, "max_tiles", None),
+        )
+        self._pages = PageOptions(pages, password, ocr, dpi, long_side)
+        self._policy = media_policy or ARCHIVES
+        self._concurrency = concurrency
+        self._pipeline(None)  # refuses what is out of range now
+        if progress:
+            require("tqdm", extra="documents")
+
+    def lazy_load(self) -> Iterator[Document]:
+        """Load documents as they are read.
+
+        Raises:
+            InternVLError: A page or file failed, and `on_error` is "raise".
+        """
+        with closing(self.results()) as results:
+            yield from self._documents(results)
+
+    async def alazy_load(self) -> AsyncIterator[Document]:
+        """Load documents as they are read, without blocking the event loop."""
+        grouped = _Grouped(self._mode, self._delimiter, self._on_error)
+        with self._journal() as journal, self._bar() as watch:
+            results = self._pipeline(journal).arun(self.files())
+            async with aclosing(results):
+                async for result in results:
+                    watch(result)
+                    for document in grouped.add(result):
+                        yield document
+        for document in grouped.end():
+            yield document
+
+    def files(self) -> Iterator[File | MediaError]:
+        """The files that the sources name, or why one names none."""
+        return find_files(self._sources, recursive=self._recursive)
+
+    def results(self) -> Generator[FileStart | Result, None, None]:
+        """What happens, step by step, failures included: for programs that report it."""
+        with (
+            self._journal() as journal,
+            self._bar() as watch,
+            closing(self._pipeline(journal).run(self.files())) as results,
+        ):
+            for result in results:
+                watch(result)
+                yield result
+
+    def _documents(self, results: Iterable[FileStart | Result]) -> Iterator[Document]:
+        grouped = _Grouped(self._mode, self._delimiter, self._on_error)
+        for result in results:
+            yield from grouped.add(result)
+        yield from grouped.end()
+
+    def _pipeline(self, journal: Journal | None) -> Pipeline:
+        return Pipeline(
+            self._llm,
+            read=self._read,
+            pages=self._pages,
+            policy=self._policy,
+            concurrency=self._concurrency,
+            journal=journal,
+        )
+
+    @contextmanager
+    def _journal(self) -> Iterator[Journal | None]:
+        if self._resume_dir is None:
+            yield None
+            return
+        settings = {
+            "version": _VERSION,
+            "model": identify(self._llm),
+            "read": {**asdict(self._read), "prompt": self._read.question},
+            "pages": [self._pages.ocr, self._pages.dpi, self._pages.long_side],
+        }
+        journal = Journal(self._resume_dir, fingerprint_of(settings))
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    @contextmanager
+    def _bar(self) -> Iterator[Callable[[FileStart | Result], None]]:
+        if not self._progress:
+            yield lambda _: None
+            return
+        tqdm = require("tqdm", extra="documents").tqdm
+        with tqdm(total=0, unit="page") as bar:
+
+            def watch(result: FileStart | Result) -> None:
+                if isinstance(result, FileStart):
+                    bar.total += result.pages or 0
+                    bar.refresh()
+                else:
+                    bar.update()
+
+            yield watch
+
+
+class _Grouped:
+    """Documents of results: as they come, or joined by file."""
+
+    def __init__(self, mode: str, delimiter: str, on_error: OnError) -> None:
+        self._mode = mode
+        self._delimiter = delimiter
+        self._on_error: OnError = on_error
+        self._file: File | None = None
+        self._pages: list[Document] = []
+
+    def add(self, result: FileStart | Result) -> Iterator[Document]:
+        """Documents that are complete now."""
+        if isinstance(result, FileStart) or result.file is not self._file:
+            yield from self.end()
+            self._file = result.file
+        document = settle(result, self._on_error)
+        if document is None:
+            return
+        if self._mode == "page" or "page" not in document.metadata:
+            yield document
+        else:
+            self._pages.append(document)
+
+    def end(self) -> Iterator[Document]:
+        """The document of the last file, in mode "single"."""
+        pages, self._pages = self._pages, []
+        if not pages:
+            return
+        first = pages[0].metadata
+        own = {"page", "page_label", "page_id", "width", "height", "ocr", "rotation", "attempts",
+               "finish_reason", "token_probability", "skew", "parts", "problem", "error",
+               "elements", "text_layer"}  # fmt: skip
+        shared = {name: value for name, value in first.items() if name not in own}
+        per_page = [
+            {name: value for name, value in page.metadata.items() if name in own} for page in pages
+        ]
+        errors = [f"page {one['page']}: {one['error']}" for one in per_page if "error" in one]
+        yield Document(
+            id=first["page_id"].rpartition("-")[0],
+            page_content=self._delimiter.join(page.page_content for page in pages),
+            metadata={
+                **shared,
+                "document_id": first["page_id"].rpartition("-")[0],
+                "pages": per_page,
+                **({"error": "; ".join(errors)} if errors else {}),
+            },
+        )

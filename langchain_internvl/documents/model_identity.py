@@ -1,0 +1,45 @@
+"""What about a chat model changes the text it reads, for the fingerprint of a journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+_WHERE = frozenset({
+    "api_key", "attn_implementation", "backend", "base_url", "cache", "callbacks",
+    "custom_get_token_ids", "default_headers", "device_map", "disable_streaming",
+    "engine_options", "http_client", "logprobs", "max_retries", "media_policy", "metadata", "name",
+    "output_version", "profile", "rate_limiter", "server_prompt", "streaming", "tags", "timeout",
+    "top_logprobs", "trust_remote_code", "verbose",
+})  # fmt: skip
+"""Fields that say where and how a model runs, not what it answers. A server's address is one:
+the same model may come back under another."""
+
+_OF_CHECKPOINTS = (".safetensors", ".bin", ".json", ".model", ".jinja", ".txt")
+
+
+def identify(llm: BaseChatModel) -> dict[str, Any]:
+    """Fields of a chat model that change its replies; of a local checkpoint its files too.
+
+    Args:
+        llm: Any chat model; fields are those of its pydantic class.
+    """
+    fields = type(llm).model_fields.keys() - _WHERE
+    values = {name: getattr(llm, name, None) for name in sorted(fields)}
+    values["class"] = type(llm).__qualname__
+    model = values.get("model")
+    if isinstance(model, str) and Path(model).is_dir():
+        values["files"] = _files(Path(model))
+    return values
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the last change of each file of a checkpoint."""
+    states = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _OF_CHECKPOINTS and path.is_file():
+            state = path.stat()
+            states.append((path.name, state.st_size, state.st_mtime_ns))
+    return states

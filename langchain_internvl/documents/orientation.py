@@ -1,0 +1,134 @@
+"""Which way up a page is: what the model gives to four answers, and how well each way reads."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+
+from PIL import Image
+
+from langchain_internvl.documents.ladder import read_image
+from langchain_internvl.documents.reading import (
+    Ask,
+    Attempt,
+    PageText,
+    ReadOptions,
+    Script,
+)
+from langchain_internvl.errors import BackendError, RequestError
+
+QUESTION = "How must this page be turned so that its text is upright?"
+ANSWERS = {
+    "not at all": 0,
+    "90 degrees clockwise": 90,
+    "180 degrees": 180,
+    "90 degrees counterclockwise": 270,
+}
+"""The four answers, and the clockwise turn that each stands for, in degrees."""
+
+_TURNS = {
+    90: Image.Transpose.ROTATE_270,  # Pillow turns counter-clockwise
+    180: Image.Transpose.ROTATE_180,
+    270: Image.Transpose.ROTATE_90,
+}
+_SURE = 0.9
+"""Probability of an answer from which it is believed where readings cannot be compared."""
+_SMALL = 896
+"""Longer side of the page for the question: which way up it is shows at four tiles."""
+
+
+def turn(image: Image.Image, degrees: int) -> Image.Image:
+    """An image turned clockwise by 0, 90, 180 or 270 degrees."""
+    return image if degrees == 0 else image.transpose(_TURNS[degrees])
+
+
+def ask_orientation(image: Image.Image) -> Ask:
+    """The question which way up a page is; the reply's `choices` has the probabilities."""
+    small = image.copy()
+    small.thumbnail((_SMALL, _SMALL))
+    return Ask(small, QUESTION, {"choices": list(ANSWERS)})
+
+
+def ranked(choices: Mapping[str, float]) -> list[tuple[int, float]]:
+    """Turns in degrees with their probabilities, the most probable first.
+
+    Args:
+        choices: Probabilities of the answers; an empty mapping, where the backend cannot weigh
+            choices, makes all equal, with the quarter turns first: sideways scans are the most
+            common.
+    """
+    if not choices:
+        return [(degrees, 0.25) for degrees in (0, 270, 90, 180)]
+    weighed = [(degrees, choices.get(answer, 0.0)) for answer, degrees in ANSWERS.items()]
+    return sorted(weighed, key=lambda one: -one[1])
+
+
+def reads_badly(read: PageText, options: ReadOptions) -> bool:
+    """Whether a page's reading looks as that of a turned page does.
+
+    Nothing was found on a page with ink, the reply ran in a loop up to its limit, or its tokens
+    were improbable.
+    """
+    if not read.text or read.is_stuck:
+        return True
+    return read.probability is not None and read.probability < options.least_probability
+
+
+def read_any_way_up(image: Image.Image, options: ReadOptions) -> Script:
+    """Read a page, turned as it reads best.
+
+    With "auto" a page that reads well is read once and nothing else is asked. One that does not is
+    turned: first as the model's own answer says, then the other ways, until one reads well. Of
+    readings that can be compared (the engine reports probabilities) the better is kept; where
+    they cannot be, a turn is made only if the model is sure of it.
+
+    Args:
+        image: The page, in mode RGB.
+        options: How.
+    """
+    if options.rotation == "always":
+        choices, asked = yield from _weigh(image)
+        degrees, probability = ranked(choices)[0]
+        if probability < 0.5:
+            degrees = 0
+        read = yield from read_image(turn(image, degrees), options)
+        return _turned(read, degrees).after(asked)
+    first = yield from read_image(image, options)
+    if options.rotation == "never" or not reads_badly(first, options):
+        return first
+    return (yield from _try_turns(image, options, first))
+
+
+def _try_turns(image: Image.Image, options: ReadOptions, first: PageText) -> Script:
+    choices, asked = yield from _weigh(image)
+    best, attempts = first, first.attempts + asked
+    for degrees, probability in ranked(choices):
+        if degrees == 0:
+            continue
+        if first.probability is None and (not choices or probability < _SURE):
+            break  # nothing tells whether it reads better
+        read = yield from read_image(turn(image, degrees), options)
+        attempts += read.attempts
+        if goodness(read) > goodness(best):
+            best = _turned(read, degrees)
+        if not reads_badly(best, options):
+            break
+    return best.after(attempts - best.attempts)
+
+
+def goodness(read: PageText) -> tuple[bool, float, int]:
+    """Of two readings of a page, the greater is the better."""
+    return not read.is_stuck and bool(read.text), read.probability or 0.0, len(read.text)
+
+
+def _weigh(image: Image.Image) -> Generator[Ask, Attempt, tuple[Mapping[str, float], int]]:
+    """The probabilities of the four answers, none where they cannot be had; and replies made."""
+    try:
+        reply = yield ask_orientation(image)
+    except (BackendError, RequestError):  # servers cannot weigh choices
+        return {}, 0
+    return reply.choices, 1
+
+
+def _turned(read: PageText, degrees: int) -> PageText:
+    return replace(read, rotation=degrees)

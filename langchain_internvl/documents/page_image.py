@@ -1,0 +1,121 @@
+"""Page images: RGB, upright, ink dark and paper light, at the size at which they are read."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from langchain_internvl.errors import MediaError, UnsupportedMediaError
+from langchain_internvl.media.images import load_readable
+from langchain_internvl.media.pixels import PixelSource, check_size
+from langchain_internvl.media.rgb import scale_grey
+from langchain_internvl.media.sources import BytesSource
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from langchain_internvl.media.policy import MediaPolicy
+
+LONG_SIDE = 1792
+"""Longer side of an A4 page in pixels: four tiles of 448; its shorter side then takes three."""
+
+_SQUARE = 0.78
+"""Most of the shorter side, as a share of the longer: three tiles of 448 and a bit, of four."""
+_STRIP = 2.0
+"""Ratio of the sides from which a page is a strip: its shorter side counts then."""
+
+
+def open_page(data: bytes, name: str, policy: MediaPolicy) -> Image.Image:
+    """Decode an encoded image of one page.
+
+    Args:
+        data: The encoded image; of several frames the first is taken. HEIC is read if a reader of
+            it is registered with Pillow (`pillow_heif.register_heif_opener()`).
+        name: Name in error messages.
+        policy: Limit on pixels.
+
+    Returns:
+        The page, in mode RGB, upright as its EXIF says.
+
+    Raises:
+        MediaError: It is truncated or corrupt.
+        MediaTooLargeError: It is over a limit of the policy.
+        UnsupportedMediaError: It is no image of a known format.
+    """
+    if "HEIF" not in Image.OPEN or data[4:8] != b"ftyp":
+        return load_readable(BytesSource(data, name), policy)
+    try:
+        with Image.open(io.BytesIO(data), formats=("HEIF", "AVIF")) as image:
+            check_size(image.size, name, policy)
+            page: Image.Image = image.convert("RGB")  # readers of HEIC turn it upright
+            return page
+    except MediaError:
+        raise
+    except Exception as error:  # Pillow's readers raise anything on broken files
+        raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
+
+
+def page_from_array(values: NDArray[Any], name: str, policy: MediaPolicy) -> Image.Image:
+    """A page from an array, as PDF loaders of LangChain hand them over.
+
+    Args:
+        values: Samples of shape [height, width] or [height, width, 1 to 4]: bool, 8 or 16 bits;
+            a second or fourth channel is alpha and is blended with white.
+        name: Name in error messages.
+        policy: Limit on pixels.
+
+    Returns:
+        The page in mode RGB.
+
+    Raises:
+        MediaError: It has no pixels.
+        UnsupportedMediaError: It is of another type or shape.
+    """
+    if values.dtype == bool:
+        values = values.astype(np.uint8) * 255
+    elif values.dtype == np.uint16:
+        values = scale_grey(values)
+    if values.dtype != np.uint8:
+        raise UnsupportedMediaError(name, f"arrays hold bool, uint8 or uint16, not {values.dtype}")
+    if values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim != 3 or values.shape[2] not in {1, 2, 3, 4}:
+        shapes = "[height, width] or [height, width, 1 to 4]"
+        raise UnsupportedMediaError(name, f"arrays have shape {shapes}, not {values.shape}")
+    check_size((values.shape[1], values.shape[0]), name, policy)
+    samples = values[:, :, 0] if values.shape[2] == 1 else values
+    return load_readable(PixelSource(Image.fromarray(np.ascontiguousarray(samples)), name), policy)
+
+
+def fit_size(width: float, height: float, long_side: int = LONG_SIDE) -> tuple[int, int]:
+    """Size at which a page is read.
+
+    A page gets `long_side` at its longer side, and at most 0.78 of it at its shorter one, so that
+    a square page takes no more tiles than A4. A strip of more than 2 to 1 (a receipt, a scroll)
+    gets half of it at its shorter side, so that its letters stay large enough.
+
+    Args:
+        width: Width, in any unit.
+        height: Height, in the same unit.
+        long_side: Longer side of an A4 page in pixels.
+
+    Returns:
+        Width and height in pixels, with the aspect ratio kept, each at least 1.
+    """
+    short, long = sorted((max(width, 1e-9), max(height, 1e-9)))
+    box = min(long_side / long, _SQUARE * long_side / short)
+    scale = max(box, min(long_side / _STRIP / short, 16 * long_side / long))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def shrink(image: Image.Image, long_side: int = LONG_SIDE) -> Image.Image:
+    """A page at the size of `fit_size`, if it is larger; smaller ones stay as they are."""
+    size = fit_size(*image.size, long_side)
+    if size[0] >= image.width or size[1] >= image.height:
+        return image
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)

@@ -1,0 +1,130 @@
+"""Reads the pixels of a page with a chat model: the whole ladder, with or without an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import run_in_executor
+from PIL import Image
+
+from langchain_internvl.documents.blank import is_blank
+from langchain_internvl.documents.elements import split_elements
+from langchain_internvl.documents.markup import normalise_markup
+from langchain_internvl.documents.orientation import read_any_way_up
+from langchain_internvl.documents.reading import Ask, Attempt, PageText, ReadOptions, Script
+from langchain_internvl.documents.skew import find_skew, level
+from langchain_internvl.errors import BackendError, EngineBusyError, InternVLError, RequestError
+
+_Value = TypeVar("_Value")
+
+
+def read_page(page: Image.Image, options: ReadOptions) -> Script:
+    """Read a page.
+
+    Args:
+        page: The page, in mode RGB.
+        options: How.
+    """
+    if options.skip_blank and is_blank(page):
+        return PageText("", "blank")
+    angle = find_skew(page) if options.deskew else 0.0
+    read = yield from read_any_way_up(level(page, angle), options)
+    text, elements = split_elements(read.text)
+    if options.output == "markdown":
+        text = normalise_markup(text)
+    return replace(read, text=text, skew=angle, elements=(*read.elements, *elements))
+
+
+class Reader:
+    """Runs scripts that read pages against a chat model.
+
+    Args:
+        llm: The model that reads: a `ChatInternVL`.
+        options: How pages are read.
+    """
+
+    def __init__(self, llm: BaseChatModel, options: ReadOptions) -> None:
+        self._llm = llm
+        self._options = options
+        self._settings: dict[str, Any] = {"logprobs": True}
+
+    def read(self, page: Image.Image, config: RunnableConfig | None = None) -> PageText:
+        """Read a page.
+
+        Args:
+            page: The page, in mode RGB.
+            config: Callbacks and tags of the calls.
+
+        Raises:
+            InternVLError: The model gave no reply.
+        """
+        script = read_page(page, self._options)
+        step = _advance(lambda: next(script))
+        while isinstance(step, Ask):
+            try:
+                reply = self._invoke(step, config)
+            except InternVLError as error:
+                step = _advance(lambda error=error: script.throw(error))  # type: ignore[misc]
+            else:
+                step = _advance(lambda reply=reply: script.send(reply))  # type: ignore[misc]
+        return step
+
+    async def aread(self, page: Image.Image, config: RunnableConfig | None = None) -> PageText:
+        """Read a page without blocking the event loop; see `read`."""
+        script = read_page(page, self._options)
+        # Between questions pixels are worked on, which would hold up the loop.
+        step = await run_in_executor(None, _advance, lambda: next(script))
+        while isinstance(step, Ask):
+            try:
+                reply = await self._ainvoke(step, config)
+            except InternVLError as error:
+                call: Callable[[], Ask] = lambda error=error: script.throw(error)  # type: ignore[misc]  # noqa: E731
+            else:
+                call = lambda reply=reply: script.send(reply)  # type: ignore[misc]  # noqa: E731
+            step = await run_in_executor(None, _advance, call)
+        return step
+
+    def _invoke(self, step: Ask, config: RunnableConfig | None) -> Attempt:
+        settings = self._for(step)
+        try:
+            return Attempt.of(self._llm.invoke(step.messages, config, **settings))
+        except (RequestError, BackendError) as error:
+            if not self._can_do_without_logprobs(settings, error):
+                raise
+            return self._invoke(step, config)
+
+    async def _ainvoke(self, step: Ask, config: RunnableConfig | None) -> Attempt:
+        settings = self._for(step)
+        try:
+            return Attempt.of(await self._llm.ainvoke(step.messages, config, **settings))
+        except (RequestError, BackendError) as error:
+            if not self._can_do_without_logprobs(settings, error):
+                raise
+            return await self._ainvoke(step, config)
+
+    def _for(self, step: Ask) -> dict[str, Any]:
+        if "choices" in step.settings:  # their probabilities come anyway
+            return dict(step.settings)
+        return {**self._settings, **step.settings}
+
+    def _can_do_without_logprobs(self, settings: dict[str, Any], error: InternVLError) -> bool:
+        """Some servers refuse to report probabilities; from then on they are not requested."""
+        if "logprobs" not in settings or "logprob" not in str(error).lower():
+            return False
+        if isinstance(error, EngineBusyError):
+            return False
+        self._settings = {}
+        return True
+
+
+def _advance(call: Callable[[], Ask]) -> Ask | PageText:
+    """The next question, or the text."""
+    try:
+        return call()
+    except StopIteration as ended:
+        text: PageText = ended.value
+        return text

@@ -1,0 +1,164 @@
+"""Parts of a page, cut between its lines and overlapping, and their texts put together again."""
+
+from __future__ import annotations
+
+import math
+from difflib import SequenceMatcher
+
+import numpy as np
+from PIL import Image
+
+TILE = 448
+"""Side of a tile of InternVL in pixels."""
+_OVERLAP = 0.1
+"""Share of a part by which it reaches over each of its edges, into the next part."""
+_ALIKE = 0.8
+"""Ratio of equal letters from which two lines are the same line, read twice."""
+_MOST_SHARED = 40
+"""Lines at most that two parts have in common."""
+
+
+def tiles_needed(width: int, height: int) -> int:
+    """Tiles of 448 pixels that a page takes without being shrunk by more than an eighth."""
+
+    def along(side: int) -> int:
+        return max(1, math.ceil(side / TILE - 0.125))
+
+    return along(width) * along(height)
+
+
+def cut_to_budget(page: Image.Image, max_tiles: int) -> list[Image.Image]:
+    """A page in parts of at most so many tiles each, in reading order.
+
+    Bands over the whole width are preferred, as lines are not cut then; a page so wide that no
+    band fits is cut into columns of bands.
+
+    Args:
+        page: The page.
+        max_tiles: Most tiles of one part, from 1, the thumbnail not counted.
+
+    Returns:
+        The page itself, if it fits; else parts that overlap.
+    """
+    if tiles_needed(*page.size) <= max_tiles:
+        return [page]
+    across = tiles_needed(page.width, 1)
+    columns = math.ceil(across / max_tiles)
+    while columns > 1 and tiles_needed(_widest(page.width, columns), 1) > max_tiles:
+        columns += 1
+    width = tiles_needed(_widest(page.width, columns), 1)
+    rows = max(1, max_tiles // width)
+    parts = []
+    for left, right in _spans(page.width, columns):
+        column = page.crop((left, 0, right, page.height))
+        count = max(1, page.height // (rows * TILE))
+        bands = cut_bands(column, count)
+        while any(tiles_needed(*band.size) > max_tiles for band in bands) and count < page.height:
+            count += 1
+            bands = cut_bands(column, count)
+        parts += bands
+    return parts
+
+
+def cut_bands(page: Image.Image, count: int) -> list[Image.Image]:
+    """A page in so many bands from top to bottom, that overlap and begin and end between lines.
+
+    Args:
+        page: The page.
+        count: Number of bands, from 1.
+    """
+    ink = _ink_of_rows(page)
+    reach = round(page.height / count * _OVERLAP * 0.75)
+    spans = _spans(page.height, count)
+    bands = []
+    for number, (top, bottom) in enumerate(spans):
+        first = top if number == 0 else _nearest_gap(ink, top, reach)
+        last = bottom if number == len(spans) - 1 else _nearest_gap(ink, bottom, reach)
+        bands.append(page.crop((0, first, page.width, last)))
+    return bands
+
+
+def _spans(length: int, count: int) -> list[tuple[int, int]]:
+    """So many equal stretches of a length, each overlapping the next."""
+    if count <= 1:
+        return [(0, length)]
+    step = length / count
+    shared = step * _OVERLAP
+    return [
+        (max(0, round(step * one - shared)), min(length, round(step * (one + 1) + shared)))
+        for one in range(count)
+    ]
+
+
+def _widest(length: int, count: int) -> int:
+    return max(last - first for first, last in _spans(length, count))
+
+
+def _ink_of_rows(page: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """How much each row of pixels differs from the paper."""
+    grey = np.asarray(page.convert("L")).astype(np.float64)
+    rows: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = np.abs(grey - np.median(grey)).mean(1)
+    return rows
+
+
+def _nearest_gap(
+    ink: np.ndarray[tuple[int, ...], np.dtype[np.float64]], near: int, reach: int
+) -> int:
+    """The emptiest row within some rows of one; the nearest of equally empty ones."""
+    first, last = max(0, near - reach), min(len(ink), near + reach + 1)
+    return min(range(first, last), key=lambda row: (round(float(ink[row]), 1), abs(row - near)))
+
+
+def merge_texts(texts: list[str]) -> str:
+    """Texts of overlapping parts as one text, with what two of them share once.
+
+    The lines at the end of a part are compared with those at the start of the next. Small
+    differences of reading count as equal; a line that is cut off at the edge of a part is taken
+    from the part that has all of it.
+
+    Args:
+        texts: The texts in reading order.
+    """
+    merged: list[str] = []
+    for text in texts:
+        lines = text.splitlines()
+        merged = _join(merged, lines) if merged else lines
+    return "\n".join(merged)
+
+
+def _join(upper: list[str], lower: list[str]) -> list[str]:
+    """Two lists of lines as one."""
+    tail, head = upper[-_MOST_SHARED:], lower[:_MOST_SHARED]
+    best, place = 1, (len(tail), 0)
+    for start in reversed(range(len(tail))):
+        for skipped in (0, 1):  # the first line of a part may be half a line
+            run = _shared(tail[start:], head[skipped:])
+            # All of the tail has to be there again, but for a last line that may be cut off.
+            complete = run >= len(tail) - start - 1
+            # Equal rows of a table say nothing of how many are shared: the fewest are, so that
+            # none is lost.
+            letters = sum(len(line) for line in {one.strip() for one in tail[start : start + run]})
+            if run and complete and letters > best:
+                best, place = letters, (start, skipped)
+    kept = len(upper) - len(tail) + place[0]
+    return [*upper[:kept], *lower[place[1] :]]
+
+
+def _shared(tail: list[str], head: list[str]) -> int:
+    """How many lines from the first on are the same in both."""
+    count = 0
+    for one, other in zip(tail, head, strict=False):
+        if not _is_same(one, other):
+            break
+        count += 1
+    return count
+
+
+def _is_same(one: str, other: str) -> bool:
+    one, other = " ".join(one.split()), " ".join(other.split())
+    if not one or not other:
+        return one == other
+    return one == other or (
+        min(len(one), len(other)) > 3
+        and SequenceMatcher(None, one, other, autojunk=False).ratio() >= _ALIKE
+    )

@@ -1,0 +1,175 @@
+"""What a loader is given, as sources of files: paths, folders, globs, URLs, bytes and blobs."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from langchain_core.documents.base import Blob
+
+from langchain_internvl.errors import MediaError, UnsupportedMediaError
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import BytesSource, PathSource, Source, UrlSource, to_source
+
+SUFFIXES = frozenset({
+    ".pdf", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif",
+    ".webp", ".jp2", ".j2k", ".jpx", ".pbm", ".pgm", ".ppm", ".pnm", ".avif", ".qoi", ".tga",
+    ".npy",
+})  # fmt: skip
+"""Endings of the files of a folder that are read, in lower case."""
+_HEIF = frozenset({".heic", ".heif"})
+
+SourceLike: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
+"""A file, folder, glob, URL, the bytes of a file, or a blob."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to read.
+
+    Attributes:
+        source: Where its bytes come from.
+        name: What metadata call it: the path or URL as found; None: bytes without a name.
+        metadata: Metadata of each of its pages.
+    """
+
+    source: Source
+    name: str | None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def held(self, policy: MediaPolicy) -> File:
+        """The same file; what is at a URL is downloaded once, here."""
+        if isinstance(self.source, PathSource | BytesSource):
+            return self
+        data = self.source.read(policy)
+        return File(BytesSource(data, self.source.name), self.name, self.metadata)
+
+    def digest(self, policy: MediaPolicy) -> str:
+        """SHA-256 of its bytes, in hexadecimal digits; a local file is not held in memory.
+
+        Raises:
+            MediaError: It cannot be read.
+        """
+        if not isinstance(self.source, PathSource):
+            return hashlib.sha256(self.source.read(policy)).hexdigest()
+        path = self.source.check(policy)
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 - a path that was just checked
+                total = hashlib.sha256()
+                while block := file.read(1 << 20):
+                    total.update(block)
+                return total.hexdigest()
+        except OSError as error:
+            raise MediaError(self.source.name, f"cannot be read: {error.strerror}") from error
+
+
+def find_files(
+    sources: SourceLike | Iterable[SourceLike], *, recursive: bool = True
+) -> Iterator[File | MediaError]:
+    """The files that sources name, in their order.
+
+    Args:
+        sources: One, or several. Of a folder all readable kinds are taken, sorted by path, hidden
+            ones left out; of a glob all matches, sorted; folders among them too.
+        recursive: Also folders in folders.
+
+    Yields:
+        Files; or why a source names none.
+    """
+    for number, one in enumerate(as_list(sources)):
+        try:
+            yield from _files(one, number, recursive=recursive)
+        except MediaError as error:
+            yield error
+
+
+def as_list(sources: SourceLike | Iterable[SourceLike]) -> list[Any]:
+    """Sources as a list, whether one is given or several."""
+    if isinstance(sources, (str, bytes, bytearray, memoryview, os.PathLike, Blob)):
+        return [sources]
+    return list(sources)
+
+
+def _files(one: Any, number: int, *, recursive: bool) -> Iterator[File]:
+    if isinstance(one, Blob):
+        yield from_blob(one)
+        return
+    if isinstance(one, (bytes, bytearray, memoryview)):
+        yield File(BytesSource(bytes(one), f"source {number}"), None)
+        return
+    if not isinstance(one, (str, os.PathLike)):
+        raise UnsupportedMediaError(
+            f"source {number}",
+            f"an object of type {type(one).__name__} is no source; pass a path, a folder, a glob, "
+            "a URL, bytes or a Blob",
+        )
+    text = os.fspath(one)
+    if text[:5].lower() in {"http:", "https", "data:", "file:"}:
+        source = to_source(text, f"source {number}")
+        yield File(source, text if isinstance(source, UrlSource) else source.name)
+        return
+    path = Path(text).expanduser()
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, ValueError) as error:
+        raise MediaError(text[:200], f"is no path: {error}") from error
+    if is_folder:
+        yield from _folder(path, recursive=recursive)
+    elif is_there or not glob.has_magic(text):
+        yield File(PathSource(path), str(path))
+    else:
+        yield from _glob(str(path), recursive=recursive)
+
+
+def _folder(folder: Path, *, recursive: bool) -> Iterator[File]:
+    """The readable files of a folder, sorted by path."""
+    found = folder.rglob("*") if recursive else folder.glob("*")
+    paths = sorted(
+        path for path in found
+        if is_readable(path) and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )  # fmt: skip
+    if not paths:
+        raise MediaError(str(folder), "the folder has no images or PDFs")
+    for path in paths:
+        yield File(PathSource(path), str(path))
+
+
+def _glob(pattern: str, *, recursive: bool) -> Iterator[File]:
+    paths = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 - any pattern
+    if not paths:
+        raise MediaError(pattern, "nothing matches the pattern")
+    for path in paths:
+        if path.is_dir():
+            yield from _folder(path, recursive=recursive)
+        else:
+            yield File(PathSource(path), str(path))
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a file of a folder is read, by its ending."""
+    from PIL import Image  # noqa: PLC0415 - a reader of HEIC may be registered at any time
+
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES or (suffix in _HEIF and "HEIF" in Image.OPEN)
+
+
+def from_blob(blob: Blob) -> File:
+    """A blob of LangChain as a file.
+
+    Raises:
+        MediaError: It has neither data nor a path.
+    """
+    name = None if blob.source is None else str(blob.source)
+    shown = name or "the blob"
+    if blob.data is None and blob.path is not None:
+        return File(PathSource(Path(blob.path)), name, dict(blob.metadata))
+    try:
+        return File(BytesSource(blob.as_bytes(), shown), name, dict(blob.metadata))
+    except ValueError as error:
+        raise MediaError(shown, f"cannot be read: {error}") from error

@@ -1,0 +1,81 @@
+"""Text layer and facts of a PDF's pages, read by pypdfium2 in a separate process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_internvl._optional import require
+from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.media.page_ranges import Pages, parse_pages
+from langchain_internvl.media.process import decoding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.sources import Source
+
+
+@dataclass(frozen=True)
+class PdfPageText:
+    """Text layer and facts of one page.
+
+    Attributes:
+        number: Index of the page in the file, from 0.
+        total: Number of pages of the whole file.
+        text: The text layer in PDFium's order, lines separated by newlines; "" if there is none.
+        label: The page's label, such as "iv"; None: it has none.
+        width: Width in points (1/72 inch), after the page's own rotation.
+        height: Height in points, after the page's own rotation.
+        rotation: The page's own rotation, clockwise, in degrees: 0, 90, 180 or 270.
+        image_share: Share of the page that its largest image covers, from 0 to 1.
+    """
+
+    number: int
+    total: int
+    text: str
+    label: str | None
+    width: float
+    height: float
+    rotation: int
+    image_share: float
+
+
+def stream_texts(
+    source: Source,
+    policy: MediaPolicy,
+    deadline: Deadline | None = None,
+    *,
+    pages: Pages = None,
+    password: str | None = None,
+) -> Iterator[PdfPageText]:
+    """Read the text layers of pages one after the other.
+
+    A page that cannot be parsed is given without text. Close the iterator to end the process.
+
+    Args:
+        source: Where the PDF comes from.
+        policy: Limits on bytes, the number of requested pages, and seconds for one page.
+        deadline: Deadline of the call; None: none.
+        pages: Which pages, in which order; see `parse_pages`. None: all.
+        password: Password of an encrypted file.
+
+    Yields:
+        The requested pages.
+
+    Raises:
+        MediaError: It is no PDF, is damaged, has no pages or needs another password.
+        MediaTooLargeError: It is over a limit of the policy.
+        RequestError: `pages` is malformed, or names pages that the file does not have.
+        ImportError: The extra `documents` is not installed.
+    """
+    require("pypdfium2", extra="documents")
+    task = {"pages": parse_pages(pages), "password": password, "max_pages": policy.max_pages}
+    with decoding(
+        "pdf_text_worker", task, source, "PDF", policy, deadline or Deadline(), is_stream=True
+    ) as records:
+        head = records.head()
+        for number in head["numbers"]:
+            facts: dict[str, Any] = records.head()
+            yield PdfPageText(number=number, total=head["total"], **facts)

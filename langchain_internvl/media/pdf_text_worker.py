@@ -1,0 +1,101 @@
+"""The process that reads the text layers of a PDF's pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+from langchain_internvl.errors import MediaTooLargeError
+from langchain_internvl.media.page_ranges import select_pages
+from langchain_internvl.media.pdf_worker import open_document
+from langchain_internvl.media.records import HEAD, write_record
+from langchain_internvl.media.worker import main
+
+_MOST_TEXT = 200_000
+"""Characters of a page that are read: a record is at most 1 MiB."""
+_IMAGE = 3
+"""FPDF_PAGEOBJ_IMAGE."""
+_DEPTH = 4
+"""How deep images are looked for in forms."""
+_MOST_OBJECTS = 400
+
+
+def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
+    """Read the text layers of pages.
+
+    Args:
+        task: `path`, `pages` (for `select_pages`), `password` and `max_pages`.
+        records: Receives the number of pages and the indices that follow, then a record of
+            facts for each page (see `pdf_text.PdfPageText`).
+
+    Raises:
+        MediaTooLargeError: Too many pages are requested.
+        RequestError: The file does not have a requested page.
+        ValueError: It has no pages, or is encrypted and the password is missing or wrong.
+    """
+    document = open_document(task)
+    total = len(document)
+    if total < 1:
+        raise ValueError("it has no pages")
+    numbers = select_pages(task["pages"], total)
+    if len(numbers) > task["max_pages"]:
+        raise MediaTooLargeError(
+            "",
+            f"{len(numbers)} pages are over MediaPolicy.max_pages={task['max_pages']}; select some "
+            "with pages=, or raise the limit",
+        )
+    _write(records, {"total": total, "numbers": numbers})
+    for number in numbers:
+        _write(records, _facts(document, number))
+
+
+def _write(records: BinaryIO, values: Mapping[str, Any]) -> None:
+    text = json.dumps(values, ensure_ascii=False)
+    write_record(records, HEAD, text.encode("utf-8", "replace"))
+    records.flush()
+
+
+def _facts(document: Any, number: int) -> dict[str, Any]:
+    """Facts of a page; defaults for what cannot be read of it."""
+    facts: dict[str, Any] = {
+        "text": "",
+        "label": None,
+        "width": 0.0,
+        "height": 0.0,
+        "rotation": 0,
+        "image_share": 0.0,
+    }
+    with suppress(Exception):
+        facts["label"] = document.get_page_label(number) or None
+    with suppress(Exception):
+        page = document[number]
+        facts["width"], facts["height"] = page.get_size()
+        facts["rotation"] = page.get_rotation()
+        with suppress(Exception):
+            facts["image_share"] = _image_share(page)
+        textpage = page.get_textpage()
+        text = textpage.get_text_range(count=min(textpage.count_chars(), _MOST_TEXT))
+        facts["text"] = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+        textpage.close()
+        page.close()
+    return facts
+
+
+def _image_share(page: Any) -> float:
+    """Share of the page that its largest image covers."""
+    left, bottom, right, top = page.get_mediabox()
+    area = abs((right - left) * (top - bottom)) or 1.0
+    largest = 0.0
+    for count, image in enumerate(page.get_objects(filter=[_IMAGE], max_depth=_DEPTH)):
+        if count >= _MOST_OBJECTS:
+            break
+        x0, y0, x1, y1 = image.get_bounds()
+        across = max(0.0, min(x1, right) - max(x0, left))
+        largest = max(largest, across * max(0.0, min(y1, top) - max(y0, bottom)))
+    return min(1.0, largest / area)
+
+
+if __name__ == "__main__":
+    main(decode)

@@ -1,0 +1,51 @@
+import pytest
+from langchain_core.messages import AIMessage
+from PIL import Image
+
+from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.scripted import ScriptedBackend
+from langchain_internvl.documents.docling import describe_pictures
+from langchain_internvl.errors import BackendError
+
+docling = pytest.importorskip("docling_core.types.doc")
+
+
+def document_of(*images):
+    document = docling.DoclingDocument(name="report")
+    for image in images:
+        document.add_picture(image=image and docling.ImageRef.from_pil(image, dpi=72))
+    return document
+
+
+def llm_of(answer):
+    return ChatInternVL(model="nano", backend=ScriptedBackend(answer))
+
+
+def test_nano_describes_the_figures_in_the_markdown():
+    document = document_of(Image.open("cookbook/shapes.png"))
+    nano = ChatInternVL(model="nano", temperature=0, max_tokens=60)
+    assert describe_pictures(document, nano) == {}
+    assert document.pictures[0].meta.description.created_by == "nano"
+    assert "a red circle, a blue square" in document.export_to_markdown()
+
+
+def test_a_failed_picture_leaves_its_neighbours_alone():
+    def answer(request):
+        if request.tiles[0][0, 9, 9].argmax() == 1:
+            raise BackendError("out of order")
+        return "A drawing."
+
+    colours = ("red", "lime", "blue")
+    document = document_of(*(Image.new("RGB", (10, 10), one) for one in colours), None)
+    failures = describe_pictures(document, llm_of(answer))
+    assert list(failures) == ["#/pictures/3", "#/pictures/1"]
+    assert "generate_picture_images" in str(failures["#/pictures/3"])
+    told = [one.meta and one.meta.description.text for one in document.pictures]
+    assert told == ["A drawing.", None, "A drawing.", None]
+
+
+def test_a_picture_that_is_described_keeps_its_description():
+    document = document_of(Image.new("RGB", (10, 10)))
+    describe_pictures(document, llm_of(lambda _request: AIMessage("First.")))
+    describe_pictures(document, llm_of(lambda _request: AIMessage("Second.")))
+    assert document.pictures[0].meta.description.text == "First."

@@ -1,0 +1,87 @@
+"""Tables in the forms that models write, as HTML; and regions apart from the text."""
+
+import pytest
+
+from langchain_internvl.documents.elements import split_elements
+from langchain_internvl.documents.markup import normalise_markup
+
+TWO = "<table>\n<tr><td>a</td><td>b</td></tr>\n</table>"
+HEADED = "<table>\n<tr><th>a</th><th>b</th></tr>\n<tr><td>1</td><td>2</td></tr>\n</table>"
+
+
+@pytest.mark.parametrize(
+    ("written", "table"),
+    [
+        ("| a | b |\n|---|:--:|\n| 1 | 2 |", HEADED),
+        ("a | b\n--- | ---\n1 | 2", HEADED),
+        (TWO, TWO),
+        ("<html><body><table border='1' class=x><tr><td>a</td><td>b</td></tr></table></body>", TWO),
+        ("<TABLE><TBODY><TR><TD>a<TD>b</TABLE>", TWO),
+        ("<table><tr><td>a</td><td>b", TWO),
+        ("<table><tr><td>a</td><td>b</td></tr>", TWO),
+        ("<table><td>a</td><td>b</td></table>", TWO),
+        ("<fcel>a<fcel>b<nl>", TWO),
+        ("<otsl><ched>a<ched>b<nl><fcel>1<fcel>2<nl></otsl>", HEADED),
+        ("\\begin{tabular}{|l|c|}\n\\hline\na & b \\\\ \\hline\n\\end{tabular}", TWO),
+        ("```html\n" + TWO + "\n```", TWO),
+        ("```markdown\n| a | b |\n| --- | --- |\n| 1 | 2 |\n```", HEADED),
+    ],
+)  # fmt: skip
+def test_tables(written, table):
+    assert normalise_markup(written) == table
+    assert normalise_markup(table) == table  # what is normal stays
+
+
+def test_spans_and_nested_markup_are_kept():
+    text = ('<table><tr><td rowspan="2" width=3>a<br/>b</td><td colspan=1><b>c</b> &amp; d</td>'
+            "</tr></table>")  # fmt: skip
+    assert normalise_markup(text) == (
+        '<table>\n<tr><td rowspan="2">a<br/>b</td><td><b>c</b> &amp; d</td></tr>\n</table>'
+    )
+    assert normalise_markup("<fcel>a<lcel><nl><fcel>b<fcel>c<nl>") == (
+        '<table>\n<tr><td colspan="2">a</td></tr>\n<tr><td>b</td><td>c</td></tr>\n</table>'
+    )
+    assert normalise_markup(
+        "\\begin{tabular}{ll}\\multicolumn{2}{c}{Sum \\& more} \\\\ 1 & 2\\end{tabular}"
+    ) == ('<table>\n<tr><td colspan="2">Sum &amp; more</td></tr>\n'
+          "<tr><td>1</td><td>2</td></tr>\n</table>")  # fmt: skip
+    inner = "<table><tr><td><table><tr><td>x</td></tr></table></td></tr></table>"
+    assert normalise_markup(inner).count("</table>") == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Title\n\nA paragraph with a | pipe, 3 < 4 and x > y.\n\n- list",
+        "a || b in code",
+        "```python\nx = 1\n```\n\ntext\n\n```\n| a | b |\n|---|---|\n```",
+        "Costs $5 & more <i>than</i> that",
+        "1 | 2\n3 | 4",
+        "<b>bold</b> and a <br> break",
+    ],
+)
+def test_text_without_tables_stays(text):
+    assert normalise_markup(text) == text
+
+
+def test_text_around_and_between_tables_stays_letter_by_letter():
+    text = (
+        "A & B < C\n\n<table><tr><td>1</td></tr></table>\n\nx && y\n\n| a | b |\n|--|--|\n\nEnd & <"
+    )
+    assert normalise_markup(text) == (
+        "A & B < C\n\n<table>\n<tr><td>1</td></tr>\n</table>\n\nx && y\n\n"
+        "<table>\n<tr><th>a</th><th>b</th></tr>\n</table>\n\nEnd & <"
+    )
+
+
+def test_regions_are_taken_out_of_the_text():
+    text = ("<ref>title</ref><box>[[100, 50, 900, 120]]</box>Annual report\n"
+            "<ref>table</ref><box>[[100, 200, 900, 600]]</box>\n| a |")  # fmt: skip
+    rest, boxes = split_elements(text)
+    assert rest == "Annual report\n\n| a |"
+    assert [(one.label, one.thousandths) for one in boxes] == [
+        ("title", (100, 50, 900, 120)),
+        ("table", (100, 200, 900, 600)),
+    ]
+    assert split_elements("[[1, 2, 3, 4]] is a matrix") == ("[[1, 2, 3, 4]] is a matrix", ())
+    assert split_elements("<box>not one</box>") == ("<box>not one</box>", ())

@@ -1,0 +1,153 @@
+"""The pages of files of every kind."""
+
+import io
+
+import numpy as np
+import pikepdf
+import pytest
+from drawn_pages import draw_page, encode, scan_pdf, text_pdf
+from golden import SCAN
+from PIL import Image
+
+from langchain_internvl import MediaPolicy
+from langchain_internvl.documents.pages import PageOptions, pages_of
+from langchain_internvl.documents.text_layer import failed_test
+from langchain_internvl.errors import MediaError, RequestError
+from langchain_internvl.media.pdf_text import PdfPageText, stream_texts
+from langchain_internvl.media.sources import BytesSource, PathSource
+
+POLICY = MediaPolicy()
+PROSE = "The invoice of March is due in thirty days after the goods have been delivered.\n" * 5
+
+
+def pages(data, **options):
+    return list(pages_of(BytesSource(data, "a.bin"), POLICY, PageOptions(**options)))
+
+
+def layer(text, share=0.0):
+    return PdfPageText(0, 1, text, None, 595, 842, 0, share)
+
+
+def test_a_good_text_layer_is_kept_and_its_page_not_rendered():
+    first, second = pages(text_pdf(PROSE, PROSE))
+    assert (first.number, second.number, first.total) == (0, 1, 2)
+    assert (first.picture, first.failed) == (None, None)
+    assert first.layer.text.startswith("The invoice of March is due")
+
+
+def test_a_scan_is_rendered():
+    (page,) = pages_of(PathSource(SCAN), POLICY, PageOptions())
+    assert page.failed == "has_text"
+    assert max(page.picture.size) == 1792
+    assert page.layer.image_share > 0.9
+
+
+def test_always_and_never():
+    data = text_pdf(PROSE)
+    assert pages(data, ocr="always")[0].picture.size == (1267, 1792)
+    assert pages(scan_pdf(draw_page("x")), ocr="never")[0].picture is None
+
+
+def test_resolution():
+    assert pages(text_pdf(""), dpi=72)[0].picture.size == (595, 842)
+    assert max(pages(text_pdf(""), long_side=500)[0].picture.size) == 500
+    assert pages(text_pdf("", page_size=(200, 2000)))[0].picture.size == (896, 8960)
+    assert pages(encode(draw_page(size=(2000, 1000))), long_side=500)[0].picture.size == (500, 250)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [text_pdf(PROSE, "", PROSE, ""),
+     scan_pdf(*[draw_page(str(number)) for number in range(4)]),
+     encode(draw_page("0"), "TIFF", save_all=True,
+            append_images=[draw_page(str(number)) for number in (1, 2, 3)])],
+    ids=["mixed pdf", "scans", "tiff"],
+)  # fmt: skip
+@pytest.mark.parametrize(("wanted", "numbers"), [("2-3", [1, 2]), ([3, 0], [3, 0]), (-1, [3])])
+def test_requested_pages_come_in_their_order(data, wanted, numbers):
+    found = pages(data, pages=wanted)
+    assert [page.number for page in found] == numbers
+    assert {page.total for page in found} == {4}
+
+
+def test_pages_that_are_not_there():
+    for data in (text_pdf(PROSE), encode(draw_page("x")), encode(draw_page("x"), "TIFF")):
+        with pytest.raises(RequestError, match="nothing at index 7"):
+            pages(data, pages=7)
+
+
+def test_encrypted_pdfs():
+    security = pikepdf.Encryption(owner="o", user="secret")
+    data = text_pdf(PROSE, encryption=security)
+    with pytest.raises(MediaError, match="pass password="):
+        pages(data)
+    with pytest.raises(MediaError, match="password is wrong"):
+        pages(data, password="no")
+    assert pages(data, password="secret")[0].failed is None
+    assert pages(data, password="secret", ocr="always")[0].picture is not None
+
+
+def test_one_bit_fax_tiffs_and_deep_pages():
+    fax = encode(draw_page("fax").convert("1"), "TIFF", compression="group4")
+    assert pages(fax)[0].picture.mode == "RGB"
+    deep = Image.fromarray(np.full((90, 80), 40000, np.uint16))
+    data = encode(deep, "TIFF", save_all=True, append_images=[deep])
+    assert [page.picture.getpixel((5, 5))[0] for page in pages(data)] == [156, 156]
+
+
+def test_files_that_are_nothing():
+    for data in (b"", b"text", b"%PDF-1.7 broken", b"\x93NUMPY\x01\x00"):
+        with pytest.raises(MediaError, match=r"a\.bin"):
+            pages(data)
+    empty = io.BytesIO()
+    pikepdf.new().save(empty)
+    with pytest.raises(MediaError, match="no pages"):
+        pages(empty.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "test"),
+    [
+        (PROSE, 0.0, None),
+        (PROSE, 1.0, None),
+        ("", 0.0, "has_text"),
+        ("Page 3", 0.0, "has_text"),
+        ("ACME-00017 Confidential", 1.0, "covers_scan"),
+        ("\ue001\ue002\ue003\ue004" * 20 + "abcdefghijklm" * 20, 0.0, "is_decoded"),
+        ("~|. :;'~ '|. - ~~ %$ x" * 20, 0.0, "is_prose"),
+        ("Xbt kjdg sdfl qwrt plkm zxcv bnmq wrts dfgh jklp " * 5, 0.0, "has_words"),
+        ("T h e i n v o i c e o f M a r c h " * 5, 0.0, "has_spaces"),
+        ("Theinvoiceofmarchisdueinthirtydays " * 30, 0.0, "has_spaces"),
+        ("1 204,50 3 880,10 12 000,00 7 15 %\n" * 12, 0.0, None),
+        ("Счёт за март подлежит оплате в течение тридцати дней. " * 5, 0.0, None),
+        ("请于三十天内支付三月份的发票。" * 20, 1.0, None),
+    ],
+)
+def test_text_layers_are_judged_by_named_tests(text, share, test):
+    assert failed_test(layer(text, share)) == test
+
+
+def test_facts_of_pages():
+    with pikepdf.open(io.BytesIO(text_pdf(PROSE, PROSE, page_size=(842, 595)))) as pdf:
+        pdf.Root.PageLabels = pikepdf.Dictionary(
+            Nums=pikepdf.Array([0, pikepdf.Dictionary(S=pikepdf.Name.r)])
+        )
+        pdf.pages[1].Rotate = 90
+        buffer = io.BytesIO()
+        pdf.save(buffer)
+    first, second = stream_texts(BytesSource(buffer.getvalue(), "a"), POLICY)
+    assert (first.label, second.label, first.total) == ("i", "ii", 2)
+    assert (first.width, first.height, first.rotation) == (842, 595, 0)
+    assert (second.width, second.height, second.rotation) == (595, 842, 90)
+    assert "\r" not in first.text
+
+
+def test_memory_does_not_grow_with_pages():
+    """Of a long file two rendered pages at most are there at a time."""
+    pdf = text_pdf(*[""] * 130)
+    number = -1
+    for number, page in enumerate(pages_of(BytesSource(pdf, "a"), MediaPolicy(max_pages=130),
+                                           PageOptions(long_side=60))):  # fmt: skip
+        assert page.number == number
+        assert max(page.picture.size) == 60
+    assert number == 129
