@@ -58,6 +58,7 @@ bench: $(READY) ## Measure decoding, grammars and loading (minutes, 3 GB of disk
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/grammar.py
 	$(BIN)/python benchmarks/load_memory.py
+	$(BIN)/python benchmarks/import_time.py
 
 RUN ?= training/runs/nano
 STEPS ?= 12000

@@ -235,6 +235,9 @@ class EngineStats:
         feature_bytes: Memory of the vision features that are kept, in bytes.
         feature_hits: Images so far whose features were found.
         feature_misses: Images so far that were encoded.
+        prefix_bytes: Memory of the keys and values that are kept for later turns, in bytes.
+        prefix_hits: Prompts so far whose beginning was found among them.
+        prefix_misses: Prompts so far of which nothing was found.
     """
 
     active_rows: int = 0
@@ -245,6 +248,9 @@ class EngineStats:
     feature_bytes: int = field(default=0, compare=False)
     feature_hits: int = field(default=0, compare=False)
     feature_misses: int = field(default=0, compare=False)
+    prefix_bytes: int = field(default=0, compare=False)
+    prefix_hits: int = field(default=0, compare=False)
+    prefix_misses: int = field(default=0, compare=False)
 
 
 @runtime_checkable

@@ -20,7 +20,8 @@ from langchain_internvl.documents.page_image import (
 )
 from langchain_internvl.documents.text_layer import failed_test
 from langchain_internvl.errors import MediaError, MediaTooLargeError
-from langchain_internvl.media.images import formats, load_readable, sniff_mime_type
+from langchain_internvl.media.encoded import formats
+from langchain_internvl.media.images import load_readable, sniff_mime_type
 from langchain_internvl.media.page_ranges import Pages, parse_pages, select_pages
 from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.pdf_text import PdfPageText, stream_texts

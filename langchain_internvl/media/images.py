@@ -11,17 +11,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from langchain_internvl.media.deadline import Deadline
-from langchain_internvl.media.encoded import (
-    SIDEWAYS,
-    ReadOptions,
-    formats,
-    is_slow,
-    open_image,
-    use_image,
-)
 from langchain_internvl.media.pixels import PixelSource, check_size, read_orientation
 from langchain_internvl.media.process import decoding
 from langchain_internvl.media.sources import BytesSource
@@ -30,12 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from PIL import Image
+
+    from langchain_internvl.media.encoded import ReadOptions
     from langchain_internvl.media.policy import MediaPolicy
     from langchain_internvl.media.sources import Source
-
-__all__ = [
-    "formats", "load_readable", "load_rgb", "orientation_of", "read_size", "sniff_mime_type",
-]  # fmt: skip
 
 
 def load_rgb(
@@ -67,17 +56,19 @@ def load_rgb(
         RequestTimeoutError: The deadline came first.
         UnsupportedMediaError: It is no image of a known format.
     """
-    options = ReadOptions(exif_transpose, scale_16bit, white_background)
+    from langchain_internvl.media import encoded  # noqa: PLC0415 - imported at first use
+
+    options = encoded.ReadOptions(exif_transpose, scale_16bit, white_background)
     if isinstance(source, PixelSource):
         with source.decoded(policy) as decoded:
             return options.apply(decoded)
     data = source.read(policy)
-    image = open_image(data, source.name)
+    image = encoded.open_image(data, source.name)
     check_size(image.size, source.name, policy)
-    if is_slow(image, data):
+    if encoded.is_slow(image, data):
         held = BytesSource(data, source.name)
         return _decode_elsewhere(held, policy, options, deadline or Deadline())
-    rgb: Image.Image = use_image(image, source.name, options.apply)
+    rgb: Image.Image = encoded.use_image(image, source.name, options.apply)
     check_size(rgb.size, source.name, policy)  # icons hold images of other sizes than they say
     return rgb
 
@@ -86,6 +77,8 @@ def _decode_elsewhere(
     source: BytesSource, policy: MediaPolicy, options: ReadOptions, deadline: Deadline
 ) -> Image.Image:
     """Decode an image in a process of its own."""
+    from PIL import Image  # noqa: PLC0415 - imported at first use
+
     task = {"options": options.as_json()}
     with decoding("image_worker", task, source, "image", policy, deadline) as records:
         for warning in records.head()["warnings"]:
@@ -106,6 +99,7 @@ def read_size(
     source: Source, policy: MediaPolicy, *, exif_transpose: bool = False
 ) -> tuple[int, int]:
     """Width and height in pixels, from the header alone; see `load_rgb` for the arguments."""
+    from langchain_internvl.media.encoded import SIDEWAYS  # noqa: PLC0415 - imported at first use
 
     def measure(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
@@ -126,6 +120,8 @@ def orientation_of(source: Source, policy: MediaPolicy) -> int:
 
 def sniff_mime_type(data: bytes) -> str | None:
     """The MIME type of an encoded image, or None if it is no image of a known format."""
+    from langchain_internvl.media.encoded import open_image  # noqa: PLC0415 - imported at first use
+
     try:
         with open_image(data, "") as image:
             mime_type: str | None = image.get_format_mimetype()
@@ -139,6 +135,8 @@ def _use(source: Source, policy: MediaPolicy, use: Callable[[Image.Image], Any])
     if isinstance(source, PixelSource):
         with source.decoded(policy) as decoded:
             return use(decoded)
-    image = open_image(source.read(policy), source.name)
+    from langchain_internvl.media import encoded  # noqa: PLC0415 - imported at first use
+
+    image = encoded.open_image(source.read(policy), source.name)
     check_size(image.size, source.name, policy)
-    return use_image(image, source.name, use)
+    return encoded.use_image(image, source.name, use)

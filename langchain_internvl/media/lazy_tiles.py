@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -78,6 +77,8 @@ def hash_bytes(data: bytes, options: object) -> bytes:
 
 def hash_pixels(pixels: NDArray[np.uint8], options: object = None) -> bytes:
     """The key of pixels; see `hash_bytes`."""
+    import numpy as np  # noqa: PLC0415 - imported at first use
+
     digest = hashlib.sha256(f"pixels {pixels.shape} {options!r} ".encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()

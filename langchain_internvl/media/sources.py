@@ -9,14 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
-
-import numpy as np
-from PIL import Image
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
 from langchain_internvl.media.pixels import PixelSource, from_array, hold_file
@@ -153,15 +151,21 @@ def to_source(value: Any, name: str) -> Source:
         return _from_text(value, name)
     if is_file_object(value):
         return BytesSource(_read_file_object(value, name), name)
-    if isinstance(value, Image.Image):
+    if _is_a(value, "PIL.Image", "Image"):
         return PixelSource(value, name)
-    if isinstance(value, np.ndarray):
+    if _is_a(value, "numpy", "ndarray"):
         return from_array(value, name)
     raise UnsupportedMediaError(
         name,
         f"an object of type {type(value).__name__} is no medium; "
         "pass bytes, a path, a URL, a binary file object, a PIL image or a uint8 array",
     )
+
+
+def _is_a(value: Any, module: str, name: str) -> bool:
+    """Whether a value is of a class, whose module is not imported for that."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(value, getattr(loaded, name))
 
 
 def is_file_object(value: Any) -> bool:

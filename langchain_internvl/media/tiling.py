@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
 from langchain_internvl.errors import RequestError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -140,6 +139,9 @@ def tile_image(
         uint8 array of shape [tiles, tile_size, tile_size, 3]: left to right, top to bottom,
         then the thumbnail.
     """
+    import numpy as np  # noqa: PLC0415 - imported at first use
+    from PIL import Image  # noqa: PLC0415 - imported at first use
+
     columns, rows = choose_grid(image.width, image.height, min_tiles, max_tiles, tile_size)
     resized = np.asarray(
         image.resize((columns * tile_size, rows * tile_size), Image.Resampling.BICUBIC)
@@ -166,6 +168,8 @@ def normalise(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         float32 array of shape [tiles, 3, height, width].
     """
+    import numpy as np  # noqa: PLC0415 - imported at first use
+
     values = tiles.transpose(0, 3, 1, 2).astype(np.float32)
     values /= np.float32(255)
     values -= np.asarray(IMAGENET_MEAN, np.float32)[:, None, None]

@@ -12,11 +12,10 @@ from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from langchain_internvl.media.containers import FORMATS
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -152,6 +151,8 @@ class PyAVReader:
         Raises:
             ValueError: The file ends before a frame.
         """
+        import numpy as np  # noqa: PLC0415 - imported at first use
+
         frames = self._seek(indices) if self.is_plain else self._count(indices)
         for frame in frames:
             # Phones store how they were held; decord turns frames upright itself.

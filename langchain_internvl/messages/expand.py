@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from PIL.Image import fromarray
-
 from langchain_internvl.media.pixels import PixelSource
 from langchain_internvl.media.video_process import check_frames
 from langchain_internvl.messages.conversation import Document, Image, Video
@@ -68,6 +66,8 @@ class FileReader:
 
 
 def _images(pictures: Iterable[NDArray[np.uint8]], name: str) -> list[Image]:
+    from PIL.Image import fromarray  # noqa: PLC0415 - imported at first use
+
     return [
         Image(PixelSource(fromarray(picture), f"{name} {number}"))
         for number, picture in enumerate(pictures, 1)

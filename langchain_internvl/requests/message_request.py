@@ -11,9 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from PIL.Image import Resampling
-from PIL.Image import open as open_image
-
 from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.errors import RequestError
 from langchain_internvl.grammars.grammar import json_grammar
@@ -219,6 +216,8 @@ def _refuse_text_before_images(turns: Sequence[Turn]) -> None:
 
 def _in_its_grid(rgb: Picture, limits: TileLimits) -> Picture:
     """A picture in the size of its tiles, which servers cut into just these."""
+    from PIL.Image import Resampling  # noqa: PLC0415 - imported at first use
+
     size = limits.tile_size
     columns, rows = choose_grid(*rgb.size, limits.min_tiles, limits.max_tiles, size)
     return rgb.resize((columns * size, rows * size), Resampling.BICUBIC)
@@ -228,6 +227,8 @@ def _is_read_alike(data: bytes, rgb: Picture) -> bool:
     """Whether a server sees the same pixels in the bytes: some turn photographs, some do not."""
     if sniff_mime_type(data) not in _TAKEN_BY_ALL:
         return False
+    from PIL.Image import open as open_image  # noqa: PLC0415 - imported at first use
+
     with open_image(io.BytesIO(data)) as image:
         return image.mode == "RGB" and read_orientation(image) == 1 and image.size == rgb.size
 

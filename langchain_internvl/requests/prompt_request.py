@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.deadline import Deadline
@@ -29,6 +27,7 @@ from langchain_internvl.tool_calling.call_stream import CallStream
 from langchain_internvl.tool_calling.response_format import ResponseFormat
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from langchain_internvl.checkpoint import Checkpoint
@@ -146,6 +145,8 @@ class Renderer:
         width, height = read_size(source, self.policy)
         if width * height >= count * self.tiles.tile_size**2:
             return ImageTiles.of_array(self._cut(image))
+        import numpy as np  # noqa: PLC0415 - imported at first use
+
         rgb = load_rgb(source, self.policy)
         key = hash_pixels(np.asarray(rgb), options)
         return ImageTiles(key, count, lambda: self._cut(image))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from langchain_internvl.backends.base import GREATEST_SEED, LEAST_SEED, Sampling
@@ -13,15 +13,15 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.media.tiling import MOST_TILES, TileLimits
 from langchain_internvl.prompting.build import ImageOrder, PromptOptions
 from langchain_internvl.reply_text.reasoning import Reasoning, asks_to_think
+from langchain_internvl.settings.descriptions import describe_fields
 from langchain_internvl.tool_calling.response_format import RESPONSE_SETTINGS
 
 DEFAULT_MAX_TOKENS = 1024
 
 
+@describe_fields
 class CallSettings(BaseModel):
     """Settings that `ChatInternVL` has as arguments, and that one call may change."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """0 is greedy. None: the checkpoint's; given `top_p` or `top_k` without it, 1."""

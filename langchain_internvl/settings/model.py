@@ -21,6 +21,7 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.prompting.templates import get_template
 from langchain_internvl.settings.call import CallSettings
+from langchain_internvl.settings.descriptions import describe_fields
 
 _SERVER = frozenset({"server"})
 _TRANSFORMERS = frozenset({"transformers"})
@@ -55,12 +56,12 @@ warn. Any other argument that a backend does not use raises."""
 ServerPrompt = Literal["auto", "ids", "messages"]
 
 
+@describe_fields
 class ModelSettings(CallSettings):
     """Settings that `ChatInternVL` has as arguments."""
 
     model_config = ConfigDict(
         hide_input_in_errors=True,  # the input has the key
-        use_attribute_docstrings=True,
     )
 
     model: str = "OpenGVLab/InternVL2-8B"

@@ -5,6 +5,7 @@ import gc
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -268,8 +269,24 @@ async def test_no_thread_waits_for_tokens(engine, monkeypatch):
     assert counts[0] == counts[1] <= 4
 
 
+class Endless:
+    """An engine whose replies do not end by themselves."""
+
+    def __init__(self, engine):
+        self.engine = engine
+
+    def stream(self, request):
+        return self.engine.stream(replace(request, stop_ids=frozenset(), stop=()))
+
+    def astream(self, request):
+        return self.engine.astream(replace(request, stop_ids=frozenset(), stop=()))
+
+    def close(self):
+        pass
+
+
 async def test_a_cancelled_task_ends_its_row(engine):
-    llm = ChatInternVL(model=str(FOLDER), backend=engine, max_tokens=100_000, temperature=0)
+    llm = ChatInternVL(model=str(FOLDER), backend=Endless(engine), max_tokens=100_000)
     llm_task = asyncio.create_task(llm.ainvoke("Hello"))
     assert await becomes(lambda: engine.stats.active_rows)
     llm_task.cancel()

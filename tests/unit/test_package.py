@@ -34,6 +34,24 @@ def test_importing_the_package_imports_no_torch():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_importing_the_chat_model_imports_nothing_that_takes_long():
+    """benchmarks/import_time.py measures it; goal: 100 ms beyond LangChain's own chat model."""
+    done = run(
+        "import sys\n"
+        "import langchain_core.language_models.chat_models\n"
+        "before = set(sys.modules)\n"
+        "import langchain_internvl\n"
+        "langchain_internvl.ChatInternVL\n"
+        "langchain_internvl.ChatInternVL.model_fields['temperature'].description[0]\n"
+        "tops = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "late = {'numpy', 'PIL', 'httpx', 'httpcore', 'rich', 'jinja2', 'anyio', 'av', 'decord',"
+        " 'pypdfium2', 'torch', 'transformers', 'tokenizers', 'safetensors', 'huggingface_hub',"
+        " 'lmdeploy', 'openai', 'xgrammar', 'langchain', 'langgraph', 'mcp', 'typer'}\n"
+        "print(sorted(late & tops), len(tops))"
+    )
+    assert done.stdout.startswith("[] "), done.stdout + done.stderr
+
+
 def test_public_names():
     assert set(langchain_internvl.__all__) <= set(dir(langchain_internvl))
     for name in langchain_internvl.__all__:

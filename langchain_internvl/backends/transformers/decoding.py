@@ -1,28 +1,48 @@
 """The decode loop: sequences are added, advance together by one token a step, and are removed.
 
-It knows tokens, tiles and tensors, and neither threads nor messages. One thread owns it.
+A sequence first reads its prompt, some tokens a step, so that others wait for a chunk and never for
+a prompt; then it decodes. The loop knows tokens, tiles and tensors, and neither threads of callers
+nor messages. One thread owns it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
 from typing import Any
 
 import torch
 
 from langchain_internvl.backends.base import Delta, Request
-from langchain_internvl.backends.transformers.features import FeatureCache
+from langchain_internvl.backends.transformers.chunks import ChunkSizes
 from langchain_internvl.backends.transformers.forward import LanguageModel
 from langchain_internvl.backends.transformers.grammars import GrammarBook, apply_masks
+from langchain_internvl.backends.transformers.image_features import ImageFeatures
 from langchain_internvl.backends.transformers.limits import Limits
-from langchain_internvl.backends.transformers.memory import free_for_cache, is_out_of_memory
-from langchain_internvl.backends.transformers.rope import batch_key
+from langchain_internvl.backends.transformers.memory import (
+    forget_locals,
+    free_for_cache,
+    is_out_of_memory,
+)
+from langchain_internvl.backends.transformers.prefixes import PrefixCache
+from langchain_internvl.backends.transformers.rope import SHORT, batch_key, length_limit
 from langchain_internvl.backends.transformers.sampling import is_greedy, sample
-from langchain_internvl.backends.transformers.sequences import Sequence, full_length
+from langchain_internvl.backends.transformers.sequences import (
+    PromptPlan,
+    Sequence,
+    full_length,
+)
 from langchain_internvl.backends.transformers.slots import DecodePass, KVShape, Slot, SlotCache
-from langchain_internvl.backends.transformers.vision import encode_image
 from langchain_internvl.errors import EngineMemoryError
+
+_PREFIX_SHARE = 4
+"""The kept keys and values have at most this part of the memory for keys and values."""
+
+_PATIENCE = 0.02
+"""Seconds that a step waits for an image if there is nothing else to do; cancellations come in
+between."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +52,23 @@ class Failure:
     error: Exception
 
 
+Event = tuple[Sequence, Delta | Failure]
+
+
 class DecodeLoop:
     """Decodes any number of sequences on one model.
 
     Args:
         model: A native InternVL, in evaluation mode.
         token_bytes: The bytes of each token id.
-        limits: What it takes on at once; `add` itself refuses only what finds no memory.
+        limits: What it takes on at once; `begin` itself refuses only what finds no memory.
         grammars: Grammars of the vocabulary; None: its own.
         shared_slots: As of `slots.SlotCache`.
 
     Attributes:
         steps: Forward passes so far that gave sequences their next token.
-        features: Vision features of images that were asked about.
+        images: Vision features of images.
+        prefixes: Keys and values of sequences that have ended.
     """
 
     def __init__(
@@ -56,31 +80,38 @@ class DecodeLoop:
         shared_slots: int | None = None,
     ) -> None:
         self.steps = 0
-        self.features = FeatureCache((limits or Limits()).feature_cache_bytes)
         self._limits = limits or Limits()
         self._model = model
         self._language_model = LanguageModel(model)
+        self.images = ImageFeatures(model, self._limits.feature_cache_bytes)
         most = self._limits.max_kv_bytes
         self._slots = SlotCache(
             KVShape.of_model(model), free_for_cache(model) if most is None else most, shared_slots
         )
+        kept = self._slots.max_bytes // _PREFIX_SHARE if self._limits.prefix_cache else 0
+        self.prefixes = PrefixCache(self._slots, kept)
         self._text_config = model.config.get_text_config()
         # In 16 bits the size of a batch changes the last digits of scores, and with them, now and
         # then, a word. So a sequence that shall be repeatable decodes by itself.
         self._rounds = model.dtype.itemsize < 4
         self._token_bytes = token_bytes
         self._grammars = grammars or GrammarBook(token_bytes)
+        is_cpu = self._language_model.device.type == "cpu"
+        self._chunks = ChunkSizes(self._limits.prefill_chunk, is_timed=is_cpu)
+        self._turn = 0
+        self._owes_step = False
         self._keys: dict[Sequence, Hashable] = {}  # from the oldest to the youngest
 
     @property
     def sequences(self) -> tuple[Sequence, ...]:
-        """The sequences that are being decoded, from the oldest to the youngest."""
+        """The sequences that are being read or decoded, from the oldest to the youngest."""
         return tuple(self._keys)
 
     @property
     def kv_bytes(self) -> int:
         """Memory of the keys and values of all sequences, in bytes; any thread may ask."""
-        return sum(one.slot.nbytes for one in self.sequences if one.slot is not None)
+        slots = [one.slot for one in self.sequences]
+        return sum(slot.nbytes for slot in slots if slot is not None)
 
     def can_admit(self, request: Request) -> bool:
         """Whether a request may begin now, under the limits.
@@ -95,127 +126,321 @@ class DecodeLoop:
                 f"keys and values of {length} tokens need {needed:,} bytes, over the limit of "
                 f"{most:,}; lower max_tokens or max_tiles, or raise max_kv_bytes of engine_options"
             )
-        return len(self._keys) < self._limits.max_rows and self._slots.fits(length)
+        if len(self._keys) >= self._limits.max_rows:
+            return False
+        return self._slots.fits(length, self.prefixes.freeable())
+
+    @torch.inference_mode()
+    def begin(self, request: Request) -> Sequence:
+        """Take a request on; the next steps read its prompt and give it tokens.
+
+        Raises:
+            EngineMemoryError: There is no room within the limits.
+            SchemaError: The grammar cannot be made.
+            PromptError: The tiles do not fit the context tokens of the prompt.
+            RuntimeError: Torch finds no memory; other sequences are as they were.
+        """
+        language_model = self._language_model
+        prompt = PromptPlan(request, language_model.context_id, self._model.config.image_seq_length)
+        sequence = Sequence(request, prompt, self._token_bytes, self._grammars.begin(request))
+        self._find_room(sequence)
+        self._keys[sequence] = self._key(sequence)
+        return sequence
 
     @torch.inference_mode()
     def add(self, request: Request) -> tuple[Sequence, Delta]:
-        """Read a prompt; its sequence takes part in the next steps unless its reply ends at once.
+        """Take a request on and read its prompt at once, while all others wait.
 
         Returns:
             The sequence, and the first token of its reply.
 
         Raises:
             BackendError: The model gives scores that are no numbers.
-            EngineMemoryError: There is no room within the limits.
-            SchemaError: The grammar cannot be made.
-            PromptError: The tiles do not fit the context tokens of the prompt.
+            MediaError: An image cannot be decoded.
             RuntimeError: Whatever else goes wrong in torch, full memory too; other sequences are
                 as they were.
+            InternVLError: What `begin` raises.
         """
-        sequence = Sequence(request, self._token_bytes, self._grammars.begin(request))
-        sequence.slot = self._slots.allocate(sequence.full_length)
+        sequence = self.begin(request)
         try:
-            first = self._first_token(sequence)
+            self.images.encode_all(sequence.prompt)
+            first = None
+            while first is None:
+                first = self._read_part(sequence, self._limits.prefill_chunk)
         except BaseException:
-            self._release(sequence)
+            self._end(sequence, keep=False)
             raise
-        if first.finish_reason is None:
-            self._keys[sequence] = self._key(sequence)
-        else:
-            self._release(sequence)
+        if isinstance(first, Failure):
+            self._end(sequence, keep=False)
+            raise first.error
+        if first.finish_reason is not None:
+            self._end(sequence)
         return sequence, first
 
     @torch.inference_mode()
-    def step(self) -> list[tuple[Sequence, Delta | Failure]]:
-        """Give every sequence its next token; those whose reply ended are gone afterwards.
+    def step(self) -> list[Event]:
+        """Read some tokens of prompts, and give every sequence that has read its own a token.
 
-        What fails for one sequence ends that one. For want of memory the youngest ends, and the
-        others try again; a pass that fails for another reason ends the sequences of its batch.
+        First tokens are returned at once; the next step decodes then, and reads no prompts.
+
+        Those whose reply ended are gone afterwards. What fails for one sequence ends that one. For
+        want of memory what is kept for later goes, then the youngest sequence, and the others try
+        again; a pass that fails for another reason ends the sequences of its batch.
         """
+        events: list[Event] = []
+        if not self._owes_step:
+            self._read_prompts(events)
+        self._owes_step = bool(events)
+        if events:
+            return events
         batches: dict[Hashable, list[Sequence]] = {}
         for sequence, key in self._keys.items():
-            batches.setdefault(key, []).append(sequence)
-        return [event for batch in batches.values() for event in self._step(batch)]
+            if not sequence.is_reading:
+                batches.setdefault(key, []).append(sequence)
+        for batch in batches.values():
+            self._decode(batch, events)
+        return events
 
     def remove(self, sequence: Sequence) -> None:
-        """Drop a sequence, if it is still there."""
-        self._keys.pop(sequence, None)
-        self._release(sequence)
+        """Drop a sequence, if it is still there; what it has read is kept for its next turn."""
+        if sequence in self._keys:
+            self._end(sequence)
 
     def clear(self) -> None:
-        """Drop all sequences."""
+        """Drop all sequences, and all that is kept."""
         for sequence in self.sequences:
-            self.remove(sequence)
+            self._end(sequence, keep=False)
+        self.images.stop()
+        self.clear_caches()
 
-    def _release(self, sequence: Sequence) -> None:
-        slot, sequence.slot = sequence.slot, None
-        if slot is not None:
-            self._slots.release(slot)
+    def clear_caches(self) -> bool:
+        """Forget kept keys and values and vision features; whether there were any."""
+        had_prefixes, had_features = self.prefixes.clear(), self.images.clear()
+        return had_prefixes or had_features
+
+    # Room for sequences.
+
+    def _find_room(self, sequence: Sequence) -> None:
+        """Give a sequence its slot, with the beginning of its prompt if that is known."""
+        length = sequence.full_length
+        found = self.prefixes.find(sequence.prompt.run) if self._may_keep(sequence) else None
+        if found is None:
+            sequence.slot = self._allocate(length)
+            return
+        kept, shared = found
+        is_whole = shared == len(kept.run.ids)
+        if is_whole and kept.slot.capacity >= length:
+            sequence.slot = self.prefixes.take(kept)
+        else:
+            try:
+                sequence.slot = self._allocate(length, kept)
+            except EngineMemoryError:  # both do not fit
+                self.prefixes.drop(kept)
+                sequence.slot = self._allocate(length)
+                return
+            sequence.slot.copy_from(kept.slot, shared)
+            if is_whole:
+                self.prefixes.drop(kept)
+        sequence.length = sequence.cached = shared
+
+    def _allocate(self, length: int, but: Any = None) -> Slot:
+        """A slot; what is kept goes for it, the least recently used first, but not `but`."""
+        while not self._slots.fits(length) and self.prefixes.drop_oldest(but):
+            pass
+        try:
+            return self._slots.allocate(length)
+        except Exception as error:
+            if isinstance(error, EngineMemoryError) or not is_out_of_memory(error):
+                raise
+            forget_locals(error)
+            freed = self.images.clear()
+            while self.prefixes.drop_oldest(but):
+                freed = True
+            if not freed:
+                raise
+        return self._slots.allocate(length)
+
+    def _may_keep(self, sequence: Sequence) -> bool:
+        """Whether keys and values may be reused: not where rope depends on the length."""
+        request = sequence.request
+        key = batch_key(self._text_config, len(request.prompt_ids), request.max_tokens, sequence)
+        return self._limits.prefix_cache and key == SHORT and not self._is_repeatable(request)
+
+    def _is_repeatable(self, request: Request) -> bool:
+        """Whether it has to be computed in the same way each time, to the last digit."""
+        sampling = request.sampling
+        return self._rounds and sampling.seed is not None and not is_greedy(sampling)
 
     def _key(self, sequence: Sequence) -> Hashable:
         """Sequences with equal keys may decode together."""
-        sampling = sequence.request.sampling
-        if sampling.seed is not None and self._rounds and not is_greedy(sampling):
-            return "seeded", sequence
         request = sequence.request
+        if self._is_repeatable(request):
+            return "seeded", sequence
         return batch_key(self._text_config, len(request.prompt_ids), request.max_tokens, sequence)
 
-    def _first_token(self, sequence: Sequence) -> Delta:
-        request = sequence.request
-        features = self._features_of(request)
-        scores = self._read_prompt(
-            sequence, self._language_model.embed(request.prompt_ids, features)
+    def _end(self, sequence: Sequence, *, keep: bool = True) -> None:
+        self._keys.pop(sequence, None)
+        slot, sequence.slot = sequence.slot, None
+        if slot is None:
+            return
+        if not (keep and self._may_keep(sequence)):
+            self._slots.release(slot)
+            return
+        try:
+            self.prefixes.put(sequence.run, slot)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            forget_locals(error)
+            self._slots.release(slot)
+
+    def _make_room(self, error: Exception, events: list[Event]) -> None:
+        """Free memory: what is kept, else the youngest sequence, which fails with the error."""
+        forget_locals(error)
+        if not self.clear_caches():
+            youngest = self.sequences[-1]
+            self._fail(youngest, error, events)
+
+    def _fail(self, sequence: Sequence, error: Exception, events: list[Event]) -> None:
+        events.append((sequence, Failure(error)))
+        self._end(sequence, keep=False)
+
+    # Prompts.
+
+    def _read_prompts(self, events: list[Event]) -> None:
+        """Read as many tokens of prompts as one step may."""
+        reading = [one for one in self.sequences if one.is_reading]
+        if not reading:
+            return
+        others_wait = len(reading) < len(self._keys)
+        self._turn += 1
+        if self._turn % 2:  # short prompts first, and in turn with them the oldest
+            reading.sort(key=lambda one: len(one.prompt) - one.length)
+        self._collect_images(reading, events)
+        budget, has_progress = self._chunks.budget(others_wait=others_wait), False
+        for sequence in reading:
+            used = self._read_until(sequence, budget, events)
+            budget -= used
+            has_progress |= used > 0
+        if not (has_progress or others_wait or events):
+            self.images.wait(_PATIENCE)
+
+    def _collect_images(self, reading: list[Sequence], events: list[Event]) -> None:
+        waiting, error = self.images.collect(reading)
+        if error is not None and is_out_of_memory(error):
+            self._make_room(error, events)  # the image is tried again for those that are left
+        elif error is not None:
+            for one in waiting:
+                self._fail(one, error, events)
+
+    def _read_until(self, sequence: Sequence, budget: int, events: list[Event]) -> int:
+        """Read the prompt of a sequence; how many tokens were read."""
+        start = sequence.length
+        if self._is_repeatable(sequence.request):
+            budget = self._limits.prefill_chunk if budget > 0 else 0
+        while sequence.is_reading and sequence in self._keys:
+            before = sequence.length
+            left = budget - (before - start)
+            if left <= 0:
+                break
+            read = partial(self._read_part, sequence, left)
+            event = self._attempt(read, [sequence], events)
+            if event is not None:
+                events.append((sequence, event))
+                if isinstance(event, Failure) or event.finish_reason is not None:
+                    self._end(sequence, keep=isinstance(event, Delta))
+            if sequence.length == before:
+                break  # it waits for an image, or has ended
+        return sequence.length - start
+
+    def _attempt(
+        self, run: Callable[[], Any], concerned: list[Sequence], events: list[Event]
+    ) -> Any:
+        """Run something; for want of memory make room and try again, while those concerned live.
+
+        Returns:
+            What it returns; None if it failed, and those concerned with it.
+        """
+        while any(one in self._keys for one in concerned):
+            try:
+                return run()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the callers must know
+                if is_out_of_memory(error):
+                    self._make_room(error, events)
+                    continue
+                for one in concerned:
+                    if one in self._keys:
+                        self._fail(one, error, events)
+        return None
+
+    def _read_part(self, sequence: Sequence, most: int) -> Delta | Failure | None:
+        """Read the next tokens of a prompt.
+
+        Returns:
+            The first token of the reply, if the prompt is read to its end; None: there is more to
+            read, or an image to wait for.
+        """
+        prompt, start = sequence.prompt, sequence.length
+        end = min(start + most, len(prompt))
+        limit = length_limit(self._text_config)
+        if limit is not None and len(prompt) > limit:
+            end = len(prompt)  # its rope depends on the last position
+        rest = prompt.images_of(start, len(prompt))  # the next one is encoded meanwhile
+        missing = next((one for one, _ in rest if not self.images.find(prompt, one)), None)
+        if missing is not None:
+            is_whole = limit is not None and len(prompt) > limit
+            end = start if is_whole else min(end, prompt.run.images[missing].start)
+        if end <= start:
+            return None
+        begun = perf_counter()
+        embeddings = self._language_model.embed(
+            prompt.run.ids[start:end].tolist(), prompt.features_of(start, end)
         )
-        if request.choices:
-            return sequence.choose(
-                [
-                    self._language_model.weigh(sequence, scores[0], choice.ids)
-                    for choice in request.choices
-                ]
-            )
+        scores = self._read_prompt(sequence, embeddings)
+        self._chunks.time_read(end - start, perf_counter() - begun)
+        if end < len(prompt):
+            return None
+        prompt.features.clear()
+        if sequence.request.choices:
+            weights = [
+                self._language_model.weigh(sequence, scores[0], choice.ids)
+                for choice in sequence.request.choices
+            ]
+            return sequence.choose(weights)
         ((_, event),) = self._sample([sequence], scores)
-        if isinstance(event, Failure):
-            raise event.error
         return event
 
-    def _features_of(self, request: Request) -> torch.Tensor | None:
-        """The features of all images of a request, in order; None if it has none."""
-        found = []
-        for image in request.images:
-            features = self.features.get(image.key)
-            if features is None:
-                features = encode_image(self._model, image.cut())
-                self.features.put(image.key, features)
-            found.append(features)
-        return torch.cat(found) if found else None
-
     def _read_prompt(self, sequence: Sequence, embeddings: torch.Tensor) -> torch.Tensor:
-        """Run a prompt through the model; the scores of the next token [1, vocabulary]."""
+        """Run part of a prompt through the model; the scores of the next token [1, vocabulary]."""
         return self._language_model.read(sequence, embeddings)
 
-    def _step(self, batch: list[Sequence]) -> list[tuple[Sequence, Delta | Failure]]:
-        """Advance a batch, whose sequences are sorted by age."""
-        events: list[tuple[Sequence, Delta | Failure]] = []
-        while batch:
-            try:
-                ordered = sorted(batch, key=_place)
-                events += self._sample(ordered, self._language_model.decode(ordered))
-                self.steps += 1
-                break
-            except Exception as error:  # noqa: BLE001 - whatever it is, the callers must know
-                lost = batch[-1:] if is_out_of_memory(error) else list(batch)
-                events += [(one, Failure(error)) for one in lost]
-                batch = [one for one in batch if one not in lost]
-                for one in lost:  # before the others try again: it holds memory
-                    self.remove(one)
-        for sequence, event in events:
-            if isinstance(event, Failure) or event.finish_reason is not None:
-                self.remove(sequence)
-        return events
+    # Replies.
 
-    def _sample(
-        self, sequences: list[Sequence], logits: torch.Tensor
-    ) -> list[tuple[Sequence, Delta | Failure]]:
+    def _decode(self, batch: list[Sequence], events: list[Event]) -> None:
+        """Give each sequence of a batch its next token."""
+        begun = perf_counter()
+        ordered = batch
+
+        def run() -> list[Event]:
+            nonlocal ordered
+            ordered = sorted((one for one in batch if one in self._keys), key=_place)
+            logits = self._language_model.decode(ordered)
+            try:
+                return self._sample(ordered, logits)
+            except BaseException:
+                for one in ordered:  # the step is taken again, or not at all
+                    one.length -= 1
+                raise
+
+        new: list[Event] = self._attempt(run, batch, events) or []
+        self.steps += bool(new)
+        self._chunks.time_step(perf_counter() - begun)
+        for sequence, event in new:
+            if isinstance(event, Failure) or event.finish_reason is not None:
+                self._end(sequence, keep=isinstance(event, Delta))
+        events += new
+
+    def _sample(self, sequences: list[Sequence], logits: torch.Tensor) -> list[Event]:
         """Choose the next token of every sequence from its scores."""
         masks: dict[int, torch.Tensor] = {}
         failures: dict[int, Failure] = {}

@@ -37,7 +37,7 @@ class EngineThread:
         self._loop: DecodeLoop | None = None
         self._lock = threading.Lock()
         self._inbox: deque[RequestHandle] = deque()
-        self._newcomer: RequestHandle | None = None  # whose prompt is being read
+        self._newcomer: RequestHandle | None = None  # for whom room is being made
         self._handles: dict[Sequence, RequestHandle] = {}
         self._thread: threading.Thread | None = None  # the last one
         self._running = False
@@ -54,7 +54,7 @@ class EngineThread:
             queued, loop = len(self._inbox), self._loop
         if loop is None:
             return EngineStats(active, queued)
-        kept = loop.features
+        kept, prefixes = loop.images.cache, loop.prefixes
         return EngineStats(
             active,
             queued,
@@ -63,6 +63,9 @@ class EngineThread:
             feature_bytes=kept.nbytes,
             feature_hits=kept.hits,
             feature_misses=kept.misses,
+            prefix_bytes=prefixes.nbytes,
+            prefix_hits=prefixes.hits,
+            prefix_misses=prefixes.misses,
         )
 
     def submit(self, handle: RequestHandle) -> None:
@@ -150,10 +153,11 @@ class EngineThread:
             handle.put(for_another(error))
 
     def _work(self, loop: DecodeLoop) -> None:
-        """Let one request begin, if there is room, and all others go on by a token."""
-        # One at a time: those who wait for their next token wait for one prompt at most.
-        newcomer = self._next_in_line(loop)
-        if newcomer is not None:
+        """Let requests begin while there is room, and let all go on by a step."""
+        while True:
+            newcomer = self._next_in_line(loop)
+            if newcomer is None:
+                break
             self._admit(loop, newcomer)
         self._step(loop)
 
@@ -191,7 +195,7 @@ class EngineThread:
 
     def _admit(self, loop: DecodeLoop, handle: RequestHandle) -> None:
         try:
-            row, first = loop.add(handle.request)
+            sequence = loop.begin(handle.request)
         except BaseException as error:  # noqa: BLE001 - the caller raises it
             with self._lock:
                 self._newcomer = None
@@ -199,26 +203,24 @@ class EngineThread:
             return
         with self._lock:
             self._newcomer = None
-            if first.finish_reason is None:
-                self._handles[row] = handle
-        handle.put(first)
+            self._handles[sequence] = handle
 
     def _step(self, loop: DecodeLoop) -> None:
-        for row, handle in list(self._handles.items()):
+        for sequence, handle in list(self._handles.items()):
             if handle.is_late and not handle.cancelled:
                 handle.end_late()
             if handle.cancelled:
-                self._forget(row)
-                loop.remove(row)
-        for row, event in loop.step():
-            handle = self._handles[row]
+                self._forget(sequence)
+                loop.remove(sequence)
+        for sequence, event in loop.step():
+            handle = self._handles[sequence]
             if isinstance(event, Failure) or event.finish_reason is not None:
-                self._forget(row)
+                self._forget(sequence)
             handle.put(event.error if isinstance(event, Failure) else event)
 
-    def _forget(self, row: Sequence) -> None:
+    def _forget(self, sequence: Sequence) -> None:
         with self._lock:
-            del self._handles[row]
+            del self._handles[sequence]
 
 
 _ENGINE_THREADS: WeakSet[EngineThread] = WeakSet()

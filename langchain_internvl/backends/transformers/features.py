@@ -20,7 +20,7 @@ class FeatureCache:
 
     Attributes:
         hits: How often features were found.
-        misses: How often they were not.
+        misses: How often they had to be made.
         nbytes: Memory of the features that are kept, in bytes.
     """
 
@@ -33,7 +33,6 @@ class FeatureCache:
         """The features of an image [context tokens, hidden size], if they are kept."""
         found = self._features.get(key)
         if found is None:
-            self.misses += 1
             return None
         self.hits += 1
         self._features.move_to_end(key)

@@ -10,7 +10,6 @@ from langchain_internvl.backends.transformers.attention import slot_attention
 from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.backends.transformers.rope import DynamicRope
 from langchain_internvl.backends.transformers.slots import DecodePass, PromptPass
-from langchain_internvl.errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -38,31 +37,29 @@ class LanguageModel:
         """Where token ids and positions have to be."""
         return execution_device(self._model.get_input_embeddings())
 
-    def embed(self, ids: Items[int], features: torch.Tensor | None) -> torch.Tensor:
-        """A prompt as embeddings, images in their places.
+    @property
+    def context_id(self) -> int:
+        """Id of a token that a feature stands in for."""
+        return int(self._model.config.image_token_id)
+
+    def embed(self, ids: Items[int], features: Items[torch.Tensor]) -> torch.Tensor:
+        """Part of a prompt as embeddings, images in their places.
 
         Args:
-            ids: The prompt's tokens.
-            features: Features of all its images in order [context tokens, hidden size].
+            ids: The tokens.
+            features: As many rows as there are context tokens among them, in order; each
+                [some, hidden size].
 
         Returns:
             Tensor [1, tokens, hidden size].
-
-        Raises:
-            PromptError: The prompt has another number of context tokens than there are features.
         """
         tokens = torch.tensor([list(ids)], device=self.device)
-        places = tokens == self._model.config.image_token_id
-        wanted, found = int(places.sum()), 0 if features is None else len(features)
-        if wanted != found:
-            raise PromptError(
-                f"the prompt has {wanted} context tokens, its images give {found} features"
-            )
         embeddings: torch.Tensor = self._model.get_input_embeddings()(tokens)
-        if features is None:
+        if not features:
             return embeddings
-        features = features.to(embeddings.device, embeddings.dtype)
-        return embeddings.masked_scatter(places[..., None], features)
+        rows = [one.to(embeddings.device, embeddings.dtype) for one in features]
+        places = tokens == self.context_id
+        return embeddings.masked_scatter(places[..., None], torch.cat(rows))
 
     def read(self, sequence: Sequence, embeddings: torch.Tensor) -> torch.Tensor:
         """Read the next tokens of a prompt; their keys and values are in the slot afterwards.

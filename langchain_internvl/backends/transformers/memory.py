@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and _FULL.search(str(error)) is not None
     )
+
+
+def forget_locals(error: BaseException | None) -> None:
+    """Keep what happened where, but none of the tensors that were at work there.
+
+    Callers may keep errors for long, and what runs on needs their memory.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__ if error.__cause__ is None else error.__cause__
 
 
 def free_for_cache(model: Any) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import threading
-import traceback
 from queue import Empty, SimpleQueue
 from time import monotonic
 
 from langchain_internvl.backends.base import Delta, Request
-from langchain_internvl.backends.transformers.memory import is_out_of_memory
+from langchain_internvl.backends.transformers.memory import forget_locals, is_out_of_memory
 from langchain_internvl.errors import (
     BackendError,
     EngineMemoryError,
@@ -48,7 +47,7 @@ class RequestHandle:
     def put(self, event: Event) -> None:
         """Hand over what happened to the request; called by the engine thread."""
         if isinstance(event, BaseException):
-            _forget_locals(event)
+            forget_locals(event)
         self._deliver(event)
 
     def end_late(self) -> None:
@@ -157,13 +156,3 @@ def _delta(event: Event) -> Delta:
             f"engine_options ({event})"
         ) from event
     raise BackendError(f"the engine failed: {type(event).__name__}: {event}") from event
-
-
-def _forget_locals(error: BaseException | None) -> None:
-    """Keep what happened where, but none of the tensors that were at work there.
-
-    Callers may keep errors for long, and a batch of keys and values is large.
-    """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__context__ if error.__cause__ is None else error.__cause__

@@ -19,6 +19,8 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 DYNAMIC = "dynamic"
 LONGROPE = "longrope"
+SHORT = "short"
+"""The key of rows whose encoding does not depend on the length of any."""
 
 
 def batch_key(text_config: Any, prompt_length: int, max_tokens: int, row: Hashable) -> Hashable:
@@ -33,7 +35,7 @@ def batch_key(text_config: Any, prompt_length: int, max_tokens: int, row: Hashab
     kind = text_config.rope_parameters["rope_type"]
     limit = length_limit(text_config)
     if limit is None or prompt_length + max_tokens <= limit:
-        return "short"
+        return SHORT
     if kind == LONGROPE and prompt_length > limit:
         return "long"
     return "alone", row

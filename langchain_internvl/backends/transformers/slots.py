@@ -184,6 +184,22 @@ class SlotCache:
         block.free.sort()
         return Slot(block, block.free.pop(0))
 
+    def shrink(self, slot: Slot, length: int) -> Slot:
+        """A slot with the same tokens that is not much larger than they need.
+
+        Args:
+            slot: A slot, which is not to be used any more.
+            length: Tokens that it holds.
+        """
+        if slot.block.slots > 1 or slot.capacity <= 2 * length:
+            return slot
+        smaller = Slot(Block(self.shape, 1, length), 0)
+        smaller.block.free.clear()
+        smaller.copy_from(slot, length)
+        self._blocks.append(smaller.block)
+        self.release(slot)
+        return smaller
+
     def release(self, slot: Slot) -> None:
         """Give a slot back; a block without sequences is freed."""
         slot.block.free.append(slot.index)

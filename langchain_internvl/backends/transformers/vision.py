@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from langchain_internvl.backends.transformers.devices import execution_device
+from langchain_internvl.backends.transformers.image_jobs import Unwanted
 from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 TILES_AT_ONCE = 16
 """Tiles of one image that go through the vision tower together; bounds its memory."""
+
+TILES_AT_ONCE_ON_CPU = 1
+"""The same on the CPU, where more at once are no faster."""
 
 
 def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
@@ -37,23 +41,30 @@ def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch
     return ((values / 255 - mean) / std).contiguous()
 
 
-def encode_image(model: Any, tiles: NDArray[np.uint8]) -> torch.Tensor:
+def encode_image(
+    model: Any, tiles: NDArray[np.uint8], is_unwanted: Callable[[], bool] = lambda: False
+) -> torch.Tensor:
     """The features of one image, whatever else is encoded before or after it.
 
     Args:
         model: A native InternVL.
         tiles: uint8 [tiles, size, size, 3].
+        is_unwanted: Asked before each part of the tiles.
 
     Returns:
         Tensor of shape [tiles * tokens per tile, hidden size of the language model].
+
+    Raises:
+        Unwanted: `is_unwanted` said so.
     """
     device = execution_device(model.model.vision_tower)
-    features = [
-        model.get_image_features(
-            normalise_on_device(tiles[start : start + TILES_AT_ONCE], device)
-        ).pooler_output
-        for start in range(0, len(tiles), TILES_AT_ONCE)
-    ]
+    at_once = TILES_AT_ONCE_ON_CPU if device.type == "cpu" else TILES_AT_ONCE
+    features = []
+    for start in range(0, len(tiles), at_once):
+        if is_unwanted():
+            raise Unwanted
+        pixels = normalise_on_device(tiles[start : start + at_once], device)
+        features.append(model.get_image_features(pixels).pooler_output)
     return torch.cat(features).flatten(0, 1)
 
 

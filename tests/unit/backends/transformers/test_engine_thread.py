@@ -232,7 +232,7 @@ def test_a_thread_that_cannot_start_blocks_nobody(engine_thread, monkeypatch):
 
 
 def test_the_first_token_waits_for_no_other_step(engine_thread, monkeypatch):
-    monkeypatch.setattr(engine_thread._loop, "step", lambda: 1 / 0)
+    monkeypatch.setattr(engine_thread._loop, "_decode", lambda *_: 1 / 0)
     handle = submit(engine_thread, Request([1, 2], max_tokens=5))
     assert handle.next().finish_reason is None
     with pytest.raises(BackendError, match="ZeroDivisionError"):
