@@ -35,7 +35,8 @@ CALL = {
 MODEL_ONLY = {
     "adapter": "a/b", "api_key": "k", "attn_implementation": "eager",
     "default_headers": {"X-A": "b"}, "device_map": "cpu", "dtype": "float16",
-    "engine_options": {"max_concurrency": 3}, "http_client": httpx.AsyncClient(), "max_retries": 5, "quantization": "8bit",
+    "engine_options": {"max_concurrency": 3}, "http_client": httpx.AsyncClient(),
+    "max_retries": 5, "quantization": "8bit",
     "served_model": "a", "server_prompt": "messages", "chat_template_kwargs": {"a": 1},
 }  # fmt: skip
 """A value of each setting that not every backend uses."""
