@@ -235,7 +235,8 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
     generation = read_json(folder / "generation_config.json") or {}
     check_generation(generation, str(folder / "generation_config.json"))
     text, vision = _sub_configs(config)
-    tile_size = int(_first(config.get("force_image_size") or vision.get("image_size", 448)))
+    own_size = vision.get("image_size", 224 if _is_original(config) else 448)
+    tile_size = int(_first(config.get("force_image_size") or own_size))
     return Checkpoint(
         folder=folder,
         repo=repo,

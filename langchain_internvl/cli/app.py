@@ -25,6 +25,7 @@ from langchain_internvl.cli.commands.doctor import doctor
 from langchain_internvl.cli.commands.evaluate import evaluate
 from langchain_internvl.cli.commands.ground import ground
 from langchain_internvl.cli.commands.mcp import mcp
+from langchain_internvl.cli.commands.ocr import ocr
 from langchain_internvl.cli.commands.read import read
 from langchain_internvl.cli.commands.serve_view import serve_view
 
@@ -68,7 +69,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (describe, read, ground, ask, evaluate, compare, doctor, mcp, serve_view):
+for _command in (describe, read, ocr, ground, ask, evaluate, compare, doctor, mcp, serve_view):
     _name = {"evaluate": "eval", "serve_view": "serve-view"}.get(_command.__name__)
     app.command(name=_name)(_command)
 

@@ -207,7 +207,8 @@ def _check_heads(section: Mapping[str, Any], where: str) -> None:
 
 def _check_grid(config: Mapping[str, Any], vision: Mapping[str, Any], where: str) -> None:
     """A tile has a whole number of patches, and of features after the pixel shuffle."""
-    size = config.get("force_image_size") or vision.get("image_size", 448)
+    own_size = vision.get("image_size", 224 if "llm_config" in config else 448)
+    size = config.get("force_image_size") or own_size
     patch, ratio = vision.get("patch_size", 14), config.get("downsample_ratio", 0.5)
     size, patch = (one[0] if isinstance(one, list) else one for one in (size, patch))
     side = size // patch * ratio

@@ -84,3 +84,13 @@ def _direct(extra):
                 pending += requirement.extras
             else:
                 yield line
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.14"])
+def test_the_pins_of_development_resolve(python):
+    groups = [part for name in ("test", "lint", "docs", "packaging") for part in ("--group", name)]
+    run(
+        *(*UV, "compile", "--quiet", "--no-header", "pyproject.toml", "--extra", "all", *groups),
+        *("--constraint", "constraints.txt", "--python-version", python),
+        cwd=ROOT,
+    )

@@ -24,11 +24,24 @@ _LANGUAGE_KEYS = (
 _NATIVE_LANGUAGE_MODEL: Mapping[str, str] = {"internlm2": "llama"}
 """Language models that transformers has under another name; the others keep theirs."""
 
-_BIASES: Mapping[str, Mapping[str, str]] = {
-    "internlm2": {"attention_bias": "bias"},
-    "internlm3": {"attention_bias": "qkv_bias", "mlp_bias": "bias"},
+_BIASES: Mapping[str, Mapping[str, tuple[str, bool]]] = {
+    "internlm2": {"attention_bias": ("bias", True)},
+    "internlm3": {"attention_bias": ("qkv_bias", False), "mlp_bias": ("bias", False)},
 }
-"""Language models that have other names for their biases."""
+"""Other names of biases, and whether a language model has them if its config does not say."""
+
+_VISION_DEFAULTS: Mapping[str, Any] = {
+    "hidden_size": 3200,
+    "image_size": 224,
+    "intermediate_size": 12_800,
+    "norm_type": "rms_norm",
+    "num_attention_heads": 25,
+    "num_hidden_layers": 48,
+    "qk_normalization": True,
+    "qkv_bias": False,
+}
+"""What a vision config means that leaves a key out: the defaults of the original
+`configuration_intern_vit.py`, where they are not transformers'."""
 
 _NATIVE_ROPE: Mapping[str, str] = {"su": "longrope"}
 """Types of `rope_scaling` that transformers has under another name."""
@@ -60,7 +73,7 @@ def translate_config(
         image_token_id: Id of `<IMG_CONTEXT>`; only the tokenizer knows it.
         image_seq_length: Context tokens of one tile.
     """
-    vision = original["vision_config"]
+    vision = {**_VISION_DEFAULTS, **original["vision_config"]}
     language = original["llm_config"]
     return InternVLConfig(
         vision_config=InternVLVisionConfig(
@@ -70,9 +83,17 @@ def translate_config(
         image_token_id=image_token_id,
         image_seq_length=image_seq_length,
         downsample_ratio=original.get("downsample_ratio", 0.5),
-        vision_feature_layer=original.get("select_layer", -1),
+        vision_feature_layer=_feature_layer(original),
         tie_word_embeddings=bool(language.get("tie_word_embeddings")),
     )
+
+
+def _feature_layer(original: Mapping[str, Any]) -> int:
+    """`select_layer` counted from the end, as transformers takes 0 for "no hidden states"."""
+    layer: int = original.get("select_layer", -1)
+    vision = {**_VISION_DEFAULTS, **original["vision_config"]}
+    states = vision["num_hidden_layers"] + 1
+    return layer - states if layer >= 0 else layer
 
 
 def _language_config(language: Mapping[str, Any]) -> Any:
@@ -84,8 +105,8 @@ def _language_config(language: Mapping[str, Any]) -> Any:
         kind = rope.get("rope_type") or older
         rope["rope_type"] = _NATIVE_ROPE.get(kind, kind)
     name = language["model_type"]
-    for native, original in _BIASES.get(name, {}).items():
-        settings[native] = bool(language.get(original))
+    for native, (original, default) in _BIASES.get(name, {}).items():
+        settings[native] = bool(language.get(original, default))
     return AutoConfig.for_model(
         _NATIVE_LANGUAGE_MODEL.get(name, name),
         tie_word_embeddings=bool(language.get("tie_word_embeddings")),

@@ -1,0 +1,246 @@
+"""The chat model up to its requests: names of arguments, copies, engines, preparation of calls."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import BaseMessage
+from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
+from pydantic import PrivateAttr, model_validator
+from typing_extensions import Self, override
+
+from langchain_internvl.backends.base import Backend, EngineStats, Request
+from langchain_internvl.backends.registry import Engines
+from langchain_internvl.backends.served import Served
+from langchain_internvl.errors import InternVLError, MediaError, MessageError
+from langchain_internvl.factory import find_prompts, find_served, open_backend, system_of
+from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.messages.conversation import Turn
+from langchain_internvl.messages.convert import to_turns
+from langchain_internvl.messages.references import normalise_messages
+from langchain_internvl.requests.arguments import CallArguments, call_arguments
+from langchain_internvl.requests.chunks import ChunkMaker
+from langchain_internvl.requests.message_request import (
+    TurnRenderer,
+    check_for_server,
+    refuse_thoughts,
+)
+from langchain_internvl.requests.prompt_request import Renderer, call_stream, make_request
+from langchain_internvl.settings.call import CallSettings
+from langchain_internvl.settings.model import ENGINE_SETTINGS, ModelSettings
+from langchain_internvl.tool_calling.response_format import (
+    RESPONSE_SETTINGS,
+    ResponseFormat,
+    read_response_format,
+)
+
+
+class PreparedModel(ModelSettings, BaseChatModel):
+    """A chat model as far as its requests: what is loaded, and what backends are asked."""
+
+    _engines: Engines = PrivateAttr(default_factory=Engines)
+    _warned: set[str] = PrivateAttr(default_factory=set)
+    # Tells backend objects apart in caches, as an address may be used again.
+    _backend_key: str = PrivateAttr(default_factory=lambda: uuid4().hex)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_names(cls, values: Any) -> Any:
+        """LangChain passes arguments that not every model has, so unknown ones only warn."""
+        if not isinstance(values, Mapping):
+            return values
+        known = cls.model_fields.keys()
+        for name in values.keys() - known - {"model_name"}:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            warnings.warn(f"ChatInternVL has no argument {name!r}{hint}", stacklevel=4)
+        read = dict(values)
+        if "model_name" in read:  # other chat models of LangChain call it so
+            read = {"model": read["model_name"], **read}
+        address = os.environ.get("INTERNVL_BASE_URL")
+        if address and not {"base_url", "backend"} & read.keys():
+            read["base_url"] = address
+        return read
+
+    @override
+    def __copy__(self) -> Self:
+        """A copy that is closed, and gets other settings, without effect on this one."""
+        copied = super().__copy__()
+        copied._engines = self._engines.for_copy()  # noqa: SLF001 - of the same class
+        return copied
+
+    @override
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A deep copy, with the same backend object and HTTP client: both hold connections."""
+        shared = {id(one): one for one in (self.backend, self.http_client)}
+        memo = {} if memo is None else memo
+        memo.update(shared)
+        return super().__deepcopy__(memo)
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, which shares what is loaded; see `pydantic.BaseModel.model_copy`.
+
+        Args:
+            update: Other values of arguments; they are validated as by the constructor.
+            deep: Copy the values of arguments too.
+
+        Raises:
+            ValidationError: A value is wrong.
+        """
+        known = type(self).model_fields
+        changed = {name: one for name, one in (update or {}).items() if name in known}
+        if changed:
+            given = {name: getattr(self, name) for name in self.model_fields_set & known.keys()}
+            if self.profile == self._resolve_model_profile():  # it follows the settings
+                del given["profile"]
+                changed.setdefault("profile", None)
+            backend = changed.get("backend", self.backend)
+            if not isinstance(backend, str) or {"backend", "base_url"} & changed.keys():
+                # What the engine of the original was made with says nothing about another.
+                given = {name: one for name, one in given.items() if name not in ENGINE_SETTINGS}
+            checked = type(self)(**{**given, **changed})
+            update = {**(update or {}), **{name: getattr(checked, name) for name in changed}}
+        copied = super().model_copy(deep=deep)
+        return copied if update is None else super(PreparedModel, copied).model_copy(update=update)
+
+    @property
+    def engine_stats(self) -> EngineStats:
+        """What the engine is doing; all zero before the first reply."""
+        if isinstance(self.backend, str):
+            return self._engines.stats
+        stats = getattr(self.backend, "stats", None)
+        return stats if isinstance(stats, EngineStats) else EngineStats()
+
+    def close(self) -> None:
+        """Free the model, unless another instance uses it too; the next reply loads it again."""
+        self._engines.close()
+
+    # What a call is made with.
+
+    @override
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        try:
+            value = super()._convert_input(model_input)
+        except InternVLError:
+            raise
+        except (LookupError, NotImplementedError, TypeError, ValueError) as error:
+            raise MessageError(f"the input is no text and no messages: {error}") from error
+        if isinstance(value, StringPromptValue):
+            return value
+        return ChatPromptValue(messages=self._normalise(value.to_messages()))
+
+    def _normalise(self, messages: list[BaseMessage]) -> list[BaseMessage]:
+        return normalise_messages(messages, self.media_policy)
+
+    def _turns(self, messages: LanguageModelInput) -> list[Turn]:
+        return to_turns(self._convert_input(messages).to_messages())
+
+    def _read_call(
+        self, overrides: Mapping[str, Any], stop: list[str] | None = None
+    ) -> tuple[CallSettings, ResponseFormat]:
+        """The settings of a call, and what its reply may be."""
+        settings = {
+            name: one
+            for name, one in overrides.items()
+            # `stream` of a call is LangChain's: it chooses between `_generate` and `_stream`.
+            if name not in RESPONSE_SETTINGS and name != "stream"
+        }
+        form = {name: one for name, one in overrides.items() if name in RESPONSE_SETTINGS}
+        return self.for_call(
+            settings if stop is None else {**settings, "stop": stop}
+        ), read_response_format(form)
+
+    def _prepare(
+        self,
+        messages: list[BaseMessage],
+        settings: CallSettings,
+        deadline: Deadline,
+        form: ResponseFormat | None = None,
+    ) -> tuple[Backend, Request, ChunkMaker]:
+        """All that there is to do before the engine is asked."""
+        served = find_served(self, self._engines, deadline)
+        try:
+            if served is not None and served.takes_turns:
+                turn_renderer = self._turn_renderer(served, settings, deadline, form)
+                turns = to_turns(messages)
+                if self.backend_kind == "server":
+                    self._warn_of_unused(settings)
+                    check_for_server(turn_renderer.form, turn_renderer.options, turns)
+                request = turn_renderer.make_request(settings, turns)
+                calls = turn_renderer.call_stream(settings)
+                chunks = ChunkMaker(self.model, 0, {}, calls, request.choices)
+                return served.backend, request, chunks
+            if served is not None and form is not None:
+                refuse_thoughts(form, thinks=settings.thinks)
+            renderer = self._renderer(settings, form, deadline)
+            request = make_request(settings, renderer, to_turns(messages))
+        except MediaError as error:
+            if deadline.is_over:
+                raise deadline.error() from error
+            raise
+        token_bytes = renderer.tokenizer.token_bytes
+        calls = call_stream(settings, renderer)
+        chunks = ChunkMaker(
+            self.model, len(request.prompt_ids), token_bytes, calls, request.choices
+        )
+        return self._backend(renderer), request, chunks
+
+    def _warn_of_unused(self, settings: CallSettings) -> None:
+        """Warn, once for each, of settings without effect at a server prompted by messages."""
+        known = set() if self.server_prompt == "auto" else set(self.unused_by_messages())
+        unused = set(self.unused_by_messages(settings)) - known - self._warned
+        if unused:
+            self._warned |= unused
+            warnings.warn(
+                f"ChatInternVL: no effect: {', '.join(sorted(unused))} (the server writes the "
+                'prompt by its own template; LMDeploy also takes server_prompt="ids")',
+                stacklevel=2,
+            )
+
+    def _renderer(
+        self,
+        settings: CallSettings,
+        form: ResponseFormat | None = None,
+        deadline: Deadline | None = None,
+    ) -> Renderer:
+        checkpoint, tokenizer, template = find_prompts(self, self._engines)
+        return Renderer(
+            **self._context(settings, form, deadline or Deadline()),
+            checkpoint=checkpoint,
+            tokenizer=tokenizer,
+            template=template,
+            tiles=settings.tile_limits(checkpoint.tiles),
+            reasoning=settings.reasoning,
+        )
+
+    def _turn_renderer(
+        self,
+        served: Served,
+        settings: CallSettings,
+        deadline: Deadline,
+        form: ResponseFormat | None,
+    ) -> TurnRenderer:
+        """Makes requests without a tokenizer, for a server that writes its prompts itself."""
+        return TurnRenderer(
+            **self._context(settings, form, deadline),
+            template_system=system_of(self, served),
+            generation={} if served.prompts is None else served.prompts[0].generation,
+        )
+
+    def _context(
+        self, settings: CallSettings, form: ResponseFormat | None, deadline: Deadline
+    ) -> CallArguments:
+        return call_arguments(
+            settings, form, policy=self.media_policy, media=self._engines.media, deadline=deadline
+        )
+
+    def _backend(self, renderer: Renderer) -> Backend:
+        prompts = renderer.checkpoint, renderer.tokenizer, renderer.template
+        return open_backend(self, self._engines, prompts)

@@ -1,0 +1,207 @@
+"""`ChatInternVL`: what it is for LangChain, and its replies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, closing
+from typing import Any, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import run_in_executor
+from typing_extensions import override
+
+from langchain_internvl.backends.base import astream
+from langchain_internvl.chat_models.prompts import PromptMethods
+from langchain_internvl.chat_models.tools import ToolMethods
+from langchain_internvl.factory import known_context_window
+from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.profile import make_profile
+from langchain_internvl.requests.chunks import explain_invalid_calls
+
+
+class ChatInternVL(PromptMethods, ToolMethods):
+    """InternVL as a LangChain chat model: on this machine, or at a server (`base_url`).
+
+    Loads `OpenGVLab/InternVL2`, 2.5, 3 and 3.5 in their original format and `-hf` checkpoints,
+    with current transformers and without remote code. Nothing is loaded before it is needed: the
+    tokenizer with the first prompt, the weights with the first reply.
+
+    All arguments that `CallSettings` lists (sampling, tiles, prompts) may also be given to
+    `invoke`, `stream`, `batch` or `bind`, for that call.
+
+    Example:
+        ```python
+        from langchain_core.messages import HumanMessage
+        from langchain_internvl import ChatInternVL, image_block
+
+        llm = ChatInternVL(model="OpenGVLab/InternVL2-8B", temperature=0)
+        question = {"type": "text", "text": "What is in the picture?"}
+        print(llm.invoke([HumanMessage([image_block("photo.jpg"), question])]).content)
+        ```
+    """
+
+    # What the model is, for LangChain.
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "internvl"
+
+    @property
+    @override
+    def _identifying_params(self) -> dict[str, Any]:
+        """Everything that changes a reply, so that caches tell models apart."""
+        own = type(self).model_fields.keys() - BaseChatModel.model_fields.keys()
+        own -= {
+            "api_key",
+            "default_headers",
+            "http_client",
+            "engine_options",
+            "max_retries",
+            "streaming",
+            "timeout",
+        }
+        params = {name: getattr(self, name) for name in sorted(own)}
+        params["media_policy"] = self.media_policy.model_dump()
+        if not isinstance(self.backend, str):
+            params["backend"] = f"{self.backend!r} {id(self.backend)} {self._backend_key}"
+        return params
+
+    @override
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """The cache's name for this model: LangChain's own leaves out what it cannot serialise."""
+        own = json.dumps(self._identifying_params, sort_keys=True, default=str)
+        return f"{super()._get_llm_string(stop, **kwargs)}---{own}"
+
+    @override
+    def _resolve_model_profile(self) -> ModelProfile:
+        return make_profile(
+            reasoning=self.thinks,
+            max_tokens=self.max_tokens,
+            context_window=known_context_window(self),
+            writes_prompt=self.backend_kind != "server",
+        )
+
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        return True
+
+    @property
+    @override
+    def lc_secrets(self) -> dict[str, str]:
+        return {"api_key": "INTERNVL_API_KEY"}
+
+    @classmethod
+    @override
+    def get_lc_namespace(cls) -> list[str]:
+        return ["langchain_internvl", "chat_models"]
+
+    @override
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return super()._get_ls_params(stop=stop or self.stop, **kwargs)
+
+    # Replies.
+
+    @override
+    def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer several conversations; see `BaseChatModel.generate`."""
+        return super().generate([self._normalise(one) for one in messages], *args, **kwargs)
+
+    @override
+    async def agenerate(
+        self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any
+    ) -> LLMResult:
+        """Answer several conversations; see `BaseChatModel.agenerate`."""
+        normal = [await run_in_executor(None, self._normalise, one) for one in messages]
+        return await super().agenerate(normal, *args, **kwargs)
+
+    @override
+    async def ainvoke(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AIMessage:
+        prompt = await run_in_executor(None, self._convert_input, input)  # may read files
+        return await super().ainvoke(prompt, config, **kwargs)
+
+    @override
+    async def astream(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[AIMessageChunk]:
+        prompt = await run_in_executor(None, self._convert_input, input)  # may read files
+        chunks = cast("AsyncGenerator[AIMessageChunk]", super().astream(prompt, config, **kwargs))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    @override
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        chunks = self._stream(messages, stop, run_manager, **kwargs)
+        return explain_invalid_calls(generate_from_stream(chunks))
+
+    @override
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        settings, form = self._read_call(kwargs, stop)
+        deadline = Deadline(settings.timeout)
+        backend, request, chunks = self._prepare(messages, settings, deadline, form)
+        with closing(backend.stream(request)) as deltas:  # ends it when nobody reads on
+            for delta in deltas:
+                yield from chunks.add(delta)
+                if chunks.is_done:
+                    break
+
+    @override
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        chunks = [chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)]
+        return explain_invalid_calls(generate_from_stream(iter(chunks)))
+
+    @override
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        settings, form = self._read_call(kwargs, stop)
+        deadline = Deadline(settings.timeout)
+        # Media are read and cut up in another thread; from there on no thread waits for tokens.
+        try:
+            backend, request, chunks = await run_in_executor(
+                None, self._prepare, messages, settings, deadline, form
+            )
+        except asyncio.CancelledError:
+            deadline.cancel()  # nobody waits for what is being decoded
+            raise
+        async with aclosing(astream(backend, request)) as deltas:
+            async for delta in deltas:
+                for chunk in chunks.add(delta):
+                    yield chunk
+                if chunks.is_done:
+                    break

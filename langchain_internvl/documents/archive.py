@@ -1,0 +1,205 @@
+"""Pages written to disk: a line of JSON each, rows of Parquet, or a text file for each document.
+
+Nothing is half written under its own name: a file is written beside it, as `NAME.part`, and takes
+its place when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from langchain_core.documents import Document
+
+from langchain_internvl._optional import require
+from langchain_internvl.documents.searchable_pdf import make_searchable
+from langchain_internvl.documents.sources import File
+from langchain_internvl.errors import RequestError
+from langchain_internvl.media.policy import MediaPolicy
+
+_ROWS = 256
+"""Pages of a row group of Parquet."""
+
+
+class PageWriter(Protocol):
+    """Where pages go."""
+
+    def add(self, file: File, page: Document) -> None:
+        """Write a page; pages of a file come one after the other."""
+
+    def finish(self) -> None:
+        """Complete what was written."""
+
+
+def open_writer(
+    out: Path, *, suffix: str, searchable_pdf: bool, policy: MediaPolicy, password: str | None
+) -> PageWriter:
+    """A writer by the name of its output: `.jsonl`, `.parquet`, or else a folder.
+
+    Args:
+        out: File or folder.
+        suffix: Ending of text files in a folder, as ".txt".
+        searchable_pdf: Also write a PDF with an invisible text layer for each document.
+        policy: Limits on files that are read for it.
+        password: Password of encrypted PDFs.
+
+    Raises:
+        RequestError: Searchable PDFs are requested with something that is no folder.
+        ImportError: The extra `parquet` or `searchable-pdf` is not installed.
+    """
+    kind = out.suffix.lower()
+    if kind in {".jsonl", ".ndjson", ".parquet", ".pq"}:
+        if searchable_pdf:
+            raise RequestError(f"searchable PDFs go into a folder; {out} is a file")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return JsonLines(out) if kind in {".jsonl", ".ndjson"} else Parquet(out)
+    if searchable_pdf:
+        require("pikepdf", extra="searchable-pdf")
+    out.mkdir(parents=True, exist_ok=True)
+    return Folder(out, suffix, policy if searchable_pdf else None, password)
+
+
+def row_of(page: Document) -> dict[str, Any]:
+    """A page as a flat row: `page_id`, `text` and its metadata."""
+    metadata = dict(page.metadata)
+    return {"page_id": metadata.pop("page_id", None), "text": page.page_content, **metadata}
+
+
+class JsonLines:
+    """A line of JSON for each page.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f"{path.name}.part")
+        self._file = self._part.open("w", encoding="utf-8", errors="surrogatepass")
+
+    def add(self, file: File, page: Document) -> None:  # noqa: ARG002 - metadata name the file
+        """Write a page."""
+        self._file.write(json.dumps(row_of(page), ensure_ascii=False, default=str) + "\n")
+
+    def finish(self) -> None:
+        """Complete the file."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._part.replace(self._path)
+
+
+class Parquet:
+    """A row of Parquet for each page; `metadata` is the rest, as JSON.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ImportError: The extra `parquet` is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._arrow = require("pyarrow", extra="parquet")
+        parquet = require("pyarrow.parquet", extra="parquet")
+        arrow = self._arrow
+        self._columns = {
+            "page_id": arrow.string(), "source": arrow.string(), "page": arrow.int32(),
+            "total_pages": arrow.int32(), "text": arrow.string(), "ocr": arrow.string(),
+            "error": arrow.string(), "problem": arrow.string(),
+            "token_probability": arrow.float32(), "metadata": arrow.string(),
+        }  # fmt: skip
+        self._path = path
+        self._part = path.with_name(f"{path.name}.part")
+        self._schema = arrow.schema(list(self._columns.items()))
+        self._writer = parquet.ParquetWriter(self._part, self._schema, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, file: File, page: Document) -> None:  # noqa: ARG002 - metadata name the file
+        """Write a page."""
+        row = row_of(page)
+        own = {name: row.pop(name, None) for name in self._columns if name != "metadata"}
+        self._rows.append({**own, "metadata": json.dumps(row, ensure_ascii=False, default=str)})
+        if len(self._rows) >= _ROWS:
+            self._flush()
+
+    def finish(self) -> None:
+        """Complete the file."""
+        self._flush()
+        self._writer.close()
+        self._part.replace(self._path)
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(self._arrow.Table.from_pylist(self._rows, self._schema))
+        self._rows = []
+
+
+class Folder:
+    """A text file for each document, named after it, with form feeds between its pages.
+
+    Beside `scan.pdf.txt` there is `scan.pdf.jsonl` with its pages and their metadata, and
+    `scan.pdf.searchable.pdf` if that is wanted.
+
+    Args:
+        folder: The folder.
+        suffix: Ending of the text files.
+        policy: Limits on files that are read for searchable PDFs; None: those are not written.
+        password: Password of encrypted PDFs.
+    """
+
+    def __init__(
+        self, folder: Path, suffix: str, policy: MediaPolicy | None, password: str | None
+    ) -> None:
+        self._folder = folder
+        self._suffix = suffix
+        self._policy = policy
+        self._password = password
+        self._names: set[str] = set()
+        self._file: File | None = None
+        self._pages: list[Document] = []
+
+    def add(self, file: File, page: Document) -> None:
+        """Keep a page until its document is complete."""
+        if file is not self._file:
+            self._write()
+            self._file = file
+        self._pages.append(page)
+
+    def finish(self) -> None:
+        """Write the last document."""
+        self._write()
+        self._file = None
+
+    def _write(self) -> None:
+        file, pages, self._pages = self._file, self._pages, []
+        read = [page for page in pages if "error" not in page.metadata or page.page_content]
+        if file is None or not read:
+            return
+        name = self._name(Path(file.name or "document").name)
+        text = "\n\f".join(page.page_content for page in pages)
+        _put(self._folder / f"{name}{self._suffix}", f"{text}\n".encode("utf-8", "surrogatepass"))
+        lines = "".join(
+            json.dumps(row_of(page), ensure_ascii=False, default=str) + "\n" for page in pages
+        )
+        _put(self._folder / f"{name}.jsonl", lines.encode("utf-8", "surrogatepass"))
+        if self._policy is not None:
+            pdf = make_searchable(file.source, pages, self._policy, password=self._password)
+            _put(self._folder / f"{name}.searchable.pdf", pdf)
+
+    def _name(self, name: str) -> str:
+        """The name of a document's files; numbered, if another has it."""
+        unique, number = name, 1
+        while unique.lower() in self._names:
+            number += 1
+            unique = f"{name}-{number}"
+        self._names.add(unique.lower())
+        return unique
+
+
+def _put(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(data)
+    part.replace(path)

@@ -1,0 +1,192 @@
+"""PDFs with an invisible text layer over their scans, for search and copying; by pikepdf.
+
+Readers do not say where their lines stand, so lines are spread evenly over the page; with
+regions (`elements`) of a layout-giving model a page's text is put into their extent. Search finds
+the page and about the height of a line, not the word's exact place.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from langchain_core.documents import Document
+from PIL import Image
+
+from langchain_internvl._optional import require
+from langchain_internvl.documents.orientation import turn
+from langchain_internvl.documents.pages import PageOptions, pages_of, read_head
+from langchain_internvl.errors import MediaError
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import PathSource, Source
+
+_DPI = 150
+_WIDTH = 500
+"""Width of each letter of the layer's font, in thousandths of its size."""
+
+
+def make_searchable(
+    source: Source,
+    pages: Sequence[Document],
+    policy: MediaPolicy,
+    *,
+    password: str | None = None,
+) -> bytes:
+    """A PDF that looks as a document does and has the text of its pages.
+
+    Pages of a PDF stay as they are, and those whose own text layer was kept get no second one. An
+    image becomes a page, turned upright as it was read.
+
+    Args:
+        source: The document.
+        pages: Its pages as `InternVLLoader` gives them.
+        policy: Limits on files.
+        password: Password of an encrypted PDF; the result is not encrypted.
+
+    Returns:
+        The PDF.
+
+    Raises:
+        MediaError: The document cannot be read.
+        ImportError: The extra `searchable-pdf` is not installed.
+    """
+    pikepdf = require("pikepdf", extra="searchable-pdf")
+    if b"%PDF" in read_head(source, policy):
+        path: Any = source.check(policy) if isinstance(source, PathSource) else None
+        opened = path or io.BytesIO(source.read(policy))
+        try:
+            pdf = pikepdf.open(opened, password=password or "")
+        except pikepdf.PdfError as error:
+            raise MediaError(source.name, f"cannot be made searchable: {error}") from error
+        places = {int(page.metadata.get("page", -1)): page for page in pages}
+    else:
+        pdf, places = _from_images(pikepdf, source, pages, policy)
+    layer = _Layer(pikepdf, pdf)
+    for number, page in enumerate(pdf.pages):
+        read = places.get(number)
+        if read is not None and read.metadata.get("ocr") in {"model", "blank"}:
+            layer.add(page, read)
+    layer.finish()
+    buffer = io.BytesIO()
+    pdf.save(buffer)
+    return buffer.getvalue()
+
+
+def _from_images(
+    pikepdf: Any, source: Source, pages: Sequence[Document], policy: MediaPolicy
+) -> tuple[Any, dict[int, Document]]:
+    """A PDF of the images that were read, in their order."""
+    read = {page.metadata.get("page"): page for page in pages}
+    pdf = pikepdf.new()
+    places: dict[int, Document] = {}
+    for page in pages_of(source, policy, PageOptions(long_side=3508)):
+        if page.number not in read or not isinstance(page.picture, Image.Image):
+            continue
+        image = turn(page.picture, read[page.number].metadata.get("rotation", 0))
+        buffer = io.BytesIO()
+        image.save(buffer, "PDF", resolution=_DPI, quality=85)
+        places[len(pdf.pages)] = read[page.number]
+        with pikepdf.open(buffer) as one:
+            pdf.pages.extend(one.pages)
+    if not len(pdf.pages):
+        raise MediaError(source.name, "has no page that can be made searchable")
+    return pdf, places
+
+
+class _Layer:
+    """Invisible text (rendering mode 3) in a font without glyphs, whose codes are numbered."""
+
+    def __init__(self, pikepdf: Any, pdf: Any) -> None:
+        self._pikepdf = pikepdf
+        self._pdf = pdf
+        self._codes: dict[str, int] = {}
+        self._font = pdf.make_indirect(pikepdf.Dictionary())
+
+    def add(self, page: Any, read: Document) -> None:
+        """Write the text of a page."""
+        lines = [line.strip() for line in read.page_content.splitlines() if line.strip()]
+        if not lines:
+            return
+        left, bottom, right, top = (float(one) for one in page.mediabox)
+        left, right, bottom, top = _extent(read, (left, bottom, right, top))
+        step = (top - bottom) / len(lines)
+        size = max(1.0, min(step * 0.8, 24.0))
+        commands = ["q BT 3 Tr", f"/InternVLText {size:.2f} Tf"]
+        for number, line in enumerate(lines):
+            width = len(line) * size * _WIDTH / 1000
+            squeezed = min(100.0, 100 * (right - left) / max(width, 1e-6))
+            y = top - (number + 0.8) * step
+            commands.append(
+                f"{squeezed:.2f} Tz 1 0 0 1 {left:.2f} {y:.2f} Tm <{self._hex(line)}> Tj"
+            )
+        commands.append("ET Q")
+        page.contents_add(self._pdf.make_stream("\n".join(commands).encode()), prepend=False)
+        page.add_resource(self._font, self._pikepdf.Name.Font, name="/InternVLText")
+
+    def _hex(self, line: str) -> str:
+        """A line in the font's codes; at most 65,535 different characters have one."""
+        codes = []
+        for letter in line:
+            if letter not in self._codes and len(self._codes) < 65_534:
+                self._codes[letter] = len(self._codes) + 1
+            codes.append(self._codes.get(letter, 0))
+        return "".join(f"{code:04X}" for code in codes)
+
+    def finish(self) -> None:
+        """Say in the font which character each code is (ISO 32000-1, 9.10.3)."""
+        name, dictionary = self._pikepdf.Name, self._pikepdf.Dictionary
+        maps = self._pdf.make_stream(_to_unicode(self._codes.items()).encode())
+        descriptor = dictionary(
+            Type=name.FontDescriptor, FontName=name.InternVLText, Flags=4,
+            FontBBox=[0, 0, 500, 800], ItalicAngle=0, Ascent=800, Descent=-200,
+            CapHeight=800, StemV=80,
+        )  # fmt: skip
+        descendant = dictionary(
+            Type=name.Font, Subtype=name.CIDFontType2, BaseFont=name.InternVLText, DW=_WIDTH,
+            CIDSystemInfo=dictionary(Registry="Adobe", Ordering="Identity", Supplement=0),
+            FontDescriptor=self._pdf.make_indirect(descriptor), CIDToGIDMap=name.Identity,
+        )  # fmt: skip
+        self._font.Type = name.Font
+        self._font.Subtype = name.Type0
+        self._font.BaseFont = name.InternVLText
+        self._font.Encoding = name("/Identity-H")
+        self._font.DescendantFonts = [self._pdf.make_indirect(descendant)]
+        self._font.ToUnicode = maps
+
+
+def _extent(
+    read: Document, box: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of the text: around its regions, or within the margins."""
+    left, bottom, right, top = box
+    width, height = right - left, top - bottom
+    regions = [one["box"] for one in read.metadata.get("elements", ())]
+    x0, y0, x1, y1 = 60, 60, 940, 940
+    if regions:
+        x0, y0 = min(one[0] for one in regions), min(one[1] for one in regions)
+        x1, y1 = max(one[2] for one in regions), max(one[3] for one in regions)
+    return (
+        left + width * x0 / 1000, left + width * x1 / 1000,
+        top - height * y1 / 1000, top - height * y0 / 1000,
+    )  # fmt: skip
+
+
+def _to_unicode(codes: Iterable[tuple[str, int]]) -> str:
+    """A CMap from codes to UTF-16."""
+    lines = [
+        f"<{code:04X}> <{letter.encode('utf-16-be', 'surrogatepass').hex().upper()}>"
+        for letter, code in codes
+    ]
+    blocks = [lines[at : at + 100] for at in range(0, len(lines), 100)]
+    body = "\n".join(
+        f"{len(block)} beginbfchar\n" + "\n".join(block) + "\nendbfchar" for block in blocks
+    )
+    return (
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap\n"
+        "/CIDSystemInfo << /Registry (Adobe) /Ordering (UCS) /Supplement 0 >> def\n"
+        "/CMapName /Adobe-Identity-UCS def /CMapType 2 def\n"
+        "1 begincodespacerange <0000> <FFFF> endcodespacerange\n"
+        f"{body}\n"
+        "endcmap CMapName currentdict /CMap defineresource pop end end"
+    )

@@ -1,0 +1,56 @@
+"""Arguments that both renderers take from the settings of a call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+from langchain_internvl.tool_calling.response_format import ResponseFormat
+
+if TYPE_CHECKING:
+    from langchain_internvl.media.deadline import Deadline
+    from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.reader import MediaReader
+    from langchain_internvl.prompting.build import PromptOptions
+    from langchain_internvl.settings.call import CallSettings
+
+
+class CallArguments(TypedDict):
+    """What `Renderer` and `TurnRenderer` have in common."""
+
+    options: PromptOptions
+    policy: MediaPolicy
+    media: MediaReader
+    deadline: Deadline
+    num_frames: int
+    exif_transpose: bool
+    scale_16bit: bool
+    form: ResponseFormat
+
+
+def call_arguments(
+    settings: CallSettings,
+    form: ResponseFormat | None,
+    *,
+    policy: MediaPolicy,
+    media: MediaReader,
+    deadline: Deadline,
+) -> CallArguments:
+    """The arguments of a renderer that do not depend on how the backend is prompted.
+
+    Args:
+        settings: Settings of the call.
+        form: What the reply may be; None: any text.
+        policy: Limits on media.
+        media: Reads videos and PDFs.
+        deadline: When the call has to be done.
+    """
+    return CallArguments(
+        options=settings.prompt_options(),
+        policy=policy,
+        media=media,
+        deadline=deadline,
+        num_frames=settings.num_frames,
+        exif_transpose=settings.exif_transpose,
+        scale_16bit=settings.scale_16bit,
+        form=form or ResponseFormat(),
+    )

@@ -1,0 +1,155 @@
+"""Pages on disk: JSON Lines, Parquet, folders, searchable PDFs; and the command."""
+
+import io
+import json
+
+import pikepdf
+import pyarrow.parquet
+import pypdfium2
+import pytest
+from drawn_pages import draw_page, encode, scan_pdf, scripted, text_of, text_pdf
+from typer.testing import CliRunner
+
+from langchain_internvl import InternVLLoader, chat_models
+from langchain_internvl.cli.app import app
+from langchain_internvl.documents.searchable_pdf import make_searchable
+from langchain_internvl.errors import EngineBusyError
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import BytesSource
+
+PROSE = "The invoice of March is due in thirty days after the goods have been delivered.\n" * 5
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scans/old").mkdir(parents=True)
+    (tmp_path / "scans/a.png").write_bytes(encode(draw_page("one", ground="yellow")))
+    (tmp_path / "scans/old/a.png").write_bytes(encode(draw_page("two", ground="pink")))
+    first, second = (
+        draw_page("x", ground="red", size=(90, 80)),
+        draw_page(ground="lime", size=(90, 80)),
+    )
+    (tmp_path / "scans/b.tiff").write_bytes(
+        encode(first, "TIFF", save_all=True, append_images=[second])
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def ocr(folder, monkeypatch):
+    """Runs `langchain-internvl ocr` with a scripted model; gives its result and requests."""
+    make = chat_models.ChatInternVL
+
+    def run(*arguments, reply=lambda request: "Grüße aus Köln"):
+        llm, backend = scripted(reply)
+        monkeypatch.setattr(
+            chat_models, "ChatInternVL", lambda **given: make(model=llm.model, backend=backend)
+        )
+        result = CliRunner().invoke(app, ["ocr", *arguments])
+        monkeypatch.setattr(chat_models, "ChatInternVL", make)
+        return result, backend.requests
+
+    return run
+
+
+def test_lines_of_json(ocr, folder):
+    result, requests = ocr("scans", "--out", "out/pages.jsonl")
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in (folder / "out/pages.jsonl").read_text().splitlines()]
+    assert [(row["source"], row["page"], row["text"]) for row in rows] == [
+        ("scans/a.png", 0, "Grüße aus Köln"),
+        ("scans/b.tiff", 0, "Grüße aus Köln"),
+        ("scans/b.tiff", 1, "Grüße aus Köln"),
+        ("scans/old/a.png", 0, "Grüße aus Köln"),
+    ]
+    assert len({row["page_id"] for row in rows}) == len(requests) == 4
+    assert "4 pages of 3 files" in result.stderr
+    assert "pages/s" in result.stderr
+
+
+def test_a_second_run_reads_what_is_new(ocr, folder):
+    ocr("scans", "--out", "pages.jsonl")
+    (folder / "scans/c.png").write_bytes(encode(draw_page("new")))
+    result, requests = ocr("scans", "--out", "pages.jsonl")
+    assert (result.exit_code, len(requests)) == (0, 1)
+    assert "5 pages of 4 files" in result.stderr
+    assert "4 of them read before" in result.stderr
+    assert len((folder / "pages.jsonl").read_text().splitlines()) == 5
+
+
+def test_rows_of_parquet(ocr, folder):
+    assert ocr("scans", "--out", "pages.parquet")[0].exit_code == 0
+    rows = pyarrow.parquet.read_table(folder / "pages.parquet").to_pylist()
+    assert [row["page"] for row in rows] == [0, 0, 1, 0]
+    assert {row["text"] for row in rows} == {"Grüße aus Köln"}
+    assert json.loads(rows[0]["metadata"])["attempts"] == 1
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_folder_has_a_text_for_each_document(ocr, folder):
+    assert ocr("scans", "--out", "read", "--markdown")[0].exit_code == 0
+    assert sorted(path.name for path in (folder / "read").iterdir()) == [
+        "a.png-2.jsonl", "a.png-2.md", "a.png.jsonl", "a.png.md", "b.tiff.jsonl", "b.tiff.md",
+    ]  # fmt: skip
+    assert (folder / "read/b.tiff.md").read_text() == "Grüße aus Köln\n\fGrüße aus Köln\n"
+
+
+def test_failures_are_counted_and_are_in_the_output(ocr, folder):
+    (folder / "scans/c.png").write_bytes(b"broken")
+
+    def reply(request):
+        green = request.tiles[0][0, 9, 9].argmax() == 1 and len(request.tiles[0]) > 9
+        return EngineBusyError("too many") if green else "text"
+
+    result, _ = ocr("scans", "none.png", "--out", "pages.jsonl", reply=reply)
+    assert result.exit_code == 1
+    rows = [json.loads(line) for line in (folder / "pages.jsonl").read_text().splitlines()]
+    errors = [row["source"] for row in rows if "error" in row]
+    assert {"scans/c.png", "none.png"} <= set(errors)
+    assert f"{len(errors)} failed" in result.stderr
+    assert "scans/c.png: " in result.stderr
+
+
+def test_wrong_usage_is_said(ocr):
+    assert ocr("scans", "--out", "a.jsonl", "--searchable-pdf")[0].exit_code == 2
+    assert ocr("scans", "--out", "a.jsonl", "--ocr", "maybe")[0].exit_code == 2
+    assert ocr("scans")[0].exit_code == 2
+
+
+def test_searchable_pdfs_of_images(ocr, folder):
+    assert ocr("scans", "--out", "read", "--searchable-pdf")[0].exit_code == 0
+    data = (folder / "read/b.tiff.searchable.pdf").read_bytes()
+    assert [text_of(data, number).strip() for number in (0, 1)] == ["Grüße aus Köln"] * 2
+
+
+def searchable(data, reply, **settings):
+    llm, _ = scripted(reply)
+    pages = InternVLLoader(data, llm=llm, **settings).load()
+    password = settings.get("password")
+    return make_searchable(BytesSource(data, "a"), pages, MediaPolicy(), password=password)
+
+
+def test_a_scan_looks_the_same_and_has_its_text():
+    scan = scan_pdf(draw_page("Scanned", size=(595, 842)), draw_page(size=(595, 842)))
+    text = "Première ligne\n\n漢字 \U0001f600 ({\\})\n" + "word " * 60
+    made = searchable(scan, [text])
+    assert text_of(made).split() == text.split()
+    assert text_of(made, 1) == ""
+    with pypdfium2.PdfDocument(scan) as old, pypdfium2.PdfDocument(made) as new:
+        assert old[0].render().to_pil().tobytes() == new[0].render().to_pil().tobytes()
+        found = new[0].get_textpage().search("漢字").get_next()
+        assert found is not None
+
+
+def test_a_kept_text_layer_gets_no_second_one():
+    data = text_pdf(PROSE)
+    assert text_of(searchable(data, [])) == text_of(data)
+
+
+def test_encrypted_pdfs_become_searchable():
+    security = pikepdf.Encryption(owner="o", user="secret")
+    with pikepdf.open(io.BytesIO(scan_pdf(draw_page("Secret")))) as pdf:
+        buffer = io.BytesIO()
+        pdf.save(buffer, encryption=security)
+    assert text_of(searchable(buffer.getvalue(), ["Secret"], password="secret")).strip() == "Secret"

@@ -1,0 +1,190 @@
+"""What was read is kept: after a crash at any moment every page comes once."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from drawn_pages import draw_page, encode, scripted
+from langchain_core.documents import Document
+from patience import PATIENCE
+
+from langchain_internvl import InternVLLoader
+from langchain_internvl.documents.journal import Journal, fingerprint_of
+from langchain_internvl.errors import EngineBusyError, RequestError
+
+PAGES = 12
+PROGRAM = Path(__file__).parent / "reading_killed.py"
+
+
+def pages(count=PAGES):
+    return [draw_page(ground=(250 - 10 * n, 200, 30), size=(90, 80)) for n in range(count)]
+
+
+def scan(images):
+    first, *more = images
+    return encode(first, "TIFF", save_all=True, append_images=more)
+
+
+def load(source, folder, reply=lambda request: "text", **settings):
+    llm, backend = scripted(reply)
+    loader = InternVLLoader(source, llm=llm, resume_dir=folder, **settings)
+    return loader.load(), len(backend.requests)
+
+
+@pytest.fixture
+def tiff(tmp_path):
+    path = tmp_path / "a.tiff"
+    path.write_bytes(scan(pages(4)))
+    return path
+
+
+def test_a_second_run_reads_nothing_and_gives_the_same(tiff, tmp_path):
+    first, asked = load(tiff, tmp_path / "kept")
+    again, none = load(tiff, tmp_path / "kept")
+    assert (asked, none) == (4, 0)
+    assert again == first
+
+
+async def test_the_same_in_an_event_loop(tiff, tmp_path):
+    llm, backend = scripted(lambda request: "text")
+    for _ in range(2):
+        loader = InternVLLoader(tiff, llm=llm, resume_dir=tmp_path / "kept")
+        assert len([page async for page in loader.alazy_load()]) == 4
+    assert len(backend.requests) == 4
+
+
+def test_other_pages_of_a_file_are_read_in_addition(tiff, tmp_path):
+    assert load(tiff, tmp_path / "kept", pages="2-3")[1] == 2
+    found, asked = load(tiff, tmp_path / "kept", pages="4, 1-2")
+    assert ([page.metadata["page"] for page in found], asked) == ([3, 0, 1], 2)
+
+
+def test_a_changed_file_invalidates_its_own_pages_only(tiff, tmp_path):
+    other = tmp_path / "b.png"
+    other.write_bytes(encode(pages(1)[0]))
+    load([tiff, other], tmp_path / "kept")
+    tiff.write_bytes(scan(pages(4)[::-1]))
+    assert load([tiff, other], tmp_path / "kept")[1] == 4
+    moved = tiff.rename(tmp_path / "moved.tiff")  # the same bytes
+    found, asked = load([moved, other], tmp_path / "kept")
+    assert (asked, found[0].metadata["source"]) == (0, str(moved))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"prompt": "Read it."}, {"output": "markdown"}, {"dpi": 50}, {"long_side": 900},
+                {"rotation": "never"}, {"max_tokens": 7}, {"ocr": "always"}],
+)  # fmt: skip
+def test_other_settings_are_other_readings(tiff, tmp_path, changed):
+    load(tiff, tmp_path / "kept")
+    assert load(tiff, tmp_path / "kept", **changed)[1] >= 4
+    assert load(tiff, tmp_path / "kept")[1] == 0  # the older ones are still there
+
+
+def test_another_model_is_another_reading(tiff, tmp_path):
+    load(tiff, tmp_path / "kept")
+    llm, backend = scripted(lambda request: "text", temperature=0.5)
+    InternVLLoader(tiff, llm=llm, resume_dir=tmp_path / "kept").load()
+    assert len(backend.requests) == 4
+
+
+def test_what_failed_is_tried_again(tiff, tmp_path):
+    def busy(request):
+        return EngineBusyError("busy") if request.tiles[0][0, 9, 9, 0] > 245 else "text"
+
+    found, _ = load(tiff, tmp_path / "kept", busy, on_error="record")
+    assert found[0].metadata["error"] == "busy"
+    found, asked = load(tiff, tmp_path / "kept")
+    assert (asked, [page.page_content for page in found]) == (1, ["text"] * 4)
+
+
+def test_torn_lines_are_read_again(tiff, tmp_path):
+    found, _ = load(tiff, tmp_path / "kept")
+    file = tmp_path / "kept/pages.jsonl"
+    whole = file.read_bytes()
+    ends = [at for at, one in enumerate(whole) if one == 10]
+    for cut in (0, 1, ends[0], ends[0] + 1, ends[1] + 30, ends[2] - 1, len(whole) - 1, len(whole)):
+        file.write_bytes(whole[:cut])
+        again, asked = load(tiff, tmp_path / "kept")
+        assert sorted(page.id for page in again) == sorted(page.id for page in found)
+        assert asked == 4 - max(0, sum(end <= cut for end in ends) - 1), cut
+        assert load(tiff, tmp_path / "kept")[1] == 0
+    file.write_bytes(whole[:200] + b"\xff\0\n" + whole[200:])  # and whatever else a disk does
+    assert len(load(tiff, tmp_path / "kept")[0]) == 4
+
+
+def test_a_journal_is_for_one_process_at_a_time(tmp_path):
+    journal = Journal(tmp_path, "a")
+    with pytest.raises(RequestError, match="in use by another process"):
+        Journal(tmp_path, "a")
+    journal.close()
+    Journal(tmp_path, "a").close()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match="cannot be used"):
+        Journal(tmp_path / "file", "a")
+
+
+def test_any_text_survives(tmp_path):
+    text = 'line\nline \u2028 \x00 \ud800 \U0001f600 "quoted" \\ \x85 end'
+    journal = Journal(tmp_path, "a")
+    journal.add("x-0", Document(page_content=text, metadata={"page": 0, "source": "a"}),
+                leave_out={"source"})  # fmt: skip
+    journal.close()
+    again = Journal(tmp_path, "a")
+    assert again.read("x-0").page_content == text
+    assert again.read("x-0").metadata == {"page": 0}
+    assert not again.has("x-1")
+    again.close()
+
+
+def test_fingerprints():
+    assert fingerprint_of({"a": 1, "b": 2}) == fingerprint_of({"b": 2, "a": 1})
+    assert fingerprint_of({"a": 1}) != fingerprint_of({"a": 2})
+
+
+def kill_at_random_moments(tmp_path, kills):
+    """Start the program and kill it, so many times; then let it finish, and compare."""
+    tmp_path.mkdir(exist_ok=True)
+    tiff, folder = tmp_path / "a.tiff", tmp_path / "kept"
+    tiff.write_bytes(scan(pages()))
+    tests = PROGRAM.parents[2]
+    paths = os.pathsep.join([str(tests), str(tests.parent)])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    chance = random.Random(str(tmp_path.name))
+    command = [sys.executable, str(PROGRAM), str(tiff), str(folder)]
+    for _ in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        lines = chance.randrange(0, PAGES + 2)
+        for _ in range(lines):  # a moment told by progress, not by the clock
+            if not process.stdout.readline():
+                break
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        if chance.random() < 0.3 and (folder / "pages.jsonl").exists():  # and a torn write
+            data = (folder / "pages.jsonl").read_bytes()
+            (folder / "pages.jsonl").write_bytes(data[: -chance.randrange(1, 60)])
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True,
+                          timeout=PATIENCE)  # fmt: skip
+    assert done.stdout.split() == ["begun", *map(str, range(PAGES)), "done"]
+    found, asked = load(tiff, folder, skip_blank=False)
+    assert asked == 0
+    colours = [page.page_content for page in found]
+    assert len(set(colours)) == PAGES
+    entries = [json.loads(line.partition(b" ")[2]) for line in
+               (folder / "pages.jsonl").read_bytes().splitlines() if line[8:9] == b" " and
+               line.endswith(b"}}")]  # fmt: skip
+    assert {one["page"] for one in entries if "page" in one} == {page.id for page in found}
+
+
+def test_killed_at_random_moments(tmp_path):
+    kill_at_random_moments(tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_killed_500_times_at_random_moments(tmp_path):
+    for number in range(50):
+        kill_at_random_moments(tmp_path / str(number), 10)
