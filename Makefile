@@ -56,6 +56,7 @@ typing: $(READY) ## Check types, also of the Python in the README and in docs
 
 bench: $(READY) ## Measure decoding, grammars, loading and cold starts (minutes, 3 GB of disk)
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/grammar.py
 	$(BIN)/python benchmarks/load_memory.py
 	$(BIN)/python benchmarks/cold_start.py
