@@ -1,15 +1,34 @@
-"""What may be read, from where, and how much of it."""
+"""Limits on media: sizes, seconds, hosts and folders."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, Field, field_validator
+from typing_extensions import Unpack
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class PolicyArguments(TypedDict, total=False):
+    """Arguments of `MediaPolicy`, for type checkers."""
+
+    max_bytes: int
+    max_video_bytes: int
+    max_frames: int
+    max_pages: int
+    max_pixels: int
+    max_total_pixels: int
+    max_redirects: int
+    timeout: float
+    allow_private_hosts: bool
+    allowed_hosts: Sequence[str] | None
+    roots: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+    loopback_ports: Sequence[int]
 
 
 class MediaPolicy(Serializable):
@@ -24,7 +43,7 @@ class MediaPolicy(Serializable):
         max_frames: Most frames of one video.
         max_pages: Most pages of a PDF.
         max_pixels: Largest width times height of one image or frame. The default is Pillow's own
-            limit; to read larger pictures raise `PIL.Image.MAX_IMAGE_PIXELS` too.
+            limit; to read larger images raise `PIL.Image.MAX_IMAGE_PIXELS` too.
         max_total_pixels: Most pixels of all frames of a video, or all pages of a PDF, together;
             each takes three bytes.
         max_redirects: How many redirects of a URL are followed.
@@ -54,6 +73,10 @@ class MediaPolicy(Serializable):
     allowed_hosts: tuple[str, ...] | None = None
     roots: tuple[str, ...] | None = None
     loopback_ports: tuple[int, ...] = ()
+
+    if TYPE_CHECKING:  # pydantic reads more types than its fields have
+
+        def __init__(self, **limits: Unpack[PolicyArguments]) -> None: ...
 
     @field_validator("roots", mode="before")
     @classmethod

@@ -17,7 +17,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
-from langchain_internvl.media.pixels import PixelSource, from_array, lock_of
+from langchain_internvl.media.pixels import PixelSource, from_array, hold_file
 
 if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
@@ -28,7 +28,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What error messages call it."""
+        """Name in error messages."""
 
     def read(self, policy: MediaPolicy) -> bytes:
         """The encoded bytes.
@@ -52,7 +52,7 @@ class BytesSource:
 
 @dataclass(frozen=True)
 class Base64Source:
-    """Bytes in base64, decoded when read."""
+    """Bytes in base64, decoded by `read`."""
 
     data: str
     name: str
@@ -175,7 +175,7 @@ def is_file_object(value: Any) -> bool:
 
 def _read_file_object(file: Any, name: str) -> bytes:
     """All bytes of a file object, whose position stays what it is."""
-    with lock_of(file):
+    with hold_file(file):
         try:
             position = file.tell()
             file.seek(0)
