@@ -54,10 +54,12 @@ typing: $(READY) ## Check types, also of the Python in the README and in docs
 	$(BIN)/mypy
 	$(BIN)/python tests/check_pages.py
 
-bench: $(READY) ## Measure decoding, grammars and loading (minutes, 3 GB of disk)
+bench: $(READY) ## Measure decoding, grammars, loading and cold starts (minutes, 3 GB of disk)
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/grammar.py
 	$(BIN)/python benchmarks/load_memory.py
+	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/import_time.py
 
 RUN ?= training/runs/nano

@@ -1,4 +1,4 @@
-"""Checks the Python of the README and of `docs` with mypy --strict and with pyright.
+"""Checks Python of the README, `docs`, a docstring and snippets with mypy --strict and pyright.
 
 Each page is one module, block after block, as a reader would paste them. `make typing` runs this.
 """
@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from readme import ROOT, pages, programs
+from readme import ROOT, docstring_programs, pages, programs
+
+from langchain_internvl import ChatInternVL
 
 
 def write_pages(folder):
@@ -18,6 +20,10 @@ def write_pages(folder):
         if blocks:
             name = page.removesuffix(".md").replace("/", "_").replace("-", "_")
             Path(folder, f"page_{name}.py").write_text("\n".join(blocks), "utf-8")
+    snippets = ROOT / "tests/typed_snippets.py"
+    Path(folder, snippets.name).write_text(snippets.read_text("utf-8"), "utf-8")
+    docstring = docstring_programs(ChatInternVL)
+    Path(folder, "docstring.py").write_text("\n".join(docstring), "utf-8")
 
 
 def main():

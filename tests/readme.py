@@ -1,5 +1,6 @@
 """The README and the pages of `docs`, as tests and type checkers read them."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -18,6 +19,12 @@ def pages():
 def programs(text):
     """The Python in a text, block by block."""
     return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def docstring_programs(documented):
+    """The Python in the sections of a docstring, block by block."""
+    text = inspect.cleandoc(documented.__doc__)
+    return programs(re.sub(r"^ {4}", "", text, flags=re.MULTILINE))
 
 
 def run_page(name, *replaced):

@@ -196,6 +196,15 @@ class Engines:
             *(sum(getattr(one, field.name) for one in known) for field in fields(EngineStats))
         )
 
+    def clear_caches(self) -> None:
+        """Let engines forget what they keep for later requests; those that have such caches."""
+        with self._lock:
+            backends = [backend for _, backend in self._backends.values()]
+        for backend in backends:
+            clear = getattr(backend, "clear_caches", None)
+            if clear is not None:
+                clear()
+
     def close(self) -> None:
         """Give up all engines; those that nobody else uses are closed. Tokenizers are kept."""
         with self._lock:

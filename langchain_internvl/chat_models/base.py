@@ -118,6 +118,29 @@ class PreparedModel(ModelSettings, BaseChatModel):
         stats = getattr(self.backend, "stats", None)
         return stats if isinstance(stats, EngineStats) else EngineStats()
 
+    def warm_up(self) -> None:
+        """Load the model now, and run it once, so that the first reply does not wait for it.
+
+        Servers, and backends that have nothing to warm up, are left alone.
+
+        Raises:
+            InternVLError: The model cannot be loaded.
+        """
+        if self.backend_kind == "server":
+            return
+        backend = self._backend(self._renderer(self._read_call({})[0]))
+        warm_up = getattr(backend, "warm_up", None)
+        if warm_up is not None:
+            warm_up()
+
+    def clear_caches(self) -> None:
+        """Forget the keys, values and vision features that are kept for later turns.
+
+        Replies that are being made go on. Other instances that share the model lose them too.
+        """
+        clear = getattr(self.backend, "clear_caches", self._engines.clear_caches)
+        clear()
+
     def close(self) -> None:
         """Free the model, unless another instance uses it too; the next reply loads it again."""
         self._engines.close()

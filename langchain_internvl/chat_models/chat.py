@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, closing
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -17,7 +17,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import run_in_executor
-from typing_extensions import override
+from typing_extensions import Unpack, override
 
 from langchain_internvl.backends.base import astream
 from langchain_internvl.chat_models.prompts import PromptMethods
@@ -27,6 +27,9 @@ from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.profile import make_profile
 from langchain_internvl.requests.chunks import explain_invalid_calls
 
+if TYPE_CHECKING:
+    from langchain_internvl.settings.arguments import ChatArguments
+
 
 class ChatInternVL(PromptMethods, ToolMethods):
     """InternVL as a LangChain chat model: on this machine, or at a server (`base_url`).
@@ -35,19 +38,115 @@ class ChatInternVL(PromptMethods, ToolMethods):
     with current transformers and without remote code. Nothing is loaded before it is needed: the
     tokenizer with the first prompt, the weights with the first reply.
 
-    All arguments that `CallSettings` lists (sampling, tiles, prompts) may also be given to
-    `invoke`, `stream`, `batch` or `bind`, for that call.
+    Set-up:
+        `pip install 'langchain-internvl[transformers]'` runs models in this process, the extra
+        `server` talks to a server. Keys: `INTERNVL_API_KEY` and `INTERNVL_BASE_URL` of the
+        environment, if `api_key` and `base_url` are not given.
 
-    Example:
+    Arguments:
+        `ModelSettings` lists those of a model (`model`, `dtype`, `device_map`, `backend`,
+        `base_url`, ...), `CallSettings` those that one call may change too (sampling, tiles,
+        prompts): `llm.invoke(messages, temperature=0.2)` or `llm.bind(temperature=0.2)`.
+
+        ```python
+        from langchain_internvl import ChatInternVL
+
+        llm = ChatInternVL(model="OpenGVLab/InternVL2-8B", temperature=0, max_tokens=1024)
+        ```
+
+    Invoke:
+        ```python
+        messages = [("system", "Answer in one word."), ("human", "What barks?")]
+        print(llm.invoke(messages).text)
+        ```
+
+    Stream:
+        ```python
+        for chunk in llm.stream("Write a haiku."):
+            print(chunk.text, end="", flush=True)
+        ```
+
+    Async:
+        ```python
+        import asyncio
+
+
+        async def ask() -> None:
+            print((await llm.ainvoke("Hello")).text)
+            async for chunk in llm.astream("Hello"):
+                print(chunk.text, end="")
+            print(await llm.abatch(["Hello", "Good night"]))
+
+
+        asyncio.run(ask())
+        ```
+
+    Images:
         ```python
         from langchain_core.messages import HumanMessage
-        from langchain_internvl import ChatInternVL, image_block
+        from langchain_internvl import image_block
 
-        llm = ChatInternVL(model="OpenGVLab/InternVL2-8B", temperature=0)
-        question = {"type": "text", "text": "What is in the picture?"}
-        print(llm.invoke([HumanMessage([image_block("photo.jpg"), question])]).content)
+        question = {"type": "text", "text": "What is in the image?"}
+        photo = image_block("cookbook/media/cat.jpg", max_tiles=6)
+        print(llm.invoke([HumanMessage([photo, question])]).text)
+        ```
+
+    Video:
+        ```python
+        from langchain_internvl import video_block
+
+        frames = video_block(["cookbook/media/cat.jpg", "cookbook/media/coffee.jpg"])
+        print(llm.invoke([HumanMessage([frames, question])]).text)
+        ```
+
+        A path to a video file is read by the extra `video` (`num_frames`, `bound`).
+
+    Tools:
+        ```python
+        from langchain_core.tools import tool
+
+
+        @tool
+        def weather(city: str) -> str:
+            '''Say what the weather is like.'''
+            return f"It rains in {city}."
+
+
+        reply = llm.bind_tools([weather]).invoke("What is the weather in Oslo?")
+        print(reply.tool_calls)
+        ```
+
+    Structured output:
+        ```python
+        from pydantic import BaseModel
+
+
+        class Animal(BaseModel):
+            name: str
+            legs: int
+
+
+        print(llm.with_structured_output(Animal).invoke([HumanMessage([photo, question])]))
+        ```
+
+    Usage metadata:
+        ```python
+        print(llm.invoke("Hello").usage_metadata)  # exact counts of tokens, images included
+        print(llm.get_num_tokens_from_messages([HumanMessage([photo, question])]))
+        ```
+
+    Log probabilities:
+        ```python
+        scored = llm.invoke("Is it a cat?", top_logprobs=2)
+        print(scored.response_metadata["logprobs"]["content"][0])
+        weighed = llm.invoke("Is it a cat?", choices=["yes", "no"])
+        print(weighed.response_metadata["choices"])
         ```
     """
+
+    if TYPE_CHECKING:  # pydantic reads more types than its fields have
+
+        def __init__(self, **arguments: Unpack[ChatArguments]) -> None: ...
 
     # What the model is, for LangChain.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,7 @@ from langchain_internvl.errors import (
     UnsupportedMediaError,
 )
 from langchain_internvl.forks import renew_after_fork
+from langchain_internvl.media.rgb import PHOTOMETRIC, is_deep, is_negative
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ _PNG_MODES = {"1", "L", "LA", "RGB", "RGBA"}
 
 
 class _Locks:
-    """Locks of image objects; a few objects share one, which costs a wait and nothing else."""
+    """Locks of objects; a few objects share one, which costs a wait and nothing else."""
 
     def __init__(self, count: int = 64) -> None:
         self._count = count
@@ -44,19 +45,24 @@ class _Locks:
         renew_after_fork(self, _Locks._renew)
 
     def _renew(self) -> None:
-        self._locks = [threading.Lock() for _ in range(self._count)]
+        # Reentrant: what is done with a decoded image may decode it once more.
+        self._locks = [threading.RLock() for _ in range(self._count)]
 
-    def of(self, image: object) -> threading.Lock:
-        """The lock of an object; the same for the same object."""
-        return self._locks[id(image) // 64 % self._count]
+    @contextmanager
+    def held(self, value: object) -> Iterator[None]:
+        """Hold the lock of an object; it is the same for the same object."""
+        with self._locks[id(value) // 64 % self._count]:
+            yield
 
 
-_LOCKS = _Locks()
+# Two sets, always taken in this order: images that were opened from one file share it.
+_IMAGES = _Locks()
+_FILES = _Locks()
 
 
-def lock_of(value: object) -> threading.Lock:
-    """The lock under which a caller's image or file is used; the same for the same object."""
-    return _LOCKS.of(value)
+def hold_file(file: object) -> AbstractContextManager[None]:
+    """Use a caller's file object for this thread alone, images that read from it included."""
+    return _FILES.held(file)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ class PixelSource:
     """A Pillow image as a source.
 
     `PIL.Image.open` decodes nothing; the first use of the image does, and two threads that use
-    one such object at once read each other's bytes. All uses here are under the object's lock.
+    one such object at once read each other's bytes. So do two images that were opened from one file
+    object. All uses here are under the image's lock, and decoding under that of its file.
 
     Attributes:
         image: The image. It is not changed, and not closed.
@@ -83,9 +90,11 @@ class PixelSource:
             MediaTooLargeError: It has more pixels than the policy allows; nothing is decoded then.
         """
         check_size(self.image.size, self.name, policy)
-        with lock_of(self.image):
+        with _IMAGES.held(self.image):
             try:
-                self.image.load()
+                # An image that is decoded, and has one frame, has let its file go.
+                with hold_file(getattr(self.image, "fp", None) or self.image):
+                    self.image.load()
                 yield self.image
             except InternVLError:
                 raise
@@ -98,9 +107,10 @@ class PixelSource:
                 ) from error
 
     def read(self, policy: MediaPolicy) -> bytes:
-        """The image as PNG, with its EXIF orientation; the RGB pixels are kept exactly.
+        """The image as PNG, with its EXIF orientation; the pixels are kept exactly.
 
-        Modes that PNG cannot hold are converted to RGB first, as they would be later.
+        Grey that PNG cannot hold (floats, more than 16 bits, 0 for white) is written as TIFF.
+        Other modes that PNG cannot hold are converted to RGB first, as they would be later.
 
         Raises:
             MediaError: See `decoded`. (`max_bytes` does not apply to pixels in memory.)
@@ -110,24 +120,29 @@ class PixelSource:
         exif = Image.Exif()
         with self.decoded(policy) as image:
             exif[ORIENTATION] = read_orientation(image)
-            own = _for_png(image)
+            photometric = 0 if is_negative(image) else 1
+            own = _in_stored_mode(image)
         buffer = io.BytesIO()
+        if own.mode in {"F", "I"} or photometric == 0:
+            own.save(buffer, "TIFF", tiffinfo={PHOTOMETRIC: photometric})
+            return buffer.getvalue()
         # Level 1: these bytes live for one request, speed matters more than size.
         own.save(buffer, "PNG", compress_level=1, exif=exif)
         return buffer.getvalue()
 
 
-def _for_png(image: Image.Image) -> Image.Image:
-    """A copy in a mode that PNG holds: the same, 16-bit grey, or RGB."""
-    if image.mode in _PNG_MODES:
+def _in_stored_mode(image: Image.Image) -> Image.Image:
+    """A copy in a mode that PNG or TIFF holds: the same, 16-bit grey, or RGB."""
+    if image.mode in _PNG_MODES or image.mode == "F" or is_negative(image):
         return image.copy()
-    if image.mode == "I" or image.mode.startswith("I;16"):
+    if is_deep(image):
         import numpy as np  # noqa: PLC0415 - imported at first use
         from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
 
         values = np.asarray(image)
         if values.min() >= 0 and values.max() <= 65535:
             return PILImage.fromarray(values.astype(np.uint16))
+        return image.copy()
     return image.convert("RGB")
 
 

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, Field, field_validator
+from typing_extensions import Unpack
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class PolicyArguments(TypedDict, total=False):
+    """Arguments of `MediaPolicy`, for type checkers."""
+
+    max_bytes: int
+    max_video_bytes: int
+    max_frames: int
+    max_pages: int
+    max_pixels: int
+    max_total_pixels: int
+    max_redirects: int
+    timeout: float
+    allow_private_hosts: bool
+    allowed_hosts: Sequence[str] | None
+    roots: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+    loopback_ports: Sequence[int]
 
 
 class MediaPolicy(Serializable):
@@ -54,6 +73,10 @@ class MediaPolicy(Serializable):
     allowed_hosts: tuple[str, ...] | None = None
     roots: tuple[str, ...] | None = None
     loopback_ports: tuple[int, ...] = ()
+
+    if TYPE_CHECKING:  # pydantic reads more types than its fields have
+
+        def __init__(self, **limits: Unpack[PolicyArguments]) -> None: ...
 
     @field_validator("roots", mode="before")
     @classmethod

@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-_PHOTOMETRIC = 262
+PHOTOMETRIC = 262
 """TIFF tag; 0 means that 0 is white, which Pillow heeds for up to 8 bits only."""
+
+_DEPTHS = (8, 10, 12, 14, 16)
+"""Bits of a sample that scanners, cameras and microscopes have."""
 
 
 def to_rgb(
@@ -31,7 +34,7 @@ def to_rgb(
     Returns:
         Another image, whatever the mode was.
     """
-    if _is_deep(image):
+    if is_deep(image):
         return _deep_to_rgb(image, scale_16bit=scale_16bit)
     if white_background and image.has_transparency_data:
         from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
@@ -50,8 +53,8 @@ def scale_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
         values: An array of integers or floats.
 
     Returns:
-        Values up to 255 as they are, up to 65,535 their higher byte, larger ones in proportion to
-        the largest; floats up to 1 times 255. Negative values and NaN are 0.
+        The 8 highest bits of the 8, 10, 12, 14 or 16 that the largest value needs; larger values in
+        proportion to the largest; floats up to 1 times 255. Negative values and NaN are 0.
     """
     import numpy as np  # noqa: PLC0415 - imported at first use
 
@@ -62,14 +65,21 @@ def scale_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
         values = values * 255
     elif largest > 65535:
         values = values / largest * 255
-    elif largest > 255:
-        values = values / 256
+    else:
+        depth = next(one for one in _DEPTHS if largest < 1 << one)
+        values = values / (1 << (depth - 8))
     return values.clip(0, 255).astype(np.uint8)
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
     """Whether an image has one channel of more than 8 bits."""
     return image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def is_negative(image: Image.Image) -> bool:
+    """Whether 0 is white in an image, and Pillow has not turned its values over."""
+    tags = getattr(image, "tag_v2", None)
+    return is_deep(image) and tags is not None and tags.get(PHOTOMETRIC) == 0
 
 
 def _deep_to_rgb(image: Image.Image, *, scale_16bit: bool) -> Image.Image:
@@ -78,14 +88,22 @@ def _deep_to_rgb(image: Image.Image, *, scale_16bit: bool) -> Image.Image:
 
     values = np.asarray(image)
     if not scale_16bit:
-        if values.max(initial=0) > 255:
+        if lost := _what_is_lost(values):
             warnings.warn(
-                "grey values over 255 of a 16-bit image become white, as in the reference; "
-                "ChatInternVL(scale_16bit=True) scales them",
+                f"{lost}, as in the reference; ChatInternVL(scale_16bit=True) scales them",
                 stacklevel=2,
             )
         return image.convert("RGB")
-    tags = getattr(image, "tag_v2", None)
-    if tags is not None and tags.get(_PHOTOMETRIC) == 0 and values.dtype.kind == "u":
+    if is_negative(image) and values.dtype.kind == "u":
         values = np.iinfo(values.dtype).max - values
     return PILImage.fromarray(scale_grey(values)).convert("RGB")
+
+
+def _what_is_lost(values: NDArray[Any]) -> str | None:
+    """What `image.convert("RGB")` does to grey values, if they do not fit in 8 bits."""
+    largest = values.max(initial=0)
+    if largest > 255:
+        return "grey values over 255 of a 16-bit image become white"
+    if values.dtype.kind == "f" and 0 < largest <= 1:
+        return "grey values from 0 to 1 become black"
+    return None

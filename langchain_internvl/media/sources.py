@@ -17,7 +17,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
-from langchain_internvl.media.pixels import PixelSource, from_array, lock_of
+from langchain_internvl.media.pixels import PixelSource, from_array, hold_file
 
 if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
@@ -175,7 +175,7 @@ def is_file_object(value: Any) -> bool:
 
 def _read_file_object(file: Any, name: str) -> bytes:
     """All bytes of a file object, whose position stays what it is."""
-    with lock_of(file):
+    with hold_file(file):
         try:
             position = file.tell()
             file.seek(0)

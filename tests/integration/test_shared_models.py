@@ -92,6 +92,20 @@ def test_a_checkpoint_is_known_by_what_it_holds(loads, tmp_path, monkeypatch):
         llm.close()
 
 
+def test_a_model_is_warmed_up_and_its_caches_are_cleared_for_all(loads):
+    first, second = chat(), chat()
+    first.warm_up()
+    assert loads == ["auto"]
+    long = "word " * 50
+    for _ in range(2):
+        reply = second.invoke(long)
+    assert reply.usage_metadata["input_token_details"]["cache_read"] > 32
+    first.clear_caches()
+    assert "input_token_details" not in second.invoke(long).usage_metadata
+    first.close()
+    second.close()
+
+
 def test_engine_options_are_those_of_the_shared_engine(loads):
     plain, first = chat(), chat(engine_options={"max_rows": 3})
     first.invoke("x")

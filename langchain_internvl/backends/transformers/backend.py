@@ -7,6 +7,8 @@ import threading
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from langchain_internvl.backends.base import Delta, EngineStats, Request
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.engine_thread import EngineThread
@@ -88,6 +90,23 @@ class TransformersBackend:
                     return
         finally:
             handle.leave()
+
+    def clear_caches(self) -> None:
+        """Forget kept keys and values and vision features; running requests go on."""
+        self._worker.clear_caches()
+
+    def warm_up(self) -> None:
+        """Load the weights and run every part of the model once, on a black tile.
+
+        Raises:
+            InternVLError: The checkpoint cannot be loaded, or the engine fails.
+        """
+        size = self._checkpoint.tiles.tile_size
+        tile = np.zeros((1, size, size, 3), np.uint8)
+        context = [self._tokenizer.image_context_id] * self._checkpoint.tokens_per_tile
+        for _ in self.stream(Request([*context, 0], [tile], max_tokens=2)):
+            pass
+        self.clear_caches()
 
     def close(self) -> None:
         """End all requests and free the model."""

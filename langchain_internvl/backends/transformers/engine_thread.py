@@ -39,6 +39,7 @@ class EngineThread:
         self._inbox: deque[RequestHandle] = deque()
         self._newcomer: RequestHandle | None = None  # for whom room is being made
         self._handles: dict[Sequence, RequestHandle] = {}
+        self._clearing: list[threading.Event] = []  # those that wait for the caches to be cleared
         self._thread: threading.Thread | None = None  # the last one
         self._running = False
         self._closed: BackendError | None = None
@@ -95,6 +96,18 @@ class EngineThread:
                 self._thread, self._running = thread, True
             self._inbox.append(handle)
 
+    def clear_caches(self) -> None:
+        """Forget what the loop keeps for later requests; running ones go on."""
+        done = threading.Event()
+        with self._lock:
+            if self._loop is None:
+                return
+            if not self._running:  # and no thread can start meanwhile
+                self._loop.clear_caches()
+                return
+            self._clearing.append(done)
+        done.wait()
+
     def close(self) -> None:
         """End all requests, wait for the thread and free the loop; it is safe to call twice."""
         with self._lock:
@@ -114,7 +127,7 @@ class EngineThread:
             lost.append(self._newcomer)
         self._inbox.clear()
         self._handles, self._newcomer = {}, None
-        self._thread, self._running = None, False
+        self._thread, self._running, self._clearing = None, False, []
         self._tell(lost, _REFUSED)
 
     def _run(self) -> None:
@@ -123,6 +136,7 @@ class EngineThread:
                 closed = self._closed
                 if closed is not None:
                     break
+                self._clear_for_callers()
                 self._forget_those_who_left()
                 if not (self._inbox or self._handles):
                     # From here on a new thread may run; this one touches nothing any more.
@@ -135,6 +149,16 @@ class EngineThread:
             except BaseException as error:  # noqa: BLE001 - no fault may hang those who wait
                 self._end_all(error)
         self._end_all(closed)
+        with self._lock:
+            self._clear_for_callers()
+
+    def _clear_for_callers(self) -> None:
+        """Clear the caches if somebody asked for it; needs the lock."""
+        if self._clearing and self._loop is not None:
+            self._loop.clear_caches()
+        for done in self._clearing:
+            done.set()
+        self._clearing = []
 
     def _end_all(self, error: BaseException) -> None:
         """Tell all who are being answered what failed; also those who wait, if none can be."""

@@ -27,6 +27,7 @@ from langchain_internvl.backends.transformers.placement import (
     can_use_flash_attention,
     place,
 )
+from langchain_internvl.backends.transformers.progress import bar_if_watched
 from langchain_internvl.backends.transformers.weights import InternVLChatModel
 from langchain_internvl.errors import CheckpointError, RequestError
 from langchain_internvl.forks import renew_after_fork
@@ -158,7 +159,8 @@ def _load(
                 image_token_id=image_token_id,
                 image_seq_length=checkpoint.tokens_per_tile,
             )
-        loaded: Any = model_class.from_pretrained(folder, **settings)
+        with bar_if_watched(folder):
+            loaded: Any = model_class.from_pretrained(folder, **settings)
     except ImportError as error:
         raise ImportError(
             f"attn_implementation={settings['attn_implementation']!r} cannot be used: {error} "

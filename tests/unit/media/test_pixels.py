@@ -115,3 +115,22 @@ def test_an_image_whose_file_is_closed_is_a_typed_error(tmp_path):
         load_rgb(PixelSource(image, "x"), POLICY)
     with pytest.raises(MediaError, match="truncated, corrupt or closed"):
         image_block(image)
+
+
+def test_images_of_one_file_object_are_decoded_one_after_the_other():
+    buffer = io.BytesIO()
+    Image.fromarray(noise(300, 400)).save(buffer, "TIFF")
+    expected = np.asarray(load_rgb(BytesSource(buffer.getvalue(), "x"), POLICY))
+    for _ in range(5):
+        # Four images and the file itself, all at once.
+        images = [Image.open(buffer) for _ in range(4)]
+        sources = [lambda one=one: to_source(one, "x") for one in [*images, buffer] * 2]
+        with ThreadPoolExecutor(8) as pool:
+            shown = list(pool.map(lambda make: load_rgb(make(), POLICY), sources))
+        assert all(np.array_equal(np.asarray(one), expected) for one in shown)
+
+
+def test_size_of_an_icon_that_is_a_pillow_image():
+    buffer = io.BytesIO()
+    Image.fromarray(noise(32, 32)).save(buffer, "ICO", sizes=[(32, 32)])
+    assert read_size(PixelSource(Image.open(buffer), "x"), POLICY) == (32, 32)

@@ -70,12 +70,35 @@ def test_negatives_are_turned_over():
 
 
 @pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray((SCAN / 65536).astype(np.float32)),
+        Image.open(io.BytesIO(encoded(65535 - SCAN, "TIFF", tiffinfo={262: 0}))),
+        Image.fromarray(SCAN.astype(np.float32)),
+    ],
+    ids=["floats", "negative", "floats of 16 bits"],
+)
+def test_blocks_keep_grey_that_png_cannot_hold(image):
+    direct = load_rgb(PixelSource(image, "x"), POLICY, scale_16bit=True)
+    block = BytesSource(PixelSource(image, "x").read(POLICY), "x")
+    assert np.abs(np.subtract(paper_and_ink(direct), SCALED)).max() <= 1
+    assert paper_and_ink(load_rgb(block, POLICY, scale_16bit=True)) == paper_and_ink(direct)
+    with pytest.warns(UserWarning, match="scale_16bit=True"):
+        shown = load_rgb(block, POLICY)
+    assert shown.tobytes() == image.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(
     ("values", "expected"),
     [
         (np.array([0, 100, 255], np.uint16), [0, 100, 255]),
         (np.array([0, 100, 256, 65535], np.uint16), [0, 0, 1, 255]),
+        (np.array([256], np.uint16), [64]),  # of 10 bits
         (np.array([-5, 40_000], np.int32), [0, 156]),
         (np.array([0, 50_000, 100_000], np.int32), [0, 127, 255]),
+        (np.array([0, 512, 1023], np.uint16), [0, 128, 255]),
+        (np.array([500, 4000], np.uint16), [31, 250]),
+        (np.array([0, 8192, 16_383], np.uint16), [0, 128, 255]),
         (np.array([0, 0.5, 1, np.nan], np.float32), [0, 127, 255, 0]),
         (np.array([0, 200.7], np.float32), [0, 200]),
         (np.zeros(0, np.uint16), []),

@@ -88,12 +88,17 @@ def _quality(report: dict[str, Any]) -> str:
 
 
 def _speed(report: dict[str, Any]) -> str:
-    jobs = ", ".join(
-        f"{job} {seconds:.2f} s" for job, seconds in report["latency"].items() if job != "load"
-    )
+    cold = report["cold_start"]
+    jobs = ", ".join(f"{job} {seconds:.2f} s" for job, seconds in report["latency"].items())
     return (
-        f"## How fast\n\nOn {report['cpu']}: loading {report['latency']['load']:.1f} s; one "
-        f"question at a time,\nfrom picture to the last letter: {jobs}.\n"
+        f"## How fast\n\nOn {report['cpu']}.\n\n"
+        f"Cold, from `python` to the first answer: {cold['fastest']:.1f} s for the fastest of "
+        f"{cold['runs']} fresh\nprocesses, {cold['median']:.1f} s for the middle one, "
+        f"{cold['slowest']:.1f} s for the slowest; other processes had\n{cold['load']:.1f} cores "
+        "at work meanwhile (`benchmarks/cold_start.py`). More than half of it are imports of "
+        "torch\nand transformers.\n\n"
+        "Warm, one question after another in one process, from picture to the last letter, median "
+        f"of ten:\n{jobs}.\n"
     )
 
 

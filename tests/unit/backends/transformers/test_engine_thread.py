@@ -478,3 +478,29 @@ def test_loading_leaves_no_thread(backend):
     ids(backend, 1, 2, max_tokens=1)
     backend.close()
     assert set(threading.enumerate()) <= before
+
+
+def test_caches_are_cleared_while_others_go_on(backend):
+    backend.clear_caches()  # nothing is loaded
+    prompt = tuple(range(300, 400))
+    ids(backend, *prompt, max_tokens=3)
+    assert wait_until(lambda: not threads())
+    assert backend.stats.prefix_bytes
+    backend.clear_caches()
+    assert backend.stats.prefix_bytes == 0
+    running = backend.stream(Request([1, 2], max_tokens=1_000_000))
+    next(running)
+    ids(backend, *prompt, max_tokens=3)
+    backend.clear_caches()
+    assert backend.stats.prefix_bytes == 0
+    next(running)
+    running.close()
+    backend.close()
+    backend.clear_caches()
+
+
+def test_warming_up_loads_the_model_and_leaves_nothing(backend):
+    backend.warm_up()
+    stats = backend.stats
+    assert (stats.decode_steps, stats.feature_misses) == (1, 1)
+    assert (stats.kv_bytes, stats.prefix_bytes, stats.feature_bytes) == (0, 0, 0)
