@@ -48,7 +48,8 @@ class Redactor:
 
     def _mask_parts(self, text: str) -> str:
         lower = text.lower() if len(text.lower()) == len(text) else text
-        kept, end = [], 0
+        kept: list[str] = []
+        end = 0
         for start, part in enumerate(_windows(lower)):
             if part in self._parts:
                 # Parts that overlap are one.
