@@ -206,6 +206,25 @@ def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
         ) from error
 
 
+def find_adapter(adapter: str) -> Path:
+    """The folder of an adapter, downloaded if need be.
+
+    Args:
+        adapter: A local folder, or an id on the Hugging Face hub.
+
+    Raises:
+        CheckpointNotFoundError: It is not there.
+    """
+    local = Path(adapter).expanduser()
+    if local.is_dir():
+        return local
+    if adapter.count("/") != 1 or adapter.startswith(("/", ".", "~")):
+        raise CheckpointNotFoundError(
+            f"adapter {adapter!r} is neither a folder nor an id on the Hugging Face hub"
+        )
+    return _download(adapter, None, ["adapter_config.json", "adapter_model.safetensors"])
+
+
 def read_checkpoint(folder: Path, repo: str | None = None, *, runs_here: bool = True) -> Checkpoint:
     """Read the description of a checkpoint in a local folder; see `open_checkpoint`."""
     check_files(folder)

@@ -234,6 +234,7 @@ def _transformers(model: ModelSettings, engines: Engines, prompts: Prompts) -> B
         device_map=model.device_map,
         attn_implementation=model.attn_implementation,
         quantization=model.quantization,
+        adapter=model.adapter,
         limits=model.engine_options,
     )
 

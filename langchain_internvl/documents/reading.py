@@ -59,7 +59,7 @@ class ReadOptions:
     deskew: bool = True
     skip_blank: bool = True
     max_tiles: int | None = None
-    least_probability: float = 0.8
+    least_probability: float = 0.9
 
     def __post_init__(self) -> None:
         for name, allowed in (

@@ -1,6 +1,7 @@
 """Where things are: boxes, how models write them, and how they are drawn."""
 
 from langchain_internvl.grounding.box import Box, Size, Space, accuracy
+from langchain_internvl.grounding.detections import boxes_from_supervision, boxes_to_supervision
 from langchain_internvl.grounding.drawing import draw_boxes
 from langchain_internvl.grounding.parsing import Grounding, parse_boxes, parse_grounding
 
@@ -10,6 +11,8 @@ __all__ = [
     "Size",
     "Space",
     "accuracy",
+    "boxes_from_supervision",
+    "boxes_to_supervision",
     "draw_boxes",
     "parse_boxes",
     "parse_grounding",

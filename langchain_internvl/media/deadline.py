@@ -1,4 +1,4 @@
-"""When a call has to be done with its media."""
+"""The deadline of a call for reading its media, and its cancellation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Deadline:
-    """The time that a call has, from now on; and the news that nobody waits for it any more.
+    """Deadline of a call, counted from now, which can also be cancelled.
 
     Args:
-        seconds: The time; None: as long as it takes.
+        seconds: Seconds until the deadline; None: none.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -30,21 +30,21 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is no time left, or nobody waits."""
+        """Whether the deadline has passed, or the call was cancelled."""
         return self._is_cancelled or (self._end is not None and time.monotonic() >= self._end)
 
     def remaining(self) -> float | None:
-        """Seconds that are left; None: as many as it takes.
+        """Seconds until the deadline, more than 0; None: there is none.
 
         Raises:
-            RequestTimeoutError: There are none.
+            RequestTimeoutError: The deadline has passed.
         """
         if self.is_over:
             raise self.error()
         return None if self._end is None else max(1e-3, self._end - time.monotonic())
 
     def error(self) -> RequestTimeoutError:
-        """What is raised when it is over."""
+        """The error to raise once the deadline has passed."""
         if self._seconds is None:
             return RequestTimeoutError("the call was cancelled while media were read")
         return RequestTimeoutError(
@@ -52,10 +52,10 @@ class Deadline:
         )
 
     def narrow(self, policy: MediaPolicy) -> MediaPolicy:
-        """A policy that allows no more time than is left.
+        """The policy with a `timeout` that ends at the deadline.
 
         Raises:
-            RequestTimeoutError: None is left.
+            RequestTimeoutError: The deadline has passed.
         """
         left = self.remaining()
         if left is None or left >= policy.timeout:
@@ -63,7 +63,7 @@ class Deadline:
         return policy.model_copy(update={"timeout": left})
 
     def cancel(self) -> None:
-        """Stop what is going on: nobody waits for it."""
+        """Cancel the call, and stop the work that it waits for."""
         with self._lock:
             self._is_cancelled = True
             stops = list(self._stops)
@@ -72,10 +72,13 @@ class Deadline:
 
     @contextmanager
     def stopping(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Have something stopped if the call is cancelled while it goes on.
+        """A context whose work is stopped if the call is cancelled.
+
+        Args:
+            stop: Stops the work; called from another thread.
 
         Raises:
-            RequestTimeoutError: It was cancelled already.
+            RequestTimeoutError: The call was cancelled already.
         """
         with self._lock:
             if self._is_cancelled:

@@ -1,9 +1,9 @@
 """Download a URL under a `MediaPolicy`.
 
-The network is entered through one door, which resolves a host, checks every address it has, and
-connects to a checked address itself: a name that resolves differently a moment later changes
-nothing. Every redirect goes through the same door. One deadline holds for all of it, from the
-look-up to the last byte. Proxies and credentials of the environment are not used.
+`_CheckedNetwork` resolves a host, checks each of its addresses, and connects to a checked address:
+a name that resolves differently a moment later changes nothing. Redirects are checked in the same
+way. One deadline covers the look-up, all redirects and the body. Proxies and credentials of the
+environment are not used.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _read_body(
 
 
 class _CheckedNetwork(httpcore.SyncBackend):
-    """Connects to allowed addresses only, and until its deadline only."""
+    """Network backend of httpcore that connects to allowed addresses only, until a deadline."""
 
     def __init__(self, name: str, policy: MediaPolicy) -> None:
         self._name = name
@@ -143,7 +143,8 @@ class _CheckedNetwork(httpcore.SyncBackend):
         addresses = self._checked_addresses(host, port)
         failure: Exception = httpcore.ConnectError(f"host {host!r} has no address")
         while addresses:
-            seconds = self.remaining() / len(addresses)  # one that is dead leaves time for others
+            # An address that does not answer leaves time for the others.
+            seconds = self.remaining() / len(addresses)
             try:
                 stream = super().connect_tcp(
                     addresses.pop(0), port, seconds, local_address, socket_options
@@ -166,14 +167,14 @@ class _CheckedNetwork(httpcore.SyncBackend):
         return addresses
 
     def _look_up(self, host: str, port: int) -> list[str]:
-        """Resolve a host, in a thread: the system's resolver knows no deadline."""
+        """Resolve a host in a thread, since the system's resolver has no timeout."""
         answer: SimpleQueue[list[str] | Exception] = SimpleQueue()
 
         def ask() -> None:
             try:
                 found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                 answer.put(list(dict.fromkeys(str(one[4][0]).split("%", 1)[0] for one in found)))
-            except Exception as error:  # noqa: BLE001 - a name or a port that is none
+            except Exception as error:  # noqa: BLE001 - an invalid name or port
                 answer.put(error)
 
         threading.Thread(target=ask, daemon=True).start()
@@ -187,7 +188,7 @@ class _CheckedNetwork(httpcore.SyncBackend):
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    """A connection on which nothing may last longer than the deadline of its network."""
+    """A connection whose operations end at the deadline of its network."""
 
     def __init__(self, stream: httpcore.NetworkStream, network: _CheckedNetwork) -> None:
         self._stream = stream

@@ -1,8 +1,8 @@
 """Media that messages refer to by the hash of their bytes.
 
 LangChain makes messages anew from what it traced: `RunnableWithMessageHistory`, for one, stores
-what the model's own run recorded, and that holds media by reference. As long as the media are
-here, such messages can be read in this process.
+what the model's own run recorded, and that holds media by reference. Such messages can be read in
+this process while the store holds the media.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ PREFIX = "sha256:"
 
 
 class MediaStore:
-    """The media of late, by the hash of their bytes.
+    """The last media of this process, by the SHA-256 of their bytes.
 
     Args:
-        max_bytes: Most bytes that are held; the longest unused go first.
+        max_bytes: Most bytes that are held; the least recently used media are dropped first.
     """
 
     def __init__(self, max_bytes: int = 256 * 1024 * 1024) -> None:
@@ -34,7 +34,7 @@ class MediaStore:
         self._lock = threading.Lock()
 
     def hold(self, data: bytes) -> str:
-        """Keep bytes, and say what they are known by."""
+        """Hold bytes; returns their name, "sha256:" and the hash."""
         name = PREFIX + hashlib.sha256(data).hexdigest()
         with self._lock:
             if name not in self._held:
@@ -46,7 +46,7 @@ class MediaStore:
         return name
 
     def find(self, name: str) -> bytes | None:
-        """The bytes of a name, if they are still here."""
+        """The bytes of a name; None if they are not held any more."""
         with self._lock:
             return self._held.get(name)
 

@@ -1,4 +1,4 @@
-"""What may be read, from where, and how much of it."""
+"""Limits on media: sizes, seconds, hosts and folders."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MediaPolicy(Serializable):
         max_frames: Most frames of one video.
         max_pages: Most pages of a PDF.
         max_pixels: Largest width times height of one image or frame. The default is Pillow's own
-            limit; to read larger pictures raise `PIL.Image.MAX_IMAGE_PIXELS` too.
+            limit; to read larger images raise `PIL.Image.MAX_IMAGE_PIXELS` too.
         max_total_pixels: Most pixels of all frames of a video, or all pages of a PDF, together;
             each takes three bytes.
         max_redirects: How many redirects of a URL are followed.

@@ -1,4 +1,4 @@
-"""Videos and PDFs that were decoded lately: every turn of a conversation shows them again."""
+"""A cache of decoded videos and PDFs, which every later turn of a conversation shows again."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
     from langchain_internvl.media.sources import Source
 
-Pictures = tuple["NDArray[np.uint8]", ...]
+Images = tuple["NDArray[np.uint8]", ...]
 
-Medium = TypeVar("Medium", Clip, Pictures)
+Medium = TypeVar("Medium", Clip, Images)
 
 
 class MediaReader:
-    """Decodes videos and PDFs, and keeps the last ones.
+    """Decodes videos and PDFs, and caches the last ones.
 
-    They are told apart by what they hold: a file by its size and the time of its last change.
-    What a URL holds is not known before it is downloaded, so it is downloaded every time. Who
-    asks for what another is decoding waits for that one.
+    The key is a hash of the bytes; of a file, its path, size and time of the last change. A URL is
+    downloaded every time. Concurrent requests for the same medium share one decode.
 
     Args:
-        max_bytes: Most bytes of pictures that are kept.
+        max_bytes: Most bytes of decoded images that are kept.
     """
 
     def __init__(self, max_bytes: int = 256 * 1024 * 1024) -> None:
@@ -46,7 +45,7 @@ class MediaReader:
 
     def _renew_locks(self) -> None:
         self._lock = threading.Lock()
-        self._reading: WeakValueDictionary[Hashable, _Turn] = WeakValueDictionary()
+        self._reading: WeakValueDictionary[Hashable, _Decode] = WeakValueDictionary()
 
     def clip(
         self,
@@ -56,26 +55,26 @@ class MediaReader:
         bound: tuple[float, float] | None,
         deadline: Deadline,
     ) -> Clip:
-        """Take frames from a video; see `read_clip`."""
-        shown = "video", num_frames, bound
+        """Frames of a video; see `read_clip`."""
+        request = "video", num_frames, bound
         return self._read(
-            source, policy, shown, lambda: read_clip(source, policy, num_frames, bound, deadline)
+            source, policy, request, lambda: read_clip(source, policy, num_frames, bound, deadline)
         )
 
-    def pages(self, source: Source, policy: MediaPolicy, deadline: Deadline) -> Pictures:
-        """Draw the pages of a PDF; see `read_pages`."""
+    def pages(self, source: Source, policy: MediaPolicy, deadline: Deadline) -> Images:
+        """Pages of a PDF as images; see `read_pages`."""
         return self._read(source, policy, "pdf", lambda: read_pages(source, policy, deadline))
 
     def _read(
-        self, source: Source, policy: MediaPolicy, shown: Hashable, read: Callable[[], Medium]
+        self, source: Source, policy: MediaPolicy, request: Hashable, read: Callable[[], Medium]
     ) -> Medium:
         content = _content(source)
         if content is None:
             return read()
-        key = content, policy, shown
+        key = content, policy, request
         with self._lock:
-            turn = self._reading.setdefault(key, _Turn())
-        with turn.lock:
+            decode = self._reading.setdefault(key, _Decode())
+        with decode.lock:
             with self._lock:
                 if key in self._kept:
                     self._kept.move_to_end(key)
@@ -89,15 +88,15 @@ class MediaReader:
         return medium
 
 
-class _Turn:
-    """Whoever reads a medium has its lock."""
+class _Decode:
+    """The lock of one medium while it is decoded; dropped when no thread waits for it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
 
 def _content(source: Source) -> Hashable | None:
-    """What tells the content of a source apart from others, if that is known."""
+    """Key of the content of a source; None if it is not known without a download."""
     if isinstance(source, BytesSource):
         return hashlib.sha256(source.data).digest()
     if isinstance(source, Base64Source):
@@ -107,6 +106,6 @@ def _content(source: Source) -> Hashable | None:
     return None
 
 
-def _size(medium: Clip | Pictures) -> int:
-    pictures = medium.frames if isinstance(medium, Clip) else medium
-    return sum({id(picture): picture.nbytes for picture in pictures}.values())
+def _size(medium: Clip | Images) -> int:
+    images = medium.frames if isinstance(medium, Clip) else medium
+    return sum({id(image): image.nbytes for image in images}.values())

@@ -28,7 +28,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What error messages call it."""
+        """Name in error messages."""
 
     def read(self, policy: MediaPolicy) -> bytes:
         """The encoded bytes.
@@ -52,7 +52,7 @@ class BytesSource:
 
 @dataclass(frozen=True)
 class Base64Source:
-    """Bytes in base64, decoded when read."""
+    """Bytes in base64, decoded by `read`."""
 
     data: str
     name: str

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clip:
-    """What is shown of a video.
+    """The frames of a video that are shown.
 
     Attributes:
         frames: The frames in order, each uint8 [height, width, 3], RGB; they may be shared and
@@ -57,12 +57,12 @@ def read_clip(
         policy: Limits on bytes, frames, pixels and seconds.
         num_frames: How many frames.
         bound: Start and end in seconds; None: the whole video.
-        deadline: When it is not wanted any more.
+        deadline: Deadline of the call; None: none.
         by_time: Spread the frames over the seconds of a video without a constant rate, see
             `frame_indices_by_time`; False: over its frames, as the reference does.
 
     Raises:
-        MediaError: The video is empty, damaged or no video.
+        MediaError: The file is empty, damaged or no video.
         MediaTooLargeError: It is over a limit of the policy.
         RequestError: It has no frames within the bound.
         RequestTimeoutError: The deadline came first.
@@ -92,7 +92,7 @@ def read_clip(
 
 
 def check_frames(count: int, name: str, policy: MediaPolicy) -> None:
-    """Refuse videos of which too many frames are shown.
+    """Check the number of requested frames.
 
     Raises:
         MediaTooLargeError: There are more than the policy allows.

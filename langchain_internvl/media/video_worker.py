@@ -1,4 +1,4 @@
-"""What the process that decodes a video does."""
+"""The process that decodes frames of a video."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     Args:
         task: `path`, `num_frames`, `bound`, `max_pixels`, and `by_time`: whether frames are
             spread over the seconds of a video without a constant rate, not over its frames.
-        records: Where the frames go, each once, after what is known of the video.
+        records: Receives facts about the video, then each requested frame once.
 
     Raises:
         MediaTooLargeError: Frames have too many pixels.

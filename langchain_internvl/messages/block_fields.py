@@ -1,7 +1,7 @@
-"""From the collected fields of a media block to the part of a message.
+"""The fields of a media block to a part of a conversation.
 
-By now all shapes are alike: a dictionary of fields, under one of the names that providers have
-for each.
+`blocks.py` has collected the fields of any shape in one dictionary; each field may have any of the
+names that providers give it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from langchain_internvl.messages.conversation import Document, Image, LostMedia,
 
 Fields = dict[str, Any]
 
-DEAF = "InternVL cannot hear; transcribe audio first"
+NO_AUDIO = "InternVL takes no audio; transcribe it first"
 
 DETAIL_TILES = {"low": 6, "medium": 12, "high": 24, "original": 40}
 """OpenAI's `detail` as a number of tiles: LMDeploy's reading of it, and for "original" the most
@@ -97,7 +97,7 @@ def to_video(fields: Fields, where: str) -> Video:
     return Video(fields["frames"], max_tiles=max_tiles)
 
 
-# Ways of others (Qwen's, LMDeploy's) to choose frames and tiles, which InternVL has not.
+# Settings of Qwen and LMDeploy for frames and tiles that InternVL does not have.
 _OTHER_CHOICES = (
     "fps", "video_fps", "max_frames", "min_frames", "min_pixels", "max_pixels", "total_pixels",
     "min_tiles",
@@ -114,7 +114,7 @@ def _refuse_other_choices(fields: Fields, where: str) -> None:
 
 
 def _video_bound(fields: Fields) -> Any:
-    """The part of a video that is shown, also as Qwen's blocks tell it."""
+    """The bound of a video, also under the names of Qwen's blocks."""
     start, end = fields.get("video_start"), fields.get("video_end")
     if start is None and end is None:
         return fields.get("bound")
@@ -125,7 +125,7 @@ def _kind_of_file(fields: Fields, where: str) -> str:
     mime_type = _mime_type(fields)
     family = (mime_type or "").split("/", 1)[0]
     if family == "audio":
-        raise MessageError(f"{where}: {DEAF}")
+        raise MessageError(f"{where}: {NO_AUDIO}")
     if family in {"image", "video"}:
         return family
     if family == "text" or mime_type in _TEXT_TYPES or isinstance(fields.get("text"), str):
@@ -144,7 +144,7 @@ def _kind_of_file(fields: Fields, where: str) -> str:
 
 
 def _mime_type(fields: Fields) -> str | None:
-    """The MIME type: said under any of its names, in a data URL, or by the file's name."""
+    """The MIME type: from a field of any name, a data URL, or the file's name."""
     for key in _TYPE_KEYS:
         if isinstance(fields.get(key), str) and fields[key]:
             said = str(fields[key]).split(";", 1)[0].strip().lower()
@@ -182,7 +182,7 @@ def _is_data_url(value: object) -> bool:
     return isinstance(value, str) and value[:5].lower() == "data:"
 
 
-def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one look after the other
+def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one field after the other
     for key in _DATA_KEYS:
         value = fields.get(key)
         if _is_data_url(value):

@@ -1,6 +1,6 @@
 """Content blocks of every shape in use, read by one table.
 
-| block | what becomes of it |
+| block | read as |
 |---|---|
 | `text`, `input_text`, `output_text`, `text-plain`, `refusal`, Bedrock `{"text": ...}` | text |
 | image: LangChain v1 and v0, OpenAI `image_url` (dict or string) and `input_image`, Anthropic \
@@ -31,7 +31,7 @@ from typing import Any
 
 from langchain_internvl.errors import InternVLError, MessageError
 from langchain_internvl.media.sources import to_source
-from langchain_internvl.messages.block_fields import DEAF, Fields, lost_media, to_part
+from langchain_internvl.messages.block_fields import NO_AUDIO, Fields, lost_media, to_part
 from langchain_internvl.messages.conversation import Image, LostMedia, Part, Text, ToolCall
 
 Block = Mapping[str, Any]
@@ -39,13 +39,13 @@ Item = Part | ToolCall
 
 
 class MediaBlock(dict[str, Any]):
-    """A block that says what a medium is and carries it along, for caches and traces.
+    """A block by reference, for caches and traces, which also carries the medium itself.
 
     As JSON it is small; only this process can read it. See `references.py`.
 
     Args:
-        part: What it stands for.
-        **known: What it says; what is None is left out.
+        part: The medium.
+        **known: Fields of the block; those that are None are left out.
     """
 
     def __init__(self, part: Part, **known: Any) -> None:
@@ -70,14 +70,14 @@ class RefusedBlock(dict[str, Any]):
 
 @dataclass(frozen=True)
 class _Rule:
-    """A shape of block: how to know it, and how to read it."""
+    """A shape of block: a test for it, and its reader."""
 
     applies: Callable[[Block], bool]
     read: Callable[[Block, str], list[Item]]
 
 
 def read_block(block: str | Block, where: str) -> list[Item]:
-    """What a content block stands for.
+    """Read a content block.
 
     Args:
         block: An item of a message's content.
@@ -116,7 +116,7 @@ def read_block(block: str | Block, where: str) -> list[Item]:
     )
 
 
-# How a shape is known.
+# Tests for shapes.
 
 
 def _typed(*types: str) -> Callable[[Block], bool]:
@@ -124,11 +124,11 @@ def _typed(*types: str) -> Callable[[Block], bool]:
 
 
 def _untyped(*keys: str) -> Callable[[Block], bool]:
-    """Blocks of Bedrock and Google, which have no type and are known by a key."""
+    """Blocks of Bedrock and Google, which have no type but a key of their own."""
     return lambda block: "type" not in block and any(key in block for key in keys)
 
 
-# How a shape is read.
+# Readers of shapes.
 
 
 def _text(block: Block, where: str) -> list[Item]:
@@ -288,7 +288,7 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(_untyped("toolUse"), _call),
     _Rule(lambda block: block.get("type") == "cachePoint" or "cachePoint" in block, _nothing),
     _Rule(_typed("non_standard"), _inner),
-    _Rule(_typed("audio", "input_audio", "audio_url"), _refuse(DEAF)),
+    _Rule(_typed("audio", "input_audio", "audio_url"), _refuse(NO_AUDIO)),
     _Rule(
         _typed("tool_result", "function_call_output"),
         _refuse("a tool's result belongs in a ToolMessage"),

@@ -1,6 +1,6 @@
-"""What a conversation is to this package: turns of parts, and nothing of LangChain.
+"""Conversations as turns of parts, without types of LangChain.
 
-`messages.py` makes it, everything after it reads it.
+`convert.py` makes them from messages; prompts and requests are made from them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True)
 class Text:
-    """Words of a message; never a control token, whatever they spell."""
+    """Text of a message. It never becomes a control token, even if it spells one."""
 
     text: str
 
@@ -34,7 +34,7 @@ class LostMedia(Text):
 
 @dataclass(frozen=True)
 class Instruction:
-    """Words of this package's own for the system turn; tokens that they spell are meant."""
+    """Text that this package adds to the system turn; control tokens in it are kept."""
 
     text: str
 
@@ -56,7 +56,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Video:
-    """A video: its frames as images, or the file they are yet to be taken from.
+    """A video: its frames as images, or a file that was not decoded yet.
 
     Attributes:
         frames: The frames in order; empty if `source` is given.
@@ -74,7 +74,7 @@ class Video:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How it is shown, by name."""
+        """Number of tiles and frames, and the bound, by name."""
         names = ("max_tiles", "num_frames", "bound")
         return {name: getattr(self, name) for name in names}
 
@@ -104,7 +104,7 @@ class ToolCall:
     Attributes:
         name: Name of the tool.
         arguments: The arguments as JSON text.
-        id: What tells calls apart, if known.
+        id: Id of the call; None: not known.
     """
 
     name: str
@@ -117,10 +117,10 @@ class Turn:
     """One message.
 
     Attributes:
-        role: Who speaks.
-        parts: What is said and shown, in order.
-        tool_calls: What an assistant turn calls, after its words.
-        tool_call_id: The call that a tool turn answers, if known.
+        role: Role of the message.
+        parts: Texts and media in order.
+        tool_calls: Tool calls of an assistant turn, after its text.
+        tool_call_id: Id of the call that a tool turn answers; None: not known.
     """
 
     role: Role

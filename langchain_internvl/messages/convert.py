@@ -34,12 +34,12 @@ _ROLES: dict[str, Role] = {
 
 
 def to_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """The conversation that LangChain messages stand for.
+    """LangChain messages as turns of a conversation.
 
     Every message becomes one turn; consecutive messages of one role stay apart.
 
     Raises:
-        MessageError: There is no message, or one holds something that cannot be shown.
+        MessageError: There is no message, or one is malformed or holds unsupported content.
         MediaError: Data of a block is malformed.
     """
     if not messages:
@@ -76,7 +76,7 @@ def _read_turn(message: BaseMessage, number: int) -> Turn:
                 raise MessageError(f"{where}: only AI messages call tools")
     if isinstance(message, AIMessage):
         calls = _merge_calls(message, calls, f"message {number}")
-        parts += _nameless_calls(message, after_words=any(part != Text("") for part in parts))
+        parts += _nameless_calls(message, after_text=any(part != Text("") for part in parts))
     answered = message.tool_call_id if isinstance(message, ToolMessage) else None
     shown = tuple(part for part in parts if part != Text(""))
     return Turn(role, shown, tuple(calls), answered)
@@ -110,25 +110,25 @@ def blocks_of(message: BaseMessage, number: int) -> list[Any]:
 
 
 def place_of(message: BaseMessage, number: int, place: int) -> str:
-    """What error messages call a block."""
+    """Name of a block in error messages."""
     return f"message {number} ({message.type}), block {place}"
 
 
-def _nameless_calls(message: AIMessage, *, after_words: bool) -> list[Part]:
-    """Calls that name no tool, as the words that they are: nobody takes a call of nothing."""
+def _nameless_calls(message: AIMessage, *, after_text: bool) -> list[Part]:
+    """Invalid calls without the name of a tool, as text."""
     texts = [one["args"] for one in message.invalid_tool_calls if not one["name"]]
-    said = "\n".join(text for text in texts if text)
-    return [Text("\n" * after_words + said)] if said else []
+    joined = "\n".join(text for text in texts if text)
+    return [Text("\n" * after_text + joined)] if joined else []
 
 
 def _merge_calls(message: AIMessage, calls: Sequence[ToolCall], where: str) -> list[ToolCall]:
-    """The calls of `.tool_calls`, and those of blocks that LangChain did not repeat there."""
+    """All calls of a message: those of `.tool_calls`, and of blocks that are not repeated there."""
     for name in ("tool_calls", "invalid_tool_calls"):
         found: Any = getattr(message, name)
         if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
             raise MessageError(f"{where}: malformed: {name} is a list of dictionaries")
     try:
-        told = [
+        stated = [
             *(ToolCall(one["name"], to_json(one["args"]), one["id"]) for one in message.tool_calls),
             *(
                 ToolCall(one["name"], one["args"] or "", one["id"])
@@ -141,8 +141,8 @@ def _merge_calls(message: AIMessage, calls: Sequence[ToolCall], where: str) -> l
             calls = [*calls, ToolCall(str(legacy["name"]), str(legacy.get("arguments") or "{}"))]
     except (RecursionError, TypeError, ValueError) as error:
         raise MessageError(f"{where}: arguments of a tool call are no JSON: {error}") from error
-    ids = {call.id for call in told if call.id is not None}
-    names = {call.name for call in told}
-    return told + [
+    ids = {call.id for call in stated if call.id is not None}
+    names = {call.name for call in stated}
+    return stated + [
         call for call in calls if (call.id not in ids if call.id else call.name not in names)
     ]

@@ -1,4 +1,4 @@
-"""Turns with files to turns with images: frames of videos, pages of PDFs."""
+"""Replaces the files of turns by images: frames of videos, pages of PDFs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileReader:
-    """Takes files apart into images.
+    """Reads videos and PDFs of turns as images.
 
     Attributes:
         policy: Limits on media.
-        media: Reads videos and PDFs.
-        deadline: When the call has to be done.
+        media: Decodes and caches videos and PDFs.
+        deadline: Deadline of the call.
         num_frames: Frames of a video file, unless its block says otherwise.
     """
 
@@ -37,11 +37,11 @@ class FileReader:
     num_frames: int
 
     def read(self, turn: Turn) -> Turn:
-        """A turn, with what is a file taken apart into images.
+        """A turn with images in place of its files.
 
         Raises:
             MediaError: It cannot be read, or is over a limit.
-            RequestError: What is asked for is not in it.
+            RequestError: The requested part of a video does not exist.
             RequestTimeoutError: The deadline came first.
         """
         return replace(turn, parts=tuple(one for part in turn.parts for one in self._read(part)))
@@ -65,10 +65,10 @@ class FileReader:
         return [replace(part, frames=tuple(frames), source=None)]
 
 
-def _images(pictures: Iterable[NDArray[np.uint8]], name: str) -> list[Image]:
+def _images(arrays: Iterable[NDArray[np.uint8]], name: str) -> list[Image]:
     from PIL.Image import fromarray  # noqa: PLC0415 - imported at first use
 
     return [
-        Image(PixelSource(fromarray(picture), f"{name} {number}"))
-        for number, picture in enumerate(pictures, 1)
+        Image(PixelSource(fromarray(array), f"{name} {number}"))
+        for number, array in enumerate(arrays, 1)
     ]

@@ -1,9 +1,9 @@
-"""Messages as caching and tracing see them: media by reference, not by megabytes.
+"""Messages for caches and traces, with media by reference.
 
 LangChain traces and caches messages before the model reads them. A photograph of some megabytes
 in base64 would be in every trace and every cache key, and a path would be cached by its name
-though the file changed. So media at hand become blocks that say what they are (a hash of their
-bytes) and only carry what they hold.
+though the file changed. So local media become blocks whose JSON has a hash of their bytes, and
+which carry the bytes as a Python attribute.
 """
 
 from __future__ import annotations
@@ -130,11 +130,11 @@ def _video(video: Video, policy: MediaPolicy) -> MediaBlock:
 def _hold(
     source: Source, policy: MediaPolicy, fallback: str, *, is_large: bool = False
 ) -> tuple[dict[str, Any], Source]:
-    """What tells a medium apart, as JSON, and where its bytes are from now on."""
+    """The JSON fields that identify a medium, and a source of its bytes that does not change."""
     if isinstance(source, UrlSource):
         return {"url": source.url}, source
     if is_large and isinstance(source, PathSource):
-        # It stays where it is, and is told apart by its last change.
+        # The file stays where it is; its time of change is part of the key.
         path = source.check(policy)
         state = list(source.fingerprint() or ())
         return {"path": path, "state": state}, PathSource(Path(path))

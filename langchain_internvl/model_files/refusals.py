@@ -89,7 +89,7 @@ RELATIVES = (
     ),
     Relative(
         "an InternVL with an adapter whose weights are not merged",
-        "merge it into the language model first",
+        "merge it into the language model, or give the adapter alone as adapter=; or serve it",
         in_tensors=_has(".lora_A.", ".lora_B."),
     ),
 )

@@ -27,6 +27,7 @@ _SERVER = frozenset({"server"})
 _TRANSFORMERS = frozenset({"transformers"})
 
 _USED_BY: Mapping[str, frozenset[str]] = {
+    "adapter": _TRANSFORMERS,
     "api_key": _SERVER,
     "attn_implementation": _TRANSFORMERS,
     "chat_template_kwargs": _SERVER,
@@ -100,6 +101,9 @@ class ModelSettings(CallSettings):
     """Attention of transformers; "auto": flash-attention where it can run, else SDPA."""
     quantization: Literal["8bit", "4bit"] | None = None
     """Quantise the language model while loading, by bitsandbytes."""
+    adapter: str | None = None
+    """A LoRA adapter as peft saves it, which is merged into the weights: a folder, or an id on the
+    Hugging Face hub. Each adapter has an engine of its own."""
     engine_options: dict[str, Any] = Field(default_factory=dict)
     """transformers: what the engine takes on at once, `max_rows`, `max_kv_bytes`, `max_queued`;
     instances that share a model share its engine: they have the same options, or none. LMDeploy:

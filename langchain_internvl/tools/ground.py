@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel, Field, field_validator
 
-from langchain_internvl.grounding import Box, draw_boxes, parse_grounding
+from langchain_internvl.grounding import Box, boxes_to_supervision, draw_boxes, parse_grounding
 from langchain_internvl.grounding.fonts import open_font
 from langchain_internvl.tools.answers import answer_of
 from langchain_internvl.tools.arguments import IMAGE, REGION
@@ -42,6 +42,14 @@ class Place(BaseModel):
     is_complete: bool = True
     region: Box | None = None
     page: int | None = None
+
+    def to_supervision(self) -> Any:
+        """The boxes as `Detections` of the package supervision; see `boxes_to_supervision`.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        return boxes_to_supervision(self.boxes)
 
 
 class GroundArguments(Arguments):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-_STEPS = 2.0
-"""Decode steps that running sequences wait for a chunk: a pause of two words is not noticed."""
+_STEPS = 3.0
+"""Decode steps that running sequences may wait for a chunk: a pause of three words."""
 
-_LEAST = 16
+_FIRST, _LEAST = 64, 32
+"""Tokens of the first and of the smallest chunk: fewer take about as long, as the weights have to
+be read for each chunk."""
 
 _WEIGHT = 0.3
 """Of the last measurement in a running mean."""
@@ -15,7 +17,8 @@ class ChunkSizes:
     """Chooses the size of chunks.
 
     On the CPU a chunk of 512 tokens takes many decode steps, on a GPU about one. So on the CPU the
-    chunk is as large as what is read in the time of two decode steps, a power of two.
+    size is halved after a chunk that took longer than three steps, and doubled after one that took
+    less than half as long.
 
     Args:
         most: Tokens of the largest chunk.
@@ -25,8 +28,8 @@ class ChunkSizes:
     def __init__(self, most: int, *, is_timed: bool) -> None:
         self._most = most
         self._is_timed = is_timed
+        self._size = min(_FIRST, most)
         self._step: float | None = None  # seconds
-        self._token: float | None = None  # seconds of a token of a prompt
 
     def budget(self, *, others_wait: bool) -> int:
         """Tokens of the next chunk.
@@ -34,19 +37,19 @@ class ChunkSizes:
         Args:
             others_wait: Whether sequences decode meanwhile.
         """
-        if not (self._is_timed and others_wait and self._step and self._token):
-            return self._most
-        tokens = max(_LEAST, int(_STEPS * self._step / self._token))
-        return min(self._most, 1 << (tokens.bit_length() - 1))
+        return self._size if self._is_timed and others_wait else self._most
 
     def time_read(self, tokens: int, seconds: float) -> None:
         """Note how long a chunk took."""
-        self._token = _mean(self._token, seconds / tokens)
+        if self._step is None:
+            return
+        steps = seconds / self._step
+        if steps > _STEPS and tokens <= self._size:
+            self._size = max(min(_LEAST, self._most), self._size // 2)
+        elif steps < _STEPS / 2 and tokens >= self._size:
+            self._size = min(self._most, self._size * 2)
 
     def time_step(self, seconds: float) -> None:
         """Note how long a decode step took."""
-        self._step = _mean(self._step, seconds)
-
-
-def _mean(mean: float | None, value: float) -> float:
-    return value if mean is None else mean + _WEIGHT * (value - mean)
+        mean = self._step
+        self._step = seconds if mean is None else mean + _WEIGHT * (seconds - mean)

@@ -69,18 +69,21 @@ class LanguageModel:
             embeddings: [1, tokens, hidden size].
 
         Returns:
-            Scores of the next token, float32 [1, vocabulary].
+            Scores of the next token, float32 [1, vocabulary]; [1, 0] while there is more to read.
         """
         start, count = sequence.length, embeddings.shape[1]
+        is_last = start + count == len(sequence.prompt)
+        # No rows, no product with the whole vocabulary.
+        nothing = torch.empty(0, dtype=torch.long, device=embeddings.device)
         logits = self._run(
             PromptPass(_slot(sequence), start),
             inputs_embeds=embeddings,
             position_ids=torch.arange(start, start + count, device=embeddings.device)[None],
             length=start + count,
-            logits_to_keep=1,
+            logits_to_keep=1 if is_last else nothing,
         )
         sequence.length = start + count
-        return logits[:, -1].float()
+        return logits[:, -1].float() if is_last else logits.new_empty(1, 0)
 
     def decode(self, sequences: Items[Sequence]) -> torch.Tensor:
         """Read the last token of every sequence's reply.

@@ -20,6 +20,7 @@ from transformers import (
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from langchain_internvl._optional import require
+from langchain_internvl.backends.transformers.adapters import merge_adapter
 from langchain_internvl.backends.transformers.config import translate_config
 from langchain_internvl.backends.transformers.pixel_shuffle import use_pixel_shuffle
 from langchain_internvl.backends.transformers.placement import (
@@ -29,6 +30,7 @@ from langchain_internvl.backends.transformers.placement import (
 )
 from langchain_internvl.backends.transformers.progress import bar_if_watched
 from langchain_internvl.backends.transformers.weights import InternVLChatModel
+from langchain_internvl.checkpoint import find_adapter
 from langchain_internvl.errors import CheckpointError, RequestError
 from langchain_internvl.forks import renew_after_fork
 
@@ -54,12 +56,14 @@ class LoadOptions:
         device_map: As in transformers: "auto", a device, or a map of module names to devices.
         attn_implementation: "auto", or any name that transformers knows.
         quantization: "8bit", "4bit" or None.
+        adapter: Folder of a LoRA adapter that is merged into the weights, or its id on the hub.
     """
 
     dtype: str = "auto"
     device_map: str | dict[str, Any] | None = "auto"
     attn_implementation: str = "auto"
     quantization: str | None = None
+    adapter: str | None = None
 
 
 def load_model(
@@ -79,6 +83,9 @@ def load_model(
         RequestError: A setting is unknown.
     """
     options = options or LoadOptions()
+    if options.adapter is not None and options.quantization is not None:
+        raise RequestError("an adapter cannot be merged into quantised weights: leave out one")
+    adapter = None if options.adapter is None else find_adapter(options.adapter)
     folder = checkpoint.find_weights()
     # Converted tensors that a device map sends to the disk have to be written there anew.
     offloaded = Path(mkdtemp(prefix="internvl-offload-"))
@@ -89,6 +96,8 @@ def load_model(
         use_pixel_shuffle(model, checkpoint.pixel_shuffle)
         if checkpoint.is_original:
             _use_norm_eps(model)
+        if adapter is not None:
+            merge_adapter(model, adapter)
         if any(offloaded.iterdir()):
             weakref.finalize(model, shutil.rmtree, offloaded, ignore_errors=True)
         else:

@@ -6,6 +6,7 @@ quantisation work as for any native checkpoint and no second copy of the weights
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -43,13 +44,8 @@ class SplitInternLM2Attention(ConversionOps):
     ) -> dict[str, Any]:
         """Split one tensor; works for weights and biases."""
         (fused,) = (one[0] if isinstance(one, list) else one for one in input_dict.values())
-        heads, groups = _heads(kwargs["config"])
-        grouped = fused.unflatten(0, (groups, heads // groups + 2, -1))
-        parts = grouped[:, :-2], grouped[:, -2:-1], grouped[:, -1:]
-        return {
-            name: part.flatten(0, 2).contiguous()
-            for name, part in zip(target_patterns, parts, strict=True)
-        }
+        parts = _split_groups(fused, kwargs["config"].get_text_config())
+        return dict(zip(target_patterns, parts, strict=True))
 
     @property
     def reverse_op(self) -> ConversionOps:
@@ -144,6 +140,40 @@ def conversion_rows() -> list[WeightRenaming | WeightConverter]:
             operations=[SplitInternLM2Attention()],
         ),
     ]
+
+
+def native_parts(
+    name: str, tensor: torch.Tensor, text_config: Any
+) -> list[tuple[str, torch.Tensor]]:
+    """One original tensor as native ones, for changes that are added after loading.
+
+    Args:
+        name: Its original name; a native one stays.
+        tensor: The tensor.
+        text_config: Config of the language model.
+    """
+    for original, native in _RENAMES:
+        name = re.sub(original, native, name)
+    for fused, targets in (
+        (".attn.qkv.", (".attention.q_proj.", ".attention.k_proj.", ".attention.v_proj.")),
+        (".attention.wqkv.", (".self_attn.q_proj.", ".self_attn.k_proj.", ".self_attn.v_proj.")),
+    ):
+        if fused in name:
+            is_grouped = fused == ".attention.wqkv."
+            parts = _split_groups(tensor, text_config) if is_grouped else list(tensor.chunk(3))
+            return [
+                (name.replace(fused, target), part)
+                for target, part in zip(targets, parts, strict=True)
+            ]
+    return [(name, tensor)]
+
+
+def _split_groups(fused: Any, text_config: Any) -> list[torch.Tensor]:
+    """Queries, keys and values of a tensor whose rows are grouped by key/value head."""
+    heads, groups = text_config.num_attention_heads, text_config.num_key_value_heads
+    grouped = fused.unflatten(0, (groups, heads // groups + 2, -1))
+    parts = grouped[:, :-2], grouped[:, -2:-1], grouped[:, -1:]
+    return [part.flatten(0, 2).contiguous() for part in parts]
 
 
 register_checkpoint_conversion_mapping(

@@ -33,9 +33,10 @@ CALL = {
 """A value of each setting of a call that is not its default."""
 
 MODEL_ONLY = {
-    "api_key": "k", "attn_implementation": "eager", "default_headers": {"X-A": "b"},
-    "device_map": "cpu", "dtype": "float16", "engine_options": {"max_concurrency": 3},
-    "http_client": httpx.AsyncClient(), "max_retries": 5, "quantization": "8bit",
+    "adapter": "a/b", "api_key": "k", "attn_implementation": "eager",
+    "default_headers": {"X-A": "b"}, "device_map": "cpu", "dtype": "float16",
+    "engine_options": {"max_concurrency": 3}, "http_client": httpx.AsyncClient(),
+    "max_retries": 5, "quantization": "8bit",
     "served_model": "a", "server_prompt": "messages", "chat_template_kwargs": {"a": 1},
 }  # fmt: skip
 """A value of each setting that not every backend uses."""
@@ -136,7 +137,7 @@ def test_a_call_warns_too_and_once_for_each_setting(server):
 
 
 USED = {
-    "transformers": {"attn_implementation", "device_map", "dtype", "engine_options",
+    "transformers": {"adapter", "attn_implementation", "device_map", "dtype", "engine_options",
                      "quantization"},
     "lmdeploy": {"dtype", "engine_options"},
     "server": {"api_key", "chat_template_kwargs", "default_headers", "engine_options",

@@ -260,16 +260,25 @@ def test_tiles_that_are_not_as_many_as_said(loops):
         loop.add(request)
 
 
-def test_chunks_last_as_long_as_two_steps():
+def test_chunks_take_about_three_steps():
     sizes = ChunkSizes(512, is_timed=True)
-    assert sizes.budget(others_wait=True) == 512
-    sizes.time_step(0.1)
-    sizes.time_read(100, 0.1)
-    assert sizes.budget(others_wait=True) == 128
     assert sizes.budget(others_wait=False) == 512
-    for _ in range(20):
-        sizes.time_read(100, 10)
-    assert sizes.budget(others_wait=True) == 16
+    assert sizes.budget(others_wait=True) == 64
+    sizes.time_read(64, 9.0)  # nothing to compare it with
+    sizes.time_step(0.1)
+    for _ in range(9):  # what a chunk costs besides its tokens does not keep chunks small
+        size = sizes.budget(others_wait=True)
+        sizes.time_read(size, 0.1 + 0.0001 * size)
+    assert sizes.budget(others_wait=True) == 512
+    sizes.time_read(512, 0.31)
+    assert sizes.budget(others_wait=True) == 256
+    sizes.time_read(10, 0.01)  # a short one says nothing
+    sizes.time_read(256, 0.2)
+    assert sizes.budget(others_wait=True) == 256
+    for _ in range(9):
+        sizes.time_read(sizes.budget(others_wait=True), 9.0)
+    assert sizes.budget(others_wait=True) == 32
+    assert ChunkSizes(20, is_timed=True).budget(others_wait=True) == 20
     assert ChunkSizes(512, is_timed=False).budget(others_wait=True) == 512
 
 

@@ -1,0 +1,105 @@
+"""Reading pages in many processes: a class for `map_batches`, without an import of Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from langchain_internvl.chat_models import ChatInternVL
+from langchain_internvl.documents.page_image import open_page, page_from_array
+from langchain_internvl.documents.page_reader import Reader
+from langchain_internvl.documents.reading import PageText, ReadOptions
+from langchain_internvl.errors import InternVLError, MediaError
+from langchain_internvl.media.policy import MediaPolicy
+
+
+class PageReader:
+    """Reads batches of pages: columns in, columns out.
+
+    Made for `ray.data.Dataset.map_batches(PageReader, batch_format="numpy", ...)`, where one
+    object lives in each actor, and for any other program that works on batches. The constructor
+    makes one `ChatInternVL`; the pages of a batch are in flight together. A page that fails has
+    its reason in the column `error`, and the others are read.
+
+    Args:
+        model: Arguments of `ChatInternVL`, as {"model": "OpenGVLab/InternVL2-8B"}; or with
+            "base_url", a client of a server.
+        options: Fields of `ReadOptions`, as {"output": "markdown"}.
+        concurrency: Pages of a batch in flight together.
+        image_column: Column with each page's image: encoded bytes, or uint8 arrays.
+
+    Example:
+        ```python
+        reader = PageReader({"model": "nano", "temperature": 0})
+        print(reader({"page_id": ["a-0"], "image": [open("page.png", "rb").read()]})["text"])
+        ```
+    """
+
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        options: Mapping[str, Any] | None = None,
+        *,
+        concurrency: int = 16,
+        image_column: str = "image",
+    ) -> None:
+        self._reader = Reader(ChatInternVL(**model), ReadOptions(**(options or {})))
+        self._concurrency = concurrency
+        self._image = image_column
+        self._policy = MediaPolicy()
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Read a batch.
+
+        Args:
+            batch: Columns; one has images. All others are passed through.
+
+        Returns:
+            The other columns, and `text`, `ocr`, `problem`, `token_probability` (NaN: unknown),
+            `attempts`, `rotation`, and `error` ("" for a page that was read).
+        """
+        images = list(batch[self._image])
+        read = asyncio.run(self._all(images))
+        kept = {name: values for name, values in batch.items() if name != self._image}
+        done = [one if isinstance(one, PageText) else PageText("") for one in read]
+        return {
+            **kept,
+            "text": _texts(one.text for one in done),
+            "ocr": _texts(one.way if isinstance(one, PageText) else "" for one in read),
+            "problem": _texts(one.problem or "" for one in done),
+            "token_probability": np.array(
+                [np.nan if one.probability is None else one.probability for one in done]
+            ),
+            "attempts": np.array([one.attempts for one in done]),
+            "rotation": np.array([one.rotation for one in done]),
+            "error": _texts("" if isinstance(one, PageText) else str(one) for one in read),
+        }
+
+    async def _all(self, images: Sequence[Any]) -> list[PageText | InternVLError]:
+        gate = asyncio.Semaphore(self._concurrency)
+
+        async def read(number: int, image: Any) -> PageText | InternVLError:
+            async with gate:
+                try:
+                    page = await asyncio.to_thread(self._open, number, image)
+                    return await self._reader.aread(page)
+                except InternVLError as error:
+                    return error
+
+        return await asyncio.gather(*(read(number, one) for number, one in enumerate(images)))
+
+    def _open(self, number: int, image: Any) -> Image.Image:
+        name = f"page {number} of the batch"
+        if isinstance(image, (bytes, bytearray, memoryview)):
+            return open_page(bytes(image), name, self._policy)
+        if isinstance(image, np.ndarray):
+            return page_from_array(image, name, self._policy)
+        raise MediaError(name, f"is neither bytes nor an array, but {type(image).__name__}")
+
+
+def _texts(values: Any) -> Any:
+    return np.array(list(values), dtype=object)

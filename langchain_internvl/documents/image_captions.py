@@ -1,0 +1,89 @@
+"""Images of messages and their captions: what `ClearImagesMiddleware` works with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage, HumanMessage
+
+_IMAGES = {"image", "image_url", "input_image"}
+
+
+def image_places(messages: Sequence[BaseMessage]) -> list[tuple[int, int]]:
+    """Where images stand: index of the message and of its block, oldest first."""
+    return [
+        (at, number)
+        for at, message in enumerate(messages)
+        if isinstance(message.content, list)
+        for number, block in enumerate(message.content)
+        if isinstance(block, dict) and block.get("type") in _IMAGES
+    ]
+
+
+def replace_images(
+    messages: Sequence[BaseMessage], captions: dict[tuple[int, int], str]
+) -> list[BaseMessage]:
+    """Messages in which some images are captions; the given ones are not changed."""
+    replaced = []
+    for at, message in enumerate(messages):
+        own = {number: text for (place, number), text in captions.items() if place == at}
+        if own:
+            blocks = [
+                {"type": "text", "text": own[number]} if number in own else block
+                for number, block in enumerate(message.content)
+            ]
+            message = message.model_copy(update={"content": blocks})  # noqa: PLW2901
+        replaced.append(message)
+    return replaced
+
+
+class ImageCaptions:
+    """Captions of images by a model, each made once.
+
+    Args:
+        llm: The model that describes: a `ChatInternVL`.
+        prompt: The question about each image.
+        max_tokens: Most tokens of a caption.
+        most_kept: Captions that are kept, the latest used.
+    """
+
+    def __init__(
+        self, llm: BaseChatModel, prompt: str, max_tokens: int, most_kept: int = 1024
+    ) -> None:
+        self._llm = llm
+        self._prompt = prompt
+        self._settings: dict[str, Any] = {"max_tokens": max_tokens}
+        self._most = most_kept
+        self._kept: dict[str, str] = {}
+
+    def of(self, block: dict[str, Any]) -> str:
+        """The caption of an image block."""
+        key = _key(block)
+        if key not in self._kept:
+            self._keep(key, self._llm.invoke(self._question(block), **self._settings).text)
+        return self._kept[key]
+
+    async def aof(self, block: dict[str, Any]) -> str:
+        """The caption of an image block, without blocking the event loop."""
+        key = _key(block)
+        if key not in self._kept:
+            reply = await self._llm.ainvoke(self._question(block), **self._settings)
+            self._keep(key, reply.text)
+        return self._kept[key]
+
+    def _question(self, block: dict[str, Any]) -> list[HumanMessage]:
+        return [HumanMessage([block, {"type": "text", "text": self._prompt}])]
+
+    def _keep(self, key: str, text: str) -> None:
+        self._kept[key] = " ".join(text.split())
+        while len(self._kept) > self._most:
+            del self._kept[next(iter(self._kept))]
+
+
+def _key(block: dict[str, Any]) -> str:
+    text = json.dumps({k: v for k, v in block.items() if k != "id"}, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()

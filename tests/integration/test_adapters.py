@@ -1,0 +1,194 @@
+"""LoRA adapters: a random one against weights into which it was merged by hand."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from golden import checkpoint_folder
+from safetensors.torch import load_file, save_file
+
+from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
+from langchain_internvl.checkpoint import read_checkpoint
+from langchain_internvl.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    RequestError,
+    UnsupportedCheckpointError,
+)
+
+ALPHA, RANK = 8, 4
+
+INTERNLM2 = [
+    "language_model.model.layers.0.attention.wqkv", "language_model.model.layers.1.attention.wo",
+    "language_model.model.layers.0.feed_forward.w1",
+    "language_model.model.layers.1.feed_forward.w2",
+]  # fmt: skip
+QWEN2 = ["language_model.model.layers.0.self_attn.q_proj",
+         "language_model.model.layers.1.mlp.down_proj"]  # fmt: skip
+PHI3 = ["language_model.model.layers.0.self_attn.qkv_proj",
+        "language_model.model.layers.1.mlp.gate_up_proj"]  # fmt: skip
+VISION = ["vision_model.encoder.layers.0.attn.qkv", "vision_model.encoder.layers.1.mlp.fc1",
+          "vision_model.encoder.layers.1.attn.proj", "mlp1.1"]  # fmt: skip
+
+CASES = {
+    "original names": ("internlm2", INTERNLM2, lambda name: f"base_model.model.{name}"),
+    "the language model alone": (
+        "internlm2", INTERNLM2,
+        lambda name: "base_model.model." + name.removeprefix("language_model."),
+    ),
+    "wrap_llm_lora": (
+        "internlm2", INTERNLM2,
+        lambda name: name.replace("language_model.", "language_model.base_model.model.", 1),
+    ),
+    "the vision tower too": ("qwen2", QWEN2 + VISION, lambda name: f"base_model.model.{name}"),
+    "wrap_backbone_lora": (
+        "qwen2", VISION[:3], lambda name: "base_model.model." + name.removeprefix("vision_model."),
+    ),
+    "native names": (
+        "qwen2", QWEN2,
+        lambda name: "base_model.model." + name.replace("language_model.model.",
+                                                        "model.language_model."),
+    ),
+    "phi3": ("phi3", PHI3, lambda name: f"base_model.model.{name}"),
+}  # fmt: skip
+
+
+def write_adapter(folder, tensors, **changes):
+    folder.mkdir(exist_ok=True)
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "bias": "none", **changes}
+    (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
+    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    return folder
+
+
+def random_adapter(name, modules):
+    """For each module its two matrices."""
+    torch.manual_seed(0)
+    weights = load_file(checkpoint_folder(name) / "model.safetensors")
+    pairs = {}
+    for module in modules:
+        rows, columns = weights[f"{module}.weight"].shape
+        pairs[module] = (torch.randn(RANK, columns), torch.randn(rows, RANK))
+    return pairs
+
+
+def merged_by_hand(name, pairs, folder, scale):
+    shutil.copytree(checkpoint_folder(name), folder)
+    file = folder / "model.safetensors"
+    weights = {key: tensor.float() for key, tensor in load_file(file).items()}
+    for module, (down, up) in pairs.items():
+        weights[f"{module}.weight"] += scale * up @ down
+    save_file(weights, file, {"format": "pt"})
+    return folder
+
+
+def load(folder, **options):
+    return load_model(read_checkpoint(folder), 1005, LoadOptions(dtype="float32", **options))
+
+
+@pytest.mark.parametrize("suffix", [".weight", ".default.weight"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_random_adapter_is_the_merged_weights(case, suffix, tmp_path):
+    name, modules, written = CASES[case]
+    pairs = random_adapter(name, modules)
+    tensors = {}
+    for module, (down, up) in pairs.items():
+        tensors[f"{written(module)}.lora_A{suffix}"] = down
+        tensors[f"{written(module)}.lora_B{suffix}"] = up
+    adapter = write_adapter(tmp_path / "adapter", tensors)
+    adapted = load(checkpoint_folder(name), adapter=str(adapter))
+    expected = load(merged_by_hand(name, pairs, tmp_path / "merged", ALPHA / RANK))
+    plain = load(checkpoint_folder(name))
+    wanted, before = expected.state_dict(), plain.state_dict()
+    changed = 0
+    for key, tensor in adapted.state_dict().items():
+        assert torch.allclose(tensor, wanted[key], atol=1e-5), key
+        changed += not torch.equal(tensor, before[key])
+    assert changed >= len(modules)
+
+
+def one_layer(folder, **changes):
+    pairs = random_adapter("qwen2", QWEN2[:1])
+    ((module, (down, up)),) = pairs.items()
+    tensors = {f"base_model.model.{module}.lora_A.weight": down,
+               f"base_model.model.{module}.lora_B.weight": up}  # fmt: skip
+    return write_adapter(folder, tensors, **changes), pairs
+
+
+@pytest.mark.parametrize(
+    ("changes", "scale"),
+    [
+        ({"use_rslora": True}, ALPHA / RANK**0.5),
+        ({"alpha_pattern": {"q_proj": 2}}, 2 / RANK),
+        ({"alpha_pattern": {"k_proj": 2}, "rank_pattern": {"q_proj": RANK}, "r": 64}, ALPHA / RANK),
+    ],
+)
+def test_scales(changes, scale, tmp_path):
+    adapter, pairs = one_layer(tmp_path / "adapter", **changes)
+    adapted = load(checkpoint_folder("qwen2"), adapter=str(adapter)).state_dict()
+    expected = load(merged_by_hand("qwen2", pairs, tmp_path / "merged", scale)).state_dict()
+    assert all(torch.allclose(adapted[key], expected[key], atol=1e-5) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"peft_type": "IA3"}, "'IA3'"),
+        ({"use_dora": True}, "use_dora"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"bias": "all"}, "bias='all'"),
+        ({"lora_alpha": "many"}, "lora_alpha is 'many'"),
+    ],
+)
+def test_other_kinds_are_refused(changes, words, tmp_path):
+    adapter, _ = one_layer(tmp_path / "adapter", **changes)
+    with pytest.raises(CheckpointError, match=words):
+        load(checkpoint_folder("qwen2"), adapter=str(adapter))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "error", "words"),
+    [
+        ({"x.lora_A.weight": torch.zeros(4, 64), "x.lora_B.weight": torch.zeros(64, 4)},
+         CheckpointError, "x is no layer"),
+        ({"x.lora_A.weight": torch.zeros(4, 64)}, CheckpointError, "lora_A and lora_B"),
+        ({"x.lora_A.weight": torch.zeros(4, 64), "x.lora_B.weight": torch.zeros(64, 5)},
+         CheckpointError, "other ranks"),
+        ({f"{QWEN2[0]}.lora_A.weight": torch.zeros(4, 8),
+          f"{QWEN2[0]}.lora_B.weight": torch.zeros(64, 4)}, CheckpointError, "has shape"),
+        ({"lm_head.weight": torch.zeros(4)}, UnsupportedCheckpointError, "no LoRA's"),
+    ],
+)  # fmt: skip
+def test_adapters_that_do_not_fit(tensors, error, words, tmp_path):
+    adapter = write_adapter(tmp_path / "adapter", tensors)
+    with pytest.raises(error, match=words):
+        load(checkpoint_folder("qwen2"), adapter=str(adapter))
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(CheckpointNotFoundError, match=r"adapter_config\.json"):
+        load(checkpoint_folder("qwen2"), adapter=str(tmp_path))
+    with pytest.raises(CheckpointNotFoundError, match="neither a folder nor an id"):
+        load(checkpoint_folder("qwen2"), adapter="no_such_folder")
+    adapter, _ = one_layer(tmp_path / "adapter")
+    with pytest.raises(RequestError, match="quantised"):
+        load(checkpoint_folder("qwen2"), adapter=str(adapter), quantization="8bit")
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(CheckpointNotFoundError, match=r"adapter_model\.safetensors"):
+        load(checkpoint_folder("qwen2"), adapter=str(adapter))
+
+
+def test_each_adapter_has_an_engine_of_its_own(tmp_path):
+    adapter, _ = one_layer(tmp_path / "adapter", lora_alpha=400)
+    folder = str(checkpoint_folder("qwen2"))
+    settings = {"model": folder, "temperature": 0, "max_tokens": 12, "dtype": "float32"}
+    plain = ChatInternVL(**settings)
+    adapted = ChatInternVL(**settings, adapter=str(adapter))
+    before = plain.invoke("x").content
+    assert adapted.invoke("x").content != before
+    assert plain.invoke("x").content == before
+    assert plain._get_llm_string() != adapted._get_llm_string()
+    plain.close()
+    adapted.close()

@@ -1,0 +1,46 @@
+"""Batches of pages, as Ray's workers read them."""
+
+import inspect
+
+import numpy as np
+from drawn_pages import draw_page, encode, scripted
+
+from langchain_internvl.documents import PageReader
+from langchain_internvl.errors import EngineBusyError
+
+
+def reader(reply, **settings):
+    llm, backend = scripted(reply)
+    return PageReader({"model": llm.model, "backend": backend}, **settings)
+
+
+def test_columns_in_columns_out():
+    def reply(request):
+        tile = request.tiles[0][0, 9, 9]
+        return EngineBusyError("busy") if tile[0] > 250 and tile[1] < 10 else "text"
+
+    pages = [encode(draw_page("a")), encode(draw_page(ground="red")), b"broken",
+             np.asarray(draw_page("b")), encode(draw_page())]  # fmt: skip
+    batch = {"page_id": [f"x-{number}" for number in range(5)], "image": pages}
+    read = reader(reply)(batch)
+    assert read["page_id"] == batch["page_id"]
+    assert "image" not in read
+    assert list(read["text"]) == ["text", "", "", "text", ""]
+    assert list(read["ocr"]) == ["model", "", "", "model", "blank"]
+    assert [bool(error) for error in read["error"]] == [False, True, True, False, False]
+    assert read["error"][1] == "busy"
+    assert "page 2 of the batch" in read["error"][2]
+    assert {len(values) for values in read.values()} == {5}
+    assert np.isnan(read["token_probability"]).all()
+
+
+def test_options_and_columns_have_names():
+    backend_read = reader(lambda request: "| a | b |\n|---|---|", options={"output": "markdown"},
+                          image_column="png")  # fmt: skip
+    read = backend_read({"png": np.array([encode(draw_page("a"))], dtype=object)})
+    assert read["text"][0].startswith("<table>")
+    assert reader([])({"image": []})["text"].tolist() == []
+
+
+def test_it_needs_no_ray():
+    assert "import ray" not in inspect.getsource(inspect.getmodule(PageReader))

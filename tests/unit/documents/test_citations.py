@@ -1,0 +1,120 @@
+"""Answers whose sentences say on which page they stand."""
+
+import pytest
+from drawn_pages import draw_page, encode, scripted
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
+from PIL import Image
+
+from langchain_internvl import InternVLLoader
+from langchain_internvl.documents import answer_with_citations
+from langchain_internvl.documents.citations import cite
+from langchain_internvl.errors import EngineBusyError
+
+PAGES = [
+    Document(page_content="The rent is 900 EUR.",
+             metadata={"source": "box/lease.pdf", "page": 1, "page_id": "aa-1"}),
+    Document(page_content="The deposit is 1800 EUR.",
+             metadata={"source": "box/lease.pdf", "page": 2, "page_id": "aa-2"}),
+]  # fmt: skip
+
+
+def spans(answer):
+    return [(answer.text[one["start_index"]:one["end_index"]], one["number"])
+            for one in answer.message.content_blocks[0].get("annotations", ())]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "expected"),
+    [
+        ("The rent is 900 EUR [1].", "The rent is 900 EUR.", [("The rent is 900 EUR", 1)]),
+        ("It is 900 [1] and 1800 [2].", "It is 900 and 1800.", [("It is 900", 1), ("and 1800", 2)]),
+        ("Hm. Both say so. [1, 2]", "Hm. Both say so.", [("Both say so.", 1), ("Both say so.", 2)]),
+        ("Nobody says.", "Nobody says.", []),
+        ("A list [a] of [1]st", "A list [a] ofst", [("A list [a] of", 1)]),
+    ],
+)  # fmt: skip
+def test_marks_become_annotations(said, text, expected):
+    answer = cite(AIMessage(said), PAGES)
+    assert answer.text == text
+    found = [(answer.text[one["start_index"]:one["end_index"]], one["extras"]["number"])
+             for one in answer.citations]  # fmt: skip
+    assert [(one.strip(), number) for one, number in found] == expected
+    assert answer.message.text == text
+    if expected:
+        annotation = answer.message.content_blocks[0]["annotations"][0]
+        assert annotation["type"] == "citation"
+        assert annotation["url"] == "box/lease.pdf"
+        assert annotation["title"] == "lease.pdf, page 2"
+        assert annotation["extras"]["page_id"] == "aa-1"
+
+
+def test_marks_of_no_page_are_reported():
+    answer = cite(AIMessage("So it is [7]."), PAGES)
+    assert (answer.text, answer.citations, answer.unknown) == ("So it is.", (), (7,))
+
+
+@pytest.fixture
+def box(tmp_path):
+    """Two scanned pages, and what the loader made of them."""
+    for name, line in (("a", "The rent is 900 EUR"), ("b", "The deposit is 1800 EUR")):
+        (tmp_path / f"{name}.png").write_bytes(encode(draw_page(line, size=(300, 200))))
+    llm, _ = scripted(["The rent is 900 EUR", "The deposit is 1800 EUR"])
+    return InternVLLoader(tmp_path, llm=llm, concurrency=1).load()
+
+
+def answered(box, *replies, **settings):
+    llm, backend = scripted(list(replies))
+    chain = answer_with_citations(llm, lambda question: box, **settings)
+    return chain.invoke("What is the rent?"), backend, llm
+
+
+def test_text_and_images_of_pages_are_shown(box):
+    answer, backend, llm = answered(box, "It is 900 EUR [1].")
+    (request,) = backend.requests
+    prompt = llm.get_text(request.prompt_ids)
+    assert "[2] The deposit is 1800 EUR" in prompt
+    assert "Question: What is the rent?" in prompt
+    assert len(request.tiles) == 2
+    assert [(page.number, page.is_cited) for page in answer.pages] == [(1, True), (2, False)]
+    assert answer.pages[0].image.size == (300, 200)
+    text_only, backend, _ = answered(box, "It is 900 EUR [1].", show_images=False)
+    assert (len(backend.requests[0].tiles), text_only.pages[0].image) == (0, None)
+
+
+def test_parts_of_a_page_are_one_page(box):
+    parts = [box[0], box[1], box[0].model_copy(update={"page_content": "More of it"})]
+    answer, backend, llm = answered(parts, "Yes [1].", max_pages=2)
+    assert len(answer.pages) == 2
+    assert "The rent is 900 EUR\nMore of it" in llm.get_text(backend.requests[0].prompt_ids)
+
+
+def test_the_cited_region_is_drawn(box):
+    reply = "<ref>It is 900 EUR</ref><box>[[100, 100, 500, 300]]</box>"
+    answer, backend, llm = answered(box, "It is 900 EUR [1].", reply, ground=True)
+    cited, other = answer.pages
+    assert cited.boxes[0].thousandths == (100, 100, 500, 300)
+    assert cited.image.tobytes() != other.image.tobytes()
+    assert other.boxes == ()
+    assert "<ref>It is 900 EUR</ref>" in llm.render(
+        [("human", llm.get_text(backend.requests[1].prompt_ids))]
+    ) or "It is 900 EUR" in llm.get_text(backend.requests[1].prompt_ids)
+
+
+def test_a_page_that_cannot_be_opened_is_answered_from_by_its_text():
+    answer, backend, _ = answered(PAGES, "It is 900 EUR [1].")
+    assert (len(backend.requests[0].tiles), answer.pages[0].image) == (0, None)
+    _, backend, _ = answered(PAGES, "Yes [1].", page_image=lambda page: Image.new("RGB", (90, 90)))
+    assert len(backend.requests[0].tiles) == 2
+
+
+def test_errors_of_the_model_are_raised(box):
+    with pytest.raises(EngineBusyError):
+        answered(box, EngineBusyError("busy"))
+
+
+async def test_it_is_a_runnable(box):
+    llm, _ = scripted(["It is 900 EUR [1]."])
+    chain = answer_with_citations(llm, lambda question: box) | RunnableLambda(lambda one: one.text)
+    assert await chain.ainvoke("What is the rent?") == "It is 900 EUR."

@@ -1,0 +1,85 @@
+"""Old images of a long conversation become captions."""
+
+import pytest
+from drawn_pages import draw_page, scripted
+from langchain.agents.middleware import ModelRequest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+
+from langchain_internvl import image_block
+from langchain_internvl.documents import ClearImagesMiddleware
+from langchain_internvl.documents.image_captions import image_places, replace_images
+from langchain_internvl.errors import RequestError
+
+
+def conversation(count=4):
+    messages = []
+    for number in range(count):
+        page = image_block(draw_page(str(number), size=(448, 448)))
+        if number == 1:
+            messages.append(ToolMessage([page], tool_call_id="1"))
+        else:
+            messages.append(HumanMessage([page, {"type": "text", "text": f"Look at {number}."}]))
+        messages.append(AIMessage("Seen."))
+    return messages
+
+
+def called(messages, **settings):
+    llm, backend = scripted(lambda request: "A red circle.")
+    middleware = ClearImagesMiddleware(llm, **settings)
+    request = ModelRequest(model=llm, messages=messages)
+    seen = []
+    for _ in range(2):
+        middleware.wrap_model_call(request, lambda one: seen.append(one) or "reply")
+    return llm, seen[-1].messages, len(backend.requests)
+
+
+def images(messages):
+    return sum(block.get("type") == "image" for message in messages
+               if isinstance(message.content, list) for block in message.content)  # fmt: skip
+
+
+def test_a_short_conversation_stays():
+    messages = conversation()
+    _, shown, asked = called(messages, trigger_tokens=100_000)
+    assert (shown, asked) == (messages, 0)
+
+
+@pytest.mark.parametrize("left", [3, 2, 1])
+def test_as_many_become_captions_as_have_to(left):
+    messages = conversation()
+    llm, _ = scripted([])
+    captions = {place: f"[Image {number}: A red circle.]"
+                for number, place in enumerate(image_places(messages)[: 4 - left], 1)}  # fmt: skip
+    limit = llm.get_num_tokens_from_messages(replace_images(messages, captions))
+    llm, shown, asked = called(messages, trigger_tokens=limit)
+    assert images(shown) == left
+    assert llm.get_num_tokens_from_messages(shown) <= limit
+    assert shown[0].content[0] == {"type": "text", "text": "[Image 1: A red circle.]"}
+    assert asked == 4 - left  # each image once, though the model was called twice
+    assert images(messages) == 4  # the state is not changed
+
+
+def test_the_newest_stay_whatever_the_count():
+    _, shown, asked = called(conversation(), trigger_tokens=1, keep=2)
+    assert (images(shown), asked) == (2, 2)
+    _, shown, _ = called(conversation(), trigger_tokens=1, keep=0)
+    assert images(shown) == 0
+
+
+async def test_the_same_without_blocking():
+    llm, backend = scripted(lambda request: "A red circle.")
+    middleware = ClearImagesMiddleware(llm, trigger_tokens=1)
+    seen = []
+
+    async def handler(request):
+        seen.append(request)
+
+    await middleware.awrap_model_call(ModelRequest(model=llm, messages=conversation()), handler)
+    assert (images(seen[0].messages), len(backend.requests)) == (1, 3)
+
+
+def test_numbers_out_of_range():
+    llm, _ = scripted([])
+    for settings in ({"trigger_tokens": 0}, {"trigger_tokens": 9, "keep": -1}):
+        with pytest.raises(RequestError):
+            ClearImagesMiddleware(llm, **settings)
