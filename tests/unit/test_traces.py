@@ -126,6 +126,8 @@ def test_traces_have_no_key_of_a_server():
     with pytest.raises(Exception, match="cannot be reached"):
         llm.invoke("x", {"callbacks": [tracer]})
     llm.close()
-    told = repr(tracer.seen) + "".join(json.dumps(run.model_dump(), default=repr) for run in tracer.runs)
+    told = repr(tracer.seen) + "".join(
+        json.dumps(run.model_dump(), default=repr) for run in tracer.runs
+    )
     assert "hush" not in told
     assert tracer.runs[0].error
