@@ -102,12 +102,13 @@ def read_any_way_up(image: Image.Image, options: ReadOptions) -> Script:
 def _try_turns(image: Image.Image, options: ReadOptions, first: PageText) -> Script:
     choices, asked = yield from _weigh(image)
     best, attempts = first, first.attempts + asked
+    once = replace(options, temperatures=())  # a loop in a turned page is the answer already
     for degrees, probability in ranked(choices):
         if degrees == 0:
             continue
         if first.probability is None and (not choices or probability < _SURE):
             break  # nothing tells whether it reads better
-        read = yield from read_image(turn(image, degrees), options)
+        read = yield from read_image(turn(image, degrees), once)
         attempts += read.attempts
         if goodness(read) > goodness(best):
             best = _turned(read, degrees)

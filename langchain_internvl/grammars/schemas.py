@@ -129,7 +129,7 @@ class _Checker:
         return kept
 
     def _refuse(self, path: str, problem: str) -> None:
-        """Raise, if all must be guaranteed; who calls goes on by leaving out what cannot be."""
+        """Raise in strict mode; else record the path, and the caller leaves the keyword out."""
         if self.strict:
             raise SchemaError(f"{path}{problem}")
         self.left_out.append(path)

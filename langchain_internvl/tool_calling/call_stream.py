@@ -1,8 +1,7 @@
-"""Splits a reply into words and tool calls, as it comes.
+"""Splits a streamed reply into text and tool calls.
 
-It knows a tool format and text, and neither messages nor grammars: a reply that no grammar held
-is read too, and what is malformed in it comes out as a call that nobody can mistake for a good
-one.
+It knows a tool format and text, and neither messages nor grammars. Replies without a grammar are
+read too; a malformed call in one becomes a call whose arguments cannot be parsed.
 """
 
 from __future__ import annotations
@@ -46,20 +45,19 @@ class CallPiece:
 
 
 class CallStream:
-    """Splits a reply, piece by piece.
+    """Splits a streamed reply.
 
-    Words keep their order; white space around calls, which belongs to their frame, is left out,
-    but for what parts the words before a call from those after it. A call that ends before its
-    arguments do gets a bracket that fits none, so that no reader of unfinished JSON takes it for
-    whole.
+    Text keeps its order. White space around calls belongs to their frame and is left out, except
+    between the text before and after a call. A call that ends before its arguments do gets an
+    unmatched bracket, so that parsers of partial JSON do not take it for complete.
 
     Args:
         tools: The format of calls.
-        stop: Texts among the words that end the reply; in arguments they are arguments.
-        either: It is words or calls, so what words spell makes no call.
-        must: It is calls and nothing else.
+        stop: Stop strings, which end the reply in its text and have no effect in arguments.
+        either: The reply is text or calls, so a call after text is text.
+        must: The reply is calls alone.
 
-    In a reply of these two kinds what is cut off where a call begins is a call that is not whole.
+    With `either` or `must`, a reply that is cut off where a call begins is an incomplete call.
     """
 
     def __init__(
@@ -89,7 +87,7 @@ class CallStream:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a stop text has ended the reply."""
+        """Whether a stop string has ended the reply."""
         return self._stop.stopped_at is not None
 
     def push(self, text: str, *, last: bool = False) -> tuple[str, list[CallPiece]]:
@@ -100,7 +98,7 @@ class CallStream:
             last: Whether the reply ends with it.
 
         Returns:
-            Words and pieces of calls that are certain now.
+            Text and pieces of calls that further input cannot change.
         """
         self._held += text
         self._is_last = last
@@ -111,7 +109,7 @@ class CallStream:
         return said, pieces
 
     def _words(self) -> bool:
-        """Words up to a call; what may be its beginning is held."""
+        """Text up to a call; a possible beginning of the trigger is held back."""
         said, trigger, rest = self._held.partition(self._trigger)
         begun = 0 if trigger else begun_length(said, self._trigger)
         said, held = said[: len(said) - begun], said[len(said) - begun :]
@@ -164,7 +162,7 @@ class CallStream:
         return bool(self._held)
 
     def _no_head(self, whole: str) -> None:
-        """A call that is not written as it should be: its keys in another order, or worse."""
+        """A call in another form: its keys in another order, or malformed."""
         call = _read_call(whole.removeprefix(self._opening).removesuffix(self._closing))
         name, arguments = (None, whole + _misfit(whole)) if call is None else call
         self._begin(name)
@@ -200,7 +198,7 @@ class CallStream:
 
 
 def _misfit(text: str) -> str:
-    """What makes a text one that cannot be completed, at a glance."""
+    """A suffix that makes a partial JSON text unparsable."""
     brackets = _Brackets()
     while text:
         text = text[brackets.read(text) :]
@@ -238,7 +236,7 @@ class _Brackets:
 
     @property
     def misfit(self) -> str:
-        """What makes the text so far something that cannot be completed."""
+        """A suffix that makes the text so far unparsable."""
         wrong = "]" if not self._open or self._open[-1] == "}" else "}"
         return ("\\" if self._escaped else "") + ('"' if self._in_string else "") + wrong
 

@@ -1,6 +1,6 @@
-"""What a call asks a reply to be: words, calls of tools, a JSON value, one of some choices.
+"""Response format of a call: text, tool calls, a JSON value, or one of several choices.
 
-The settings come in the words of OpenAI's API, which LangChain and its agents use.
+The settings have the names of OpenAI's API, which LangChain and its agents use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from langchain_internvl.prompting.tool_formats import ToolFormat
 
 RESPONSE_SETTINGS = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "choices")
-"""Settings of a call that say what its reply may be."""
+"""Settings of a call that define its response format."""
 
 _ANSWER = "Answer with one JSON value and nothing else. It fits this JSON schema:\n"
 _ANSWER_IN_THE_END = (
@@ -44,16 +44,16 @@ _ANSWER_IN_THE_END = (
 
 @dataclass(frozen=True)
 class ResponseFormat:
-    """What a reply may be.
+    """Response format of a call.
 
     Attributes:
-        tools: The functions that the model is told of, as OpenAI writes them.
-        callable: Those that it may call now: the schemas of their arguments, checked, by name.
-        requires_call: It must call one, and say nothing besides.
-        single_call: It may call one only.
-        schema: Schema of the JSON value that it must be, unless it is a call; None: words.
-        prompt_schema: That schema as the model is told of it; None: it is not.
-        choices: The texts that it must be one of; none: any.
+        tools: Functions listed in the prompt, as OpenAI writes them.
+        callable: Functions that may be called now: the checked schemas of their arguments, by name.
+        requires_call: The reply is tool calls without text.
+        single_call: At most one call.
+        schema: Schema of the JSON value, unless the reply is a call; None: text.
+        prompt_schema: The same schema as written in the prompt; None: it is not in the prompt.
+        choices: Texts of which the reply is one; empty: any text.
     """
 
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -66,16 +66,16 @@ class ResponseFormat:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is words and nothing else, which a stop text may end anywhere."""
+        """Whether the reply is text alone, which a stop string may end anywhere."""
         return not self.callable and self.schema is None
 
     @property
     def allows_text(self) -> bool:
-        """Whether words that a stop text may end are part of it."""
+        """Whether the reply may have text, which a stop string may end."""
         return not (self.requires_call or self.schema is not None)
 
     def grammar(self, tools: ToolFormat, *, thinks: bool) -> Grammar | None:
-        """What holds a reply to this; None: nothing has to.
+        """The grammar that a reply is decoded under; None: none is needed.
 
         Args:
             tools: The format of calls.
@@ -95,7 +95,7 @@ class ResponseFormat:
         return words_without(tools.trigger) if self.tools else None
 
     def instructions(self, tools: ToolFormat, close: str) -> list[Part]:
-        """What the model is told of it, at the end of the system text.
+        """Instructions at the end of the system text.
 
         Args:
             tools: The format of calls.
@@ -105,7 +105,7 @@ class ResponseFormat:
         return [*parts, *self.schema_instructions()]
 
     def schema_instructions(self) -> list[Part]:
-        """What the model is told of the JSON value that it is."""
+        """Instructions about the JSON value."""
         if self.prompt_schema is None:
             return []
         asked = _ANSWER_IN_THE_END if self.callable else _ANSWER
@@ -113,11 +113,11 @@ class ResponseFormat:
 
     @property
     def tool_choice(self) -> ToolChoice:
-        """Whether tools may be called, as servers are told."""
+        """The `tool_choice` that is sent to servers."""
         return "required" if self.requires_call else "auto" if self.callable else "none"
 
     def openai_tools(self) -> list[dict[str, Any]]:
-        """The tools as OpenAI writes them; if one has to be called, those that may be."""
+        """The tools as OpenAI writes them; with a forced choice, the callable ones alone."""
         told = [one for one in self.tools if not self.requires_call or one["name"] in self.callable]
         return [{"type": "function", "function": dict(one)} for one in told]
 
@@ -128,7 +128,7 @@ def _call(name: str, schema: Mapping[str, Any], tools: ToolFormat) -> Format:
 
 
 def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
-    """What a call asks its reply to be.
+    """The response format that the settings of a call request.
 
     Args:
         settings: Those of `RESPONSE_SETTINGS` that are given.
@@ -210,7 +210,7 @@ def _tool_choice(choice: Any, names: Sequence[str]) -> str:
 
 
 def _schema(form: Any) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
-    """The schema of a `response_format`, and what the model is told of it."""
+    """The checked schema of a `response_format`, and the schema that the prompt shows."""
     if form is None:
         return None, None
     kind = form.get("type") if isinstance(form, Mapping) else None

@@ -1,4 +1,4 @@
-"""Replies that are values of a schema: how they are asked for, and how they are read."""
+"""Structured output: the settings that request it, and the parser of its replies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 
 def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
-    """The settings of a call whose reply shall be a value of a schema.
+    """The settings of a call whose reply is a value of a schema.
 
     Args:
         schema: A class or a JSON schema; None: any object.
@@ -78,7 +78,7 @@ def _schema_of(schema: Any, kind: ValueType | None) -> Mapping[str, Any]:
 
 
 def trace_of(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
-    """What LangChain's traces tell of it: the schema, or a function where they cannot read it."""
+    """What LangChain's traces show: the schema, or a function where they cannot read it."""
     kind = to_value_type(schema)
     if not (kind is None or kind.is_partial or is_basemodel_subclass(schema)) or not _is_traced(
         schema
@@ -220,7 +220,7 @@ class ValueParser(BaseTransformOutputParser[Any]):
 
 
 class _Growing:
-    """The value of a reply that is still coming."""
+    """The value of a reply while it streams."""
 
     def __init__(self, parser: ValueParser) -> None:
         self._parser = parser
@@ -228,7 +228,7 @@ class _Growing:
         self._last: Sequence[Any] = ()  # the value that was given last, if one was
 
     def add(self, chunk: str | BaseMessage) -> Iterator[Any]:
-        """Another piece of the reply; gives the value if it has grown."""
+        """Add a piece of the reply; yields the value if it has changed."""
         if isinstance(chunk, AIMessageChunk):
             self._message += chunk
         else:
@@ -243,7 +243,7 @@ class _Growing:
             yield value
 
     def end(self) -> Iterator[Any]:
-        """The reply is whole; gives its value, if it is not the one that was given last."""
+        """End the reply; yields its value if it differs from the last one."""
         value = self._parser.read(self._message)
         if [value] != self._last:
             yield value

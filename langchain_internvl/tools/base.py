@@ -1,4 +1,4 @@
-"""What all vision tools share: one script each, run with or without an event loop."""
+"""Base class of the vision tools: one script each, run with or without an event loop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ apart in traces and in `astream_events`.
 
 
 class Arguments(BaseModel):
-    """What every tool is also given: the agent's runtime, which no model writes."""
+    """Arguments of every tool: the agent's runtime, which the model does not see."""
 
     runtime: Annotated[Any, InjectedToolArg] = Field(default=None)
 
@@ -61,12 +61,12 @@ class Ask:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a tool answers.
+    """Result of a tool.
 
     Attributes:
         text: For the agent to read.
         artifact: For programs.
-        picture: Draws what is shown beside the text, if pictures are wanted.
+        picture: Draws the image beside the text, if images are returned.
     """
 
     text: str
@@ -87,14 +87,14 @@ def _explain(error: Any) -> str:
 
 
 class InternVLTool(BaseTool):
-    """A tool that looks at a picture or a video.
+    """A tool that looks at an image or a video.
 
     Attributes:
         llm: The model that looks: a `ChatInternVL`.
         media_policy: What an agent may name. By default public http(s) URLs and handles of the
             conversation; for files give `MediaPolicy(roots=[...])`.
-        return_images: Also return a picture: the part that was looked at, or the boxes drawn.
-        handle_tool_error: Tell the agent of errors, rather than end it. Default true.
+        return_images: Also return an image: the part that was looked at, or the boxes drawn.
+        handle_tool_error: Return errors to the agent as text, rather than raise. Default true.
         handle_validation_error: The same for arguments of the wrong type. Default: in words.
     """
 
@@ -182,7 +182,7 @@ def _advance(script: Script, reply: AIMessage | None) -> Ask | Outcome:
 
 
 def _told(error: Exception) -> ToolException:
-    """An error in words that tell an agent what to do instead."""
+    """An error for the agent, with what to do instead."""
     for kind, hint in _HINTS.items():
         if isinstance(error, kind):
             return ToolException(f"{error}. {hint}")

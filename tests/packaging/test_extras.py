@@ -88,7 +88,9 @@ def _direct(extra):
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.14"])
 def test_the_pins_of_development_resolve(python):
-    groups = [part for name in ("test", "lint", "docs", "packaging") for part in ("--group", name)]
+    # Pages are built and checked on a newer Python.
+    names = ("test",) if python == "3.10" else ("test", "lint", "docs", "packaging")
+    groups = [part for name in names for part in ("--group", name)]
     run(
         *(*UV, "compile", "--quiet", "--no-header", "pyproject.toml", "--extra", "all", *groups),
         *("--constraint", "constraints.txt", "--python-version", python),
