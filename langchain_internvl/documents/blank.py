@@ -7,18 +7,20 @@ from PIL import Image
 
 _LEAST_SIDE = 64
 """Pictures smaller than this, in pixels, are icons or crops, not pages: they are read."""
-_WORK_SIDE = 1024
+_WORK_SIDE = 1792
 """Longer side at which pixels are looked at; thinner lines than one pixel of it still count."""
 _EDGE = 0.03
 """Share of each side that is left out: scanners leave shadows there."""
 _CONTRAST = 36
-"""How much darker than its surroundings ink is, in steps of 8 bits."""
+"""How much darker than its surroundings ink is at least, in steps of 8 bits."""
+_GRAIN = 6
+"""How much darker it is at least, in standard deviations of the paper's grain."""
 _PAPER = 140
 """Least brightness of paper."""
 _COLOUR = 60
 """Most difference of the channels of paper: a coloured picture is no paper."""
-_LEAST_INK = 12
-"""Pixels of ink, at `_WORK_SIDE`, below which a page is blank: a full stop at 10 pt has about 9."""
+_LEAST_INK = 8
+"""Pixels of ink, at `_WORK_SIDE`, below which a page is blank: a digit at 7 pt has more."""
 
 
 def is_blank(page: Image.Image) -> bool:
@@ -38,7 +40,7 @@ def is_blank(page: Image.Image) -> bool:
     height, width = samples.shape[:2]
     top, left = round(height * _EDGE), round(width * _EDGE)
     samples = samples[top : height - top, left : width - left]
-    typical = np.median(samples.reshape(-1, 3), axis=0)
+    typical = np.median(samples[::4, ::4].reshape(-1, 3), axis=0)
     if typical.min() < _PAPER or typical.max() - typical.min() > _COLOUR:
         return False
     return _ink(samples) < _LEAST_INK
@@ -52,7 +54,10 @@ def _ink(samples: np.ndarray[tuple[int, ...], np.dtype[np.int16]]) -> int:
     blocks = (max(1, size[0] // 32), max(1, size[1] // 32))
     paper = Image.fromarray(darkest).resize(blocks, Image.Resampling.BOX)
     around = np.asarray(paper.resize(size, Image.Resampling.BILINEAR)).astype(np.int16)
-    is_ink = darkest.astype(np.int16) < around - _CONTRAST
+    below = around - darkest.astype(np.int16)
+    middle = np.median(below[::4, ::4])
+    grain = 1.4826 * float(np.median(np.abs(below[::4, ::4] - middle)))  # of a normal distribution
+    is_ink = below > max(_CONTRAST, _GRAIN * grain)
     # Grain is single pixels; strokes have neighbours.
     neighbours = np.zeros(is_ink.shape, np.uint8)
     neighbours[1:] += is_ink[:-1]

@@ -64,6 +64,9 @@ _SAME_KEYS = {
 }  # fmt: skip
 _ROLES = {other: role for role, others in _SAME_KEYS.items() for other in (role, *others)}
 
+_NARROW = str.maketrans("，、；：（）［］｛｝＜＞＝－．　", ",,;:()[]{}<>=-. ")
+"""Punctuation of Chinese and Japanese texts as that of ASCII, one character for one."""
+
 _YX_KEY = re.compile(r"[\"']box_2d[\"']\s{0,3}:\s{0,3}\[{0,2}$")
 """Gemini's key, whose boxes are top, left, bottom, right."""
 
@@ -91,6 +94,7 @@ class Found:
 
 def find_boxes(text: str) -> list[Found]:
     """Everything in a text that may be a box, from left to right, without overlaps."""
+    text = text.translate(_NARROW)
     alone = _ALONE.fullmatch(text)
     if alone:
         return [Found(*alone.span(), alone.groups())]

@@ -77,7 +77,7 @@ def _read_turn(message: BaseMessage, number: int) -> Turn:
     if isinstance(message, AIMessage):
         calls = _merge_calls(message, calls, f"message {number}")
         parts += _nameless_calls(message, after_text=any(part != Text("") for part in parts))
-    answered = message.tool_call_id if isinstance(message, ToolMessage) else None
+    answered = _identifier(message.tool_call_id) if isinstance(message, ToolMessage) else None
     shown = tuple(part for part in parts if part != Text(""))
     return Turn(role, shown, tuple(calls), answered)
 
@@ -114,6 +114,11 @@ def place_of(message: BaseMessage, number: int, place: int) -> str:
     return f"message {number} ({message.type}), block {place}"
 
 
+def _identifier(value: Any) -> str | None:
+    """The id of a call, which LangChain checks only while it makes a message."""
+    return None if value is None else str(value)
+
+
 def _nameless_calls(message: AIMessage, *, after_text: bool) -> list[Part]:
     """Invalid calls without the name of a tool, as text."""
     texts = [one["args"] for one in message.invalid_tool_calls if not one["name"]]
@@ -129,9 +134,12 @@ def _merge_calls(message: AIMessage, calls: Sequence[ToolCall], where: str) -> l
             raise MessageError(f"{where}: malformed: {name} is a list of dictionaries")
     try:
         stated = [
-            *(ToolCall(one["name"], to_json(one["args"]), one["id"]) for one in message.tool_calls),
             *(
-                ToolCall(one["name"], one["args"] or "", one["id"])
+                ToolCall(one["name"], to_json(one["args"]), _identifier(one["id"]))
+                for one in message.tool_calls
+            ),
+            *(
+                ToolCall(one["name"], one["args"] or "", _identifier(one["id"]))
                 for one in message.invalid_tool_calls
                 if one["name"]
             ),

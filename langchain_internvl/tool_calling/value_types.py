@@ -162,7 +162,7 @@ def _schema_of(kind: Any, adapter: TypeAdapter[Any]) -> Mapping[str, Any]:
     if not values:
         raise SchemaError(f"{shown(kind)} has no members, so no reply could be one")
     spelled = [json.loads(one) for one in values]
-    told = {name: one for name, one in schema.items() if name not in {"const", "enum"}}
+    told = {name: one for name, one in _whole(schema).items() if name not in {"const", "enum"}}
     meanings = [
         f"{one}: {value.name}"
         for one, value in values.items()
@@ -172,6 +172,14 @@ def _schema_of(kind: Any, adapter: TypeAdapter[Any]) -> Mapping[str, Any]:
         about = [told["description"]] if told.get("description") else []
         told["description"] = "\n".join([*about, ", ".join(meanings)])
     return {**told, "enum": spelled}
+
+
+def _whole(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema in place of a reference to it, with what `Annotated` says beside the reference."""
+    if "$ref" not in schema:
+        return dict(schema)
+    beside = {name: one for name, one in schema.items() if name not in {"$ref", "$defs"}}
+    return {**schema["$defs"][schema["$ref"].rsplit("/", 1)[1]], **beside}
 
 
 def _bare(kind: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
@@ -16,7 +16,11 @@ MASK = "**********"
 
 _MOST_QUOTED = 1000
 """Longest error text, in characters. Servers may echo whole requests."""
+_MOST_READ = 1 << 16
+"""Characters of an error that are looked at."""
 
+_PART = 12
+"""Characters in a row of a secret that are masked, where a server has cut it."""
 
 _SECRET_HEADERS = ("authorization", "proxy-authorization", "x-api-key", "api-key", "cookie")
 """Headers of a client of the user's own that hold secrets."""
@@ -26,23 +30,36 @@ class Redactor:
     """Masks some secrets in text, in any of the encodings in which servers echo them.
 
     These are: as they are, URL-encoded (also twice), escaped for JSON, Python, HTML or a shell,
-    in another case, and in base64.
+    in another case, and in base64. So is any part of one, as it is, of 12 characters or more.
 
     Args:
         secrets: The secrets. One of fewer than four characters is masked as a whole word only.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
+        secrets = list(secrets)
         patterns = [one for secret in secrets if secret for one in _patterns(secret)]
         self._pattern = re.compile("|".join(patterns), re.IGNORECASE) if patterns else None
+        self._parts = {part for secret in secrets for part in _windows(secret.lower())}
 
     def mask(self, text: str) -> str:
         """The text without the secrets."""
-        return text if self._pattern is None else self._pattern.sub(MASK, text)
+        return text if self._pattern is None else self._mask_parts(self._pattern.sub(MASK, text))
+
+    def _mask_parts(self, text: str) -> str:
+        lower = text.lower() if len(text.lower()) == len(text) else text
+        kept: list[str] = []
+        end = 0
+        for start, part in enumerate(_windows(lower)):
+            if part in self._parts:
+                # Parts that overlap are one.
+                kept += [text[end:start], MASK] if start > end or not kept else []
+                end = start + _PART
+        return "".join([*kept, text[end:]])
 
     def quote(self, text: str) -> str:
         """The masked text, shortened after masking so that no part of a secret is left."""
-        masked = self.mask(text)
+        masked = self.mask(text[:_MOST_READ])
         return masked if len(masked) <= _MOST_QUOTED else masked[:_MOST_QUOTED] + "..."
 
     def clean(self, error: BaseException) -> None:
@@ -63,6 +80,11 @@ def secrets_of(address: ServerAddress) -> list[str]:
         *(client[name] for name in _SECRET_HEADERS if name in client),
         *(unquote(one) for one in proxies if one),
     ]
+
+
+def _windows(text: str) -> Iterator[str]:
+    """All parts of a text that are `_PART` characters long."""
+    return (text[start : start + _PART] for start in range(len(text) - _PART + 1))
 
 
 def _patterns(secret: str) -> list[str]:

@@ -46,6 +46,8 @@ def test_empty_paper(page):
     "page",
     [
         draw_page("7", size=SIZE, font=30),
+        draw_page("", "", "iv", size=SIZE, font=14),
+        draw_page("", "", "1", size=SIZE, font=14),
         draw_page("Draft", size=SIZE, font=26, colour=(150, 150, 150)),
         draw_page("Paid", size=SIZE, font=40, colour=(200, 60, 60), ground=(240, 235, 220)),
         with_noise(draw_page("A line", size=SIZE), 12),
@@ -53,7 +55,17 @@ def test_empty_paper(page):
         Image.new("RGB", SIZE, (20, 20, 20)),
         Image.new("RGB", SIZE, (200, 40, 40)),
     ],
-    ids=["digit", "grey", "stamp", "grain", "blurred", "dark", "coloured"],
+    ids=[
+        "digit",
+        "page number in 8 pt",
+        "in 7 pt",
+        "grey",
+        "stamp",
+        "grain",
+        "blurred",
+        "dark",
+        "coloured",
+    ],
 )
 def test_pages_with_something_on_them(page):
     assert not is_blank(page)

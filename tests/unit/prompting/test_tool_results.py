@@ -89,3 +89,14 @@ def test_conversations_with_calls_can_be_trimmed():
         limit = llm.get_num_tokens_from_messages(messages[2:])
         kept = trim_messages(messages, max_tokens=limit, token_counter=llm, strategy="last")
     assert kept[-1] == messages[-1]
+
+
+def test_ids_that_are_numbers_are_texts():
+    message, results = CALLS.model_copy(deep=True), []
+    for number, call in enumerate(message.tool_calls):
+        call["id"] = number
+        results.append(ToolMessage(f"of {number}", tool_call_id="x"))
+        results[-1].tool_call_id = number  # LangChain checks it in the constructor alone
+    llm = ChatInternVL(model=str(checkpoint_folder("qwen2")))
+    text = llm.render([ASK, message, *reversed(results)])
+    assert text.index("of 0") < text.index("of 1")

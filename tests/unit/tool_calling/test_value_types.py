@@ -287,3 +287,12 @@ def test_a_key_of_a_typed_dict_with_langchains_default_may_be_absent():
     assert kind.read({"setup": "Why?", "rating": 3}) == {"setup": "Why?", "rating": 3}
     with pytest.raises(ValueError, match="rating"):
         kind.read({"setup": "Why?"})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_enum_may_have_a_description_of_its_own(method):
+    kind = Annotated[Tone, Field(description="How it sounds")]
+    llm = scripted(written(kind, "cold", method))
+    assert llm.with_structured_output(kind, method=method).invoke("x") is Tone.COLD
+    schema = to_value_type(kind).schema
+    assert (schema["enum"], schema["description"]) == (["warm", "cold"], "How it sounds")

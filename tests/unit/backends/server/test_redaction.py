@@ -41,6 +41,22 @@ def test_every_encoding_is_masked(name, secret):
     assert spelled not in masked
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("key sk-0123456789abcdef is", "key ********** is"),
+        ("key sk-0123456789ab... is", "key **********... is"),
+        ("key SK-0123456789AB", "key **********"),
+        ("456789abcdef, 3456789abcdef", "**********, **********"),
+        ("sk-012345678 sk-01...cdef", "********** sk-01...cdef"),
+        ("sk-01234567", "sk-01234567"),
+        ("sk-0123456789absk-0123456789ab", "**********"),
+    ],
+)
+def test_parts_of_a_secret_are_masked(text, masked):
+    assert Redactor(["sk-0123456789abcdef", ""]).mask(text) == masked
+
+
 def test_shortening_leaves_no_part_of_a_secret():
     for start in range(990, 1002):
         quoted = Redactor([HEADER]).quote("x" * start + HEADER)
