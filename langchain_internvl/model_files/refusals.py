@@ -95,6 +95,9 @@ RELATIVES = (
 )
 
 
+_OWN_MODULES = frozenset(one.split(".")[0] for one in OWN_CLASSES)
+
+
 def refuse_by_config(config: Mapping[str, Any], folder: Path) -> None:
     """Refuse a relative that shows in `config.json`.
 
@@ -104,8 +107,13 @@ def refuse_by_config(config: Mapping[str, Any], folder: Path) -> None:
     for one in RELATIVES:
         if one.in_config(config):
             _refuse(one, folder)
-    for name in sorted({str(value) for value in _values(config.get("auto_map") or {})}):
-        if name.rpartition("--")[2] not in OWN_CLASSES:
+    auto_map = config.get("auto_map") or {}
+    for name in sorted({str(value) for value in _values(auto_map)}):
+        own_class = name.rpartition("--")[2]
+        # What a class of settings is called matters little, if it is of InternVL's own files.
+        is_config = name in map(str, _values({"": auto_map.get("AutoConfig")}))
+        is_own = is_config and own_class.split(".")[0] in _OWN_MODULES
+        if own_class not in OWN_CLASSES and not is_own:
             raise UnsupportedCheckpointError(
                 f"{folder} is a model of its own code, {name[:200]!r} in auto_map, which is not "
                 f"InternVL's; the models of this kind compress image tokens or differ in other "

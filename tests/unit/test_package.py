@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from patience import PATIENCE
@@ -75,3 +76,10 @@ def test_without_torch_the_chat_model_says_what_to_install():
         )
     )
     assert "pip install 'langchain-internvl[transformers]'" in done.stderr
+
+
+def test_names_of_test_files_are_unique():
+    """pytest imports a folder without `__init__` by the bare name of its files."""
+    root = Path(__file__).parents[1]
+    names = [path.name for path in root.rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted(n for n in names if names.count(n) > 1)
