@@ -53,7 +53,7 @@ class Engines:
         self._lock = threading.RLock()
 
     def for_copy(self) -> Engines:
-        """The engines of a copy of the model, which loads nothing twice and is closed on its own."""
+        """The engines of a copy of the model, which loads nothing twice and closes on its own."""
         copied = Engines()
         copied._prompts = self._prompts.copy()
         copied._servers = self._servers
