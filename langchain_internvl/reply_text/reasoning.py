@@ -96,9 +96,3 @@ class ThoughtStream:
             shown = shown.lstrip()
             self._shown = bool(shown)
         return shown
-
-
-def without_thoughts(reply: str) -> str:
-    """A complete reply without its thoughts; the whole reply if the thoughts are not closed."""
-    has_thoughts = reply.startswith(OPEN) and CLOSE in reply
-    return ThoughtStream().push(reply, last=True)[1] if has_thoughts else reply
