@@ -24,8 +24,11 @@ def check_address(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError as error:  # a port that is no number, brackets that do not close
-        raise RequestError(f"base_url: {url!r} is no address: {error}") from None
+    except ValueError:  # a port that is no number, brackets that do not close
+        is_whole = False
     if not is_whole or not url.isprintable() or " " in url:
-        raise RequestError(f"base_url: an address is like http://host:23333/v1, not {url!r}")
+        raise RequestError(
+            "base_url: an address is like http://host:23333/v1, with http or https, and a port "
+            "from 1 to 65535 if it has one; what was given (not shown here) is none"
+        )
     return url
