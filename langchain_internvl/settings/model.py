@@ -91,8 +91,8 @@ class ModelSettings(CallSettings):
     served_model: str | None = None
     """Name of the model on the server; None: `model`."""
     server_prompt: ServerPrompt = "auto"
-    """Form of prompts for a server. "ids": token ids, as for other backends (LMDeploy only; needs the
-    tokenizer of `model`); "messages": the server's own template; "auto": ids if possible."""
+    """Form of prompts for a server. "ids": token ids, as for other backends (LMDeploy only; needs
+    the tokenizer of `model`); "messages": the server's own template; "auto": ids if possible."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Data type of the weights; "auto": as stored."""
     device_map: str | dict[str, Any] | None = "auto"
