@@ -104,7 +104,7 @@ def read_size(
     def measure(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
         if image.format == "ICO":  # it says another size than the images in it have
-            return load_rgb(source, policy).size
+            return load_readable(source, policy).size  # never warns
         is_sideways = exif_transpose and read_orientation(image) in SIDEWAYS
         return (height, width) if is_sideways else (width, height)
 

@@ -132,7 +132,7 @@ class PixelSource:
 
 
 def _in_stored_mode(image: Image.Image) -> Image.Image:
-    """A copy in a mode that PNG or TIFF holds: the same, 16-bit grey, or RGB."""
+    """A copy in a mode that PNG or TIFF holds: the same, 16-bit grey, RGB or RGBA."""
     if image.mode in _PNG_MODES or image.mode == "F" or is_negative(image):
         return image.copy()
     if is_deep(image):
@@ -141,9 +141,13 @@ def _in_stored_mode(image: Image.Image) -> Image.Image:
 
         values = np.asarray(image)
         if values.min() >= 0 and values.max() <= 65535:
-            return PILImage.fromarray(values.astype(np.uint16))
+            grey = PILImage.fromarray(values.astype(np.uint16))
+            grey.info.update(image.info)
+            return grey
         return image.copy()
-    return image.convert("RGB")
+    if image.mode == "La":
+        return image.convert("LA")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def from_array(array: np.ndarray[Any, Any], name: str) -> PixelSource:

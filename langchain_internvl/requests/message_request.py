@@ -57,6 +57,7 @@ class TurnRenderer:
         num_frames: Frames of a video file, unless its block says otherwise.
         exif_transpose: Turn images as their EXIF orientation says.
         scale_16bit: Scale grey images of 16 bits to 8.
+        white_background: Put transparent images on white.
         form: What the reply may be.
     """
 
@@ -69,6 +70,7 @@ class TurnRenderer:
     num_frames: int = 8
     exif_transpose: bool = False
     scale_16bit: bool = False
+    white_background: bool = False
     form: ResponseFormat = field(default_factory=ResponseFormat)
 
     def make_request(self, settings: CallSettings, turns: Sequence[Turn]) -> Request:
@@ -143,6 +145,7 @@ class TurnRenderer:
             policy,
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
+            white_background=self.white_background,
             deadline=self.deadline,
         )
         if is_asked or image.min_tiles is not None or image.max_tiles is not None:

@@ -29,6 +29,7 @@ from langchain_internvl.tool_calling.response_format import ResponseFormat
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image as Picture
 
     from langchain_internvl.checkpoint import Checkpoint
     from langchain_internvl.media.policy import MediaPolicy
@@ -57,6 +58,7 @@ class Renderer:
         num_frames: Frames of a video file, unless its block says otherwise.
         exif_transpose: Turn images as their EXIF orientation says.
         scale_16bit: Scale grey images of 16 bits to 8.
+        white_background: Put transparent images on white.
         form: What the reply may be, which the model is told.
         reasoning: Whether the model shall think first.
     """
@@ -72,6 +74,7 @@ class Renderer:
     num_frames: int = 8
     exif_transpose: bool = False
     scale_16bit: bool = False
+    white_background: bool = False
     form: ResponseFormat = field(default_factory=ResponseFormat)
     reasoning: Reasoning = "auto"
 
@@ -137,7 +140,9 @@ class Renderer:
 
     def _tiles_of(self, image: Image, count: int) -> ImageTiles:
         # All that `_cut` depends on besides the image itself.
-        options = self._limits(image), self.exif_transpose, self.scale_16bit
+        options = (
+            self._limits(image), self.exif_transpose, self.scale_16bit, self.white_background
+        )  # fmt: skip
         source = image.source
         if isinstance(source, BytesSource):
             return ImageTiles(hash_bytes(source.data, options), count, lambda: self._cut(image))
@@ -147,8 +152,8 @@ class Renderer:
             return ImageTiles.of_array(self._cut(image))
         import numpy as np  # noqa: PLC0415 - imported at first use
 
-        rgb = load_rgb(source, self.policy)
-        key = hash_pixels(np.asarray(rgb), options)
+        # Images that the reference shows alike may differ in depth or transparency.
+        key = hash_pixels(np.asarray(self._rgb(image)), options)
         return ImageTiles(key, count, lambda: self._cut(image))
 
     def fetch_images(self, prompt: Prompt) -> Prompt:
@@ -169,14 +174,18 @@ class Renderer:
         data = source.read(self.deadline.narrow(self.policy))
         return replace(image, source=BytesSource(data, source.name))
 
-    def _cut(self, image: Image) -> NDArray[np.uint8]:
-        rgb = load_rgb(
+    def _rgb(self, image: Image) -> Picture:
+        return load_rgb(
             image.source,
             self.policy,
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
+            white_background=self.white_background,
             deadline=self.deadline,
         )
+
+    def _cut(self, image: Image) -> NDArray[np.uint8]:
+        rgb = self._rgb(image)
         try:
             return self._limits(image).cut(rgb)
         except MemoryError as error:

@@ -44,6 +44,7 @@ class CallArguments(TypedDict, total=False):
     image_order: ImageOrder
     exif_transpose: bool
     scale_16bit: bool
+    white_background: bool
     default_system: str | None
     reasoning: Reasoning
     chat_template_kwargs: Mapping[str, Any]
