@@ -16,10 +16,13 @@ from typing import Any
 import torch
 
 from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.transformers.batch_rules import BatchRules
 from langchain_internvl.backends.transformers.chunks import ChunkSizes
 from langchain_internvl.backends.transformers.forward import LanguageModel
 from langchain_internvl.backends.transformers.grammars import GrammarBook, apply_masks
 from langchain_internvl.backends.transformers.image_features import ImageFeatures
+from langchain_internvl.backends.transformers.kv_passes import DecodePass
+from langchain_internvl.backends.transformers.kv_room import KVRoom
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.memory import (
     forget_locals,
@@ -27,14 +30,14 @@ from langchain_internvl.backends.transformers.memory import (
     is_out_of_memory,
 )
 from langchain_internvl.backends.transformers.prefixes import PrefixCache
-from langchain_internvl.backends.transformers.rope import SHORT, batch_key, length_limit
-from langchain_internvl.backends.transformers.sampling import is_greedy, sample
+from langchain_internvl.backends.transformers.rope import length_limit
+from langchain_internvl.backends.transformers.sampling import sample
 from langchain_internvl.backends.transformers.sequences import (
     PromptPlan,
     Sequence,
     full_length,
 )
-from langchain_internvl.backends.transformers.slots import DecodePass, KVShape, Slot, SlotCache
+from langchain_internvl.backends.transformers.slots import KVShape, Slot, SlotCache
 from langchain_internvl.errors import EngineMemoryError
 
 _PREFIX_SHARE = 4
@@ -90,14 +93,14 @@ class DecodeLoop:
         )
         kept = self._slots.max_bytes // _PREFIX_SHARE if self._limits.prefix_cache else 0
         self.prefixes = PrefixCache(self._slots, kept)
+        self._room = KVRoom(self._slots, self.prefixes, self.images.clear)
         self._text_config = model.config.get_text_config()
-        # In 16 bits the size of a batch changes the last digits of scores, and with them, now and
-        # then, a word. So a sequence that shall be repeatable decodes by itself.
-        self._rounds = model.dtype.itemsize < 4
+        self._rules = BatchRules(self._text_config, model.dtype)
         self._token_bytes = token_bytes
         self._grammars = grammars or GrammarBook(token_bytes)
-        is_cpu = self._language_model.device.type == "cpu"
-        self._chunks = ChunkSizes(self._limits.prefill_chunk, is_timed=is_cpu)
+        self._chunks = ChunkSizes(
+            self._limits.prefill_chunk, is_timed=self._language_model.device.type == "cpu"
+        )
         self._turn = 0
         self._owes_step = False
         self._keys: dict[Sequence, Hashable] = {}  # from the oldest to the youngest
@@ -143,8 +146,8 @@ class DecodeLoop:
         language_model = self._language_model
         prompt = PromptPlan(request, language_model.context_id, self._model.config.image_seq_length)
         sequence = Sequence(request, prompt, self._token_bytes, self._grammars.begin(request))
-        self._find_room(sequence)
-        self._keys[sequence] = self._key(sequence)
+        self._room.assign(sequence, may_reuse=self._may_keep(sequence))
+        self._keys[sequence] = self._rules.key(sequence)
         return sequence
 
     @torch.inference_mode()
@@ -218,88 +221,20 @@ class DecodeLoop:
         had_prefixes, had_features = self.prefixes.clear(), self.images.clear()
         return had_prefixes or had_features
 
-    # Room for sequences.
-
-    def _find_room(self, sequence: Sequence) -> None:
-        """Give a sequence its slot, with the beginning of its prompt if that is known."""
-        length = sequence.full_length
-        found = self.prefixes.find(sequence.prompt.run) if self._may_keep(sequence) else None
-        if found is None:
-            sequence.slot = self._allocate(length)
-            return
-        kept, shared = found
-        is_whole = shared == len(kept.run.ids)
-        if is_whole and kept.slot.capacity >= length:
-            sequence.slot = self.prefixes.take(kept)
-        else:
-            try:
-                sequence.slot = self._allocate(length, kept)
-            except EngineMemoryError:  # both do not fit
-                self.prefixes.drop(kept)
-                sequence.slot = self._allocate(length)
-                return
-            sequence.slot.copy_from(kept.slot, shared)
-            if is_whole:
-                self.prefixes.drop(kept)
-        sequence.length = sequence.cached = shared
-
-    def _allocate(self, length: int, but: Any = None) -> Slot:
-        """A slot; what is kept goes for it, the least recently used first, but not `but`."""
-        while not self._slots.fits(length) and self.prefixes.drop_oldest(but):
-            pass
-        try:
-            return self._slots.allocate(length)
-        except Exception as error:
-            if isinstance(error, EngineMemoryError) or not is_out_of_memory(error):
-                raise
-            forget_locals(error)
-            freed = self.images.clear()
-            while self.prefixes.drop_oldest(but):
-                freed = True
-            if not freed:
-                raise
-        return self._slots.allocate(length)
-
-    def _may_keep(self, sequence: Sequence) -> bool:
-        """Whether keys and values may be reused: not where rope depends on the length."""
-        request = sequence.request
-        key = batch_key(self._text_config, len(request.prompt_ids), request.max_tokens, sequence)
-        return self._limits.prefix_cache and key == SHORT and not self._is_repeatable(request)
-
-    def _is_repeatable(self, request: Request) -> bool:
-        """Whether it has to be computed in the same way each time, to the last digit."""
-        sampling = request.sampling
-        return self._rounds and sampling.seed is not None and not is_greedy(sampling)
-
-    def _key(self, sequence: Sequence) -> Hashable:
-        """Sequences with equal keys may decode together."""
-        request = sequence.request
-        if self._is_repeatable(request):
-            return "seeded", sequence
-        return batch_key(self._text_config, len(request.prompt_ids), request.max_tokens, sequence)
+    # Ends.
 
     def _end(self, sequence: Sequence, *, keep: bool = True) -> None:
         self._keys.pop(sequence, None)
-        slot, sequence.slot = sequence.slot, None
-        if slot is None:
-            return
-        if not (keep and self._may_keep(sequence)):
-            self._slots.release(slot)
-            return
-        try:
-            self.prefixes.put(sequence.run, slot)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            forget_locals(error)
-            self._slots.release(slot)
+        self._room.release(sequence, keep=keep and self._may_keep(sequence))
+
+    def _may_keep(self, sequence: Sequence) -> bool:
+        return self._limits.prefix_cache and self._rules.may_reuse(sequence)
 
     def _make_room(self, error: Exception, events: list[Event]) -> None:
         """Free memory: what is kept, else the youngest sequence, which fails with the error."""
         forget_locals(error)
         if not self.clear_caches():
-            youngest = self.sequences[-1]
-            self._fail(youngest, error, events)
+            self._fail(self.sequences[-1], error, events)
 
     def _fail(self, sequence: Sequence, error: Exception, events: list[Event]) -> None:
         events.append((sequence, Failure(error)))
@@ -336,7 +271,7 @@ class DecodeLoop:
     def _read_until(self, sequence: Sequence, budget: int, events: list[Event]) -> int:
         """Read the prompt of a sequence; how many tokens were read."""
         start = sequence.length
-        if self._is_repeatable(sequence.request):
+        if self._rules.is_repeatable(sequence.request):
             budget = self._limits.prefill_chunk if budget > 0 else 0
         while sequence.is_reading and sequence in self._keys:
             before = sequence.length
@@ -381,14 +316,12 @@ class DecodeLoop:
             read, or an image to wait for.
         """
         prompt, start = sequence.prompt, sequence.length
-        end = min(start + most, len(prompt))
         limit = length_limit(self._text_config)
-        if limit is not None and len(prompt) > limit:
-            end = len(prompt)  # its rope depends on the last position
+        is_whole = limit is not None and len(prompt) > limit  # its rope depends on the last token
+        end = len(prompt) if is_whole else min(start + most, len(prompt))
         rest = prompt.images_of(start, len(prompt))  # the next one is encoded meanwhile
         missing = next((one for one, _ in rest if not self.images.find(prompt, one)), None)
         if missing is not None:
-            is_whole = limit is not None and len(prompt) > limit
             end = start if is_whole else min(end, prompt.run.images[missing].start)
         if end <= start:
             return None

@@ -8,8 +8,8 @@ import torch
 
 from langchain_internvl.backends.transformers.attention import slot_attention
 from langchain_internvl.backends.transformers.devices import execution_device
+from langchain_internvl.backends.transformers.kv_passes import DecodePass, PromptPass
 from langchain_internvl.backends.transformers.rope import DynamicRope
-from langchain_internvl.backends.transformers.slots import DecodePass, PromptPass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items

@@ -7,13 +7,8 @@ import torch
 from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
 
 from langchain_internvl.backends.transformers.attention import AttentionKind
-from langchain_internvl.backends.transformers.slots import (
-    DecodePass,
-    KVShape,
-    PromptPass,
-    SlotCache,
-    capacity_class,
-)
+from langchain_internvl.backends.transformers.kv_passes import DecodePass, PromptPass
+from langchain_internvl.backends.transformers.slots import KVShape, SlotCache, capacity_class
 from langchain_internvl.errors import EngineMemoryError
 
 HEADS, GROUPS, SIZE = 6, 2, 8

@@ -235,7 +235,7 @@ def test_greedy_replies_with_a_seed_share_the_batch(loops):
     """Their seed changes nothing, also where sequences with a seed decode alone."""
     engine = loops("qwen2")
     loop = DecodeLoop(engine.model, engine.tokenizer.token_bytes)
-    loop._rounds = True  # as in 16 bits
+    loop._rules.rounds = True  # as in 16 bits
     for n in range(3):
         loop.add(Request(words(engine, 9, n), sampling=Sampling(seed=n), max_tokens=9))
     loop.step()

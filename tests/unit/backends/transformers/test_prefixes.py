@@ -205,7 +205,7 @@ def test_sequences_whose_rope_depends_on_length_keep_nothing(name, loops):
 def test_a_seed_in_16_bits_is_computed_alike_each_time(loops):
     engine = loops("qwen2")
     loop = loop_of(engine)
-    loop._rounds = True
+    loop._rules.rounds = True
     request = Request(words(99), max_tokens=4, sampling=Sampling(1.0, seed=3))
     assert len({tuple(decode(loop, request)[0][0]) for _ in range(3)}) == 1
     assert loop.prefixes.hits == loop.prefixes.nbytes == 0

@@ -1,0 +1,53 @@
+"""Which sequences may decode together, and whose keys and values may serve other prompts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_internvl.backends.transformers.rope import SHORT, batch_key
+from langchain_internvl.backends.transformers.sampling import is_greedy
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    import torch
+
+    from langchain_internvl.backends.base import Request
+    from langchain_internvl.backends.transformers.sequences import Sequence
+
+
+class BatchRules:
+    """The rules of one model.
+
+    Args:
+        text_config: Config of its language model.
+        dtype: Type of its weights.
+
+    Attributes:
+        rounds: Whether the size of a batch changes the last digits of scores, and with them, now
+            and then, a word: so it is in 16 bits. A sequence that shall be repeatable decodes by
+            itself there.
+    """
+
+    def __init__(self, text_config: Any, dtype: torch.dtype) -> None:
+        self.rounds = dtype.itemsize < 4
+        self._text_config = text_config
+
+    def is_repeatable(self, request: Request) -> bool:
+        """Whether it has to be computed in the same way each time, to the last digit."""
+        sampling = request.sampling
+        return self.rounds and sampling.seed is not None and not is_greedy(sampling)
+
+    def key(self, sequence: Sequence) -> Hashable:
+        """Sequences with equal keys may decode together."""
+        if self.is_repeatable(sequence.request):
+            return "seeded", sequence
+        return self._rope_key(sequence)
+
+    def may_reuse(self, sequence: Sequence) -> bool:
+        """Whether keys and values may be reused: not where rope depends on the length."""
+        return self._rope_key(sequence) == SHORT and not self.is_repeatable(sequence.request)
+
+    def _rope_key(self, sequence: Sequence) -> Hashable:
+        request = sequence.request
+        return batch_key(self._text_config, len(request.prompt_ids), request.max_tokens, sequence)

@@ -1,0 +1,103 @@
+"""Gives sequences their slots, with what is known of their prompts, and keeps what they leave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from langchain_internvl.backends.transformers.memory import forget_locals, is_out_of_memory
+from langchain_internvl.errors import EngineMemoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_internvl.backends.transformers.prefixes import KeptSequence, PrefixCache
+    from langchain_internvl.backends.transformers.sequences import Sequence
+    from langchain_internvl.backends.transformers.slots import Slot, SlotCache
+
+
+class KVRoom:
+    """Slots for sequences; kept ones give way to new ones.
+
+    Args:
+        slots: All slots of the engine.
+        prefixes: Keys and values of sequences that have ended, in the same slots.
+        free_more: Frees other memory that can be spared, and says whether there was any; called
+            where torch finds none.
+    """
+
+    def __init__(
+        self, slots: SlotCache, prefixes: PrefixCache, free_more: Callable[[], bool]
+    ) -> None:
+        self._slots = slots
+        self._prefixes = prefixes
+        self._free_more = free_more
+
+    def assign(self, sequence: Sequence, *, may_reuse: bool) -> None:
+        """Give a sequence its slot, with the beginning of its prompt if that is known.
+
+        Args:
+            sequence: A new sequence.
+            may_reuse: Whether kept keys and values may be looked for.
+
+        Raises:
+            EngineMemoryError: There is no room within the budget.
+            RuntimeError: Torch finds no memory.
+        """
+        length = sequence.full_length
+        found = self._prefixes.find(sequence.prompt.run) if may_reuse else None
+        if found is None:
+            sequence.slot = self._allocate(length)
+            return
+        kept, shared = found
+        is_whole = shared == len(kept.run.ids)
+        if is_whole and kept.slot.capacity >= length:
+            sequence.slot = self._prefixes.take(kept)
+        else:
+            try:
+                sequence.slot = self._allocate(length, kept)
+            except EngineMemoryError:  # both do not fit
+                self._prefixes.drop(kept)
+                sequence.slot = self._allocate(length)
+                return
+            sequence.slot.copy_from(kept.slot, shared)
+            if is_whole:
+                self._prefixes.drop(kept)
+        sequence.length = sequence.cached = shared
+
+    def release(self, sequence: Sequence, *, keep: bool) -> None:
+        """Take the slot of a sequence back, if it has one.
+
+        Args:
+            sequence: A sequence that has ended.
+            keep: Whether its keys and values may serve later prompts.
+        """
+        slot, sequence.slot = sequence.slot, None
+        if slot is None:
+            return
+        if not keep:
+            self._slots.release(slot)
+            return
+        try:
+            self._prefixes.put(sequence.run, slot)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            forget_locals(error)
+            self._slots.release(slot)
+
+    def _allocate(self, length: int, but: KeptSequence | None = None) -> Slot:
+        """A slot; what is kept goes for it, the least recently used first, but not `but`."""
+        while not self._slots.fits(length) and self._prefixes.drop_oldest(but):
+            pass
+        try:
+            return self._slots.allocate(length)
+        except Exception as error:
+            if isinstance(error, EngineMemoryError) or not is_out_of_memory(error):
+                raise
+            forget_locals(error)
+            freed = self._free_more()
+            while self._prefixes.drop_oldest(but):
+                freed = True
+            if not freed:
+                raise
+        return self._slots.allocate(length)
