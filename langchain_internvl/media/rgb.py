@@ -41,6 +41,7 @@ def to_rgb(
         image = image.convert("RGBA")
     deep = is_deep(image)
     rgb = _deep_to_rgb(image, scale_16bit=scale_16bit) if deep else image.convert("RGB")
+    rgb.info.pop("transparency", None)  # its pixels are opaque, in a PNG of them too
     alpha = _alpha(image)
     if alpha is None or alpha.getextrema() == (255, 255):
         return rgb

@@ -233,7 +233,8 @@ def _is_read_alike(data: bytes, rgb: Picture) -> bool:
     from PIL.Image import open as open_image  # noqa: PLC0415 - imported at first use
 
     with open_image(io.BytesIO(data)) as image:
-        return image.mode == "RGB" and read_orientation(image) == 1 and image.size == rgb.size
+        is_plain = image.mode == "RGB" and not image.has_transparency_data
+        return is_plain and read_orientation(image) == 1 and image.size == rgb.size
 
 
 def _png(picture: Picture) -> bytes:
