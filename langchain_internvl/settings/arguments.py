@@ -65,6 +65,7 @@ class ModelArguments(CallArguments, total=False):
     max_retries: int
     served_model: str | None
     server_prompt: Literal["auto", "ids", "messages"]
+    adapter: str | os.PathLike[str] | None
     dtype: Literal["auto", "bfloat16", "float16", "float32"]
     device_map: str | Mapping[str, Any] | None
     attn_implementation: str
