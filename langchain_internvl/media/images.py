@@ -59,6 +59,7 @@ def load_rgb(
     from langchain_internvl.media import encoded  # noqa: PLC0415 - imported at first use
 
     options = encoded.ReadOptions(exif_transpose, scale_16bit, white_background)
+    source = _with_slow_bytes(source, policy)
     if isinstance(source, PixelSource):
         with source.decoded(policy) as decoded:
             return options.apply(decoded)
@@ -132,6 +133,7 @@ def sniff_mime_type(data: bytes) -> str | None:
 
 def _use(source: Source, policy: MediaPolicy, use: Callable[[Image.Image], Any]) -> Any:
     """Ask a Pillow image of a source something."""
+    source = _with_slow_bytes(source, policy)
     if isinstance(source, PixelSource):
         with source.decoded(policy) as decoded:
             return use(decoded)
@@ -140,3 +142,12 @@ def _use(source: Source, policy: MediaPolicy, use: Callable[[Image.Image], Any])
     image = encoded.open_image(source.read(policy), source.name)
     check_size(image.size, source.name, policy)
     return encoded.use_image(image, source.name, use)
+
+
+def _with_slow_bytes(source: Source, policy: MediaPolicy) -> Source:
+    """The source of a slow image's bytes, if it is a Pillow image that nobody has decoded."""
+    if not isinstance(source, PixelSource):
+        return source
+    check_size(source.image.size, source.name, policy)
+    data = source.undecoded(policy)
+    return source if data is None else BytesSource(data, source.name)

@@ -81,6 +81,21 @@ class PixelSource:
     image: Image.Image
     name: str
 
+    def undecoded(self, policy: MediaPolicy) -> bytes | None:
+        """The encoded bytes of an image that was opened, is not decoded yet, and decodes slowly.
+
+        They are decoded elsewhere, under a deadline and a limit of memory; see `slow_bytes`.
+
+        Raises:
+            MediaTooLargeError: They are over the policy's limit.
+        """
+        if getattr(self.image, "fp", None) is None:
+            return None
+        from langchain_internvl.media.undecoded import slow_bytes  # noqa: PLC0415 - a cycle
+
+        with _IMAGES.held(self.image), hold_file(getattr(self.image, "fp", None) or self.image):
+            return slow_bytes(self.image, self.name, policy)
+
     @contextmanager
     def decoded(self, policy: MediaPolicy) -> Iterator[Image.Image]:
         """The image, decoded, for this thread alone until the context ends.
@@ -109,14 +124,19 @@ class PixelSource:
     def read(self, policy: MediaPolicy) -> bytes:
         """The image as PNG, with its EXIF orientation; the pixels are kept exactly.
 
+        What is not decoded yet, and decodes slowly, is its file's bytes.
         Grey that PNG cannot hold (floats, more than 16 bits, 0 for white) is written as TIFF.
         Other modes that PNG cannot hold are converted to RGB first, as they would be later.
 
         Raises:
-            MediaError: See `decoded`. (`max_bytes` does not apply to pixels in memory.)
+            MediaError: See `decoded` and `undecoded`. (`max_bytes` does not apply to pixels in
+                memory.)
         """
         from PIL import Image  # noqa: PLC0415 - imported at first use
 
+        check_size(self.image.size, self.name, policy)
+        if (encoded := self.undecoded(policy)) is not None:
+            return encoded
         exif = Image.Exif()
         with self.decoded(policy) as image:
             exif[ORIENTATION] = read_orientation(image)

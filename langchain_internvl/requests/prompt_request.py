@@ -169,8 +169,11 @@ class Renderer:
 
     def _fetch(self, image: Image) -> Image:
         source = image.source
-        if isinstance(source, (BytesSource, PixelSource)):
+        if isinstance(source, BytesSource):
             return image
+        if isinstance(source, PixelSource):
+            data = source.undecoded(self.policy)
+            return image if data is None else replace(image, source=BytesSource(data, source.name))
         data = source.read(self.deadline.narrow(self.policy))
         return replace(image, source=BytesSource(data, source.name))
 
