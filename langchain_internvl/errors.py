@@ -1,7 +1,7 @@
-"""Every error that this package raises on purpose.
+"""Typed errors of this package.
 
-All derive from `InternVLError`; each also derives from the built-in exception its readers would
-expect, so that `except ValueError` and `except FileNotFoundError` keep working.
+All derive from `InternVLError`. Each also derives from the matching built-in exception, so that
+`except ValueError` and `except FileNotFoundError` keep working.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from langchain_core.exceptions import ContextOverflowError as LangChainOverflowE
 
 
 class InternVLError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of all errors of this package."""
 
 
 class MediaError(InternVLError, ValueError):
     """An image, video or document cannot be used.
 
     Attributes:
-        source: What could not be used: a path, a URL, or the place of the block.
-        reason: What is wrong and what to do about it.
+        source: The medium: a path, a URL, or the position of its content block.
+        reason: The problem and its remedy.
     """
 
     def __init__(self, source: str, reason: str) -> None:
@@ -31,29 +31,29 @@ class MediaError(InternVLError, ValueError):
 
 
 class UnsupportedMediaError(MediaError):
-    """The medium is of a kind that cannot be read here."""
+    """The format of the medium is not supported."""
 
 
 class MediaTooLargeError(MediaError):
-    """The medium is over a limit of the `MediaPolicy`."""
+    """The medium exceeds a limit of the `MediaPolicy`."""
 
 
 class MediaFetchError(MediaError):
-    """A URL could not be fetched, or the `MediaPolicy` forbids to."""
+    """A URL could not be fetched, or the `MediaPolicy` forbids the request."""
 
 
 class MessageError(InternVLError, ValueError):
-    """A message holds something that cannot be shown to the model."""
+    """A message has content that cannot be turned into a prompt."""
 
 
 class PromptError(InternVLError, ValueError):
-    """A prompt and its media, or its template, do not fit together."""
+    """A prompt does not match its media or its chat template."""
 
 
 class ContextOverflowError(PromptError, LangChainOverflowError):
     """A prompt is longer than the model's context window.
 
-    Also LangChain's error of that name, which middleware looks for.
+    Derives from LangChain's error of the same name, which middleware catches.
     """
 
 
@@ -62,48 +62,48 @@ class CheckpointError(InternVLError):
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
-    """The checkpoint, or one of its files, is not there."""
+    """The checkpoint, or one of its files, does not exist."""
 
 
 class UnsupportedCheckpointError(CheckpointError, ValueError):
-    """The checkpoint is of a kind that cannot be loaded here."""
+    """The architecture or format of the checkpoint is not supported."""
 
 
 class RequestError(InternVLError, ValueError):
-    """A setting of a request is out of range or unknown."""
+    """A parameter of a request is unknown or out of range."""
 
 
 class SchemaError(RequestError):
-    """A JSON schema holds something that a reply cannot be guaranteed to keep."""
+    """A JSON schema uses a keyword or value that constrained decoding cannot enforce."""
 
 
 class RequestTimeoutError(InternVLError, TimeoutError):
-    """A request took longer than its `timeout`."""
+    """A request took longer than its `timeout` (seconds)."""
 
 
 class BackendError(InternVLError, RuntimeError):
-    """The engine failed while it worked on a request."""
+    """The engine failed while processing a request."""
 
 
 class EngineBusyError(BackendError):
-    """Too many requests are waiting."""
+    """The queue of waiting requests is full."""
 
 
 class EngineMemoryError(BackendError, MemoryError):
-    """There is no memory for a request; the engine goes on."""
+    """A request does not fit into memory; the engine keeps serving other requests."""
 
 
 class EngineUnavailableError(BackendError, ConnectionError):
-    """The engine, or the server that has it, cannot be reached or takes no requests now."""
+    """The engine, or its server, is unreachable or accepts no requests at present."""
 
 
 class ServerError(BackendError):
-    """A server answered with an error, or with something that is no reply.
+    """A server returned an error or an invalid response.
 
     Attributes:
-        status: HTTP status, or the one that its error stands for; None: there was none.
-        request_id: What the request is called in the header `X-Request-Id`; None: it got none.
-        retry_after: Seconds after which the server wants to be asked again, if it says so.
+        status: HTTP status of the response or of its error object; None: unknown.
+        request_id: Value of the request's header `X-Request-Id`; None: not sent.
+        retry_after: Seconds to wait before the next attempt (`Retry-After`); None: not given.
     """
 
     def __init__(
@@ -121,20 +121,20 @@ class ServerError(BackendError):
 
 
 class ServerUnavailableError(ServerError, EngineUnavailableError):
-    """The server cannot be reached, or takes no requests now."""
+    """The server is unreachable or accepts no requests at present (for example 503)."""
 
 
 class ServerBusyError(ServerError, EngineBusyError):
-    """The server has too many requests (429)."""
+    """The server rejected the request because of too many requests (429)."""
 
 
 class ServerAccessError(ServerError, PermissionError):
-    """The server does not accept the `api_key` (401, 403)."""
+    """The server rejected the `api_key` (401, 403)."""
 
 
 class ModelNotServedError(ServerError, LookupError):
-    """The server has no model of that name (404)."""
+    """The server does not serve the requested model (404)."""
 
 
 class BrokenReplyError(ServerError):
-    """A reply that began broke off, or what came is no reply at all."""
+    """A streamed reply ended early, or the response is malformed."""

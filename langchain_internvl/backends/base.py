@@ -1,8 +1,8 @@
-"""What the chat model asks of an engine, and what it gets back.
+"""The backend protocol, and the data classes of requests and replies.
 
-Requests carry token ids and pixels; a backend knows nothing of messages, templates or LangChain.
-Where nobody here knows the tokens (a server, whose tokenizer is not at hand), they carry the turns
-of the conversation instead.
+Requests carry token ids and pixels; backends are independent of messages, templates and LangChain.
+Where the tokenizer is not available on this machine (some servers), requests carry the turns of
+the conversation instead.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from langchain_internvl.prompting.tool_formats import ToolFormat
 
 LEAST_SEED, GREATEST_SEED = -(2**63), 2**64 - 1
-"""What torch takes."""
+"""Range of seeds that torch accepts, inclusive."""
 
 NO_TOKEN = -1
-"""`token_id` of a delta that is no token: text of an engine that does not tell its tokens."""
+"""`token_id` of deltas without a token, from engines that report text only."""
 
 FinishReason = Literal["stop", "length"]
 
 ToolChoice = Literal["auto", "none", "required"]
-"""Whether a model may, must not or must call a tool."""
+"""Whether tool calls are optional, forbidden or required."""
 
 
 def _check(
@@ -58,14 +58,18 @@ def _check(
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """Sampling parameters.
 
     Attributes:
-        temperature: 0 takes the likeliest token always; above, the scores are divided by it.
-        top_p: Choose among the likeliest tokens that together have this probability.
-        top_k: Choose among this many likeliest tokens; 0: all.
-        repetition_penalty: Scores of tokens of the reply so far are lowered by this factor; 1: not.
-        seed: Makes the choices repeatable; None: another one each time.
+        temperature: Divisor of the logits; 0: greedy decoding.
+        top_p: Nucleus sampling: keep the likeliest tokens up to this cumulative probability;
+            1: all.
+        top_k: Keep this many likeliest tokens; 0: all.
+        repetition_penalty: Factor that lowers the logits of tokens already in the reply; 1: off.
+        seed: Seed of the random generator; None: a new one for each request.
+
+    Raises:
+        RequestError: A value is out of range.
     """
 
     temperature: float = 0.0
@@ -87,11 +91,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Choice:
-    """A reply that may be chosen.
+    """One of several candidate replies.
 
     Attributes:
-        text: What it says.
-        ids: Its tokens, the one that ends it included.
+        text: Its text.
+        ids: Its token ids, with the end token.
     """
 
     text: str
@@ -100,34 +104,38 @@ class Choice:
 
 @dataclass(frozen=True)
 class Request:
-    """One reply to make.
+    """A generation request: the prompt of one reply and its parameters.
 
     Attributes:
-        prompt_ids: The whole prompt, context tokens of images included; empty if there are `turns`.
-        tiles: The tiles of the images, in prompt order; each uint8 [tiles, size, size, 3]. A
-            `TileList` cuts them when they are looked at.
-        sampling: How tokens are chosen.
-        max_tokens: Most tokens of the reply.
-        stop_ids: Tokens that end the reply.
-        stop: Texts that end the reply and are cut off.
-        top_logprobs: How many of the likeliest tokens to report with each token; None: report no
+        prompt_ids: Token ids of the whole prompt, image context tokens included; empty if the
+            request has `turns`.
+        tiles: Tiles of the images in prompt order, each uint8 [tiles, size, size, 3]. A `TileList`
+            cuts them on access.
+        sampling: Sampling parameters.
+        max_tokens: Maximum number of tokens of the reply.
+        stop_ids: Token ids that end the reply.
+        stop: Stop strings; they are cut off.
+        top_logprobs: Number of alternatives reported with each token (0 to 20); None: no log
             probabilities at all.
-        timeout: Seconds until the request is given up; None: never.
-        grammar: What the reply may be; None: anything.
-        markup: Special tokens that belong to the text of this reply, and their bytes: the frames
-            of tool calls.
-        choices: Replies of which the likeliest is the reply, at once and whatever `sampling` says;
-            none: it is free.
-        turns: The conversation, for a backend that takes it instead of ids and tiles. It has text
-            and images only: frames of videos and pages of documents are images.
-        tools: Tools as OpenAI describes them, for servers that tell the model of them, or enforce
-            a call, by themselves. Engines that follow a grammar go by that.
-        tool_choice: Whether one of the tools has to be called.
-        single_call: Whether one call is all there may be, for servers too.
-        tool_format: How calls are written in the reply's text; None: there can be none.
-        reasoning: Whether and how much the model shall think, for a backend that takes `turns`;
-            else the prompt says so.
-        template_kwargs: Arguments of a server's own chat template.
+        timeout: Seconds until the request fails; None: no limit.
+        grammar: Grammar that constrains the reply; None: unconstrained.
+        markup: Special tokens that are part of the text of this reply, with their bytes (for
+            example the delimiters of tool calls).
+        choices: Candidate replies. The likeliest one becomes the reply, regardless of `sampling`;
+            empty: free generation.
+        turns: The conversation, for backends that take it instead of ids and tiles. It has text
+            and images only: video frames and document pages are images.
+        tools: Tool definitions in OpenAI's format, for servers that render tools or enforce calls
+            themselves. Engines with a grammar ignore them.
+        tool_choice: Whether a tool call is optional, forbidden or required.
+        single_call: Whether the reply may have one tool call at most.
+        tool_format: Format of tool calls in the reply's text; None: no tool calls.
+        reasoning: Reasoning mode, for backends that take `turns`; otherwise the prompt sets it.
+        template_kwargs: Arguments of the server's chat template.
+
+    Raises:
+        PromptError: The request has neither `prompt_ids` nor `turns`.
+        RequestError: A parameter is out of range.
     """
 
     prompt_ids: Sequence[int]
@@ -151,14 +159,14 @@ class Request:
 
     @property
     def images(self) -> tuple[ImageTiles, ...]:
-        """The images with their keys; none of a `TileList` is cut for it."""
+        """The images with their cache keys; a `TileList` is not cut for this."""
         if isinstance(self.tiles, TileList):
             return self.tiles.images
         return tuple(map(ImageTiles.of_array, self.tiles))
 
     @property
     def has_to_call(self) -> bool:
-        """Whether the reply is a call of one of the tools."""
+        """Whether the reply must be a call of one of the tools."""
         return bool(self.tools) and self.tool_choice == "required"
 
     def __post_init__(self) -> None:
@@ -181,12 +189,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as the engine counts them.
+    """Token counts as reported by the engine.
 
     Attributes:
-        prompt_tokens: Of the prompt.
-        completion_tokens: Of the reply.
-        cached_tokens: Of the prompt, those that were not computed again.
+        prompt_tokens: Tokens of the prompt.
+        completion_tokens: Tokens of the reply.
+        cached_tokens: Prompt tokens that were read from the prefix cache.
     """
 
     prompt_tokens: int
@@ -196,20 +204,22 @@ class Usage:
 
 @dataclass(frozen=True)
 class Delta:
-    """What one step adds to a reply.
+    """One increment of a streamed reply.
 
     Attributes:
-        token_id: The token that was chosen, or `NO_TOKEN`.
-        text: Text that is certain now; often nothing.
-        finish_reason: Why the reply ends here, or None.
-        logprob: Logarithm of the token's probability before temperature and cuts, if asked for.
-        top_logprobs: The likeliest tokens instead of it, if asked for.
-        choice_logprobs: Logarithms of the probabilities of the request's choices, in their order,
-            with the last delta.
-        told_logprobs: All of this in OpenAI's shape, from an engine that does not tell its tokens.
-        usage: What the engine counted; in the last delta, if at all.
-        call_ids: Ids of the reply's tool calls, in their order, if the backend has given them
-            some; with the delta that begins the calls.
+        token_id: The sampled token, or `NO_TOKEN`.
+        text: Text that is final now; often empty, because stop strings and incomplete characters
+            are held back.
+        finish_reason: Why the reply ends with this delta; None: it continues.
+        logprob: Natural logarithm of the token's probability before temperature, top_p and top_k;
+            None: not requested.
+        top_logprobs: The likeliest tokens at this position, if requested.
+        choice_logprobs: Natural logarithms of the probabilities of the request's choices, in their
+            order; in the last delta.
+        told_logprobs: Log probabilities in OpenAI's format, from engines that report no token ids.
+        usage: Token counts of the engine; in the last delta, if at all.
+        call_ids: Ids of the reply's tool calls in order, if the backend assigned any; in the delta
+            that begins the calls.
     """
 
     token_id: int
@@ -225,26 +235,26 @@ class Delta:
 
 @dataclass(frozen=True)
 class EngineStats:
-    """What an engine is doing.
+    """Counters of an engine.
 
     Attributes:
-        active_rows: Requests that are being answered.
-        queued: Requests that wait to begin.
-        kv_bytes: Memory of the keys and values of the active rows, in bytes.
-        decode_steps: Forward passes so far that gave rows their next token.
-        feature_bytes: Memory of the vision features that are kept, in bytes.
-        feature_hits: Images so far whose features were found.
+        active_rows: Number of running requests.
+        queued: Number of waiting requests.
+        kv_bytes: KV cache of the running requests, in bytes.
+        decode_steps: Number of decode steps so far.
+        feature_bytes: Cached vision features, in bytes.
+        feature_hits: Images so far whose features came from the cache.
         feature_misses: Images so far that were encoded.
-        prefix_bytes: Memory of the keys and values that are kept for later turns, in bytes.
-        prefix_hits: Prompts so far whose beginning was found among them.
-        prefix_misses: Prompts so far of which nothing was found.
+        prefix_bytes: Prefix cache (keys and values kept for later turns), in bytes.
+        prefix_hits: Prompts so far with a cached prefix.
+        prefix_misses: Prompts so far without a cached prefix.
     """
 
     active_rows: int = 0
     queued: int = 0
     kv_bytes: int = 0
     decode_steps: int = 0
-    # Two engines that do the same are equal, whatever they remember.
+    # Cache contents are not compared: they do not change what an engine is doing.
     feature_bytes: int = field(default=0, compare=False)
     feature_hits: int = field(default=0, compare=False)
     feature_misses: int = field(default=0, compare=False)
@@ -255,11 +265,11 @@ class EngineStats:
 
 @runtime_checkable
 class Backend(Protocol):
-    """An engine.
+    """An engine that answers requests.
 
-    One that has an attribute `takes_turns`, which is True, also answers requests that carry the
-    conversation (`Request.turns`) instead of token ids. It gets those where the checkpoint's
-    tokenizer is not at hand.
+    A backend with an attribute `takes_turns = True` also accepts requests that carry the
+    conversation (`Request.turns`) instead of token ids. It receives those where the checkpoint's
+    tokenizer is not available.
     """
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
@@ -270,23 +280,23 @@ class Backend(Protocol):
         Raises:
             BackendError: The engine failed.
             PromptError: The tiles do not fit the context tokens of the prompt.
-            SchemaError: The grammar cannot be made.
+            SchemaError: The grammar cannot be compiled.
             RequestTimeoutError: The request took longer than its `timeout`.
         """
 
     def close(self) -> None:
-        """Free what the engine holds; requests that are running end with `BackendError`."""
+        """Free the engine's resources; running requests end with `BackendError`."""
 
 
 async def astream(backend: Backend, request: Request) -> AsyncGenerator[Delta, None]:
     """Answer a request in an event loop.
 
-    Backends may have an `astream` of their own, which blocks no thread; for others every step of
-    `stream` is waited for in another thread.
+    Uses the backend's own `astream` if it has one, which blocks no thread. Otherwise each step of
+    `stream` runs in the loop's default executor.
 
     Raises:
         BackendError: The engine failed.
-        InternVLError: Whatever else `stream` raises.
+        InternVLError: Any other error of `Backend.stream`.
     """
     native = getattr(backend, "astream", None)
     if native is not None:
@@ -309,7 +319,7 @@ async def astream(backend: Backend, request: Request) -> AsyncGenerator[Delta, N
 
 
 class _Steps:
-    """A stream that one thread advances and another may close meanwhile."""
+    """A stream that one thread advances while another thread may close it."""
 
     def __init__(self, stream: Generator[Delta, None, None]) -> None:
         self._stream = stream
@@ -326,7 +336,7 @@ class _Steps:
                 self.close()
 
     def close(self) -> None:
-        """End the stream: now, or by the thread that is in it, as soon as it comes out."""
+        """Close the stream now, or, if a thread is inside it, as soon as that step returns."""
         self._is_closed = True
         if self._lock.acquire(blocking=False):
             try:

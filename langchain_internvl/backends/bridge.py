@@ -1,7 +1,8 @@
-"""An engine that lives in an event loop, for callers on any thread and in any other loop.
+"""Bridge from an engine's event loop to callers on other threads and in other event loops.
 
-Engines of asyncio belong to one loop, in a thread of its own. A reply is made there; what it says
-is handed over as it comes, and a caller that leaves cancels it.
+An asyncio engine belongs to one loop, which runs in its own thread. Replies are generated there;
+their deltas are passed to the caller through a queue, and a caller that stops iterating cancels
+its reply.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ Answer = AsyncGenerator[Delta, None]
 _Event = Delta | BaseException
 
 _YEAR = 365 * 24 * 3600.0
-"""Longer than this no event loop waits."""
+"""Upper bound of event-loop timers, in seconds."""
 
 
 class Bridge:
-    """Runs replies in an event loop that runs in another thread.
+    """Runs replies in an event loop of another thread.
 
     Args:
         loop: The loop.
-        most: Most replies that are made at once; others wait for their turn.
+        most: Maximum number of concurrent replies; further ones wait.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
@@ -40,21 +41,21 @@ class Bridge:
 
     @property
     def stats(self) -> EngineStats:
-        """How many replies are being made, and how many wait."""
+        """Numbers of running and waiting replies."""
         return EngineStats(active_rows=self._active, queued=self._waiting)
 
     def stream(
         self, answer: Callable[[], Answer], deadline: ReplyDeadline
     ) -> Generator[Delta, None, None]:
-        """A reply, for a caller that blocks its thread.
+        """Stream a reply to a blocking caller.
 
         Args:
             answer: Makes the reply; called in the loop.
-            deadline: When it is given up.
+            deadline: Deadline of the reply.
 
         Raises:
             BackendError: The loop was closed.
-            RequestTimeoutError: It took too long.
+            RequestTimeoutError: The deadline has passed.
         """
         events: SimpleQueue[_Event] = SimpleQueue()
         task = self._start(answer, events.put)
@@ -71,7 +72,7 @@ class Bridge:
             task.cancel()
 
     async def astream(self, answer: Callable[[], Answer], deadline: ReplyDeadline) -> Answer:
-        """A reply, for a task of another event loop; see `stream`."""
+        """Stream a reply to a task of another event loop; see `stream`."""
         mine = asyncio.get_running_loop()
         events: asyncio.Queue[_Event] = asyncio.Queue()
 
@@ -82,8 +83,8 @@ class Bridge:
                 task.cancel()
 
         task = self._start(answer, put)
-        # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes in the same
-        # turn of the loop as a token.
+        # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that arrives in the same
+        # loop iteration as a token.
         alarm = None
         if deadline.seconds is not None:
             alarm = mine.call_later(
@@ -110,7 +111,7 @@ class Bridge:
             raise BackendError(f"the engine was closed: {error}") from error
 
     async def _pump(self, answer: Callable[[], Answer], put: Callable[[_Event], None]) -> None:
-        """Hand a reply over; the last event is a delta with a finish reason, or an error."""
+        """Pass a reply on; the last event is a delta with a finish reason, or an error."""
         ended = False
         try:
             async with self._turn(), aclosing(answer()) as deltas:
@@ -120,17 +121,17 @@ class Bridge:
                     if ended:
                         return
         except asyncio.CancelledError:
-            raise  # by the caller, who has left, or by the end of the loop, which `finally` tells
+            raise  # the caller stopped, or the loop ended, which `finally` reports
         except BaseException as error:  # noqa: BLE001 - the caller raises it
             ended = True
             put(error)
         finally:
             if not ended:
-                put(BackendError("the engine was closed, or gave up the reply in the middle"))
+                put(BackendError("the engine was closed, or aborted the reply"))
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None, None]:
-        """A place among the replies that are made at once."""
+        """A slot among the concurrent replies."""
         if self._room is None:
             self._room = asyncio.Semaphore(self._most)
         self._waiting += 1
@@ -147,10 +148,10 @@ class Bridge:
 
 
 class ReplyDeadline:
-    """When a request is given up.
+    """Deadline of a request.
 
     Args:
-        seconds: From now; None: never.
+        seconds: Seconds from now; None: no deadline.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -158,20 +159,20 @@ class ReplyDeadline:
         self._end = None if seconds is None else monotonic() + seconds
 
     def remaining(self) -> float:
-        """Seconds that are left; infinitely many if there is no deadline."""
+        """Remaining seconds; infinity if there is no deadline."""
         return float("inf") if self._end is None else max(0.0, self._end - monotonic())
 
     def for_thread(self) -> float | None:
-        """The same as threads take it."""
+        """Remaining seconds as a `timeout` argument of `threading`; None: no deadline."""
         return None if self._end is None else min(self.remaining(), threading.TIMEOUT_MAX)
 
     def error(self) -> RequestTimeoutError:
-        """What to raise when it is over."""
+        """The error to raise after the deadline."""
         return RequestTimeoutError(f"no reply within timeout={self.seconds:.3g} s")
 
 
 class LoopThread:
-    """An event loop in a thread of its own."""
+    """An event loop that runs in its own daemon thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -187,10 +188,10 @@ class LoopThread:
             self.loop.close()
 
     def end(self, last: Callable[[], Awaitable[object]]) -> None:
-        """Have it cancel what runs in it, and end; may be called anywhere, and twice.
+        """Cancel all tasks of the loop and stop it; may be called twice and from any thread.
 
         Args:
-            last: What is awaited there at the very end.
+            last: Coroutine function that the loop awaits last.
         """
 
         async def stop() -> None:
@@ -203,11 +204,11 @@ class LoopThread:
         stopping = stop()
         try:
             asyncio.run_coroutine_threadsafe(stopping, self.loop)
-        except RuntimeError:  # it has ended already
+        except RuntimeError:  # the loop has stopped already
             stopping.close()
 
     def join(self) -> None:
-        """Wait until it has ended."""
+        """Wait until the thread has ended."""
         if self._thread is not threading.current_thread():
             self._thread.join()
 

@@ -1,8 +1,8 @@
-"""What chat models have loaded: tokenizers, engines and media, each once.
+"""Registry of loaded tokenizers, engines and media, each loaded once.
 
-Each chat model and each copy has an `Engines` of its own, so closing or changing one leaves the
-others alone. Tokenizers and engines of the same checkpoint and settings are shared by the whole
-process, media and servers by a model and its copies.
+Each chat model and each copy has its own `Engines`, so closing or changing one does not affect the
+others. Tokenizers and engines of the same checkpoint and settings are shared by the whole process,
+media and servers by a model and its copies.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ if TYPE_CHECKING:
 
 
 class Engines:
-    """Loads what is asked for, and keeps it.
+    """Loads tokenizers and engines on demand, and keeps them.
 
     Attributes:
-        media: Reads videos and PDFs.
-        without_prompts: Checkpoints whose tokenizer is not available, for backends that need none.
+        media: Reader of videos and PDFs.
+        without_prompts: Checkpoints whose tokenizer is not available, for backends that do not
+            need it.
     """
 
     def __init__(self) -> None:
         self.without_prompts: set[Hashable] = set()
         self._prompts: dict[Hashable, Prompts] = {}
-        # By what was asked for: the name among the shared ones, and the backend.
+        # Arguments of `_share` to the key in `SHARED` and the backend.
         self._backends: dict[Hashable, tuple[Hashable, Backend]] = {}
         self._servers = Servers()
         self.media = MediaReader()
@@ -52,7 +53,7 @@ class Engines:
         self._lock = threading.RLock()
 
     def for_copy(self) -> Engines:
-        """The engines of a copy of the model, which loads nothing twice and is closed by itself."""
+        """The engines of a copy of the model, which loads nothing twice and closes on its own."""
         copied = Engines()
         copied._prompts = self._prompts.copy()
         copied._servers = self._servers
@@ -63,19 +64,22 @@ class Engines:
         return self.for_copy()
 
     def __reduce__(self) -> tuple[type[Engines], tuple[()]]:
-        """Another process loads for itself."""
+        """Pickle as empty: another process loads its own engines."""
         return Engines, ()
 
     def prompts(
         self, model: str, revision: str | None, template: str | None, *, runs_here: bool = True
     ) -> Prompts:
-        """What prompts are made with: the checkpoint's description, tokenizer and template.
+        """The checkpoint's description, tokenizer and chat template.
 
         Args:
             model: The checkpoint; see `open_checkpoint`.
             revision: Branch, tag or commit on the hub.
             template: Name of a template; None: the checkpoint's own.
-            runs_here: Whether the transformers backend shall run it.
+            runs_here: Whether the transformers backend will run the checkpoint.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be opened.
         """
         key = model, revision, template, runs_here
         with self._lock:
@@ -97,19 +101,19 @@ class Engines:
         limits: Mapping[str, Any],
         **options: Any,
     ) -> Backend:
-        """The transformers backend of a checkpoint, one for all who ask for the same.
+        """The transformers backend of a checkpoint, shared by all models with the same options.
 
         Args:
             checkpoint: The checkpoint.
             tokenizer: Its tokenizer.
-            limits: Fields of `backends.transformers.limits.Limits`; without any, those of an
-                engine that is there already will do.
+            limits: Fields of `backends.transformers.limits.Limits`; empty: keep the limits of an
+                engine that is already loaded.
             **options: Fields of `backends.transformers.loading.LoadOptions`.
 
         Raises:
             ImportError: The extra `transformers` is not installed.
-            RequestError: A limit is unknown or out of range, or others use the model with
-                other limits.
+            RequestError: A limit is unknown or out of range, or another chat model uses the
+                engine with other limits.
         """
         require("torch", extra="transformers")
         # Imported here: only this backend needs torch.
@@ -133,17 +137,17 @@ class Engines:
         dtype: str,
         options: Mapping[str, Any],
     ) -> Backend:
-        """The LMDeploy backend of a checkpoint, one for all who ask for the same.
+        """The LMDeploy backend of a checkpoint, shared by all models with the same options.
 
         Args:
             checkpoint: The checkpoint.
             tokenizer: Its tokenizer.
-            dtype: Type of its weights.
+            dtype: Data type of the weights.
             options: Fields of LMDeploy's engine config; see `backends.lmdeploy.options`.
 
         Raises:
             ImportError: The extra `lmdeploy` is not installed.
-            RequestError: An option is wrong.
+            RequestError: The data type or the engine is unknown.
         """
         require("lmdeploy", extra="lmdeploy")
         # Imported here: only this backend needs LMDeploy.
@@ -159,7 +163,7 @@ class Engines:
     def served(
         self, name: Hashable, make: Callable[[], Served], timeout: float | None = None
     ) -> Served:
-        """A server, shared with the copies of the model; see `Servers.get`."""
+        """A server, shared by the model and its copies; see `Servers.get`."""
         return self._servers.get(name, self, make, timeout)
 
     def _share(
@@ -177,7 +181,7 @@ class Engines:
                 folder = checkpoint.folder.resolve()
                 name = folder, _state(folder, "*.json", "*.safetensors"), chosen
                 backend = SHARED.get(name, self, make, limits, is_strict=is_strict)
-                # Other limits have replaced, and so closed, the one of this name.
+                # A backend with other limits under this key was replaced and closed.
                 for key, (known, _) in list(self._backends.items()):
                     if known == name and self._backends[key][1] is not backend:
                         del self._backends[key]
@@ -186,7 +190,7 @@ class Engines:
 
     @property
     def stats(self) -> EngineStats:
-        """What the engines are doing, all together."""
+        """The counters of all engines of this model, added up."""
         with self._lock:
             all_ = [backend for _, backend in self._backends.values()]
             all_ += self._servers.backends(self)
@@ -197,7 +201,7 @@ class Engines:
         )
 
     def clear_caches(self) -> None:
-        """Let engines forget what they keep for later requests; those that have such caches."""
+        """Clear the prefix and feature caches of all engines that have any."""
         with self._lock:
             backends = [backend for _, backend in self._backends.values()]
         for backend in backends:
@@ -206,7 +210,7 @@ class Engines:
                 clear()
 
     def close(self) -> None:
-        """Give up all engines; those that nobody else uses are closed. Tokenizers are kept."""
+        """Release all engines, and close those without other users; tokenizers are kept."""
         with self._lock:
             names = {name for name, _ in self._backends.values()}
             self._backends.clear()
@@ -216,7 +220,7 @@ class Engines:
 
 
 def _state(folder: Path, *patterns: str) -> tuple[tuple[str, int, int], ...]:
-    """What changes if one of these files does."""
+    """Fingerprint of files: name, size in bytes and modification time of each."""
     files = sorted(file for pattern in patterns for file in folder.glob(pattern))
     states = [(file.name, file.stat()) for file in files if file.is_file()]
     return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
@@ -229,7 +233,7 @@ def _tokenizer(folder: Path, _state: Hashable) -> PromptTokenizer:
 
 @dataclass(frozen=True)
 class _Shared:
-    """A backend and those who use it."""
+    """A backend and its users."""
 
     backend: Backend
     limits: Limits | None
@@ -239,8 +243,8 @@ class _Shared:
 class _SharedBackends:
     """The loaded backends of this process.
 
-    One that has lost its last user stays, for the next who asks for the same, until another is
-    made: then its memory may be needed.
+    A backend whose last user was garbage-collected stays loaded for the next user of the same key.
+    It is closed when another backend is made, which may need its memory.
     """
 
     def __init__(self) -> None:
@@ -260,17 +264,17 @@ class _SharedBackends:
         *,
         is_strict: bool,
     ) -> Backend:
-        """The backend of a name, made if there is none.
+        """The backend of a key, made if there is none.
 
         Args:
-            name: What it is known by.
-            user: Who will use it.
-            make: Makes it.
-            limits: What it was asked to take on.
-            is_strict: Whether one with other limits will not do.
+            name: Key of the backend: checkpoint, state of its files and options.
+            user: The engines that will use it.
+            make: Makes the backend.
+            limits: Limits of the engine; None: it has none.
+            is_strict: Whether a backend with other limits must be replaced.
 
         Raises:
-            RequestError: Others use it with other limits.
+            RequestError: Another chat model uses the backend with other limits.
         """
         idle: list[Backend] = []
         with self._lock:
@@ -288,15 +292,15 @@ class _SharedBackends:
                 idle += [self._backends.pop(key).backend for key in unused]
                 shared = self._backends[name] = _Shared(make(), limits)
             shared.users.add(user)
-        for backend in idle:  # which may have to finish a step first
+        for backend in idle:  # without the lock: closing may wait for a running step
             backend.close()
         return shared.backend
 
     def release(self, name: Hashable, user: Engines) -> Backend | None:
-        """Use it no more.
+        """End a user's use of a backend.
 
         Returns:
-            The backend, to be closed, if nobody uses it now.
+            The backend, for the caller to close, if it has no users left; else None.
         """
         with self._lock:
             shared = self._backends.get(name)

@@ -1,4 +1,4 @@
-"""A backend for tests: it gives scripted replies and records the requests."""
+"""A backend for tests: it returns scripted replies and records the requests."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ Reply = str | AIMessage | Exception | Sequence[Delta]
 
 
 class ScriptedBackend:
-    """Answers from a script, without a model.
+    """Returns scripted replies, without a model.
 
     A reply is one of these:
 
-    - a text, streamed word by word, cut at the request's stop texts and after its `max_tokens`
-      words. Of a request's choices it is the certain one;
+    - a text, streamed word by word, cut at the request's stop strings and after its `max_tokens`
+      words. For a request with choices it is the chosen one, with probability 1;
     - an `AIMessage`: its text, thoughts (`additional_kwargs["reasoning_content"]`) and tool calls
-      with their ids, streamed likewise. `invalid_tool_calls` come as malformed as they are. The
-      request has to offer tools where the message has calls (`bind_tools`);
-    - a list of `Delta`, given as they are, the last with a finish reason;
+      with their ids, streamed the same way. `invalid_tool_calls` stay malformed. The request must
+      have tools (`bind_tools`) if the message has tool calls;
+    - a list of `Delta`, passed through unchanged, the last with a finish reason;
     - an exception, which is raised.
 
     Sampling, grammars and timeouts of requests are ignored.
 
-    Prompts are made as for the model itself where the checkpoint's small files (configuration and
-    tokenizer) and the extra `transformers` are there. Where they are not, requests have the
-    conversation itself (`Request.turns`), without token ids and tiles.
+    Requests have the model's token ids and tiles if the checkpoint's configuration and tokenizer
+    and the extra `transformers` are available. Otherwise they have the conversation itself
+    (`Request.turns`), without token ids and tiles.
 
     Example:
         ```python
@@ -47,16 +47,16 @@ class ScriptedBackend:
         ```
 
     Args:
-        replies: The replies in the order in which requests arrive (which is any order for those
-            of a `batch`), or a function that makes the reply to a request.
+        replies: The replies in the order of the requests (those of a `batch` arrive in any
+            order), or a function from a request to its reply.
 
     Attributes:
         requests: The requests so far.
-        closed: How many replies have ended or were broken off.
+        closed: Number of replies that have ended or were closed early.
         takes_turns: True: requests may have the conversation instead of token ids.
 
     Raises:
-        TypeError: `replies` is a text, or holds something that is no reply.
+        TypeError: `replies` is a text, or has an item that is not a reply.
     """
 
     takes_turns = True
@@ -79,14 +79,14 @@ class ScriptedBackend:
 
     @property
     def stats(self) -> EngineStats:
-        """Replies that have begun and not ended."""
+        """Number of running replies."""
         return EngineStats(active_rows=len(self.requests) - self.closed)
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
-        """Give the next reply; see `Backend.stream`.
+        """Return the next reply; see `Backend.stream`.
 
         Raises:
-            BackendError: The script has no more replies, or its function gave none.
+            BackendError: The script has no more replies, or its function returned no reply.
         """
         with self._lock:
             number = len(self.requests)
@@ -108,7 +108,7 @@ class ScriptedBackend:
                 self.closed += 1
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there are no resources to free."""
 
 
 _KINDS = (
@@ -131,7 +131,7 @@ def _is_reply(reply: object) -> bool:
 
 
 def _is_text_block(block: object) -> bool:
-    """Whether a content block is text, or a copy of what `tool_calls` has."""
+    """Whether a content block is text, or repeats an entry of `tool_calls`."""
     if isinstance(block, dict):
         return block.get("type") in {"text", "reasoning", "tool_call", "tool_use"}
     return isinstance(block, str)
@@ -150,10 +150,10 @@ def _answer(reply: str | AIMessage, request: Request) -> Generator[Delta, None, 
 
 
 def _write(message: AIMessage, request: Request) -> tuple[str, tuple[str, ...]]:
-    """A message as the model would write it, and the ids of its calls.
+    """A message as text in the model's tool format, and the ids of its tool calls.
 
     Raises:
-        BackendError: It calls tools, and the request offers none.
+        BackendError: The message has tool calls, and the request has no tools.
     """
     (turn,) = to_turns([message])
     text = str(message.text)
@@ -177,7 +177,7 @@ def _thoughts(message: AIMessage) -> str:
 
 
 def _count_words(request: Request) -> int:
-    """Words of a conversation, for want of tokens."""
+    """Number of words of a conversation, used as its token count."""
     texts = [part.text for turn in request.turns for part in turn.parts if isinstance(part, Text)]
     return sum(len(text.split()) for text in texts)
 

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 Prompts = tuple["Checkpoint", "PromptTokenizer", "ChatTemplate"]
-"""What prompts are made with."""
+"""Checkpoint, tokenizer and chat template of the prompts."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A server, and how it is prompted.
+    """A server and the form of its prompts.
 
     Attributes:
-        backend: Sends the requests.
+        backend: The backend that sends the requests.
         prompts: Checkpoint, tokenizer and template, if they are on this machine.
         takes_turns: Whether it is prompted by messages rather than by token ids.
     """
@@ -74,7 +74,7 @@ class Servers:
             timeout: Seconds until the caller gives up; None: never.
 
         Raises:
-            RequestTimeoutError: It took too long.
+            RequestTimeoutError: The server was not ready within the timeout.
             InternVLError: Contacting it failed; raised for all callers that waited.
         """
         deadline = ReplyDeadline(timeout)

@@ -1,4 +1,4 @@
-"""Token ids of one reply to deltas, for engines that make the tokens elsewhere."""
+"""Token ids of one reply to deltas, for engines that sample outside this package."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ if TYPE_CHECKING:
     from langchain_internvl.backends.base import Request, Usage
 
 Logprobs = Mapping[int, float]
-"""The logarithms of the probabilities at one place, of the chosen token and of the likeliest."""
+"""Log probabilities at one position by token id: the sampled token and the likeliest ones."""
 
 
 class TokenReply:
-    """One reply in the making: text, stop texts and the end are told as everywhere else.
+    """Converts the token ids of one reply to deltas, with stop strings and `max_tokens` applied.
 
     Args:
-        request: What was asked.
-        token_bytes: The bytes of each token id.
-        stop_ids: Tokens that end the reply.
+        request: The request.
+        token_bytes: Bytes of each token id.
+        stop_ids: Token ids that end the reply.
+
+    Attributes:
+        is_over: Whether the last delta was produced.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class TokenReply:
     def push(
         self, token_ids: Iterable[int], logprobs: Sequence[Logprobs] | None = None
     ) -> Iterator[Delta]:
-        """Deltas of the next tokens; none after one with a finish reason."""
+        """Deltas of the next tokens; none after a delta with a finish reason."""
         for place, token_id in enumerate(token_ids):
             if self.is_over:
                 return
@@ -44,7 +47,7 @@ class TokenReply:
             yield self._add(token_id, told)
 
     def end(self, reason: FinishReason, usage: Usage | None = None) -> Delta:
-        """The last delta of a reply that the engine ended without a token that says so."""
+        """The last delta of a reply that the engine ended without a stop token."""
         self.is_over = True
         return Delta(NO_TOKEN, self._text.finish(), reason, usage=usage)
 

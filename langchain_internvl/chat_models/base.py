@@ -211,7 +211,12 @@ class PreparedModel(ModelSettings, BaseChatModel):
         token_bytes = renderer.tokenizer.token_bytes
         calls = call_stream(settings, renderer)
         chunks = ChunkMaker(
-            self.model, len(request.prompt_ids), token_bytes, calls, request.choices
+            self.model,
+            len(request.prompt_ids),
+            token_bytes,
+            calls,
+            request.choices,
+            channels=renderer.template.channels,
         )
         return self._backend(renderer), request, chunks
 

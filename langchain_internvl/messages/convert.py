@@ -19,7 +19,7 @@ from langchain_internvl.messages.conversation import (
     ToolCall,
     Turn,
 )
-from langchain_internvl.reply_text.reasoning import without_thoughts
+from langchain_internvl.reply_text.channels import without_thoughts
 
 _ROLES: dict[str, Role] = {
     "system": "system",

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from langchain_internvl.errors import PromptError
+from langchain_internvl.reply_text.channels import HARMONY, Channels
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class ChatTemplate:
         default_system: System text of a conversation that has none; None: no system turn.
         stops_at_eos: Whether the checkpoint's own end tokens end a reply too. The reference
             stops at the template's separator only.
+        channels: The marks of the channels that a reply is written in; None: it has none.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ChatTemplate:
     stop: str
     default_system: str | None = None
     stops_at_eos: bool = False
+    channels: Channels | None = None
 
 
 _SHANGHAI_AI_LAB = (
@@ -64,15 +67,22 @@ _INTERNVL_2_5 = (
     "多模态大语言模型。"
 )
 
+_GPT_OSS = (
+    "You are InternVL, a large language model trained by Shanghai AI Laboratory.\n"
+    "Knowledge cutoff: 2024-06\nCurrent date: 2025-08-06\n\nReasoning: low\n\n"
+    "# Valid channels: final. Channel must be included for every message."
+)
+
 
 def _chatml(role: str, close: str, *, closes_empty: bool = False) -> Frame:
     head = f"<|im_start|>{role}\n"
     return Frame(head, close, head + close if closes_empty else head)
 
 
-def _harmony(role: str, *, closes_empty: bool = False) -> Frame:
-    head = f"<|start|>{role}<|message|>"
-    return Frame(head, "<|end|>", head + "<|end|>" if closes_empty else head)
+def _harmony(role: str, *, channel: str = "", closes_empty: bool = False) -> Frame:
+    head = f"<|start|>{role}{channel}<|message|>"
+    empty = f"<|start|>{role}" if channel else head
+    return Frame(head, "<|end|>", head + "<|end|>" if closes_empty else empty)
 
 
 def _phi3(role: str) -> Frame:
@@ -112,17 +122,18 @@ _ROWS = (
         stop="<|im_end|>",
         default_system=_INTERNVL_2_5,
     ),
-    # An answer is in the channel `final`. Replies also end at the checkpoint's own end token, which
-    # is `<|return|>`: the models were trained to write it.
+    # Source: `internvl_chat_gpt_oss/internvl/model/internvl_chat/conversation.py` of
+    # OpenGVLab/InternVL. The model opens the channel of its reply itself: `analysis` for thoughts,
+    # `final` for the answer. `<|end|>` ends a message of a reply, `<|return|>` the reply.
     ChatTemplate(
         name="internvl3_5_gpt_oss",
         system=_harmony("system", closes_empty=True),
         user=_harmony("user"),
-        assistant=_harmony("assistant<|channel|>final"),
-        reply="<|start|>assistant<|channel|>final<|message|>",
-        stop="<|end|>",
-        default_system=_INTERNVL_2_5,
-        stops_at_eos=True,
+        assistant=_harmony("assistant", channel="<|channel|>final"),
+        reply="<|start|>assistant",
+        stop="<|return|>",
+        default_system=_GPT_OSS,
+        channels=HARMONY,
     ),
     ChatTemplate(
         name="internvl_zh",

@@ -96,9 +96,3 @@ class ThoughtStream:
             shown = shown.lstrip()
             self._shown = bool(shown)
         return shown
-
-
-def without_thoughts(reply: str) -> str:
-    """What a whole reply says besides its thoughts; all of it, if they do not end."""
-    has_thoughts = reply.startswith(OPEN) and CLOSE in reply
-    return ThoughtStream().push(reply, last=True)[1] if has_thoughts else reply

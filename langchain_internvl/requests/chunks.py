@@ -12,12 +12,14 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from langchain_internvl.backends.base import NO_TOKEN
 from langchain_internvl.errors import BackendError
+from langchain_internvl.reply_text.channels import ChannelStream
 from langchain_internvl.reply_text.reasoning import ThoughtStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from langchain_internvl.backends.base import Choice, Delta, Usage
+    from langchain_internvl.reply_text.channels import Channels
     from langchain_internvl.tool_calling.call_stream import CallPiece, CallStream
 
 PROVIDER = "internvl"
@@ -35,6 +37,7 @@ class ChunkMaker:
         token_bytes: The bytes of each token id, for log probabilities.
         calls: Finds calls of tools in the answer; None: there can be none.
         choices: Of which the reply is one; none: it is free.
+        channels: The marks of the channels that it is written in; None: it has none.
 
     Attributes:
         is_done: Whether the reply is complete, though the backend may go on.
@@ -47,6 +50,8 @@ class ChunkMaker:
         token_bytes: Mapping[int, bytes],
         calls: CallStream | None = None,
         choices: Sequence[Choice] = (),
+        *,
+        channels: Channels | None = None,
     ) -> None:
         self.is_done = False
         self._model = model
@@ -54,7 +59,7 @@ class ChunkMaker:
         self._token_bytes = token_bytes
         self._tokens = 0
         self._thinking_tokens = 0
-        self._thoughts = ThoughtStream()
+        self._thoughts = ThoughtStream() if channels is None else ChannelStream(channels)
         self._calls = calls
         self._call_ids: tuple[str, ...] = ()
         self._choices = choices

@@ -104,6 +104,9 @@ class Renderer:
                 f"reasoning={self.reasoning!r}: {self.checkpoint.folder} has no levels of "
                 "reasoning; set it to True, False or 'auto'"
             )
+        if self.template.channels is not None:
+            is_bound = not self.form.is_plain or bool(self.form.choices)
+            return self.template.channels.answer if self.reasoning is False or is_bound else ""
         is_off = self.reasoning is False and self.checkpoint.thinks_unasked
         return EMPTY_THOUGHT if is_off else ""
 
@@ -248,14 +251,22 @@ def make_request(
         top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
         timeout=renderer.deadline.remaining(),
         grammar=form.grammar(tools, thinks=settings.thinks),
-        markup=renderer.tokenizer.special_bytes(tools.trigger, tools.open_call, tools.close_call)
-        if form.callable
-        else {},
+        markup=renderer.tokenizer.special_bytes(*_shown_marks(renderer)),
         choices=[_choice(text, renderer) for text in form.choices],
         tools=form.openai_tools() if form.requires_call else (),
         tool_choice=form.tool_choice,
         tool_format=tools if form.callable else None,
     )
+
+
+def _shown_marks(renderer: Renderer) -> tuple[str, ...]:
+    """Texts whose special tokens tell the parts of a reply apart."""
+    if renderer.form.callable:
+        tools = renderer.tools
+        return tools.trigger, tools.open_call, tools.close_call
+    channels = renderer.template.channels
+    # Under a grammar, and where choices are weighed, the reply is begun in the answer's channel.
+    return channels.marks if channels is not None and renderer.form.is_plain else ()
 
 
 def _choice(text: str, renderer: Renderer) -> Choice:

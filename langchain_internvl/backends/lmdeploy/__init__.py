@@ -1,1 +1,1 @@
-"""LMDeploy in this process: its engines by their own `pipeline`, asked by token ids."""
+"""LMDeploy in this process: its `pipeline` with either engine, prompted by token ids."""

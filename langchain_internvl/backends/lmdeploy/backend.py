@@ -1,4 +1,4 @@
-"""The LMDeploy backend: its pipeline in this process, loaded by the first request."""
+"""The LMDeploy backend: its pipeline in this process, loaded on the first request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LMDeployBackend:
     Args:
         checkpoint: The checkpoint.
         tokenizer: Its tokenizer.
-        options: How its engine is made.
+        options: Options of the engine.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LMDeployBackend:
 
     @property
     def stats(self) -> EngineStats:
-        """Replies that are being made, and that wait."""
+        """Numbers of running and waiting requests."""
         future = self._engine
         if future is None or not future.done() or future.exception() is not None:
             return EngineStats()
@@ -68,7 +68,7 @@ class LMDeployBackend:
         yield from engine.stream(request, deadline)
 
     async def astream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Answer a request in an event loop, whose thread is never blocked; see `stream`."""
+        """Answer a request in an event loop without blocking its thread; see `stream`."""
         deadline = ReplyDeadline(request.timeout)
         loading = asyncio.wrap_future(self._load())
         done, _ = await asyncio.wait([loading], timeout=deadline.for_thread())
@@ -79,7 +79,7 @@ class LMDeployBackend:
                 yield delta
 
     def close(self) -> None:
-        """End all requests and free the engine; it is safe to call twice."""
+        """End all requests and free the engine; may be called twice."""
         with self._lock:
             self._closed = True
             future = self._engine
@@ -87,12 +87,12 @@ class LMDeployBackend:
             future.result().close()
 
     def _load(self) -> Future[Engine]:
-        """The engine, loaded once, in a thread of its own: nobody has to wait longer than it wants.
+        """The engine, loaded once in a separate thread, so that each caller keeps its own timeout.
 
         Raises:
-            BackendError: It was closed, or this process was forked from the one that has it.
+            BackendError: The backend was closed, or inherited through `os.fork()`.
         """
-        if self._process != os.getpid():  # asked before the lock, which the fork may have held
+        if self._process != os.getpid():  # before taking the lock, which a fork may leave locked
             raise BackendError(
                 "LMDeploy does not survive os.fork(): start processes by spawn, or load the "
                 "model after the fork"
@@ -111,7 +111,7 @@ class LMDeployBackend:
     def _fulfil(self, future: Future[Engine]) -> None:
         try:
             future.set_result(self._make())
-        except BaseException as error:  # noqa: BLE001 - those who wait raise it
+        except BaseException as error:  # noqa: BLE001 - raised by the waiting callers
             future.set_exception(error)
 
     def _make(self) -> Engine:

@@ -1,4 +1,4 @@
-"""A loaded pipeline of LMDeploy: requests by ids, in its own event loop."""
+"""A loaded LMDeploy pipeline, prompted by token ids in its own event loop."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Engine:
             self._pipe = lmdeploy.pipeline(
                 str(folder), backend_config=config, trust_remote_code=False
             )
-        except Exception as error:  # CUDA, memory, files: it fails in any way
+        except Exception as error:  # any type: CUDA, memory, files
             reason = f"{type(error).__name__}: {error}"
             raise CheckpointError(f"LMDeploy cannot load {checkpoint.folder}: {reason}") from error
         most = int(self._pipe.backend_config.max_batch_size)
@@ -67,7 +67,7 @@ class Engine:
 
     @property
     def stats(self) -> EngineStats:
-        """Replies that are being made, and that wait."""
+        """Numbers of running and waiting requests."""
         return self._bridge.stats
 
     def stream(self, request: Request, deadline: ReplyDeadline) -> Generator[Delta, None, None]:
@@ -83,7 +83,7 @@ class Engine:
                 yield delta
 
     def close(self) -> None:
-        """End all replies and free the memory; it is safe to call twice."""
+        """End all requests and free the memory; may be called twice."""
         self._pipe.close()
 
     def _prepare(self, request: Request) -> partial[AsyncGenerator[Delta, None]]:
@@ -99,7 +99,7 @@ class Engine:
             max_new_tokens=request.max_tokens,
             do_sample=True,
             random_seed=seed_of(request.sampling),
-            # stop_words hit every token that has one of them in it, and none of several tokens.
+            # Not stop_words: they match every token that contains one, and never span tokens.
             stop_token_ids=sorted(rule.ids),
             ignore_eos=rule.ignores_eos,
             include_stop_str_in_output=True,
@@ -111,7 +111,7 @@ class Engine:
     async def _answer(
         self, request: Request, prompt: FoldedPrompt, rule: StopRule, generation: Any
     ) -> AsyncGenerator[Delta, None]:
-        """The reply, made in LMDeploy's loop; leaving it frees the engine."""
+        """The reply, generated in LMDeploy's loop; closing the generator aborts the request."""
         engine = self._pipe.async_engine
         session = engine.session_mgr.get()
         reply = TokenReply(request, self._tokenizer.token_bytes, rule.ids)
@@ -144,7 +144,7 @@ class Engine:
 
 
 def _messages(prompt: FoldedPrompt) -> list[dict[str, Any]]:
-    """One message: the ids where a text would be, and the tiles."""
+    """One message: the token ids in place of its text, and the tiles as images."""
     tiles = [
         {
             "type": "image_data",
@@ -156,7 +156,7 @@ def _messages(prompt: FoldedPrompt) -> list[dict[str, Any]]:
 
 
 def _ended(reply: TokenReply, output: Any) -> Delta:
-    """The end of a reply that no token of it says: LMDeploy's own limit, or an abort."""
+    """The last delta of a reply without a stop token: LMDeploy's own limit, or an abort."""
     reason = _REASONS.get(output.finish_reason)
     if reason is None:
         raise BackendError(f"LMDeploy gave up the reply: {output.finish_reason}")

@@ -1,4 +1,4 @@
-"""What LMDeploy calls an error, and what it is here."""
+"""Error codes of LMDeploy, mapped to errors of this package."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _TYPES: Mapping[str, type[InternVLError]] = {
     "engine_unavailable": EngineUnavailableError,
     "internal_error": BackendError,
 }
-"""By LMDeploy's `ErrorCode`."""
+"""Error types by LMDeploy's `ErrorCode`."""
 
 
 def to_error(code: str, message: str) -> InternVLError:
-    """The error for a code of LMDeploy's; one that is not known yet is a failure of the engine."""
+    """The error for a code of LMDeploy; unknown codes give a `BackendError`."""
     return _TYPES.get(code, BackendError)(f"LMDeploy: {message} ({code})")

@@ -1,4 +1,4 @@
-"""How a reply is made, in LMDeploy's terms; the same for its pipeline and its server."""
+"""Generation parameters of LMDeploy, shared by its pipeline and its server."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from langchain_internvl.prompting.tokenization import PromptTokenizer
 
 COLDEST = 1e-5
-"""Below this temperature only the likeliest token is left, and LMDeploy would divide by it."""
+"""Temperatures below this are greedy decoding; LMDeploy would divide by them."""
 
 _HOTTEST = 2.0
-"""LMDeploy takes no higher temperature."""
+"""Maximum temperature of LMDeploy."""
 
 _SEEDS = 2**64
-"""It takes seeds from 0 up to this; negative ones are counted back from it."""
+"""Upper bound of LMDeploy's seeds, exclusive; negative seeds are taken modulo this."""
 
 
 def is_greedy(sampling: Sampling) -> bool:
-    """Whether the likeliest token is taken always."""
+    """Whether decoding is greedy."""
     return sampling.temperature < COLDEST or sampling.top_k == 1
 
 
 def sampling_parameters(sampling: Sampling) -> dict[str, Any]:
-    """LMDeploy's names for how tokens are chosen.
+    """Sampling parameters under LMDeploy's names.
 
-    Greedy is `top_k=1`: its server always samples, at temperature 0 too, and its pipeline forgets
-    the repetition penalty where it does not.
+    Greedy decoding is `top_k=1`: the server always samples, even at temperature 0, and the pipeline
+    ignores the repetition penalty when it does not sample.
 
     Raises:
-        RequestError: The temperature is higher than LMDeploy takes.
+        RequestError: The temperature is above LMDeploy's maximum.
     """
     parameters: dict[str, Any] = {"repetition_penalty": float(sampling.repetition_penalty)}
     if is_greedy(sampling):
@@ -53,45 +53,45 @@ def sampling_parameters(sampling: Sampling) -> dict[str, Any]:
 
 
 def seed_of(sampling: Sampling) -> int | None:
-    """The seed as LMDeploy takes it."""
+    """The seed in LMDeploy's range; None: random."""
     return None if sampling.seed is None else sampling.seed % _SEEDS
 
 
 def eos_ids(checkpoint: Checkpoint, tokenizer: PromptTokenizer) -> frozenset[int]:
-    """The end tokens that LMDeploy adds to those that it is told."""
+    """The end tokens that LMDeploy adds to those of a request."""
     own = tokenizer.eos_id
     return frozenset(checkpoint.eos_ids) | (frozenset() if own is None else {own})
 
 
 class StopRule:
-    """Who ends a reply: the engine, or we.
+    """Whether the engine or this package ends a reply.
 
-    LMDeploy adds the end tokens of the tokenizer and of the generation config to all others, and
-    takes none at all if it is to ignore them (`ignore_eos`). The reference stops at the template's
-    separator only. So where the separator is the only end token the engine stops; else it ignores
-    all, and the reply is cut here.
+    LMDeploy adds the end tokens of the tokenizer and of the generation config to the given ones,
+    or ignores all of them (`ignore_eos`). The reference stops at the template's separator only. So
+    the engine ends the reply if the separator is the only end token; otherwise the engine ignores
+    end tokens, and the reply is cut here.
 
     Args:
         request: The request.
         eos_ids: The end tokens that LMDeploy adds.
 
     Attributes:
-        ids: Tokens that end the reply.
-        ignores_eos: Whether the engine is told to ignore end tokens.
+        ids: Token ids that end the reply.
+        ignores_eos: Value of `ignore_eos`.
     """
 
     def __init__(self, request: Request, eos_ids: frozenset[int]) -> None:
-        # After a whole JSON value a grammar allows the tokenizer's own end token and nothing else.
+        # After a complete JSON value a grammar allows only the tokenizer's own end token.
         is_bound = request.grammar is not None or request.has_to_call
         self.ids = request.stop_ids | eos_ids if is_bound else request.stop_ids
         self.ignores_eos = not eos_ids <= self.ids
 
 
 def response_format(request: Request) -> dict[str, Any] | None:
-    """What the reply may be, for LMDeploy's guided decoding in this process.
+    """`response_format` of LMDeploy's guided decoding in this process; None: unconstrained.
 
     Raises:
-        SchemaError: It cannot be made into rules.
+        SchemaError: The grammar cannot be compiled.
     """
     if request.grammar is None:
         return None
@@ -99,12 +99,12 @@ def response_format(request: Request) -> dict[str, Any] | None:
 
 
 def schema_format(request: Request) -> dict[str, Any] | None:
-    """What the reply may be, for servers, which enforce JSON schemas and no other grammar.
+    """`response_format` of a server, which enforces JSON schemas only; None: unconstrained.
 
-    Where words are let through too, the reply is free: a call that is malformed is told as such.
+    A reply that may also be plain text is not constrained; malformed tool calls in it are reported.
 
     Raises:
-        RequestError: The grammar is another one.
+        RequestError: The grammar is not a JSON schema.
     """
     grammar = request.grammar
     if grammar is None or grammar.allows_words or request.has_to_call:
@@ -125,10 +125,10 @@ def json_schema_format(schema: str) -> dict[str, Any]:
 
 
 def refuse_choices(request: Request) -> None:
-    """Refuse to choose among texts, which LMDeploy and servers cannot weigh.
+    """Refuse requests with `choices`: LMDeploy and servers cannot score given texts.
 
     Raises:
-        RequestError: There are some.
+        RequestError: The request has choices.
     """
     if request.choices:
         raise RequestError('this backend cannot weigh choices; use backend="transformers"')

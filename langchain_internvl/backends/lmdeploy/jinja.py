@@ -1,7 +1,7 @@
-"""Our chat templates as jinja, for servers that are asked by messages.
+"""Chat templates of this package as jinja, for servers that are prompted by messages.
 
-Those that InternVL2's tokenizers have differ from the reference: line ends between turns, and no
-default system text.
+The jinja templates in InternVL2's tokenizers differ from the reference: they put line ends between
+turns, and have no default system text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def to_jinja(template: ChatTemplate) -> str:
-    """A template as jinja; messages have strings as contents."""
+    """A template as jinja, for messages whose content is a string."""
     default = template.default_system
     system = "" if default is None else _turn(template.system, _text(default))
     return (
@@ -34,5 +34,5 @@ def _turn(frame: Frame, said: str) -> str:
 
 
 def _text(text: str) -> str:
-    """A text as jinja writes it, which is as JSON does."""
+    """A jinja string literal, which has JSON's syntax."""
     return json.dumps(text)

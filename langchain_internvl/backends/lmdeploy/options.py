@@ -1,4 +1,4 @@
-"""Which of LMDeploy's engines runs a checkpoint, and how."""
+"""Choice and options of the LMDeploy engine for a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
 
 _ONLY_PYTORCH = frozenset({"phi3"})
-"""Language models that TurboMind does not run, whatever its `is_supported()` says of the whole
-checkpoint: InternVL2-4B."""
+"""Language models that TurboMind cannot run although its `is_supported()` accepts the checkpoint:
+phi3 (InternVL2-4B)."""
 
 _DTYPES = ("auto", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine of LMDeploy is made.
+    """Options of an LMDeploy engine.
 
     Attributes:
-        dtype: Type of the weights: auto, float16 or bfloat16.
+        dtype: Data type of the weights: auto, float16 or bfloat16.
         given: Fields of LMDeploy's `TurbomindEngineConfig` or `PytorchEngineConfig`, as pairs; and
             `engine`, "turbomind" or "pytorch".
     """
@@ -35,10 +35,10 @@ class EngineOptions:
 
     @classmethod
     def from_mapping(cls, dtype: str, options: Mapping[str, Any]) -> EngineOptions:
-        """Options by their names.
+        """Options from `engine_options`.
 
         Raises:
-            RequestError: LMDeploy has no such type or engine.
+            RequestError: LMDeploy does not support the data type or has no such engine.
         """
         if dtype not in _DTYPES:
             raise RequestError(
@@ -51,16 +51,16 @@ class EngineOptions:
         return cls(dtype, tuple(sorted(options.items(), key=lambda item: item[0])))
 
     def config(self, checkpoint: Checkpoint, window: int | None) -> Any:
-        """LMDeploy's own config.
+        """The engine config of LMDeploy.
 
         Args:
             checkpoint: The checkpoint to run.
-            window: Longest prompt and reply together; LMDeploy's guess leaves out the factor of a
-                dynamic rope.
+            window: Context window in tokens, prompt and reply together; None: LMDeploy's default,
+                which ignores the scaling factor of dynamic RoPE.
 
         Raises:
             ImportError: The extra `lmdeploy` is not installed.
-            RequestError: LMDeploy's engine has no such option, or not with that value.
+            RequestError: The engine has no such option, or rejects its value.
         """
         lmdeploy = require("lmdeploy", extra="lmdeploy")
         options = dict(self.given)
@@ -83,5 +83,5 @@ class EngineOptions:
 
 
 def needs_pytorch_engine(checkpoint: Checkpoint) -> bool:
-    """Whether TurboMind lacks the language model, so that LMDeploy's PyTorch engine runs it."""
+    """Whether the language model needs LMDeploy's PyTorch engine, because TurboMind lacks it."""
     return checkpoint.language_model in _ONLY_PYTORCH

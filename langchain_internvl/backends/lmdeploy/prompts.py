@@ -1,10 +1,10 @@
-"""Prompts as LMDeploy takes them by ids: an id for each image, and the images.
+"""Prompts in LMDeploy's format: token ids with one context id for each image, and the images.
 
-LMDeploy expands one context id to the tokens of its image, and cuts the image by
-`max_dynamic_patch`. Its images here are our tiles: each stands for itself (`max_dynamic_patch` 1,
-which is what a square of the tile's size gives anyway), so tiles are the ones that every other
-backend sees, to the bit, whatever `min_tiles`, joined images or the server's Pillow say; and -hf
-checkpoints, where LMDeploy ignores the number of tiles, get the right one.
+LMDeploy expands each context id to the tokens of its image, and cuts the image into tiles by
+`max_dynamic_patch`. Each tile is passed as an image of its own with `max_dynamic_patch` 1. So the
+tiles are bit-identical to those of all other backends, independent of `min_tiles`, joined images
+and the server's Pillow version, and -hf checkpoints, where LMDeploy ignores the number of tiles,
+get the right one.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class FoldedPrompt:
 
 
 def fold(request: Request, context_id: int, tokens_per_tile: int) -> FoldedPrompt:
-    """Fold the context tokens of each tile into one.
+    """Replace the context tokens of each tile by a single one.
 
     Args:
-        request: A request by ids.
+        request: A request with token ids.
         context_id: Id of the context token.
         tokens_per_tile: Context tokens of one tile.
 
     Raises:
-        PromptError: The tiles do not fit the context tokens of the prompt.
+        PromptError: The number of context tokens does not match the tiles.
     """
     tiles = [tile for image in request.tiles for tile in image]
     ids: list[int] = []

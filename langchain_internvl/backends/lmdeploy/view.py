@@ -1,8 +1,9 @@
-"""A folder that LMDeploy loads as a checkpoint without running the checkpoint's code.
+"""Views: folders that LMDeploy loads as a checkpoint without running the checkpoint's code.
 
-LMDeploy has transformers load tokenizer and config. Those of original checkpoints name code of
-their own (`auto_map`), InternLM2's tokenizer needs it, and -hf ones may leave out what LMDeploy
-asks for. A view has links to the weights, and small files that say it in transformers' terms.
+LMDeploy loads tokenizer and config through transformers. Those of original checkpoints refer to
+remote code (`auto_map`), which InternLM2's tokenizer needs, and -hf ones may lack fields that
+LMDeploy requires. A view links to the weights, and has rewritten config and tokenizer files that
+transformers loads without remote code.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _TOKENIZER_FILES = frozenset(
         "tokenizer.model", "tokenizer_config.json", "vocab.json",
     }
 )  # fmt: skip
-"""Written anew, from the tokenizer that prompts are made with."""
+"""Files that are rewritten from this package's tokenizer."""
 
 _ARCHITECTURES: Mapping[str, str] = {
     "internlm2": "InternLM2ForCausalLM",
@@ -39,7 +40,8 @@ _ARCHITECTURES: Mapping[str, str] = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
-"""What TurboMind asks the config of a language model for, and -hf checkpoints may not say."""
+"""`architectures` of the language model by its type, which TurboMind requires and -hf configs may
+lack."""
 
 _IMAGE_TOKENS: Mapping[str, str] = {
     "start_image_token": IMAGE_OPEN,
@@ -47,12 +49,13 @@ _IMAGE_TOKENS: Mapping[str, str] = {
     "context_image_token": IMAGE_CONTEXT,
     "video_token": "<video>",
 }
-"""Names that transformers' InternVL processor knows the tokens by; older -hf files lack them."""
+"""Image tokens by the attribute names of transformers' InternVL processor; older -hf files lack
+them."""
 
 _PROCESSOR = "processor_config.json"
 
 _MARK = "langchain_internvl_view.json"
-"""In every view: what was made by us may be made anew, other folders are left alone."""
+"""Marker file of views: only folders that have it are replaced."""
 
 
 def make_view(checkpoint: Checkpoint, tokenizer: PromptTokenizer, folder: Path) -> Path:
@@ -61,7 +64,7 @@ def make_view(checkpoint: Checkpoint, tokenizer: PromptTokenizer, folder: Path) 
     Args:
         checkpoint: The checkpoint.
         tokenizer: Its tokenizer.
-        folder: An empty folder, one that is not there yet, or an older view, which is replaced.
+        folder: A folder that is empty or does not exist yet, or an older view, which is replaced.
 
     Returns:
         The folder.
@@ -69,7 +72,7 @@ def make_view(checkpoint: Checkpoint, tokenizer: PromptTokenizer, folder: Path) 
     Raises:
         CheckpointNotFoundError: The checkpoint has no weights.
         CheckpointError: The folder cannot be written.
-        RequestError: The folder has other things in it.
+        RequestError: The folder has other files in it.
     """
     weights = checkpoint.find_weights()
     try:
@@ -99,7 +102,7 @@ def _clear(folder: Path) -> None:
 
 
 def _others(*folders: Path) -> Iterator[Path]:
-    """The files of a checkpoint that are shown as they are: neither code nor what is rewritten."""
+    """The files of a checkpoint that are linked unchanged: all but code and rewritten files."""
     seen = {*_TOKENIZER_FILES, "config.json", _PROCESSOR, _MARK}
     for folder in folders:
         for file in sorted(folder.iterdir()):
@@ -109,7 +112,7 @@ def _others(*folders: Path) -> Iterator[Path]:
 
 
 def _link(file: Path, place: Path) -> None:
-    """By a link, or a copy where the system has no links."""
+    """Link a file, or copy it where the system has no links."""
     try:
         place.symlink_to(file.resolve())
     except OSError:
@@ -121,7 +124,7 @@ def _link(file: Path, place: Path) -> None:
 
 def _settle_tokenizer(file: Path, checkpoint: Checkpoint) -> None:
     settings = without_code(read_json(file) or {})
-    # Known to transformers 4 and 5; the class that 5 writes is not to 4.
+    # transformers 4 and 5 both have this class; 4 lacks the one that 5 writes.
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     if not checkpoint.is_original:
         named = settings.get("extra_special_tokens")
@@ -132,7 +135,7 @@ def _settle_tokenizer(file: Path, checkpoint: Checkpoint) -> None:
 
 
 def _settle_processor(checkpoint: Checkpoint) -> dict[str, Any]:
-    """How many tokens a tile has is said to the processor, too; it takes 256 for granted."""
+    """Processor settings with the number of tokens of a tile, whose default is 256."""
     return {
         **without_code(read_json(checkpoint.folder / _PROCESSOR) or {}),
         "processor_class": "InternVLProcessor",
@@ -152,7 +155,7 @@ def _settle_config(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def without_code(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that name no code of the checkpoint's own, at any depth."""
+    """Settings without references to the checkpoint's own code (`auto_map`), at any depth."""
     return {
         name: without_code(value) if isinstance(value, Mapping) else value
         for name, value in settings.items()

@@ -1,1 +1,1 @@
-"""Servers that speak OpenAI's protocol: LMDeploy's by token ids, any other by messages."""
+"""Backends for servers with OpenAI's API: LMDeploy's by token ids, any other by messages."""

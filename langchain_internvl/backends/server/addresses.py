@@ -1,4 +1,4 @@
-"""Addresses of servers."""
+"""Validation of server addresses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from langchain_internvl.errors import RequestError
 
 
 def check_address(url: str) -> str:
-    """An address that requests can be sent to, without white space around it.
+    """Validate a server's base URL, and return it without surrounding white space.
 
-    Errors do not quote the address: it may hold a password or a key.
+    Errors do not quote an address with a password or a key.
 
     Raises:
-        RequestError: It is none, or holds a password, a query or a fragment, which logs would show.
+        RequestError: The address is not an http(s) URL, or has a user name, a query or a fragment,
+            which would appear in logs.
     """
     url = url.strip()
     if "@" in url or "?" in url or "#" in url:
@@ -24,7 +25,7 @@ def check_address(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError as error:  # a port that is no number, brackets that do not close
+    except ValueError as error:  # an invalid port, or unclosed brackets
         raise RequestError(f"base_url: {url!r} is no address: {error}") from None
     if not is_whole or not url.isprintable() or " " in url:
         raise RequestError(f"base_url: an address is like http://host:23333/v1, not {url!r}")

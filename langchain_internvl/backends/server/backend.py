@@ -1,4 +1,4 @@
-"""The server backend: one model behind an address, asked by ids or by messages."""
+"""The server backend: one model behind an address, prompted by token ids or by messages."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How a server is asked.
+    """Options of the requests to a server.
 
     Attributes:
-        model: The model's name there.
-        retries: When a request is tried again.
-        max_concurrency: Most requests at once; others wait here.
+        model: Name of the model on the server.
+        retries: Retry policy.
+        max_concurrency: Maximum number of concurrent requests; further ones wait on this machine.
     """
 
     model: str
@@ -60,13 +60,13 @@ class ServerOptions:
 
 
 class ServerBackend:
-    """Asks a server.
+    """Sends requests to a server, and reads its streamed replies.
 
     Args:
         address: The server.
-        options: How it is asked.
-        tokens: The checkpoint that it has and its tokenizer, for requests by ids; None: they are
-            not known here.
+        options: Options of the requests.
+        tokens: The served checkpoint and its tokenizer, for requests by token ids; None: not
+            available on this machine.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ServerBackend:
 
     @property
     def stats(self) -> EngineStats:
-        """Requests that are being answered, and that wait here."""
+        """Numbers of running requests, and of requests that wait on this machine."""
         line = self._line
         return EngineStats() if line is None else line.bridge.stats
 
@@ -104,13 +104,13 @@ class ServerBackend:
                 yield delta
 
     def models(self, timeout: float | None = None) -> list[ServedModel]:
-        """The models that the server has.
+        """The models of the server.
 
         Args:
-            timeout: Seconds until it is given up; None: as long as the client takes.
+            timeout: Seconds until the request fails; None: the client's own timeout.
 
         Raises:
-            InternVLError: It cannot be reached, or does not say.
+            InternVLError: The server is unreachable, or its list is malformed.
         """
         line, deadline = self._open(), ReplyDeadline(timeout)
         listing = asyncio.run_coroutine_threadsafe(self._list(line.client), line.thread.loop)
@@ -121,11 +121,11 @@ class ServerBackend:
             raise deadline.error() from None
 
     def use_kind(self, kind: ServerKind) -> None:
-        """Prompt by messages in the dialect of a kind of server."""
+        """Use the request fields of a kind of server for prompts by messages."""
         self._by_messages = MessageDialect(kind)
 
     def close(self) -> None:
-        """Break off what runs, and close the connections; it is safe to call twice."""
+        """Cancel running requests and close the connections; may be called twice."""
         with self._lock:
             self._closed = True
             line, self._line = self._line, None
@@ -137,7 +137,7 @@ class ServerBackend:
         line = self._line
         if line is not None and line.process == os.getpid():
             return line
-        if line is not None:  # of the process that this one was forked from, with its lock
+        if line is not None:  # inherited through os.fork(): neither it nor the lock is usable
             self._lock, self._line = threading.Lock(), None
         with self._lock:
             if self._closed:
@@ -163,9 +163,9 @@ class ServerBackend:
     async def _answer(
         self, request: Request, deadline: ReplyDeadline
     ) -> AsyncGenerator[Delta, None]:
-        """The reply, tried again as long as no token of it has come."""
+        """The reply; failed attempts are retried until the first token has arrived."""
         dialect = self._dialect(request)
-        # Pictures are encoded, which takes a while.
+        # In a thread: images are encoded, which takes a while.
         asked = await asyncio.get_running_loop().run_in_executor(None, dialect.body, request)
         body = {"model": self._options.model, **asked}
         request_id = uuid4().hex
@@ -220,11 +220,11 @@ class _Reply:
     """One attempt to read a reply.
 
     Args:
-        reader: Reads its chunks.
-        request_id: What the request is called.
+        reader: Reader of its chunks.
+        request_id: Value of `X-Request-Id`.
 
     Attributes:
-        has_begun: Whether anything of it has come, though it may not be shown yet.
+        has_begun: Whether any part of the reply has arrived, even if no delta was yielded yet.
     """
 
     def __init__(self, reader: Reader, request_id: str) -> None:
@@ -233,7 +233,12 @@ class _Reply:
         self._reader = reader
 
     async def read(self, lines: AsyncIterator[str]) -> AsyncGenerator[Delta, None]:
-        """The deltas of a stream: complete, or an error."""
+        """The deltas of a stream, up to the finish reason.
+
+        Raises:
+            BrokenReplyError: The stream ended without a finish reason, or is malformed.
+            InternVLError: The stream has an error object.
+        """
         reason: FinishReason | None = None
         usage: Usage | None = None
         async for line in lines:
@@ -248,7 +253,7 @@ class _Reply:
             for delta in self._push(event):
                 yield delta
                 if delta.finish_reason is not None:
-                    return  # cut here: leaving breaks the connection off, and the server stops
+                    return  # ended here: closing the connection makes the server stop
             usage = read_usage(event.usage) or usage
             if event.finish_reason is not None:
                 reason = finish_reason(event.finish_reason)
@@ -260,10 +265,10 @@ class _Reply:
         yield self._reader.end(reason, usage)
 
     def _push(self, chunk: Chunk) -> list[Delta]:
-        """What a chunk adds.
+        """The deltas of a chunk.
 
         Raises:
-            BrokenReplyError: A part of it is not of the kind that it has to be.
+            BrokenReplyError: A field of the chunk has the wrong type.
         """
         try:
             return list(self._reader.push(chunk))
@@ -277,7 +282,7 @@ class _Reply:
 
 
 async def _served_names(client: Client) -> list[str] | None:
-    """The names of the models that the server has; None: it does not say."""
+    """The names of the server's models; None: it returns no list."""
     try:
         return [one.name for one in await client.models()]
     except InternVLError:
@@ -285,7 +290,7 @@ async def _served_names(client: Client) -> list[str] | None:
 
 
 def _broken(error: InternVLError, request_id: str) -> BrokenReplyError:
-    """The error of a reply that had begun: whatever ended it, the reply is incomplete."""
+    """The error of a reply that ended early, with the original error in its message."""
     return BrokenReplyError(
         f"the server's reply broke off in the middle: {error}",
         status=getattr(error, "status", None),
@@ -294,21 +299,21 @@ def _broken(error: InternVLError, request_id: str) -> BrokenReplyError:
 
 
 class _Line:
-    """An event loop with the client that lives in it."""
+    """An event loop and the client that belongs to it."""
 
     def __init__(self, address: ServerAddress, most: int) -> None:
         self.process = os.getpid()
-        self.client = Client(address)  # first: it may fail, and nobody would end the thread
+        self.client = Client(address)  # before the thread: if it fails, no thread is left running
         self.thread = LoopThread()
         self.bridge = Bridge(self.thread.loop, most)
 
     def end(self) -> None:
-        """Have all of it closed, without waiting; nothing in a forked process."""
+        """Close loop and client without waiting; does nothing in a forked process."""
         if self.process == os.getpid():
             self.thread.end(self.client.close)
 
     def close(self) -> None:
-        """Close all of it; it is safe to call twice."""
+        """Close loop and client, and wait for the thread; may be called twice."""
         self.end()
         if self.process == os.getpid():
             self.thread.join()

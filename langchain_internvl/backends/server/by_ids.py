@@ -1,6 +1,7 @@
-"""LMDeploy's server by token ids: the same ids as in this process, so nothing can be forged.
+"""LMDeploy's server by token ids.
 
-It takes `input_ids` and `image_data` where there are no messages, and sends ids back.
+The ids are those of the backends in this process, so no text can forge a control token. Requests
+have `input_ids` and `image_data` in place of messages, and replies have ids.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
 
 class IdDialect:
-    """Asks by ids.
+    """Requests and replies by token ids.
 
     Args:
-        checkpoint: The checkpoint that the server has.
+        checkpoint: The served checkpoint.
         tokenizer: Its tokenizer.
     """
 
@@ -54,7 +55,7 @@ class IdDialect:
             "input_ids": prompt.ids,
             "max_tokens": request.max_tokens,
             "ignore_eos": StopRule(request, self._eos_ids).ignores_eos,
-            # Where the engine stops by itself, its end token is part of the reply here.
+            # If the engine handles end tokens itself, the end token is part of its output.
             "include_stop_str_in_output": True,
             "return_token_ids": True,
             "stream_options": {"include_usage": True},
@@ -91,7 +92,7 @@ class IdDialect:
 
 
 class _Reader:
-    """Reads a reply of ids."""
+    """Reads a reply of token ids."""
 
     def __init__(
         self, reply: TokenReply, tokenizer: PromptTokenizer, frame: CallFrame | None
@@ -121,7 +122,7 @@ class _Reader:
         return last if self._frame is None else self._frame.of(last)
 
     def _logprobs(self, choice: Mapping[str, Any], ids: list[int]) -> list[Logprobs] | None:
-        """Those of each token; the likeliest come as pieces of the vocabulary."""
+        """Log probabilities of each token; the server names alternatives by vocabulary piece."""
         chosen = choice.get("output_token_logprobs")
         if not chosen:
             return None

@@ -1,6 +1,6 @@
-"""Any server of OpenAI's protocol by messages, in the dialect of its kind.
+"""Any server with OpenAI's API by messages, with the request fields of its kind.
 
-The server's own template writes the prompt, and its own parser reads calls of tools.
+The server's own template renders the prompt, and its own parser reads tool calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 _END_MARKS = ("<|im_end|>", "<|end|>", "<|endoftext|>")
-"""End tokens of InternVL's templates that servers might leave in replies with special tokens."""
+"""End tokens of InternVL's templates, which servers may leave in replies with special tokens."""
 
 
 class MessageDialect:
@@ -41,8 +41,8 @@ class MessageDialect:
     def body(self, request: Request) -> dict[str, Any]:
         """The request as JSON; see `Dialect.body`.
 
-        Stop texts are not sent, the reply is cut here: LMDeploy would end it at any token that has
-        one in it, and keep what the token says before.
+        Stop strings are not sent but applied on this machine: LMDeploy ends a reply at any token
+        that contains one, and keeps the token's text before it.
 
         Raises:
             RequestError: This kind of server has no `chat_template_kwargs`.
@@ -87,10 +87,10 @@ class MessageDialect:
 
 
 def _thinking(reasoning: Reasoning, kind: ServerKind) -> dict[str, Any]:
-    """Arguments of the server's chat template that switch thoughts on or off.
+    """Arguments of the server's chat template that turn reasoning on or off.
 
     Raises:
-        RequestError: Thoughts shall be off, and the server has no such arguments.
+        RequestError: `reasoning` is False, and this kind of server has no template arguments.
     """
     if reasoning == "auto":
         return {}
@@ -105,9 +105,9 @@ def _thinking(reasoning: Reasoning, kind: ServerKind) -> dict[str, Any]:
 
 
 def _sampling(sampling: Sampling, kind: ServerKind) -> dict[str, Any]:
-    """In the words that LMDeploy, vLLM and SGLang share, but for a name.
+    """Sampling fields, which LMDeploy, vLLM and SGLang share except for the repetition penalty.
 
-    `top_k` 1 makes LMDeploy greedy, which samples at temperature 0 too.
+    Greedy decoding sends `top_k` 1 because LMDeploy samples at temperature 0 too.
     """
     if is_greedy(sampling):
         parameters: dict[str, Any] = {"temperature": 0.0, "top_k": 1}
@@ -122,12 +122,12 @@ def _sampling(sampling: Sampling, kind: ServerKind) -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads a reply of words, and writes calls of tools as words in one format."""
+    """Reads a reply of text, and renders its tool calls as text in one tool format."""
 
     def __init__(self, request: Request, stop: Sequence[str]) -> None:
         self._wants_logprobs = request.top_logprobs is not None
         self._text = TextStream({}, stop)
-        self._half = ""  # the first half of a character that UTF-16 writes in two
+        self._half = ""  # a high surrogate whose low surrogate is in the next chunk
         self._calls: dict[int, dict[str, str]] = {}
         self._most_calls = 1 if request.single_call else None
         self._is_thinking = False
@@ -165,11 +165,11 @@ class _Reader:
         return Delta(NO_TOKEN, text, reason, usage=usage)
 
     def _thoughts(self, delta: Mapping[str, Any], *, ends: bool) -> str:
-        """Thoughts that the server's parser took out of the reply, written as the model does.
+        """Thoughts that the server's parser separated from the reply, with the model's tags.
 
         Args:
-            delta: What a chunk adds.
-            ends: Whether thoughts end with it.
+            delta: The `delta` of a chunk.
+            ends: Whether the thoughts end with this chunk.
         """
         told = delta.get("reasoning_content") or delta.get("reasoning") or ""
         if not isinstance(told, str):
@@ -180,18 +180,18 @@ class _Reader:
             self._is_thinking = True
         if ends:
             text += CLOSE if self._is_thinking else ""
-            self._is_thinking = self._may_think = False  # only a reply's beginning is thoughts
+            self._is_thinking = self._may_think = False  # thoughts are at the beginning only
         return text
 
     def _whole(self, content: str) -> str:
-        """Content without half characters, which JSON can spell; two chunks' halves are joined."""
+        """Content without lone surrogates, which JSON can express; split pairs are joined."""
         content, self._half = self._half + content, ""
         if "\ud800" <= content[-1:] <= "\udbff":
             content, self._half = content[:-1], content[-1]
         return Words(content).text
 
     def _add_call(self, call: Mapping[str, Any]) -> None:
-        """Calls come in pieces, told apart by their index."""
+        """Add a piece of a tool call; pieces of one call have the same index."""
         known = self._calls.setdefault(int(call.get("index") or 0), {"name": "", "arguments": ""})
         function = call.get("function") or {}
         for name in known:

@@ -1,8 +1,8 @@
-"""Calls of tools that a server enforces as JSON, written as the model would have written them.
+"""Forced tool calls: enforced by a server as JSON, rendered in the model's tool format.
 
-LMDeploy's server enforces that some tool is called by a grammar of its own parser, whose format
-need not be the model's, and not which one. A JSON schema it enforces as it stands. So a forced call
-is asked for as one JSON value, and framed here as the model's family frames its calls.
+LMDeploy's server enforces a tool call with a grammar of its own parser, whose format may differ
+from the model's, and it cannot enforce a certain tool. JSON schemas are enforced exactly. So a
+forced call is requested as one JSON value, and gets the delimiters of the model's format here.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def call_schema(tools: Sequence[Mapping[str, Any]], format_: ToolFormat) -> str:
     """The JSON schema of a call of one of some tools, as JSON.
 
     Args:
-        tools: The tools, as OpenAI describes them.
-        format_: How the model's family writes calls.
+        tools: Tool definitions in OpenAI's format.
+        format_: The model's tool format.
     """
     definitions: dict[str, Any] = {}
     calls = [
@@ -55,7 +55,7 @@ def _call(
 
 
 def _renamed(value: Any, prefix: str) -> Any:
-    """A schema whose references go to the definitions of the whole."""
+    """A schema whose references point to the definitions of the combined schema."""
     if isinstance(value, list):
         return [_renamed(one, prefix) for one in value]
     if not isinstance(value, Mapping):
@@ -71,10 +71,10 @@ def _renamed(value: Any, prefix: str) -> Any:
 
 
 class CallFrame:
-    """Puts the frame of a call around a reply that is one JSON value.
+    """Adds the delimiters of a tool call to a reply that is one JSON value.
 
     Args:
-        format_: How the model's family writes calls.
+        format_: The model's tool format.
     """
 
     def __init__(self, format_: ToolFormat) -> None:
@@ -82,12 +82,15 @@ class CallFrame:
         self._begun = False
 
     def around(self, deltas: Iterable[Delta]) -> Iterator[Delta]:
-        """The same deltas; the first with text opens the frame, a reply that is whole closes it."""
+        """The same deltas with the delimiters before the first text and after the last.
+
+        A reply that was cut off at its limit is not closed.
+        """
         for delta in deltas:
             yield self.of(delta)
 
     def of(self, delta: Delta) -> Delta:
-        """A delta with its part of the frame; see `around`."""
+        """A delta with its delimiters; see `around`."""
         text = delta.text
         if text and not self._begun:
             self._begun = True

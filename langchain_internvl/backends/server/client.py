@@ -1,4 +1,4 @@
-"""OpenAI's client, with its errors as ours and its streams as lines."""
+"""OpenAI's client: its errors mapped to those of this package, its streams as lines."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _CONNECT_SECONDS = 10.0
 _LIST_SECONDS = 30.0
 
 MOST_LINE_BYTES = 16 << 20
-"""Longest line of a streamed reply. A line is one chunk, or a whole reply without images."""
+"""Maximum length of a line of a streamed reply. A line is one chunk, or a whole reply."""
 
 MOST_REPLY_BYTES = 256 << 20
-"""Longest stream of one reply, log probabilities included."""
+"""Maximum length of the stream of one reply, log probabilities included."""
 
 MOST_BODY_BYTES = 4 << 20
-"""Longest body that is read at once: an error, or a list of models."""
+"""Maximum length of a body that is read at once: an error, or a list of models."""
 
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where a server is.
+    """Address and credentials of a server.
 
     Attributes:
-        base_url: Its address, up to `/v1`.
-        api_key: Its key; None: it needs none.
+        base_url: Base URL, up to `/v1`.
+        api_key: API key; None: no key.
         headers: Headers of every request.
         http_client: `httpx.AsyncClient` that sends the requests; None: one of this package's.
     """
@@ -50,11 +50,11 @@ class ServerAddress:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model that a server has.
+    """A model of a server.
 
     Attributes:
-        name: Its name there.
-        owner: Who serves it, such as "lmdeploy"; "": it does not say. See `kinds.owner_of`.
+        name: Name of the model on the server.
+        owner: `owned_by` of the model, such as "lmdeploy"; "": not given. See `kinds.owner_of`.
     """
 
     name: str
@@ -74,8 +74,8 @@ class Client:
     def __init__(self, address: ServerAddress) -> None:
         self._openai = require("openai", extra="server")
         self._transport_error, self._library_errors = _library_errors(self._openai)
-        # Generating may take any time; a connection that cannot be had is known soon. Retries are
-        # ours: those of this client know nothing of errors inside a reply.
+        # No read timeout, as generation may take any time; connecting has one. The client's own
+        # retries are off: they do not cover errors inside a stream.
         self._client = self._openai.AsyncOpenAI(
             base_url=address.base_url,
             api_key=address.api_key or "none",
@@ -84,15 +84,15 @@ class Client:
             max_retries=0,
             timeout=self._openai.Timeout(None, connect=_CONNECT_SECONDS),
         )
-        # It takes them from the environment, where they are meant for OpenAI.
+        # The client reads them from environment variables that are meant for OpenAI.
         self._is_shared = address.http_client is not None
         self._client.organization = self._client.project = None
 
     async def models(self) -> list[ServedModel]:
-        """The models that the server has.
+        """The models of the server.
 
         Raises:
-            ServerError: It does not say.
+            ServerError: The list is malformed.
         """
         async with self._translating(None):
             page = await self._client.models.list(timeout=_LIST_SECONDS)
@@ -105,14 +105,14 @@ class Client:
     async def lines(
         self, body: Mapping[str, Any], request_id: str
     ) -> AsyncGenerator[AsyncIterator[str], None]:
-        """The lines of a streamed reply; leaving breaks the connection off.
+        """The lines of a streamed reply; leaving the context closes the connection.
 
         Args:
             body: The request, as JSON.
-            request_id: Sent in the header `X-Request-Id`, for logs.
+            request_id: Value of the header `X-Request-Id`, for logs.
 
         Raises:
-            InternVLError: The server cannot be reached, or answers with an error.
+            InternVLError: The server is unreachable, or returns an error.
         """
         known = {name: body[name] for name in ("model", "messages")}
         others = {name: value for name, value in body.items() if name not in known}
@@ -127,7 +127,7 @@ class Client:
             yield lines
 
     async def close(self) -> None:
-        """Close all connections, but those of a client that was given."""
+        """Close all connections, except those of the user's own `http_client`."""
         if not self._is_shared:
             await self._client.close()
 
@@ -159,7 +159,7 @@ class Client:
                 f"the server's answer is malformed: {type(error).__name__}{named(request_id)}",
                 request_id=request_id,
             ) from error
-        except self._library_errors as error:  # a body that is not packed as it says
+        except self._library_errors as error:  # for example a wrong Content-Encoding
             raise BrokenReplyError(
                 f"the server's answer cannot be read: {type(error).__name__}: {error}"
                 f"{named(request_id)}",
@@ -172,20 +172,20 @@ class Client:
 
 
 def _own_client(openai: Any) -> Any:
-    """An HTTP client that reads no body without a limit; the user's own is left as it is."""
+    """An HTTP client with a limit on response bodies; the user's own client is left unchanged."""
     return openai.DefaultAsyncHttpxClient(event_hooks={"response": [_bound_body]})
 
 
 async def _bound_body(response: Any) -> None:
-    """Read what OpenAI's client would read at once, up to `MOST_BODY_BYTES`.
+    """Read a body that OpenAI's client would read at once, up to `MOST_BODY_BYTES`.
 
-    A longer error is cut, as its status and its beginning say enough.
+    The body of an error is cut there: its status and its beginning are enough.
 
     Args:
         response: The httpx response, whose body has not been read yet.
 
     Raises:
-        BrokenReplyError: A body that is no error is longer.
+        BrokenReplyError: The body of a successful response is longer.
     """
     if response.status_code < 400 and response.request.method != "GET":
         return  # a streamed reply; see `split_lines`
@@ -206,8 +206,8 @@ async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[str, None]
     Raises `BrokenReplyError` for a line longer than `MOST_LINE_BYTES`, or a body longer than
     `MOST_REPLY_BYTES`.
 
-    Only line feeds end them: JSON may hold what else Unicode takes for the end of a line, which
-    the client's own reader of lines breaks at.
+    Only line feeds end a line: JSON strings may contain other Unicode line separators, at which
+    the client's own line reader splits.
     """
     held = bytearray()
     total = 0
@@ -234,12 +234,12 @@ def _decode(line: bytearray) -> str:
 
 
 def _library_errors(openai: Any) -> tuple[type[Exception], tuple[type[Exception], ...]]:
-    """What OpenAI's client lets through in the middle of a stream.
+    """Errors that OpenAI's client passes through in the middle of a stream.
 
-    They are errors of the HTTP library that it stands on: httpx, or its successor.
+    They come from its HTTP library: httpx, or its successor.
 
     Returns:
-        That of a connection which breaks, and all others.
+        The transport error of a broken connection, and all other errors of the library.
     """
     for base in openai.DefaultAsyncHttpxClient.__mro__:
         if base.__name__ == "AsyncClient":
@@ -249,7 +249,7 @@ def _library_errors(openai: Any) -> tuple[type[Exception], tuple[type[Exception]
 
 
 def _seconds(header: str | None) -> float | None:
-    """What `Retry-After` asks for; dates, which no server of models sends, are not read."""
+    """Seconds of a `Retry-After` header; None for dates, which no model server sends."""
     try:
         seconds = float(header or "")
     except ValueError:

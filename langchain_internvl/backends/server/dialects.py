@@ -1,4 +1,4 @@
-"""The two ways to ask a server: by token ids (LMDeploy's), and by messages (anybody's)."""
+"""The two prompt formats of servers: token ids (LMDeploy only) and messages (any server)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class Reader(Protocol):
     """Reads one reply."""
 
     def push(self, chunk: Chunk) -> Iterator[Delta]:
-        """The deltas of a chunk; after one with a finish reason nothing is read."""
+        """The deltas of a chunk; nothing is read after a delta with a finish reason."""
 
     def end(self, reason: FinishReason, usage: Usage | None) -> Delta:
-        """The last delta, when the server has said why the reply ends."""
+        """The last delta, once the server has sent a finish reason."""
 
 
 class Dialect(Protocol):
-    """How a request is put, and its reply is read."""
+    """Conversion of requests to JSON, and of chunks to deltas."""
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The request as JSON, but for the model's name and the wish for a stream.
+        """The request as JSON, without `model` and `stream`.
 
         Raises:
-            InternVLError: It cannot be put so.
+            InternVLError: The server's API cannot express the request.
         """
 
     def reader(self, request: Request) -> Reader:
@@ -46,10 +46,10 @@ _REASONS: Mapping[str, FinishReason] = {
 
 
 def finish_reason(told: str) -> FinishReason:
-    """Why a reply ends.
+    """The finish reason of a server as one of this package.
 
     Raises:
-        BrokenReplyError: It was given up.
+        BrokenReplyError: The server aborted the reply.
     """
     try:
         return _REASONS[told]
@@ -58,10 +58,10 @@ def finish_reason(told: str) -> FinishReason:
 
 
 def read_usage(told: Mapping[str, Any] | None) -> Usage | None:
-    """The count of tokens, if a server sends one.
+    """The token counts of a reply; None: the server sent none.
 
     Raises:
-        BrokenReplyError: A count is not a whole number from 0.
+        BrokenReplyError: A count is not a non-negative integer.
     """
     if told is None:
         return None

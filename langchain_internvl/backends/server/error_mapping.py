@@ -1,4 +1,4 @@
-"""What goes wrong at a server, as errors of this package."""
+"""Errors of servers, mapped to those of this package."""
 
 from __future__ import annotations
 
@@ -32,19 +32,20 @@ _BY_STATUS: Mapping[int, type[ServerError]] = {
 _FAULTS_OF_THE_REQUEST = frozenset({400, 413, 422})
 
 _OVERFLOWS = ("context length", "context_length", "session_len", "maximum model length")
-"""How servers say that a prompt is too long; none has a code for it. LMDeploy: "Input length (70)
-must be smaller than the model context length (64)"; vLLM: "maximum context length is 64"."""
+"""Messages about prompts that are too long, for which no server has an error code. LMDeploy: "Input
+length (70) must be smaller than the model context length (64)"; vLLM: "maximum context length is
+64"."""
 
 
 def to_error(
     fault: Fault, request_id: str | None, retry_after: float | None = None
 ) -> InternVLError:
-    """The error for a fault.
+    """The typed error for a server's error object.
 
     Args:
-        fault: What the server says.
-        request_id: What the request is called.
-        retry_after: Seconds after which the server wants to be asked again.
+        fault: Status and message.
+        request_id: Value of `X-Request-Id`; None: not sent.
+        retry_after: Seconds of `Retry-After`; None: not given.
     """
     status, said = fault.status, fault.message
     if status in _FAULTS_OF_THE_REQUEST:
@@ -65,20 +66,20 @@ def to_error(
 
 
 def named(request_id: str | None) -> str:
-    """What a message says of the request, if it has got a name."""
+    """Suffix of error messages with the request id; "" without one."""
     return "" if request_id is None else f" (request {request_id})"
 
 
 def is_overflow(message: str) -> bool:
-    """Whether a refusal is for a prompt that is too long."""
+    """Whether an error message is about a prompt that is too long."""
     return any(words in message.lower() for words in _OVERFLOWS)
 
 
 def read_body(status: int, body: Any) -> Fault:
-    """The fault of a response with an error status.
+    """The error object of a response with an error status.
 
     Args:
-        status: Its HTTP status, which counts.
+        status: Its HTTP status, which overrides one in the body.
         body: Its body: parsed JSON, text or bytes.
     """
     if isinstance(body, (str, bytes)):

@@ -1,7 +1,7 @@
-"""The lines of a streamed reply to events.
+"""Parser of the lines of a streamed reply.
 
-Servers send `data: {...}` lines and end with `data: [DONE]`. LMDeploy's proxy also writes bare JSON
-lines, of errors that it answers with status 200.
+Servers send `data: {...}` lines and end with `data: [DONE]`. LMDeploy's proxy also sends errors as
+bare JSON lines with status 200.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _SAYING = ("content", "tool_calls", "function_call", "reasoning_content", "reaso
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of the reply.
+    """A chunk of the reply.
 
     Attributes:
-        delta: What it adds to the message.
-        finish_reason: Why the reply ends here, if it does.
-        choice: All that was said of the reply; empty in a chunk of usage alone.
-        usage: The count of tokens, if it was sent.
+        delta: Increment of the message.
+        finish_reason: The server's finish reason; None: the reply continues.
+        choice: The whole `choices[0]`; empty in a chunk that has only usage.
+        usage: Token counts; None: not sent.
     """
 
     delta: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Chunk:
 
     @property
     def says_something(self) -> bool:
-        """Whether the reply has begun with it: words, thoughts, a call, or tokens."""
+        """Whether the chunk has content: text, thoughts, a tool call or tokens."""
         return bool(self.choice.get("output_ids")) or any(map(self.delta.get, _SAYING))
 
 
@@ -44,8 +44,8 @@ class Fault:
     """An error in place of a reply.
 
     Attributes:
-        status: The HTTP status that it stands for.
-        message: What the server says.
+        status: The equivalent HTTP status.
+        message: The server's error message.
     """
 
     status: int
@@ -54,24 +54,24 @@ class Fault:
 
 @dataclass(frozen=True)
 class Done:
-    """The server has said that nothing follows."""
+    """The end marker of a stream, `[DONE]`."""
 
 
 Event = Chunk | Fault | Done
 
 _PROXY_STATUS: Mapping[Any, int] = {10400: 404, 10401: 503, 10402: 504}
-"""What the codes of LMDeploy's proxy stand for: no such model, no node, a node that failed."""
+"""HTTP statuses of the error codes of LMDeploy's proxy: unknown model, no node, failed node."""
 
 
 _REFUSALS = frozenset({"context_length_exceeded", "invalid_request_error"})
-"""Words of OpenAI's, in place of a status, for requests that fail each time they are made."""
+"""OpenAI's error types, used in place of a status, of requests that fail on every attempt."""
 
 
 def read_line(line: str) -> Event | None:
-    """The event of a line; None if it says nothing (blank lines, comments, names of events).
+    """The event of a line; None for blank lines, comments and event names.
 
     Raises:
-        BrokenReplyError: It is no reply of a chat.
+        BrokenReplyError: The line is not JSON, or not part of a chat completion.
     """
     text = line.strip()
     if text.startswith("data:"):
@@ -105,7 +105,7 @@ def _read(payload: Mapping[str, Any]) -> Event:
     choice = choices[0]
     if not isinstance(choice, Mapping):
         raise BrokenReplyError(f"the server's choice is {choice!r}, which is none")
-    # A server may answer with a whole message although a stream was asked for.
+    # A server may return a whole message although `stream` was true.
     delta = choice.get("delta") or choice.get("message") or {}
     reason = choice.get("finish_reason")
     if not isinstance(delta, Mapping) or not isinstance(reason, (str, type(None))):
@@ -114,7 +114,7 @@ def _read(payload: Mapping[str, Any]) -> Event:
 
 
 def find_fault(payload: Mapping[str, Any]) -> Fault | None:
-    """The error that a JSON object tells, in any of the shapes in use; None if it tells none."""
+    """The error in a JSON object, in any of the formats in use; None if there is none."""
     if "error_code" in payload:  # LMDeploy's proxy
         code = payload["error_code"]
         status = _PROXY_STATUS.get(code, 500) if isinstance(code, int) else 500

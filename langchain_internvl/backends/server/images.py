@@ -1,4 +1,4 @@
-"""Pictures as data URLs: a server would open a path on its own machine, or fetch a URL itself."""
+"""Images as data URLs: a server would open a path on its own machine, or fetch a URL itself."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def tile_url(tile: NDArray[np.uint8]) -> str:
-    """A tile, to the bit."""
+    """A tile (uint8 [size, size, 3]) as the data URL of a PNG, which is lossless."""
     buffer = io.BytesIO()
     fromarray(tile).save(buffer, "PNG", compress_level=1)  # level 6 takes four times as long
     return _data_url("image/png", buffer.getvalue())
 
 
 def image_url_of(image: Image) -> str:
-    """An image whose bytes are at hand.
+    """An image as a data URL.
 
     Raises:
-        PromptError: They are not.
+        PromptError: The image has not been read yet.
     """
     if not isinstance(image.source, BytesSource):
         raise PromptError(f"{image.source.name} has to be read before it is sent")

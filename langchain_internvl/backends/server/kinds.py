@@ -1,8 +1,8 @@
-"""Kinds of servers, and where their requests differ from OpenAI's protocol.
+"""Kinds of servers, and where their requests differ from OpenAI's API.
 
-A kind is a row of data. Which one a server is comes from `owned_by` of its list of models. Names of
-fields were read in the packages: lmdeploy 0.18.0, sglang 0.5.23, vllm 0.33.0, mlx-vlm 0.7.10, and
-llama.cpp as in llama-cpp-python 0.3.36.
+Each kind is a row of data, chosen by `owned_by` of the server's list of models. Sources of the
+field names: lmdeploy 0.18.0, sglang 0.5.23, vllm 0.33.0, mlx-vlm 0.7.10, and llama.cpp as in
+llama-cpp-python 0.3.36.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ class ServerKind:
     """A kind of server.
 
     Attributes:
-        name: Its name.
-        owner: What it says as the owner of its models; None: any other.
-        takes_ids: Whether it takes prompts by token ids, and answers by ids.
-        tiles: How it is told the most tiles of an image: "image", `max_dynamic_patch` in each
-            `image_url`; "images", likewise, but the least of them holds for the whole request;
-            "processor", in `mm_processor_kwargs` of the request; None: not at all.
-        skips_special_tokens: Whether it leaves special tokens, `<ref>` and `<box>` among them, out
-            of replies unless `skip_special_tokens` is false.
-        takes_template_kwargs: Whether it takes `chat_template_kwargs`.
-        repetition_penalty: Its name of the repetition penalty.
-        seeds: It takes seeds from 0 up to this, exclusive.
-        sampling: Sampling fields that switch off its own defaults.
+        name: Name, for messages.
+        owner: `owned_by` of its models; None: any other.
+        takes_ids: Whether prompts and replies can be token ids.
+        tiles: Field for the maximum number of tiles of an image. "image": `max_dynamic_patch` in
+            each `image_url`; "images": likewise, but the minimum applies to the whole request;
+            "processor": in `mm_processor_kwargs` of the request; None: no such field.
+        skips_special_tokens: Whether special tokens, such as `<ref>` and `<box>`, are left out of
+            replies unless `skip_special_tokens` is false.
+        takes_template_kwargs: Whether the server accepts `chat_template_kwargs`.
+        repetition_penalty: Name of the field of the repetition penalty.
+        seeds: Upper bound of seeds, exclusive; the lower bound is 0.
+        sampling: Sampling fields that turn off the server's own defaults.
     """
 
     name: str
@@ -77,9 +77,9 @@ KINDS = (
 
 
 def owner_of(model: Any) -> str:
-    """The owner of a model in a server's list; "": it has none.
+    """The owner of a model in a server's list; "": not given.
 
-    mlx-vlm gives no owner, and is the only one that says whether a model is `loaded`.
+    mlx-vlm gives no owner; it is recognised by its boolean field `loaded`, which no other has.
     """
     owner = getattr(model, "owned_by", None)
     if owner is None and isinstance(getattr(model, "loaded", None), bool):
@@ -95,15 +95,15 @@ def kind_of(owner: str) -> ServerKind:
 def tile_fields(
     kind: ServerKind, counts: Sequence[int | None]
 ) -> tuple[list[dict[str, int]], dict[str, Any]]:
-    """Fields that limit tiles.
+    """Request fields that set the maximum number of tiles.
 
-    Images are sent in the size of their grid, which all kinds of server cut into just its tiles as
-    long as they may be so many; these fields see to it that they may.
+    Images are sent resized to their tile grid. All kinds of server cut such an image into exactly
+    the tiles of the grid if their maximum permits it; these fields raise the maximum as needed.
 
     Args:
         kind: The kind of server.
         counts: Tiles of each image of the request, without the thumbnail; None: the server's own
-            choice.
+            default.
 
     Returns:
         Fields of the `image_url` of each image, and fields of the request.
@@ -111,7 +111,7 @@ def tile_fields(
     known = [one for one in counts if one is not None]
     if kind.tiles == "image":
         return [{} if one is None else {"max_dynamic_patch": one} for one in counts], {}
-    # One limit for all images: none where one of them has the server's own.
+    # The limit applies to all images, so it is omitted if one of them uses the server's default.
     if not known or len(known) < len(counts) or kind.tiles is None:
         return [{} for _ in counts], {}
     most = {"max_dynamic_patch": max(known)}

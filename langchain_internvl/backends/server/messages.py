@@ -1,10 +1,10 @@
-"""Turns to OpenAI's messages.
+"""Conversion of turns to OpenAI's messages.
 
-Images come before the text of their message: servers put them there, or do not say where they put
-them. What has images is a list of blocks, all else a plain string, which every server takes.
+Images precede the text of their message: servers move them there, or do not document the order.
+Messages with images are lists of blocks, all others plain strings, which every server accepts.
 
-The server makes the tokens, so here is where control strings are disarmed: only what is joined
-shows all that is spelt.
+Control strings are disarmed here, because the server does the tokenization. This happens after
+the texts of a message are joined: a control string may span several of them.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ def to_messages(
         fields: Further fields of the `image_url` of each image, in order.
 
     Raises:
-        PromptError: An image stands where servers take none.
+        PromptError: A message that may have no images (system or assistant) has one.
     """
     messages: list[dict[str, Any]] = []
     urls = _Urls(fields)
     for is_result, group in groupby(turns, key=lambda turn: turn.role == "tool"):
         written = [message for turn in group for message in _messages(turn, urls)]
-        if is_result:  # results stay together: images of all of them follow
+        if is_result:  # all results of a round come first, then their images
             written.sort(key=lambda message: message["role"] != "tool")
         messages += written
     return messages
 
 
 class _Urls:
-    """Writes the `image_url` of one image after the other."""
+    """Makes the `image_url` blocks of the images in order."""
 
     def __init__(self, fields: Sequence[Mapping[str, Any]]) -> None:
         self._fields = iter(fields)
@@ -65,7 +65,7 @@ def _messages(turn: Turn, urls: _Urls) -> list[dict[str, Any]]:
     images = [part for part in turn.parts if isinstance(part, Image)]
     if turn.role == "user":
         return [{"role": "user", "content": _content(images, text, urls)}]
-    if turn.role == "tool":  # whose images only a user can show
+    if turn.role == "tool":  # its images go into a user message: tool messages are text only
         result = {"role": "tool", "tool_call_id": disarm(turn.tool_call_id or "0"), "content": text}
         shown = {"role": "user", "content": _content(images, "", urls)}
         return [result, shown] if images else [result]
@@ -90,9 +90,9 @@ def _messages(turn: Turn, urls: _Urls) -> list[dict[str, Any]]:
 
 
 def _text(turn: Turn) -> str:
-    """The text of a turn. Texts around an image are on separate lines.
+    """The text of a turn; texts before and after an image are on separate lines.
 
-    Only instructions keep control tokens.
+    Only instructions keep their control tokens.
     """
     said: list[Text | Instruction] = []
     after_image = False

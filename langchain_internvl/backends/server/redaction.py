@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 MASK = "**********"
 
 _MOST_QUOTED = 1000
-"""Longest error text, in characters. Servers may echo whole requests."""
+"""Maximum length of an error text, in characters. Servers may echo whole requests."""
 _MOST_READ = 1 << 16
-"""Characters of an error that are looked at."""
+"""Maximum number of characters of an error that are searched for secrets."""
 
 _PART = 12
-"""Characters in a row of a secret that are masked, where a server has cut it."""
+"""Minimum length of a part of a secret that is masked, in characters; servers may cut secrets."""
 
 _SECRET_HEADERS = ("authorization", "proxy-authorization", "x-api-key", "api-key", "cookie")
-"""Headers of a client of the user's own that hold secrets."""
+"""Headers of the user's own `http_client` whose values are secret."""
 
 
 class Redactor:
-    """Masks some secrets in text, in any of the encodings in which servers echo them.
+    """Masks secrets in text, in any of the encodings in which servers echo them.
 
-    These are: as they are, URL-encoded (also twice), escaped for JSON, Python, HTML or a shell,
-    in another case, and in base64. So is any part of one, as it is, of 12 characters or more.
+    The encodings are: verbatim, URL-encoded (also twice), escaped for JSON, Python, HTML or a
+    shell, in another case, and base64. Verbatim parts of 12 characters or more are masked too.
 
     Args:
-        secrets: The secrets. One of fewer than four characters is masked as a whole word only.
+        secrets: The secrets. Those of fewer than four characters are masked as whole words only.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -52,7 +52,7 @@ class Redactor:
         end = 0
         for start, part in enumerate(_windows(lower)):
             if part in self._parts:
-                # Parts that overlap are one.
+                # Overlapping parts get a single mask.
                 kept += [text[end:start], MASK] if start > end or not kept else []
                 end = start + _PART
         return "".join([*kept, text[end:]])
@@ -63,13 +63,13 @@ class Redactor:
         return masked if len(masked) <= _MOST_QUOTED else masked[:_MOST_QUOTED] + "..."
 
     def clean(self, error: BaseException) -> None:
-        """Mask an error in place, and drop foreign errors behind it, which quote responses."""
+        """Mask an error in place, and drop its cause and context, which may quote the response."""
         error.args = tuple(self.quote(one) if isinstance(one, str) else one for one in error.args)
         error.__cause__ = error.__context__ = None
 
 
 def secrets_of(address: ServerAddress) -> list[str]:
-    """All secrets with which a server is addressed: key, headers, and passwords of proxies."""
+    """All secrets in requests to a server: API key, header values and proxy passwords."""
     client = {
         name.lower(): value for name, value in getattr(address.http_client, "headers", {}).items()
     }
@@ -83,7 +83,7 @@ def secrets_of(address: ServerAddress) -> list[str]:
 
 
 def _windows(text: str) -> Iterator[str]:
-    """All parts of a text that are `_PART` characters long."""
+    """All substrings of `_PART` characters."""
     return (text[start : start + _PART] for start in range(len(text) - _PART + 1))
 
 
@@ -110,7 +110,7 @@ def _named(char: str) -> str:
 
 
 def _base64_cores(secret: str) -> list[str]:
-    """What base64 of any text around the secret has in it: one for each alignment."""
+    """Substrings of the base64 of any text that contains the secret: one for each alignment."""
     cores = []
     for before in range(3):
         data = b"\0" * before + secret.encode()

@@ -1,4 +1,4 @@
-"""When a request is tried again, and how long after."""
+"""Retry policy of requests to servers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from langchain_internvl.errors import InternVLError
 
 _LONGEST = 8.0
+"""Maximum delay without `Retry-After`, in seconds."""
 _LONGEST_ASKED = 60.0
-"""Longer than this no server may make us wait."""
+"""Maximum `Retry-After` that is respected, in seconds; beyond it the request fails."""
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often, and how long after.
+    """Exponential backoff with jitter.
 
     Attributes:
-        most: Most retries of a request.
-        first: Seconds before the first one; each further one waits twice as long.
-        chance: Gives numbers from 0 to 1, which keep many clients from coming back at once.
+        most: Maximum number of retries of a request.
+        first: Delay before the first retry, in seconds; it doubles with each further one.
+        chance: Source of random numbers from 0 to 1 for the jitter.
     """
 
     most: int = 2
@@ -32,11 +33,11 @@ class Retries:
     chance: Callable[[], float] = random.random
 
     def wait_before(self, attempt: int, error: InternVLError) -> float | None:
-        """Seconds to wait before another attempt; None if there shall be none.
+        """Seconds to wait before the next attempt; None: do not retry.
 
         Args:
-            attempt: The number of the attempt that failed, from 0.
-            error: What it failed with, before the first token.
+            attempt: Number of the failed attempt, from 0.
+            error: Its error, raised before the first token.
         """
         if attempt >= self.most or not can_retry(error):
             return None
