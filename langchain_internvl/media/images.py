@@ -12,7 +12,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 from langchain_internvl.media.deadline import Deadline
-from langchain_internvl.media.pixels import PixelSource, check_size, read_orientation
+from langchain_internvl.media.pixel_source import PixelSource
+from langchain_internvl.media.pixels import check_size, read_orientation
 from langchain_internvl.media.process import decoding
 from langchain_internvl.media.sources import BytesSource
 

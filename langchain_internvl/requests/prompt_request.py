@@ -11,7 +11,8 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, read_size
 from langchain_internvl.media.lazy_tiles import ImageTiles, TileList, hash_bytes, hash_pixels
-from langchain_internvl.media.pixels import PixelSource, no_memory
+from langchain_internvl.media.pixel_source import PixelSource
+from langchain_internvl.media.pixels import no_memory
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.messages.expand import FileReader
 from langchain_internvl.prompting.build import PromptOptions, build_prompt, with_think_suffix

@@ -22,7 +22,7 @@ from langchain_internvl.media import encoded, images
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.encoded import ReadOptions, decode_image, formats, is_slow, open_image
 from langchain_internvl.media.images import load_readable, load_rgb, read_size, sniff_mime_type
-from langchain_internvl.media.pixels import PixelSource
+from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.sources import BytesSource
 
 POLICY = MediaPolicy()

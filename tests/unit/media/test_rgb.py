@@ -13,7 +13,7 @@ from support import FixedBackend
 
 from langchain_internvl import ChatInternVL, InternVLImageParser, MediaPolicy, image_block
 from langchain_internvl.media.images import load_readable, load_rgb, read_size
-from langchain_internvl.media.pixels import PixelSource
+from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.rgb import scale_grey
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.tools.images import open_image
