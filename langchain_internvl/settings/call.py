@@ -65,6 +65,9 @@ class CallSettings(BaseModel):
     """Turn photographs upright as their EXIF orientation says; the reference does not."""
     scale_16bit: bool = False
     """Scale grey images of 16 bits to 8; the reference shows all values over 255 as white."""
+    white_background: bool = False
+    """Put transparent images on white; the reference shows the colour that is stored under
+    transparent pixels, often black."""
     default_system: str | None = "template"
     """System text where messages have none; "template": the template's, None: no system turn."""
     reasoning: Reasoning = "auto"

@@ -119,7 +119,7 @@ class ModelSettings(CallSettings):
     media_policy: MediaPolicy = MediaPolicy()
     """Limits on images: bytes, pixels, addresses."""
 
-    @field_validator("model", mode="before")
+    @field_validator("model", "adapter", mode="before")
     @classmethod
     def _read_path(cls, value: Any) -> Any:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
