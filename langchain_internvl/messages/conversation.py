@@ -87,11 +87,13 @@ class Document:
         source: The file.
         min_tiles: Fewest tiles of each page; None: the model's setting.
         max_tiles: Most tiles of each page; None: the model's setting.
+        pages: Which pages, as `page_ranges.parse_pages` returns them; None: all.
     """
 
     source: Source
     min_tiles: int | None = None
     max_tiles: int | None = None
+    pages: tuple[int | tuple[int | None, ...], ...] | None = None
 
 
 Part = Text | Instruction | Image | Video | Document
