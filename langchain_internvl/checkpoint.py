@@ -37,8 +37,10 @@ from langchain_internvl.model_files.folders import (
 from langchain_internvl.model_files.refusals import (
     header_names,
     index_names,
+    name_cousin,
     refuse_by_config,
     refuse_by_tensors,
+    refuse_quantised,
 )
 from langchain_internvl.model_files.rules import SECTION, check_rules
 from langchain_internvl.model_files.weight_size import check_size
@@ -275,7 +277,7 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
 def _pixel_shuffle(config: Mapping[str, Any]) -> str:
     """The version of the pixel shuffle; the original's default is the one of InternVL 1.x."""
     version = config.get("ps_version", "v1" if config["model_type"] == ORIGINAL else "v2")
-    if version not in {"v1", "v2"}:
+    if version not in ("v1", "v2"):  # no set: JSON may hold lists
         raise UnsupportedCheckpointError(f"ps_version is {version!r}; v1 and v2 are known")
     return str(version)
 
@@ -383,24 +385,19 @@ def _sub_configs(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[
 def _refuse_strangers(config: Mapping[str, Any], folder: Path) -> None:
     kind = config.get("model_type")
     if kind not in {ORIGINAL, HF, QIANFAN_OCR}:
+        advice = name_cousin(kind) or "use one of OpenGVLab's, such as OpenGVLab/InternVL2-8B"
         raise UnsupportedCheckpointError(
             f"{folder} is a checkpoint of type {kind!r}, no InternVL ({ORIGINAL}, {HF} or "
-            f"{QIANFAN_OCR}); "
-            "use one of OpenGVLab's, such as OpenGVLab/InternVL2-8B"
+            f"{QIANFAN_OCR}); {advice}"
         )
 
 
 def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
     """Say at once, and in words, what the transformers backend cannot load."""
-    refuse_by_config(config, folder)
-    refuse_by_tensors(index_names(folder), folder, is_original=_is_original(config))
     text, _ = _sub_configs(config)
-    stored = config.get("quantization_config") or text.get("quantization_config")
-    if stored:
-        raise UnsupportedCheckpointError(
-            f"{folder} is stored quantised ({stored.get('quant_method', 'unknown method')}); "
-            "serve it with LMDeploy, or use the checkpoint that it was made from"
-        )
+    refuse_by_config(config, folder)
+    refuse_quantised((config, text), folder)
+    refuse_by_tensors(index_names(folder), folder, is_original=_is_original(config))
     language_model = text.get("model_type")
     if language_model not in LANGUAGE_MODELS:
         raise UnsupportedCheckpointError(

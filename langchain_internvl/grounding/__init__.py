@@ -1,4 +1,4 @@
-"""Where things are: boxes, how models write them, and how they are drawn."""
+"""Bounding boxes: parsing, conversion, drawing and scoring."""
 
 from langchain_internvl.grounding.box import Box, Size, Space, accuracy
 from langchain_internvl.grounding.detections import boxes_from_supervision, boxes_to_supervision

@@ -1,8 +1,8 @@
-"""Boxes: what they are, how they are converted, compared and scored.
+"""The `Box` class: conversion between coordinate spaces, comparison and scoring.
 
-InternVL says where something is by integers from 0 to 1000, of the whole picture whatever its
-shape (`norm1000`); others use shares of 1 (`unit`) or pixels (`pixel`). A `Box` always keeps the
-first and converts on demand, so no number is ever without its space.
+InternVL writes coordinates as integers from 0 to 1000, relative to width and height of the whole
+image (`norm1000`); other models write fractions of 1 (`unit`) or pixels (`pixel`). A `Box` stores
+`norm1000` and converts on demand, so the space of a number is never ambiguous.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 Space = Literal["norm1000", "unit", "pixel"]
-"""What coordinates count: thousandths of the picture, shares of it, or its pixels."""
+"""Coordinate space: thousandths of the image (0 to 1000), fractions (0 to 1), or pixels."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
 
 
 class Box(BaseModel):
-    """A rectangle on a picture.
+    """A rectangle on an image.
 
     Attributes:
-        x1: Left side, in thousandths of the picture's width (0 to 1000).
-        y1: Top, in thousandths of its height.
-        x2: Right side, not left of `x1`.
-        y2: Bottom, not above `y1`.
-        label: What is there; None: the model did not say.
-        size: Width and height of the picture in pixels, if they are known.
-        confidence: Mean probability of the digits that the model wrote (0 to 1); None: unknown.
-        repairs: What was wrong with the box as the model wrote it, and was mended.
+        x1: Left edge, in thousandths of the image's width (0 to 1000).
+        y1: Top edge, in thousandths of its height (0 to 1000).
+        x2: Right edge, at least `x1`.
+        y2: Bottom edge, at least `y1`.
+        label: Label of the object; None: not given.
+        size: Width and height of the image in pixels; None: unknown.
+        confidence: Mean probability of the tokens of the box's digits (0 to 1); None: unknown.
+        repairs: Errors in the box as the model wrote it that were corrected.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,28 +64,28 @@ class Box(BaseModel):
 
         Args:
             corners: left, top, right, bottom.
-            space: What they count.
-            size: Width and height of the picture in pixels; needed for "pixel".
-            label: What is there.
+            space: Coordinate space of the corners.
+            size: Width and height of the image in pixels; required for "pixel".
+            label: Label of the object.
 
         Raises:
-            ValueError: There are not four, they are outside the picture or in the wrong order,
-                or `size` is missing.
+            ValueError: The corners are not four numbers, are outside the image or in the wrong
+                order, or `size` is missing.
         """
         if len(corners) != 4:
             raise ValueError(f"a box has four coordinates, not {len(corners)}")
         across, down = scale_of(space, size)
-        # A division first would not give 1000 for the last pixel of every size.
+        # Multiplied first: dividing first does not give exactly 1000 at the edge of every size.
         x1, y1, x2, y2 = (
             value * 1000 / whole for value, whole in zip(corners, (across, down) * 2, strict=True)
         )
         return cls(x1=x1, y1=y1, x2=x2, y2=y2, size=size, label=label)
 
     def corners(self, space: Space) -> tuple[float, float, float, float]:
-        """left, top, right, bottom in a space.
+        """left, top, right, bottom in a coordinate space.
 
         Raises:
-            ValueError: Pixels are wanted of a picture whose size is unknown.
+            ValueError: The space is "pixel", and the size of the image is unknown.
         """
         across, down = scale_of(space, self.size)
         return (
@@ -98,7 +98,7 @@ class Box(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def pixels(self) -> tuple[int, int, int, int] | None:
-        """left, top, right, bottom in pixels, rounded; None: the size is unknown."""
+        """left, top, right, bottom in pixels, rounded; None: the size of the image is unknown."""
         if self.size is None:
             return None
         left, top, right, bottom = (round(value) for value in self.corners("pixel"))
@@ -106,16 +106,16 @@ class Box(BaseModel):
 
     @property
     def thousandths(self) -> tuple[int, int, int, int]:
-        """left, top, right, bottom as InternVL writes them: integers from 0 to 1000."""
+        """left, top, right, bottom as integers from 0 to 1000, InternVL's format."""
         return round(self.x1), round(self.y1), round(self.x2), round(self.y2)
 
     @property
     def area(self) -> float:
-        """In millionths of the picture."""
+        """Area in millionths of the image."""
         return (self.x2 - self.x1) * (self.y2 - self.y1)
 
     def iou(self, other: Box) -> float:
-        """Intersection over union with another box on the same picture, 0 to 1."""
+        """Intersection over union with another box on the same image, 0 to 1."""
         wide = min(self.x2, other.x2) - max(self.x1, other.x1)
         high = min(self.y2, other.y2) - max(self.y1, other.y1)
         both = max(0.0, wide) * max(0.0, high)
@@ -123,10 +123,10 @@ class Box(BaseModel):
         return both / either if either > 0 else float(self.corners("unit") == other.corners("unit"))
 
     def within(self, region: Box) -> Box:
-        """The same box on the whole picture, when this one is on a part that was cut out of it.
+        """Map this box from a crop to the whole image.
 
         Args:
-            region: The part, on the whole picture.
+            region: Position of the crop on the whole image.
         """
         wide, high = region.x2 - region.x1, region.y2 - region.y1
         place = {
@@ -145,10 +145,10 @@ class Box(BaseModel):
 
 
 def scale_of(space: Space, size: Size | None) -> tuple[float, float]:
-    """Width and height of a whole picture in a space.
+    """Width and height of a whole image in a coordinate space.
 
     Raises:
-        ValueError: The space is unknown, or is pixels and there is no size.
+        ValueError: The space is unknown, or it is "pixel" and `size` is None.
     """
     if space == "norm1000":
         return 1000, 1000
@@ -162,15 +162,15 @@ def scale_of(space: Space, size: Size | None) -> tuple[float, float]:
 
 
 def accuracy(found: Sequence[Box | None], truth: Sequence[Box], threshold: float = 0.5) -> float:
-    """Acc@threshold as RefCOCO counts it: the share of boxes that overlap enough with the truth.
+    """Acc@threshold of RefCOCO: the fraction of predicted boxes that overlap enough with the truth.
 
     Args:
-        found: For each phrase the box that was found, or None.
-        truth: The right ones.
-        threshold: Least intersection over union.
+        found: The predicted box of each phrase; None: none was found.
+        truth: The true boxes, in the same order.
+        threshold: Minimum intersection over union.
 
     Raises:
-        ValueError: There is nothing to count, or the lengths differ.
+        ValueError: The lists are empty, or their lengths differ.
     """
     if not truth or len(found) != len(truth):
         raise ValueError(f"{len(found)} boxes found of {len(truth)}: give one (or None) for each")

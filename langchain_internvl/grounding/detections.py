@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NAMES = "class_name"
-"""Key of `Detections.data` under which supervision's annotators look for names."""
+"""Key of class names in `Detections.data`, read by supervision's annotators."""
 
 
 def boxes_to_supervision(boxes: Sequence[Box], size: Size | None = None) -> Any:
@@ -21,7 +21,7 @@ def boxes_to_supervision(boxes: Sequence[Box], size: Size | None = None) -> Any:
 
     Args:
         boxes: Boxes on one image.
-        size: Width and height of the image in pixels; None: as the boxes know it.
+        size: Width and height of the image in pixels; None: `Box.size` of each box.
 
     Returns:
         `Detections` with `xyxy` in pixels (float32 [boxes, 4]), `class_id` (the same for the same
@@ -30,7 +30,7 @@ def boxes_to_supervision(boxes: Sequence[Box], size: Size | None = None) -> Any:
 
     Raises:
         ImportError: supervision is not installed.
-        ValueError: A box does not know the size of its image, and none is given.
+        ValueError: A box has no `size`, and none is given.
     """
     detections = _supervision().Detections
     if not boxes:
@@ -51,15 +51,15 @@ def boxes_to_supervision(boxes: Sequence[Box], size: Size | None = None) -> Any:
 
 
 def boxes_from_supervision(detections: Any, size: Size) -> list[Box]:
-    """Boxes of supervision's `Detections`, which are read by their fields.
+    """Boxes of supervision's `Detections`, for which supervision need not be installed.
 
     Args:
-        detections: `Detections` on one image. What reaches out of the image is cut off at its
-            edge, and `Box.repairs` says so.
+        detections: `Detections` on one image. Boxes that extend beyond the image are clipped,
+            which `Box.repairs` reports.
         size: Width and height of the image in pixels.
 
     Returns:
-        A box for each, in their order, with the label of `data["class_name"]` if there is one.
+        One box for each detection, in order, with the label of `data["class_name"]` if present.
 
     Raises:
         ValueError: A box is outside the image, or its corners are in the wrong order.

@@ -1,4 +1,4 @@
-"""Boxes drawn on images, so that people and models can read them."""
+"""Draws boxes and labels on images, for people and models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langchain_internvl.grounding.fonts import Font, LabelFonts
 
 Rectangle = tuple[int, int, int, int]
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), told apart by the colour-blind too.
+# Okabe and Ito's colour-blind safe palette (https://jfly.uni-koeln.de/color/).
 _COLOURS = (
     (213, 94, 0),
     (0, 114, 178),
@@ -24,7 +24,7 @@ _COLOURS = (
     (240, 228, 66),
 )
 _LEAST_SIDE = 224
-"""Pixels of the longer side; smaller pictures are enlarged, or labels could not be read."""
+"""Minimum length of the longer side in pixels; smaller images are enlarged for readable labels."""
 
 
 def draw_boxes(
@@ -34,18 +34,18 @@ def draw_boxes(
     labels: bool = True,
     font: str | Path | None = None,
 ) -> Image.Image:
-    """A copy of a picture with boxes and their labels drawn on it.
+    """Draw boxes and their labels on a copy of an image.
 
-    Lines and letters grow with the picture. One whose longer side is under 224 pixels is
-    enlarged by a whole number first. Each label stands where it hides no other label, above its
-    box if there is room.
+    Line width and letter size scale with the image. An image whose longer side is under 224 pixels
+    is enlarged by an integer factor first. Labels do not overlap each other where possible, and are
+    above their box if there is room.
 
     Args:
-        image: The picture that the boxes are on.
-        boxes: What to draw, each in the colour of its label.
-        labels: Whether to write labels; boxes without one get none.
-        font: A font file for the labels, or the name of an installed font. Labels that it, or
-            without one Pillow's own, cannot write take an installed font that can.
+        image: The image of the boxes.
+        boxes: The boxes; boxes with the same label have the same colour.
+        labels: Whether to draw labels.
+        font: A font file, or the name of an installed font; None: Pillow's own font. Labels with
+            characters that it lacks use an installed font that has them.
 
     Returns:
         An RGB image.
@@ -54,7 +54,7 @@ def draw_boxes(
         OSError: The font cannot be opened.
 
     Warns:
-        UserWarning: No font has some characters, which are drawn as "?".
+        UserWarning: No installed font has some characters; they are drawn as "?".
     """
     times = max(1, -(-_LEAST_SIDE // max(image.size)))
     drawn = image.convert("RGB").resize(
@@ -94,7 +94,7 @@ def draw_boxes(
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> Rectangle:
-    """Corners on the drawn picture; the last ones are inside."""
+    """Corners in pixels of the drawn image; the last pixel is included."""
     width, height = size
     left, top = round(box.x1 * width / 1000), round(box.y1 * height / 1000)
     right, bottom = round(box.x2 * width / 1000) - 1, round(box.y2 * height / 1000) - 1
@@ -117,7 +117,7 @@ def _extent(text: str, font: Font) -> tuple[int, int]:
 
 
 def _shortened(text: str, font: Font, width: int) -> str:
-    """One line that is not wider than the picture, and has no more than 100 characters."""
+    """A label as one line, cut to the width of the image and to 100 characters."""
     text = " ".join(text[:400].split())
     short = text[:100]
     while len(short) > 1 and _extent(short if short == text else f"{short}…", font)[0] > width:
@@ -128,7 +128,7 @@ def _shortened(text: str, font: Font, width: int) -> str:
 def _free_spot(
     place: Rectangle, extent: tuple[int, int], size: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle:
-    """Where a label goes: above its box, inside, below, or right where it hides no other."""
+    """Position of a label: above its box, inside, below or beside it, free of other labels."""
     left, top, right, bottom = place
     wide, high = extent
     wishes = [(left, top - high), (left, top), (left, bottom + 1), (left, bottom - high),

@@ -1,7 +1,7 @@
-"""Fonts for labels in any script: a given one, Pillow's own, or one that is installed.
+"""Fonts for labels in any script: a given font, Pillow's own, or an installed one.
 
-Pillow's own font has no letters beyond ASCII (no "é"), so labels that it cannot write take the
-first installed font that can.
+Pillow's own font has ASCII letters only (no "é"), so labels with other characters use the first
+installed font that has them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _PREFERRED = (
     "yugoth", "meiryo", "malgun", "applesdgothic", "wqy", "droidsansfallback", "notosans",
     "dejavusans", "arial", "segoeui", "liberationsans", "freesans", "unifont",
 )  # fmt: skip
-"""Names of good fonts for labels, the widest first; others come after them."""
+"""Preferred fonts for labels, those with the most characters first; all others follow."""
 _MOST_FONTS = 300
 _CHECK_SIZE = 16
 _NOBODYS = "\U0010ffff"
-"""A character that no font has: what is drawn instead is the font's empty square."""
+"""A character without a glyph in any font, which is drawn as the font's placeholder."""
 _UNWRITTEN = "?"
 
 
@@ -34,8 +34,9 @@ class LabelFonts:
     """Fonts for the labels of one image.
 
     Args:
-        size: Height of letters in pixels.
-        given: A font file, or the name of an installed font, that is tried first.
+        size: Font size in pixels.
+        given: A font file, or the name of an installed font, that is tried first; None: Pillow's
+            own font.
 
     Raises:
         OSError: The given font cannot be opened.
@@ -47,9 +48,9 @@ class LabelFonts:
         self.missing: dict[str, None] = {}
 
     def font_for(self, text: str) -> tuple[Font, str]:
-        """A font that can write a text, and the text that it can write.
+        """A font for a text, and the text with missing characters replaced.
 
-        Characters that no font has become "?" and are kept in `missing`.
+        Characters that no installed font has become "?" and are recorded in `missing`.
         """
         wanted = frozenset(map(str, filter(_is_drawn, text)))
         first: Font = self._given or ImageFont.load_default(self._size)
@@ -69,10 +70,10 @@ class LabelFonts:
 
 
 def open_font(font: str | Path, size: int = _CHECK_SIZE) -> ImageFont.FreeTypeFont:
-    """A font by its file, or by the name of an installed one.
+    """Open a font file, or an installed font by its name.
 
     Raises:
-        OSError: There is none, or it is damaged.
+        OSError: The font does not exist, or is damaged.
     """
     try:
         return ImageFont.truetype(str(font), size)
@@ -83,23 +84,23 @@ def open_font(font: str | Path, size: int = _CHECK_SIZE) -> ImageFont.FreeTypeFo
 
 
 def _is_drawn(character: str) -> bool:
-    """Whether a font must have a glyph for a character: no space, control or variation selector."""
+    """Whether a character needs a glyph: not a space, control or variation selector."""
     is_variant = "\ufe00" <= character <= "\ufe0f"
     return not is_variant and unicodedata.category(character)[0] not in "CZ"
 
 
 def _has(font: Font, character: str) -> bool:
-    """Whether a font has a glyph for a character, and draws no empty square instead."""
+    """Whether a font has a glyph for a character, rather than a placeholder."""
     try:
         mask, empty = font.getmask(character), font.getmask(_NOBODYS)
     except (OSError, UnicodeError, ValueError):
-        return False  # Pillow's bitmap font knows Latin-1 alone
+        return False  # Pillow's bitmap font has Latin-1 only
     return (mask.size, bytes(mask)) != (empty.size, bytes(empty))
 
 
 @lru_cache(maxsize=256)
 def _installed_font(characters: frozenset[str]) -> tuple[Path | None, frozenset[str]]:
-    """The installed font that has most of some characters, and those that it lacks."""
+    """The installed font with most of the given characters, and those that it lacks."""
     best: tuple[Path | None, frozenset[str]] = (None, characters)
     for path in _installed_fonts():
         lacking = frozenset(one for one in characters if not _file_has(path, one))
@@ -120,13 +121,13 @@ def _file_has(path: Path, character: str) -> bool:
 def _open(path: Path) -> Font | None:
     try:
         return ImageFont.truetype(str(path), _CHECK_SIZE)
-    except OSError:  # damaged, or with colour bitmaps of another size alone
+    except OSError:  # damaged, or a colour bitmap font without this size
         return None
 
 
 @lru_cache(maxsize=1)
 def _installed_fonts() -> tuple[Path, ...]:
-    """Font files of this machine, the best for labels first."""
+    """Installed font files, preferred fonts first."""
     found = {path for folder in font_folders() for path in _font_files(folder)}
     return tuple(sorted(found, key=_rank)[:_MOST_FONTS])
 
@@ -146,7 +147,7 @@ def _font_files(folder: Path) -> Iterator[Path]:
 
 
 def font_folders() -> list[Path]:
-    """Where this system keeps fonts."""
+    """Font folders of this operating system."""
     home = Path.home()
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA", str(home / "AppData" / "Local"))

@@ -1,8 +1,8 @@
-r"""Forms in which models write boxes, as one table of finders.
+r"""Formats in which models write boxes, as one table of finders.
 
-Text is matched, never evaluated, and each pattern is bounded, so that long nonsense costs linear
-time. A finder yields `Found`: four numbers in the order left, top, right, bottom, or the reason why
-what it found is no box.
+Text is matched, never evaluated, and each pattern is bounded, so matching takes linear time. A
+finder yields `Found`: four numbers in the order left, top, right, bottom, or the reason why the
+match is not a box.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _SAME_KEYS = {
 _ROLES = {other: role for role, others in _SAME_KEYS.items() for other in (role, *others)}
 
 _NARROW = str.maketrans("，、；：（）［］｛｝＜＞＝－．　", ",,;:()[]{}<>=-. ")
-"""Punctuation of Chinese and Japanese texts as that of ASCII, one character for one."""
+"""Chinese and Japanese punctuation mapped to ASCII, one character to one."""
 
 _YX_KEY = re.compile(r"[\"']box_2d[\"']\s{0,3}:\s{0,3}\[{0,2}$")
 """Gemini's key, whose boxes are top, left, bottom, right."""
@@ -76,15 +76,15 @@ _YX_KEY = re.compile(r"[\"']box_2d[\"']\s{0,3}:\s{0,3}\[{0,2}$")
 
 @dataclass(frozen=True)
 class Found:
-    """What may be a box in a text.
+    """A candidate for a box in a text.
 
     Attributes:
-        start: Where it begins, in characters.
-        end: Where it ends.
-        numbers: left, top, right, bottom as they are written; none if it is no box.
-        problem: Why it is no box; empty if it may be one.
-        repairs: How it was read, where that is not plain.
-        is_object: Whether it stands in a JSON object of its own.
+        start: Start of the match, in characters.
+        end: End of the match, in characters.
+        numbers: left, top, right, bottom as written; empty if the match is not a box.
+        problem: Why the match is not a box; "" if it may be one.
+        repairs: Notes on how an ambiguous match was read.
+        is_object: Whether the box has its own JSON object.
     """
 
     start: int
@@ -96,7 +96,7 @@ class Found:
 
 
 def find_boxes(text: str) -> list[Found]:
-    """Everything in a text that may be a box, from left to right, without overlaps."""
+    """All candidates for boxes in a text, from left to right, without overlaps."""
     text = text.translate(_NARROW)
     alone = _ALONE.fullmatch(text)
     if alone:
@@ -155,12 +155,12 @@ def _keyed(text: str) -> Iterator[Found]:
 
 
 def _named(pairs: Sequence[re.Match[str]]) -> Iterator[Found]:
-    """The box of some numbers with names; nothing for a single one."""
+    """The box of named numbers; nothing for a single number."""
     if len(pairs) < 2:
         return
     start, end = pairs[0].start(), pairs[-1].end()
     plain = {re.sub("[_-]", "", pair[1].lower()): pair[2] for pair in pairs}
-    if "x0" in plain:  # counted from 0
+    if "x0" in plain:  # corners numbered from 0
         counted = {"x0": "x1", "y0": "y1", "x1": "x2", "y1": "y2"}
         plain = {counted.get(key, key): value for key, value in plain.items()}
     values = {_ROLES.get(key, key): value for key, value in plain.items()}

@@ -1,4 +1,4 @@
-"""Labels of boxes: what stands before a box, or in the JSON object around it."""
+"""Labels of boxes, from the text before a box or from the JSON object around it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from langchain_internvl.grounding.forms import Found
 REF = re.compile(
     r"<ref>(.{0,2000}?)</ref>|<\|object_ref_start\|>(.{0,2000}?)<\|object_ref_end\|>", re.DOTALL
 )
-"""InternVL's and Qwen2-VL's label."""
+"""Label markup of InternVL and Qwen2-VL."""
 
 _MARKUP = re.compile(
     r"</?(?:ref|box|quad)>|<\|(?:object_ref|box|quad)_(?:start|end)\|>|```(?:json)?"
@@ -29,7 +29,7 @@ _BOX_KEYS = frozenset(
         "position", "rect", "rectangle", "region", "topleft", "vertices",
     }
 )  # fmt: skip
-"""Keys of a JSON object that announce a box and name nothing, without `_` and in lower case."""
+"""Keys of JSON objects that introduce a box and are not labels, in lower case and without `_`."""
 _MOST_STEPS = 50
 
 
@@ -52,7 +52,7 @@ class Labels:
         self._objects: _Objects | None = None
 
     def label(self, found: Found) -> str | None:
-        """The label of the next box; None: it has none."""
+        """The label of the next box; None: no label."""
         between = self._text[self._end : found.start]
         is_first = self._end == 0
         self._end = found.end
@@ -77,7 +77,7 @@ class Labels:
 
 
 class _Objects:
-    """The JSON objects of a text, which need not be whole.
+    """The JSON objects of a text, which may be incomplete.
 
     Args:
         text: The text.
@@ -107,7 +107,7 @@ class _Objects:
         label = self._label_between(start, end)
         outer = self._around(self._parents[own], end) if found.is_object else None
         if label is None and outer is not None:
-            # Other objects beside this one have labels of their own.
+            # Sibling objects have their own labels.
             before = max(self._opens[outer], self._text.rfind("}", self._opens[outer], start))
             after = self._text.find("{", end, self._closes[outer])
             label = self._label_between(before, start) or self._label_between(
@@ -116,7 +116,7 @@ class _Objects:
         return label, True
 
     def _around(self, index: int, end: int) -> int | None:
-        """The nearest object from one outward that holds a place; None: there is none."""
+        """The innermost object, from a given one outwards, that contains a position; None: none."""
         for _ in range(_MOST_STEPS):
             if index < 0:
                 break

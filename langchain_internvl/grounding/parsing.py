@@ -1,6 +1,7 @@
-r"""Boxes out of what a model wrote.
+r"""Parses the boxes in a model's reply.
 
-What is read, for one box or several (n is a number, parted by commas, semicolons or spaces):
+Supported formats, for one box or several (n is a number, separated by commas, semicolons or
+spaces):
 
 | form | seen from |
 |---|---|
@@ -19,7 +20,7 @@ Qwen2.5-VL, InternVL3.5 |
 | `title <box><COORD_n><COORD_n><COORD_n><COORD_n></box>`, with or without `<box>` | Qianfan-OCR |
 | `{"box_2d": [n, n, n, n]}` | Gemini: top, left, bottom, right |
 
-Text is matched, never evaluated. What looks like a box and is none is reported, not dropped.
+Text is matched, never evaluated. Invalid boxes are reported, not dropped.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from langchain_internvl.grounding.box import Box, Size, Space, scale_of
 from langchain_internvl.grounding.forms import Found, find_boxes
 from langchain_internvl.grounding.labels import Labels, refs_of
 
-# What looks like a box: a bracket with numbers, closed or at the end of the text.
+# A possible box: a bracket with numbers, closed or at the end of the text.
 _ALMOST = re.compile(r"[\[(]{1,3}\s{0,9}[-+]?\.?\d[-+.\d,;%px\s]{0,400}(?:[\])]|$)")
 _TAG = re.compile(
     r"(?:<box>|<\|box_start\|>)((?:[^<\[(]|<(?=[-+\d])){0,400})(?:</box>|<\|box_end\|>|<|$)"
@@ -46,22 +47,22 @@ _EMPTY = re.compile(
     r"(?:null|None|\[\s{0,9}\]|\{\s{0,9}\})"
 )
 _LOCATION = re.compile(r"(?:<loc_?\d{1,4}>){2,8}")
-"""PaliGemma's and Florence-2's tokens."""
+"""Location tokens of PaliGemma and Florence-2."""
 _TEMPLATE = re.compile(
     r"[\[(]{1,3}\s{0,9}(?:x_?(?:1|min)|left)\s{0,9},\s{0,9}(?:y_?(?:1|min)|top)\b[^\[\]]{0,60}[\])]{0,3}",
     re.IGNORECASE,
 )
 _LONGEST = 200_000
 _SHARES = 1.5
-"""Decimals under it are shares of 1, that may reach a little out of the picture."""
+"""Decimals below this are fractions of 1, which may lie slightly outside the image."""
 
 
 class Grounding(BaseModel):
-    """What a model's answer says about places.
+    """Boxes in a model's reply.
 
     Attributes:
-        boxes: The boxes, in the order of the answer.
-        rejected: What looked like a box or was asked for and is none, each with the reason.
+        boxes: The boxes, in the order of the reply.
+        rejected: Parts of the reply that are not valid boxes, each with the reason.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,21 +72,20 @@ class Grounding(BaseModel):
 
 
 def parse_boxes(text: str, size: Size | None = None, space: Space = "norm1000") -> list[Box]:
-    """The boxes in a model's answer.
+    """Parse the boxes in a model's reply.
 
     Args:
-        text: The answer, with its `<ref>` and `<box>` if it has any.
-        size: Width and height of the picture in pixels; needed for space="pixel" and for
+        text: The reply, with special tokens such as `<ref>` and `<box>` if it has any.
+        size: Width and height of the image in pixels; required for space="pixel" and for
             `Box.pixels`.
-        space: What the numbers count: "norm1000" (thousandths, as InternVL writes them; decimals
-            that are all about 1 or less are taken as shares there), "unit" or "pixel".
+        space: Coordinate space of the numbers: "norm1000" (InternVL's thousandths; decimals that
+            are all about 1 or less are read as fractions), "unit" or "pixel".
 
     Returns:
-        The boxes, in their order; empty if there are none. `parse_grounding` also tells what was
-        rejected.
+        The boxes in order; empty if there are none. `parse_grounding` also reports invalid boxes.
 
     Raises:
-        ValueError: The space is unknown, or "pixel" without a size.
+        ValueError: The space is unknown, or "pixel" without `size`.
     """
     return list(parse_grounding(text, size, space).boxes)
 
@@ -96,13 +96,17 @@ def parse_grounding(
     space: Space = "norm1000",
     confidence: Callable[[int, int], float | None] | None = None,
 ) -> Grounding:
-    """The boxes in a model's answer, and what in it was no box.
+    """Parse the boxes in a model's reply, and report the invalid ones.
 
     Args:
         text: As for `parse_boxes`.
         size: As for `parse_boxes`.
         space: As for `parse_boxes`.
-        confidence: How sure the model was of what it wrote between two places of the text.
+        confidence: Function from start and end of a part of the text (in characters) to the
+            model's confidence in it (0 to 1); None: no confidences.
+
+    Raises:
+        ValueError: As for `parse_boxes`.
     """
     scale_of(space, size)
     boxes: list[Box] = []
@@ -135,7 +139,7 @@ def parse_grounding(
 
 
 def _almost(text: str, *, is_end: bool) -> list[str]:
-    """What looks like a box in text that has none."""
+    """Invalid boxes in a part of the text without boxes, each with the reason."""
     reasons = [
         f"{match.group().strip()}: the template, not a box" for match in _TEMPLATE.finditer(text)
     ]
@@ -163,7 +167,7 @@ _WITH_UNITS = "numbers with a unit; plain numbers of one space are read"
 
 
 def _misread(piece: str, fewest: int = 2) -> list[str]:
-    """Why some numbers are no box; nothing for fewer than `fewest`."""
+    """Why numbers are not a box; nothing for fewer than `fewest` numbers."""
     many = len(re.findall(r"\d+(?:\.\d+)?", piece))
     if many < fewest:
         return []
@@ -175,16 +179,16 @@ def _misread(piece: str, fewest: int = 2) -> list[str]:
 
 
 def _mended(found: Found, size: Size | None, space: Space, label: str | None) -> Box:
-    """A box of the numbers, with its corners in order and inside the picture.
+    """The box of a candidate, with its corners sorted and clipped to the image.
 
     Raises:
-        ValueError: They are no box.
+        ValueError: The numbers are not a box.
     """
     if found.problem:
         raise ValueError(found.problem)
     values = [float(number) for number in found.numbers]
     repairs = list(found.repairs)
-    # As thousandths they would be less than two pixels of a thousand.
+    # As thousandths they would be smaller than two pixels of a thousand.
     are_shares = any("." in number for number in found.numbers) and max(map(abs, values)) < _SHARES
     if space == "norm1000" and are_shares:
         space = "unit"

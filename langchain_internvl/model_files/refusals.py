@@ -92,6 +92,12 @@ RELATIVES = (
         "merge it into the language model, or give the adapter alone as adapter=; or serve it",
         in_tensors=_has(".lora_A.", ".lora_B."),
     ),
+    Relative(
+        "a checkpoint of quantised weights (AWQ, GPTQ, compressed-tensors or bitsandbytes)",
+        "load it by backend='lmdeploy' (extra lmdeploy), or load the checkpoint that it was made "
+        "from with quantization='4bit' (extra quantization); or serve it",
+        in_tensors=_has(".qweight", ".weight_packed", ".weight.absmax"),
+    ),
 )
 
 
@@ -130,6 +136,76 @@ def _values(auto_map: Mapping[str, Any]) -> list[Any]:
         for one in (value if isinstance(value, list) else [value])
         if one is not None
     ]
+
+
+_SERVE_BY_LMDEPLOY = (
+    "load it with LMDeploy: backend='lmdeploy', engine_options={{'model_format': '{method}'}} "
+    "(pip install 'langchain-internvl[lmdeploy]', in an environment of its own)"
+)
+_SERVE_BY_VLLM = "serve it by vLLM and name the server as base_url="
+
+_STORED: Mapping[str, str] = {
+    "awq": _SERVE_BY_LMDEPLOY,
+    "gptq": _SERVE_BY_LMDEPLOY,
+    "fp8": _SERVE_BY_VLLM,
+    "compressed-tensors": _SERVE_BY_VLLM,
+}
+"""What runs weights that are stored quantised, by `quant_method`."""
+
+
+def refuse_quantised(configs: Collection[Mapping[str, Any]], folder: Path) -> None:
+    """Refuse weights that are stored quantised.
+
+    Args:
+        configs: `config.json` and its part for the language model: either may say it.
+        folder: The checkpoint.
+
+    Raises:
+        UnsupportedCheckpointError: They are.
+    """
+    stored = next(filter(None, (one.get("quantization_config") for one in configs)), None)
+    if stored is None:
+        return
+    method = str(stored.get("quant_method", "unknown method"))[:100]
+    advice = _STORED.get(method, _SERVE_BY_VLLM).format(method=method)
+    raise UnsupportedCheckpointError(
+        f"{folder} is stored quantised ({method}), which backend='transformers' does not load: "
+        f"{advice}; or load the checkpoint that it was made from, whose name has no -AWQ, -GPTQ, "
+        "-FP8 or the like, with quantization='4bit' or '8bit' (pip install "
+        "'langchain-internvl[quantization]')"
+    )
+
+
+_COUSINS = (
+    (
+        "interns1",
+        "an Intern-S1",
+        "serve it by LMDeploy, vLLM or SGLang and name the server as base_url=",
+    ),
+    (
+        "qianfan",
+        "a Qianfan-VL",
+        (
+            "serve it by vLLM with --hf-overrides "
+            """'{"architectures":["InternVLChatModel"],"model_type":"internvl_chat"}' """
+            "and name the server as base_url=; for documents use baidu/Qianfan-OCR"
+        ),
+    ),
+)
+"""Models with types of their own that are asked for as InternVL's: how the type begins, what it is,
+what to do. The arguments for Qianfan-VL are of its own README (baidubce/Qianfan-VL)."""
+
+
+def name_cousin(kind: object) -> str | None:
+    """What a checkpoint of another `model_type` is and what to do; None: nothing is known."""
+    return next(
+        (
+            f"it is {name}: {advice}"
+            for start, name, advice in _COUSINS
+            if str(kind).replace("_", "").startswith(start)
+        ),
+        None,
+    )
 
 
 def refuse_by_tensors(names: Collection[str], folder: Path, *, is_original: bool) -> None:

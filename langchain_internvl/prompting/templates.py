@@ -12,16 +12,17 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from langchain_internvl.errors import PromptError
+from langchain_internvl.reply_text.channels import HARMONY, Channels
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around the words of one role.
+    """Text around the content of a turn of one role.
 
     Attributes:
-        open: Before the words.
-        close: After the words.
-        empty: The whole turn if there are no words. The reference writes the header only.
+        open: Text before the content.
+        close: Text after the content.
+        empty: The whole turn if it has no content. The reference writes the header only.
     """
 
     open: str
@@ -34,15 +35,16 @@ class ChatTemplate:
     """A chat template.
 
     Attributes:
-        name: Its name, as in a checkpoint's config.
+        name: Name, as in a checkpoint's config.
         system: Frame of system turns.
         user: Frame of human turns.
         assistant: Frame of AI turns.
-        reply: Opens the reply, at the end of the prompt.
-        stop: Text whose token ends the reply, and where a reply is cut.
+        reply: Text at the end of the prompt that opens the reply.
+        stop: Text of the token that ends the reply; replies are cut at it.
         default_system: System text of a conversation that has none; None: no system turn.
-        stops_at_eos: Whether the checkpoint's own end tokens end a reply too. The reference
-            stops at the template's separator only.
+        stops_at_eos: Whether the checkpoint's own end tokens end a reply too. False: the
+            template's separator only, as in the reference.
+        channels: Delimiters of the channels of a reply; None: no channels.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ChatTemplate:
     stop: str
     default_system: str | None = None
     stops_at_eos: bool = False
+    channels: Channels | None = None
 
 
 _SHANGHAI_AI_LAB = (
@@ -64,15 +67,22 @@ _INTERNVL_2_5 = (
     "多模态大语言模型。"
 )
 
+_GPT_OSS = (
+    "You are InternVL, a large language model trained by Shanghai AI Laboratory.\n"
+    "Knowledge cutoff: 2024-06\nCurrent date: 2025-08-06\n\nReasoning: low\n\n"
+    "# Valid channels: final. Channel must be included for every message."
+)
+
 
 def _chatml(role: str, close: str, *, closes_empty: bool = False) -> Frame:
     head = f"<|im_start|>{role}\n"
     return Frame(head, close, head + close if closes_empty else head)
 
 
-def _harmony(role: str, *, closes_empty: bool = False) -> Frame:
-    head = f"<|start|>{role}<|message|>"
-    return Frame(head, "<|end|>", head + "<|end|>" if closes_empty else head)
+def _harmony(role: str, *, channel: str = "", closes_empty: bool = False) -> Frame:
+    head = f"<|start|>{role}{channel}<|message|>"
+    empty = f"<|start|>{role}" if channel else head
+    return Frame(head, "<|end|>", head + "<|end|>" if closes_empty else empty)
 
 
 def _phi3(role: str) -> Frame:
@@ -112,17 +122,18 @@ _ROWS = (
         stop="<|im_end|>",
         default_system=_INTERNVL_2_5,
     ),
-    # An answer is in the channel `final`. Replies also end at the checkpoint's own end token, which
-    # is `<|return|>`: the models were trained to write it.
+    # Source: `internvl_chat_gpt_oss/internvl/model/internvl_chat/conversation.py` of
+    # OpenGVLab/InternVL. The model opens the channel of its reply itself: `analysis` for thoughts,
+    # `final` for the answer. `<|end|>` ends a message of a reply, `<|return|>` the reply.
     ChatTemplate(
         name="internvl3_5_gpt_oss",
         system=_harmony("system", closes_empty=True),
         user=_harmony("user"),
-        assistant=_harmony("assistant<|channel|>final"),
-        reply="<|start|>assistant<|channel|>final<|message|>",
-        stop="<|end|>",
-        default_system=_INTERNVL_2_5,
-        stops_at_eos=True,
+        assistant=_harmony("assistant", channel="<|channel|>final"),
+        reply="<|start|>assistant",
+        stop="<|return|>",
+        default_system=_GPT_OSS,
+        channels=HARMONY,
     ),
     ChatTemplate(
         name="internvl_zh",
@@ -150,10 +161,10 @@ TEMPLATES: Mapping[str, ChatTemplate] = MappingProxyType({row.name: row for row 
 
 
 def get_template(name: str) -> ChatTemplate:
-    """The template of that name.
+    """The template with a name.
 
     Raises:
-        PromptError: There is none.
+        PromptError: No template has this name.
     """
     try:
         return TEMPLATES[name]
@@ -162,7 +173,7 @@ def get_template(name: str) -> ChatTemplate:
 
 
 def suggest_template(name: str) -> str:
-    """Which template may have been meant, and all there are, as the end of an error."""
+    """End of an error message: the template with the most similar name, and all names."""
     near = get_close_matches(name, TEMPLATES, 1, 0.5)
     meant = f"did you mean {near[0]!r}? " if near else ""
     return f"{meant}The known ones are {', '.join(TEMPLATES)}"

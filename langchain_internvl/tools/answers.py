@@ -1,4 +1,4 @@
-"""Replies as tools use them: their text, and whether that is all of it."""
+"""Replies of the model inside a tool: their text, and whether they are complete."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Answer:
     """A reply.
 
     Attributes:
-        text: What was said, without thoughts.
-        is_complete: Whether it ended by itself, not at the limit of its length.
+        text: Text of the reply, without thoughts.
+        is_complete: Whether the model ended the reply, rather than the limit of tokens.
     """
 
     text: str
@@ -21,17 +21,17 @@ class Answer:
 
     @property
     def for_agent(self) -> str:
-        """The text, and what an agent must know about it."""
+        """The text for the agent, with a note if it is incomplete."""
         if not self.text:
             return "(The model said nothing.)"
         return self.text if self.is_complete else f"{self.text}\n(The answer was cut off here.)"
 
 
 def answer_of(reply: AIMessage) -> Answer:
-    """What a reply says."""
+    """The answer in a reply."""
     return Answer(reply.text.strip(), reply.response_metadata.get("finish_reason") != "length")
 
 
 def in_language(question: str, language: str | None) -> str:
-    """A question that asks for an answer in a language."""
+    """A question with the request to answer in a language; None: the question unchanged."""
     return f"{question} Answer in {language}." if language else question

@@ -1,4 +1,4 @@
-"""Arguments that several tools have, described for a model to fill in."""
+"""Arguments shared by several tools, with their descriptions for the agent's model."""
 
 from __future__ import annotations
 

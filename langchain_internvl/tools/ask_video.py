@@ -23,17 +23,16 @@ if TYPE_CHECKING:
 
 
 class VideoAnswer(BaseModel):
-    """What was said about a video.
+    """Answer to a question about a video.
 
     Attributes:
-        video: The video, as it was named.
-        question: What was asked.
+        video: The video, as given by the agent.
+        question: The question.
         text: The answer.
-        timestamps: When the frames are that were looked at, in seconds; empty: the video does
-            not tell.
-        num_frames: How many frames were looked at.
-        duration: Length of the whole video in seconds; None: it does not tell.
-        is_complete: Whether the answer ended by itself, not at the limit of its length.
+        timestamps: Times of the frames in the prompt, in seconds; empty: unknown.
+        num_frames: Number of frames in the prompt.
+        duration: Length of the whole video in seconds; None: unknown.
+        is_complete: Whether the model ended the answer, rather than the limit of tokens.
     """
 
     video: str
@@ -73,7 +72,7 @@ class VideoQATool(InternVLTool):
     args_schema: Any = VideoArguments
 
     def script(self, state: Any, given: VideoArguments) -> Script:
-        """Look, and ask."""
+        """Sample frames, and ask the question."""
         bound = None
         if given.start is not None or given.end is not None:
             bound = (given.start or 0.0, math.inf if given.end is None else given.end)
@@ -107,13 +106,13 @@ class VideoQATool(InternVLTool):
         num_frames: int | None,
         bound: tuple[float, float] | None,
     ) -> Clip:
-        """The frames to look at."""
+        """Sample the frames of the requested time range."""
         policy = self.media_policy
         part = resolve_video(video, policy, state)
         if part.source is not None:
             many = num_frames or part.num_frames or _FRAMES
             return read_clip(part.source, policy, many, _both(bound, part.bound), by_time=True)
-        # Frames that a program chose are all looked at, and nobody knows when they are.
+        # A list of frames is used whole; its frames have no times.
         if bound is not None:
             raise MediaError(video, "is a list of frames without times; leave start and end out")
         check_frames(len(part.frames), video, policy)
@@ -132,7 +131,7 @@ _FRAMES = 8
 def _both(
     asked: tuple[float, float] | None, shown: tuple[float, float] | None
 ) -> tuple[float, float] | None:
-    """The part of a video that is within both bounds."""
+    """The intersection of two time ranges."""
     if asked is None or shown is None:
         return asked or shown
     return max(asked[0], shown[0]), max(asked[0], shown[0], min(asked[1], shown[1]))

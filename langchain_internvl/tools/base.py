@@ -1,4 +1,4 @@
-"""Base class of the vision tools: one script each, run with or without an event loop."""
+"""Base class of the vision tools, each a script that runs with or without an event loop."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from langchain_internvl.messages.media_blocks import image_block
 INNER_TAGS = ("nostream", "internvl_tool")
 """Tags of the model calls inside a tool.
 
-LangGraph's `stream_mode="messages"` leaves out runs that are tagged `nostream` (its
-`TAG_NOSTREAM`): their replies are for the tool, which answers in words. `internvl_tool` tells them
-apart in traces and in `astream_events`.
+LangGraph's `stream_mode="messages"` leaves out runs tagged `nostream` (its `TAG_NOSTREAM`): these
+replies are input of the tool, not output for the user. `internvl_tool` identifies the runs in
+traces and in `astream_events`.
 """
 
 
@@ -43,10 +43,10 @@ class Arguments(BaseModel):
 
 @dataclass(frozen=True)
 class Ask:
-    """A question to the model.
+    """A model call of a tool.
 
     Attributes:
-        blocks: Content blocks of the message, media first.
+        blocks: Content blocks of the human message, media first.
         settings: Settings of this call.
     """
 
@@ -55,7 +55,7 @@ class Ask:
 
     @property
     def messages(self) -> list[BaseMessage]:
-        """The conversation."""
+        """The messages of the call."""
         return [HumanMessage(list(self.blocks))]
 
 
@@ -64,9 +64,9 @@ class Outcome:
     """Result of a tool.
 
     Attributes:
-        text: For the agent to read.
-        artifact: For programs.
-        picture: Draws the image beside the text, if images are returned.
+        text: Text for the agent.
+        artifact: Typed result for programs.
+        picture: Function that makes the image beside the text; called if images are returned.
     """
 
     text: str
@@ -75,11 +75,11 @@ class Outcome:
 
 
 Script = Generator[Ask, AIMessage, Outcome]
-"""What a tool does: it yields questions, is sent the replies, and returns an outcome."""
+"""A generator that yields model calls, is sent their replies, and returns the outcome."""
 
 
 def _explain(error: Any) -> str:
-    """What is wrong with an agent's arguments."""
+    """The validation errors of an agent's arguments as text."""
     wrong = "; ".join(
         f"{'.'.join(map(str, one['loc']))}: {one['msg'].lower()}" for one in error.errors()
     )
@@ -87,15 +87,17 @@ def _explain(error: Any) -> str:
 
 
 class InternVLTool(BaseTool):
-    """A tool that looks at an image or a video.
+    """A tool that reads an image or a video with a vision model.
 
     Attributes:
-        llm: The model that looks: a `ChatInternVL`.
-        media_policy: What an agent may name. By default public http(s) URLs and handles of the
-            conversation; for files give `MediaPolicy(roots=[...])`.
-        return_images: Also return an image: the part that was looked at, or the boxes drawn.
-        handle_tool_error: Return errors to the agent as text, rather than raise. Default true.
-        handle_validation_error: The same for arguments of the wrong type. Default: in words.
+        llm: The vision model: a `ChatInternVL`.
+        media_policy: Media that an agent may read. Default: public http(s) URLs and handles of
+            the conversation; for files pass `MediaPolicy(roots=[...])`.
+        return_images: Also return an image: the requested region, or the boxes drawn. Default
+            false.
+        handle_tool_error: Return errors to the agent as text instead of raising them. Default
+            true.
+        handle_validation_error: The same for invalid arguments. Default: a readable text.
     """
 
     llm: BaseChatModel
@@ -108,11 +110,11 @@ class InternVLTool(BaseTool):
 
     @abstractmethod
     def script(self, state: Any, given: Any) -> Script:
-        """What the tool does.
+        """The model calls and the outcome of the tool.
 
         Args:
             state: The agent's state, or None.
-            given: What the agent gave, as `args_schema`.
+            given: The agent's arguments, as `args_schema`.
         """
 
     def _run(
@@ -144,7 +146,7 @@ class InternVLTool(BaseTool):
     ) -> tuple[Any, BaseModel]:
         config = _under(config, run_manager)
         script = self.script(getattr(runtime, "state", None), self.args_schema(**arguments))
-        # Between questions media are read and pictures drawn, which would hold up the loop.
+        # In a thread: the script reads media and draws images, which would block the loop.
         step = await run_in_executor(None, _advance, script, None)
         while isinstance(step, Ask):
             try:
@@ -164,14 +166,14 @@ def _under(
     config: RunnableConfig,
     run_manager: CallbackManagerForToolRun | AsyncCallbackManagerForToolRun | None,
 ) -> RunnableConfig:
-    """The config of runs that are children of the tool's, tagged as its inner calls."""
+    """The config of child runs of the tool, with the tags of its model calls."""
     callbacks = run_manager.get_child() if run_manager else None
     tagged: RunnableConfig = {"tags": [*(config.get("tags") or []), *INNER_TAGS]}
     return merge_configs(patch_config(config, callbacks=callbacks), tagged)
 
 
 def _advance(script: Script, reply: AIMessage | None) -> Ask | Outcome:
-    """The next question, or the outcome."""
+    """The next model call, or the outcome."""
     try:
         return script.send(reply)  # type: ignore[arg-type]
     except StopIteration as ended:
@@ -182,7 +184,7 @@ def _advance(script: Script, reply: AIMessage | None) -> Ask | Outcome:
 
 
 def _told(error: Exception) -> ToolException:
-    """An error for the agent, with what to do instead."""
+    """An error as a `ToolException`, with its remedy for the agent."""
     for kind, hint in _HINTS.items():
         if isinstance(error, kind):
             return ToolException(f"{error}. {hint}")

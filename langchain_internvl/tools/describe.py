@@ -1,4 +1,4 @@
-"""Describe a picture, or answer a question about it."""
+"""Describe an image, or answer a question about it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from langchain_internvl.tools.pages import ToolPage, left_out, open_images
 from langchain_internvl.tools.task_prompts import DESCRIBE
 
 _MOST_TILES = 24
-"""Tiles that the pages of a PDF share: with their thumbnails 10 pages are 7,680 tokens."""
+"""Total number of tiles of the pages of a PDF: 10 pages with thumbnails have 7,680 tokens."""
 
 
 class Description(BaseModel):
-    """What was said about a picture.
+    """Description of an image, or answer to a question about it.
 
     Attributes:
-        image: The picture, as it was named.
-        question: What was asked.
+        image: The image, as given by the agent.
+        question: The question.
         text: The answer.
-        region: The part that was looked at, on the picture as its file stores it; None: all.
-        is_complete: Whether the answer ended by itself, not at the limit of its length.
-        num_pages: Of a PDF, how many of its pages were looked at; None: it is none.
+        region: The part in the prompt, in coordinates of the stored file; None: the whole image.
+        is_complete: Whether the model ended the answer, rather than the limit of tokens.
+        num_pages: Number of PDF pages in the prompt; None: not a PDF.
     """
 
     image: str
@@ -52,7 +52,7 @@ class DescribeArguments(Arguments):
 
 
 class DescribeImageTool(InternVLTool):
-    """Describes a picture or answers a question about it; the artifact is a `Description`."""
+    """Describes an image or answers a question about it; the artifact is a `Description`."""
 
     name: str = "describe_image"
     description: str = (
@@ -63,7 +63,7 @@ class DescribeImageTool(InternVLTool):
     args_schema: Any = DescribeArguments
 
     def script(self, state: Any, given: DescribeArguments) -> Script:
-        """Look, and ask."""
+        """Open the image, and ask the question."""
         blocks: list[dict[str, Any]] = []
         failed: list[str] = []
         page: ToolPage | None = None

@@ -1,4 +1,4 @@
-"""Find something on a picture."""
+"""Locate objects on an image."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from langchain_internvl.tools.task_prompts import GROUND
 
 
 class Place(BaseModel):
-    """Where something is on a picture.
+    """Location of an object on an image.
 
     Attributes:
-        image: The picture, as it was named.
-        phrase: What was looked for.
-        boxes: Where it is, on the whole picture as its file stores it (not turned by EXIF, not
-            scaled, not cropped): in thousandths, and in `pixels`. Empty: it was not found.
-        rejected: What the model wrote that was no box, each with the reason.
-        reply: What the model wrote.
-        is_complete: Whether the reply ended by itself, not at the limit of its length.
-        region: The part that was searched; None: all of it.
-        page: Of a PDF, number of the page from 1; None: it is none.
+        image: The image, as given by the agent.
+        phrase: Name or description of the object.
+        boxes: Its boxes on the whole image as stored in the file (before EXIF rotation, scaling
+            and cropping): in thousandths, and in `pixels`. Empty: not found.
+        rejected: Parts of the reply that are not valid boxes, each with the reason.
+        reply: Reply of the model.
+        is_complete: Whether the model ended the reply, rather than the limit of tokens.
+        region: The part that was searched; None: the whole image.
+        page: Page number in a PDF, from 1; None: not a PDF.
     """
 
     image: str
@@ -64,10 +64,10 @@ class GroundArguments(Arguments):
 
 
 class GroundTool(InternVLTool):
-    """Finds something on a picture; the artifact is a `Place`.
+    """Locates objects on an image; the artifact is a `Place`.
 
     Attributes:
-        font: A font file for the labels of returned images; see `draw_boxes`.
+        font: A font file for the labels on returned images; see `draw_boxes`.
     """
 
     font: str | None = None
@@ -81,7 +81,7 @@ class GroundTool(InternVLTool):
     @field_validator("font")
     @classmethod
     def _font_opens(cls, font: str | None) -> str | None:
-        """A wrong path is the programmer's, so it is no error of a tool call."""
+        """Check the font at construction: a wrong path is a programming error, not a tool error."""
         if font is not None:
             try:
                 open_font(font)
@@ -90,9 +90,9 @@ class GroundTool(InternVLTool):
         return font
 
     def script(self, state: Any, given: GroundArguments) -> Script:
-        """Look, and find."""
+        """Open the image, and ask for boxes."""
         picture, page = open_one_image(given.image, self.media_policy, state, given.region)
-        # Markup of the agent's own would end the phrase early.
+        # Markup in the agent's phrase would end it early.
         question = GROUND.format(" ".join(given.phrase.replace("<", " ").replace(">", " ").split()))
         blocks = [picture.block, {"type": "text", "text": question}]
         reply = yield Ask(blocks, {"logprobs": True})
@@ -112,14 +112,14 @@ class GroundTool(InternVLTool):
 
 
 def boxes_of(reply: AIMessage, picture: ToolImage) -> tuple[list[Box], list[str]]:
-    """The boxes of a reply, on the pixels that were shown, and what was no box.
+    """The boxes of a reply in coordinates of the prompt's image, and its invalid boxes.
 
-    The confidence of each is the mean probability of the tokens that write its digits.
+    The confidence of a box is the mean probability of the tokens of its digits.
     """
     tokens: Sequence[Mapping[str, Any]] = (reply.response_metadata.get("logprobs") or {}).get(
         "content", []
     )
-    # A character may span tokens, so bytes are what adds up.
+    # Counted in bytes: a character may span several tokens.
     pieces = [bytes(token.get("bytes") or token["token"].encode()) for token in tokens]
     written = b"".join(pieces).decode("utf-8", "replace")
     if written.strip() != reply.text.strip():
@@ -140,12 +140,12 @@ def boxes_of(reply: AIMessage, picture: ToolImage) -> tuple[list[Box], list[str]
 def _probability(
     text: str, start: int, end: int, tokens: Sequence[tuple[int, float]]
 ) -> float | None:
-    """Mean probability of the tokens with digits between two places of a text.
+    """Mean probability of the tokens with digits in a part of a text; None: there are none.
 
     Args:
         text: The text.
-        start: Of the part, in characters.
-        end: Of the part, in characters.
+        start: Start of the part, in characters.
+        end: End of the part, in characters.
         tokens: Length in bytes and probability of each token.
     """
     data = text.encode()

@@ -1,4 +1,4 @@
-"""A picture as a tool looks at it: upright, perhaps only a part, and back to the file's pixels."""
+"""Images of tools: turned upright, optionally cropped, with boxes mapped back to the file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _WHOLE = Box(x1=0, y1=0, x2=1000, y2=1000)
 
 @dataclass(frozen=True)
 class ToolImage:
-    """A picture, turned upright as its EXIF orientation says, whole or a part of it.
+    """An image, turned upright by its EXIF orientation, whole or cropped.
 
     Attributes:
-        pixels: What is looked at, RGB and upright.
-        size: Width and height of the whole picture as its file stores it, not turned.
+        pixels: Image for the prompt, RGB and upright.
+        size: Width and height in pixels of the whole image as stored in the file, not turned.
         orientation: EXIF orientation of the file, 1 to 8.
-        part: Where `pixels` is on the whole upright picture; None: they are all of it.
+        part: Position of `pixels` on the whole upright image; None: `pixels` is the whole image.
     """
 
     pixels: Image.Image
@@ -35,62 +35,62 @@ class ToolImage:
 
     @property
     def block(self) -> dict[str, Any]:
-        """The content block that shows it; the pixels as they are, not encoded."""
+        """The content block of the image, with the pixels themselves, not encoded."""
         return {"type": "image", "image": self.pixels}
 
     @property
     def cut(self) -> Callable[[], Image.Image] | None:
-        """Gives the part that was cut out; None: it is all."""
+        """Function that returns the cropped part; None: the image is whole."""
         return None if self.part is None else lambda: self.pixels
 
     @property
     def notes(self) -> str:
-        """What an agent must know of the region that it asked for."""
+        """Notes for the agent about the requested region."""
         repairs = self.part.repairs if self.part else ()
         return f"\n(Of the region the {'; '.join(repairs)}.)" if repairs else ""
 
     @property
     def region(self) -> Box | None:
-        """Where `pixels` is on the whole picture as its file stores it; None: they are all."""
+        """Position of `pixels` on the whole image as stored in the file; None: all of it."""
         if self.part is None:
             return None
         return self.to_file(_WHOLE).model_copy(update={"repairs": self.part.repairs})
 
     def crop(self, region: Box) -> ToolImage:
-        """The part of this whole picture within a region.
+        """Crop this whole image to a region.
 
         Args:
-            region: On the picture as its file stores it, as all boxes of tools are.
+            region: The region on the image as stored in the file, like all boxes of tools.
 
         Raises:
-            MediaError: Nothing of the picture is in it.
+            MediaError: The region has no pixels of the image.
         """
         upright = _turn(region, _UPRIGHT[self.orientation])
         width, height = self.pixels.size
         corners = upright.model_copy(update={"size": self.pixels.size}).pixels or (0, 0, 0, 0)
         left, top = min(corners[0], width - 1), min(corners[1], height - 1)
         right, bottom = max(corners[2], left + 1), max(corners[3], top + 1)
-        # The part that is really shown, in whole pixels.
+        # The part after rounding to whole pixels.
         part = Box.from_space((left, top, right, bottom), "pixel", (width, height))
         part = part.model_copy(update={"repairs": region.repairs})
         return replace(self, pixels=self.pixels.crop((left, top, right, bottom)), part=part)
 
     def to_file(self, box: Box) -> Box:
-        """A box on these pixels as a box on the whole picture as its file stores it."""
+        """Map a box on `pixels` to the whole image as stored in the file."""
         whole = box if self.part is None else box.within(self.part)
         return _turn(whole, _STORED[self.orientation]).model_copy(update={"size": self.size})
 
 
 def open_image(source: Source, policy: MediaPolicy, region: str | None = None) -> ToolImage:
-    """Read a picture, or a part of it.
+    """Read an image, or a region of it.
 
     Args:
-        source: Where it comes from; it is read once.
+        source: The image; it is read once.
         policy: Limits on bytes and pixels.
-        region: The part, see `parse_region`; None: all of it.
+        region: The region, see `parse_region`; None: the whole image.
 
     Raises:
-        MediaError: The picture cannot be read, or the region is none.
+        MediaError: The image cannot be read, or the region is invalid.
     """
     held = BytesSource(source.read(policy), source.name)
     orientation = orientation_of(held, policy)
@@ -101,14 +101,14 @@ def open_image(source: Source, policy: MediaPolicy, region: str | None = None) -
 
 
 def parse_region(region: str) -> Box:
-    """The region that an agent asks for.
+    """Parse the region argument of a tool.
 
     Args:
-        region: left, top, right, bottom in thousandths of the picture (0 to 1000), with or
-            without brackets; or a box as a model writes it.
+        region: left, top, right, bottom in thousandths of the image (0 to 1000), with or
+            without brackets; or a box in any form that models write.
 
     Raises:
-        MediaError: It is no box.
+        MediaError: The text is not a box.
     """
     text = region.strip()
     boxes = parse_boxes(text) or parse_boxes(f"[{text}]")
@@ -122,9 +122,9 @@ def parse_region(region: str) -> Box:
     return boxes[0]
 
 
-# Where the point (x, y) of the unit square comes to lie when a picture of each EXIF orientation
-# (CIPA DC-008, tag Orientation) is turned upright: the new x and y, each as the old x or y
-# ("x", "y") or as 1 minus it ("-x", "-y"); and the same for the way back.
+# Position of the point (x, y) of the unit square after an image of each EXIF orientation
+# (CIPA DC-008, tag Orientation) is turned upright: the new x and y, each equal to the old x or y
+# ("x", "y") or to 1 minus it ("-x", "-y"); and the same for the inverse.
 _UPRIGHT = {
     1: ("x", "y"), 2: ("-x", "y"), 3: ("-x", "-y"), 4: ("x", "-y"),
     5: ("y", "x"), 6: ("-y", "x"), 7: ("-y", "-x"), 8: ("y", "-x"),

@@ -1,7 +1,7 @@
-"""The vision tools as a server of the Model Context Protocol, for agents of any make.
+"""The vision tools as a server of the Model Context Protocol (MCP).
 
-Messages are written as the protocol spells them (`inputSchema`, `isError`), which the types of mcp
-1.x and 2.x both read; only how handlers are given to a server differs between them.
+Messages use the protocol's own field names (`inputSchema`, `isError`), which the types of mcp 1.x
+and 2.x both parse; only the registration of handlers differs between the two.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def takes_handlers_as_arguments() -> bool:
 
 
 def make_server(tools: Sequence[BaseTool]) -> Server[Any]:
-    """A server of tools, which sends their text, images and artifacts.
+    """An MCP server of tools, which returns their text, images and artifacts.
 
     Args:
-        tools: The tools, as `InternVLToolkit.get_tools()` makes them.
+        tools: The tools, from `InternVLToolkit.get_tools()`.
 
     Raises:
         ImportError: The extra `mcp` is not installed.
@@ -92,7 +92,7 @@ def _description(tool: BaseTool) -> dict[str, Any]:
 async def _call(
     tools: Mapping[str, BaseTool], name: str, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The result of a call, as the protocol spells it."""
+    """The result of a tool call in the protocol's format."""
     tool = tools.get(name)
     if tool is None:
         text = f"There is no tool {name!r}; there are {', '.join(tools)}."
@@ -113,7 +113,7 @@ async def _call(
 
 
 def serve(tools: Sequence[BaseTool]) -> None:
-    """Serve tools on standard input and output until the client leaves."""
+    """Serve tools on standard input and output until the client disconnects."""
     server = make_server(tools)
     from mcp.server.stdio import stdio_server
 

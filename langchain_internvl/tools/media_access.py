@@ -1,8 +1,8 @@
-"""What an agent may name, and how it is reached.
+"""Resolves an agent's media argument (handle, URL or path) under a `MediaPolicy`.
 
-An agent's arguments may have been written by whoever wrote the page it has just read. So a name is
-a handle of the conversation, a public URL, or a file in a folder that was opened to it, and
-anything else is refused in the same words, whether it exists or not.
+Arguments are untrusted: a page that the agent has read may have injected them. A reference is a
+handle of the conversation, a public URL, or a file in one of `MediaPolicy.roots`. All other paths
+are refused with the same message, whether they exist or not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _O_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # a pipe must not make us wait
+    | getattr(os, "O_NONBLOCK", 0)  # opening a pipe must not block
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
@@ -37,16 +37,16 @@ Medium = TypeVar("Medium", Image, Video)
 
 
 def resolve_image(reference: str, policy: MediaPolicy, state: Any = None) -> Source:
-    """The image that an agent means.
+    """Resolve an image reference of an agent.
 
     Args:
         reference: `image:1` (the first of the conversation), `last`, an http(s) URL, or a path.
-        policy: What may be read. Paths are read from `policy.roots` only, relative ones are
-            looked for in each of them.
-        state: The agent's state, with its messages; None: there is no conversation.
+        policy: Permissions and limits. Paths must be inside `policy.roots`; relative paths are
+            tried in each of them.
+        state: The agent's state, with its messages; None: no conversation.
 
     Raises:
-        MediaError: It may not be read or is not there; the message tells an agent what to do.
+        MediaError: The image does not exist or may not be read; the message names the remedy.
     """
     if number := _number(reference, "image"):
         part = _numbered(number, "image", Image, state)
@@ -55,7 +55,7 @@ def resolve_image(reference: str, policy: MediaPolicy, state: Any = None) -> Sou
 
 
 def resolve_video(reference: str, policy: MediaPolicy, state: Any = None) -> Video:
-    """The video that an agent means; see `resolve_image`, handles are `video:1` and `last`."""
+    """Resolve a video reference, with handles `video:1` and `last`; see `resolve_image`."""
     if number := _number(reference, "video"):
         part = _numbered(number, "video", Video, state)
         frames = tuple(Image(_checked(frame.source, policy)) for frame in part.frames)
@@ -65,10 +65,10 @@ def resolve_video(reference: str, policy: MediaPolicy, state: Any = None) -> Vid
 
 
 def _number(reference: str, kind: str) -> str | None:
-    """The number in a handle, or "last"; None: it is no handle.
+    """The number in a handle, or "last"; None: the reference is not a handle.
 
     Raises:
-        MediaError: It is a handle of the other kind.
+        MediaError: The handle is of the other kind.
     """
     match = _HANDLE.fullmatch(reference)
     if match is None:
@@ -81,7 +81,7 @@ def _number(reference: str, kind: str) -> str | None:
 
 
 def _numbered(number: str, kind: str, type_: type[Medium], state: Any) -> Medium:
-    """The medium of a conversation that a handle names."""
+    """The medium of a conversation by the number in its handle."""
     found = _media(_messages(state), kind, type_)
     name = f"{kind}:{number}"
     if not found:
@@ -119,8 +119,8 @@ def _messages(state: Any) -> list[BaseMessage]:
 def _media(messages: Sequence[BaseMessage], kind: str, type_: type[Medium]) -> list[Medium | None]:
     """The images or videos of messages, in order.
 
-    One that only another provider can read, or whose bytes are gone, has its number all the same,
-    as None; what is no image or video has none (the pages of a PDF neither).
+    Media that only another provider can read, or whose bytes were not stored, are None but keep
+    their number. Other media are not counted, PDF pages included.
     """
     found: list[Medium | None] = []
     for number, message in enumerate(messages, 1):
@@ -141,12 +141,12 @@ def _media(messages: Sequence[BaseMessage], kind: str, type_: type[Medium]) -> l
 
 
 def _checked(source: Source, policy: MediaPolicy) -> Source:
-    """A medium of the conversation; one that names a file is read like any other file."""
+    """A medium of the conversation; file paths are subject to the policy like any other path."""
     return _file(str(source.path), policy) if isinstance(source, PathSource) else source
 
 
 def _named(reference: str, policy: MediaPolicy) -> Source:
-    if not Path(reference).is_absolute():  # a whole path may well end in a space
+    if not Path(reference).is_absolute():  # an absolute path may end in a space
         reference = reference.strip()
     lower = reference.lower()
     if lower.startswith(("http://", "https://")):
@@ -165,15 +165,15 @@ def _file(reference: str, policy: MediaPolicy) -> Source:
     """A file within the roots.
 
     Raises:
-        MediaError: It is outside, whether it exists or not, or cannot be read.
+        MediaError: The file is outside the roots (whether it exists or not), or cannot be read.
     """
     outside = MediaError(reference, _where_files_are(policy))
-    # What Windows and POSIX take for other machines and devices is no path here.
+    # Paths to other machines and devices (Windows and POSIX) are refused.
     is_remote = reference.replace("/", "\\").startswith("\\\\")
     if is_remote or not policy.roots or not reference or "\0" in reference:
         raise outside
     drives = {Path(root).absolute().drive.lower() for root in policy.roots} | {""}
-    if Path(reference).drive.lower() not in drives:  # before anything on it is touched
+    if Path(reference).drive.lower() not in drives:  # before any access to the drive
         raise outside
     try:
         roots = [Path(os.path.realpath(root)) for root in policy.roots]
@@ -183,7 +183,7 @@ def _file(reference: str, policy: MediaPolicy) -> Source:
             if _is_within(real := Path(os.path.realpath(root / reference)), roots)
         ]
         found = next((real for real in inside if real.exists()), None)
-    except (OSError, ValueError):  # too long, no Unicode, a loop, a folder that is closed
+    except (OSError, ValueError):  # too long, invalid Unicode, a link loop, no permission
         raise outside from None
     if found is not None:
         return BytesSource(_read(found, reference, roots, policy), reference)
@@ -204,7 +204,7 @@ def _is_within(path: Path, roots: Sequence[Path]) -> bool:
 
 
 def _read(real: Path, reference: str, roots: Sequence[Path], policy: MediaPolicy) -> bytes:
-    """The bytes of a file, opened once; what is checked is what is read."""
+    """The bytes of a file; checks and reading use the same open handle."""
     try:
         handle = os.open(real, _O_FLAGS)
     except OSError as error:
@@ -213,7 +213,7 @@ def _read(real: Path, reference: str, roots: Sequence[Path], policy: MediaPolicy
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
             raise MediaError(reference, "is not a regular file")
-        # A folder on the way may have become a link after it was looked at.
+        # A parent folder may have been replaced by a link after the check.
         opened = Path(os.path.realpath(real))
         if not (_is_within(opened, roots) and _same_file(opened, handle)):
             raise MediaError(reference, "changed while it was being opened; try again")

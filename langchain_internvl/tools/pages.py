@@ -1,4 +1,4 @@
-"""The images that an agent means by one name: a single one, or pages of a PDF."""
+"""Resolves an image reference of an agent to one image, or to pages of a PDF."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _PAGES = re.compile(r"#pages?=([\d,\s\u2013-]+)$", re.IGNORECASE)
 """RFC 8118: `scan.pdf#page=3`; here also `#page=2-5`, `#page=1,4` and `#page=3-`."""
 
 MOST_PAGES = 10
-"""Pages of a PDF that are looked at when none are named."""
+"""Default number of pages of a PDF."""
 
 
 @dataclass(frozen=True)
 class ToolPage:
-    """An image that an agent named, or one of the pages of its PDF.
+    """An image, or one page of a PDF.
 
     Attributes:
-        image: The image; or why the page cannot be shown.
-        number: Page number from 1; None: it is no PDF.
+        image: The image; or the error that the page could not be rendered with.
+        number: Page number from 1; None: not a PDF.
         total: Number of pages of the whole file.
-        is_cut: Whether pages were not named and there are more of them than are looked at.
+        is_cut: Whether no pages were named and the file has more than the default number.
     """
 
     image: ToolImage | MediaError
@@ -44,23 +44,23 @@ class ToolPage:
 def open_images(
     reference: str, policy: MediaPolicy, state: Any, region: str | None
 ) -> Generator[ToolPage]:
-    """The image that an agent means, or the pages of a PDF, one after the other.
+    """Open an image, or the pages of a PDF one after the other.
 
     Args:
-        reference: As for `resolve_image`; `#page=2-5` after a PDF names pages of it, by default
+        reference: As for `resolve_image`; a suffix `#page=2-5` selects pages of a PDF. Default:
             its first 10.
-        policy: What may be read.
+        policy: Permissions and limits.
         state: The agent's state.
-        region: The part of each, see `parse_region`; None: all of it.
+        region: Region of each image, see `parse_region`; None: the whole image.
 
     Yields:
-        The images. A page that cannot be rendered is given with its error; close the iterator to
-        end the rendering early.
+        The images. A page that cannot be rendered carries its error. Closing the iterator ends
+        the rendering early.
 
     Raises:
-        MediaError: The file cannot be read, the region is none, or the file has no pages.
-        RequestError: The PDF does not have a page that was named.
-        ImportError: It is a PDF, and the extra `documents` is not installed.
+        MediaError: The file cannot be read, the region is invalid, or the file has no pages.
+        RequestError: The PDF lacks a selected page.
+        ImportError: The file is a PDF, and the extra `documents` is not installed.
     """
     named = _PAGES.search(reference)
     name = reference if named is None else reference[: named.start()]
@@ -87,13 +87,13 @@ def open_images(
 def open_one_image(
     reference: str, policy: MediaPolicy, state: Any, region: str | None
 ) -> tuple[ToolImage, int | None]:
-    """The image that an agent means, or the one page of a PDF that it named; see `open_images`.
+    """Open an image, or one page of a PDF; see `open_images`.
 
     Returns:
-        The image, and its page number from 1; None: it is no PDF.
+        The image, and its page number from 1; None: not a PDF.
 
     Raises:
-        MediaError: Several pages are meant, too.
+        MediaError: The reference stands for several pages; and the errors of `open_images`.
     """
     with closing(open_images(reference, policy, state, region)) as images:
         first = next(images)
@@ -110,7 +110,7 @@ def open_one_image(
 
 
 def left_out(page: ToolPage, name: str) -> str:
-    """What an agent must know of the pages that were not looked at; empty if there are none."""
+    """Note for the agent about pages that were left out; "" if there are none."""
     if not page.is_cut:
         return ""
     first, last = MOST_PAGES + 1, min(page.total, 2 * MOST_PAGES)

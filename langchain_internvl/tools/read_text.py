@@ -20,7 +20,7 @@ from langchain_internvl.tools.repetition import cut_repetition
 from langchain_internvl.tools.task_prompts import READ
 
 Problem = Literal["length", "repetition"]
-"""Why the text may not be right: the reply reached its limit, or ends in a repetition loop."""
+"""Flaw of a transcription: the reply reached its limit of tokens, or ends in a repetition loop."""
 
 
 class PageText(BaseModel):
@@ -30,7 +30,7 @@ class PageText(BaseModel):
         number: Page number, from 1.
         text: As in `Reading`.
         problem: As in `Reading`.
-        error: Why the page cannot be shown; None: it was read.
+        error: Why the page could not be rendered; None: it was read.
     """
 
     number: int
@@ -43,19 +43,19 @@ class Reading(BaseModel):
     """The text on an image, or on pages of a PDF.
 
     Attributes:
-        image: The image or PDF, as it was named.
-        text: The text, with an empty line between pages. Of a reply that was cut off in a
-            repetition loop, up to the end of the first turn; a reply that ended by itself is kept
+        image: The image or PDF, as given by the agent.
+        text: The text, with an empty line between pages. If the reply reached its limit in a
+            repetition loop, the text ends after the first repetition; complete replies are kept
             whole.
-        lines: Its lines.
-        problem: "length": there may be more on the picture, as the reply reached its limit.
-            "repetition": the text ends in the same words many times over: equal rows of a table,
-            or a loop (see `is_complete`). None: nothing of the kind.
-        is_complete: Whether the reply ended by itself, not at the limit of its length.
-        reply: What the model wrote, all turns of a loop included; of pages one after the other.
-        region: The part that was read, on the image as its file stores it; None: all.
-        pages: Of a PDF, what each page says; a page that failed does not stop the others.
-        total_pages: Number of pages of the PDF; None: it is none.
+        lines: Lines of the text.
+        problem: "length": the reply reached its limit of tokens, so text may be missing.
+            "repetition": the text ends in many repetitions of the same words: equal rows of a
+            table, or a loop (see `is_complete`). None: no problem.
+        is_complete: Whether the model ended the reply, rather than the limit of tokens.
+        reply: Reply of the model with all repetitions; replies for several pages are joined.
+        region: The part that was read, in coordinates of the stored file; None: the whole image.
+        pages: Text of each page of a PDF; a page that failed does not stop the others.
+        total_pages: Number of pages of the PDF; None: not a PDF.
     """
 
     image: str
@@ -77,7 +77,7 @@ _SAID: dict[tuple[Problem, bool], str] = {
     ("repetition", True): "(The text ends in the same words many times over. If these are not "
     "rows of a table, read the end again with region, for instance '0, 500, 1000, 1000'.)",
 }
-"""What an agent is told, by the problem and whether the reply ended by itself."""
+"""Notes for the agent, by problem and by whether the reply is complete."""
 
 
 class ReadArguments(Arguments):
@@ -91,7 +91,7 @@ class ReadArguments(Arguments):
 
 
 class ReadTextTool(InternVLTool):
-    """Reads the text on a picture; the artifact is a `Reading`."""
+    """Reads the text on an image or on PDF pages (OCR); the artifact is a `Reading`."""
 
     name: str = "read_text"
     description: str = (
@@ -102,7 +102,7 @@ class ReadTextTool(InternVLTool):
     args_schema: Any = ReadArguments
 
     def script(self, state: Any, given: ReadArguments) -> Script:
-        """Look, and read."""
+        """Open the images, and transcribe each."""
         question = f"{READ} The text is {given.language}." if given.language else READ
         parts: list[_Part] = []
         with closing(open_images(given.image, self.media_policy, state, given.region)) as images:
@@ -117,7 +117,7 @@ class ReadTextTool(InternVLTool):
 
 @dataclass(frozen=True)
 class _Part:
-    """What was read of one image."""
+    """The transcription of one image."""
 
     page: ToolPage
     answer: Answer = field(default_factory=lambda: Answer("", is_complete=True))
@@ -128,7 +128,7 @@ class _Part:
         return None if isinstance(self.page.image, MediaError) else self.page.image
 
     def said(self) -> str:
-        """The text, and what an agent must know of it."""
+        """The text for the agent, with notes about problems."""
         if self.error is not None:
             return f"(This page cannot be shown: {self.error.reason}.)"
         text, problem = whole_text(self.answer)
@@ -174,10 +174,10 @@ def _outcome(name: str, parts: Sequence[_Part]) -> Outcome:
 
 
 def whole_text(answer: Answer) -> tuple[str, Problem | None]:
-    """The text that a reply read, and what may be wrong with it.
+    """The transcription in a reply, and its problem.
 
-    A repetition loop is cut off where the reply reached its limit of length. A reply that ended by
-    itself is kept whole, since a table may end in many equal rows; it is flagged all the same.
+    A repetition loop is cut off if the reply reached its limit of tokens. A complete reply is kept
+    whole, because a table may end in many equal rows, but it is flagged too.
     """
     text = cut_repetition(answer.text, is_complete=answer.is_complete)
     if text is None:

@@ -1,4 +1,4 @@
-"""All vision tools at once."""
+"""The toolkit of all vision tools."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from langchain_internvl.tools.read_text import ReadTextTool
 
 
 class InternVLToolkit(BaseToolkit):
-    """The four vision tools over one model.
+    """The four vision tools with one model.
 
     Attributes:
-        llm: The model that looks: a `ChatInternVL`.
-        media_policy: What an agent may name; see `InternVLTool`.
-        return_images: Also return images: the part that was looked at, or the boxes drawn.
-        font: A font file for the labels of those boxes; None: one that can write them is found.
+        llm: The vision model: a `ChatInternVL`.
+        media_policy: Media that an agent may read; see `InternVLTool`.
+        return_images: Also return images: the requested region, or the boxes drawn. Default false.
+        font: A font file for the labels of boxes; None: an installed font with the characters.
 
     Example:
         ```python

@@ -102,6 +102,100 @@ def test_nothing_is_downloaded_before(tmp_path, monkeypatch):
     assert asked == [["*.json", "*.jinja", "*.model", "*.txt"]]
 
 
+def quantised(method, where=None):
+    """As AutoAWQ and LMDeploy (in `llm_config`), GPTQ and llm-compressor write it."""
+    stored = {"quant_method": method, "bits": 4}
+    if where == "llm_config":
+        return original_config(llm_config={"quantization_config": stored})
+    return original_config() | {"quantization_config": stored}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (quantised("awq", "llm_config"), ("lmdeploy", "'model_format': 'awq'", "[lmdeploy]")),
+        (quantised("gptq"), ("lmdeploy", "'model_format': 'gptq'", "[quantization]")),
+        (quantised("compressed-tensors"), ("(compressed-tensors)", "vLLM", "base_url=")),
+        (quantised("fp8"), ("vLLM", "base_url=", "[quantization]")),
+        (quantised("something new"), ("(something new)", "base_url=")),
+    ],
+)
+def test_quantised_weights_name_what_loads_them(config, words, tmp_path, monkeypatch):
+    """And that before the weights are downloaded."""
+    asked = []
+
+    def download(_repo, _revision, patterns):
+        asked.append(patterns)
+        return write(tmp_path, config, [*PLAIN, "language_model.model.layers.0.wo.qweight"])
+
+    monkeypatch.setattr(checkpoints, "_download", download)
+    with pytest.raises(UnsupportedCheckpointError) as caught:
+        open_checkpoint("OpenGVLab/InternVL2-8B-AWQ")
+    assert [word for word in (*words, "quantization='4bit'") if word not in str(caught.value)] == []
+    assert asked == [["*.json", "*.jinja", "*.model", "*.txt"]]
+    assert read_checkpoint(tmp_path, runs_here=False).is_original  # LMDeploy and servers may
+
+
+@pytest.mark.parametrize("tensor", ["wo.qweight", "wo.weight_packed", "wo.weight.absmax"])
+def test_quantised_weights_whose_config_does_not_say_so(tensor, tmp_path):
+    tensors = [*PLAIN, f"language_model.model.layers.0.attention.{tensor}"]
+    with pytest.raises(UnsupportedCheckpointError, match=r"quantised weights .*lmdeploy"):
+        read_checkpoint(write(tmp_path, original_config(), tensors))
+
+
+# Configs as published, cut down to what tells them apart. Sources: SenseNova-SI-1.5-InternVL3-8B
+# names the classes of OpenGVLab/InternVL3-8B in its auto_map; the file list of
+# internlm/Intern-S1-mini has configuration_interns1.py and the tag `interns1`, LMDeploy and vLLM
+# list InternS1ForConditionalGeneration; the README of baidubce/Qianfan-VL makes vLLM override
+# architectures and model_type, so both are its own (their names are not known here).
+
+
+@pytest.mark.parametrize(
+    "owner", ["OpenGVLab/InternVL3-8B", "sensenova/SenseNova-SI-1.1-InternVL3-8B"]
+)
+def test_sensenova_si_is_a_plain_internvl(owner, tmp_path):
+    config = original_config("qwen2", architectures=["InternVLChatModel"], template="internvl2_5")
+    config["auto_map"] = {
+        "AutoConfig": f"{owner}--configuration_internvl_chat.InternVLChatConfig",
+        "AutoModel": f"{owner}--modeling_internvl_chat.InternVLChatModel",
+        "AutoModelForCausalLM": f"{owner}--modeling_internvl_chat.InternVLChatModel",
+    }
+    config["llm_config"] |= {"architectures": ["Qwen2ForCausalLM"]}
+    checkpoint = read_checkpoint(write(tmp_path, config))
+    assert (checkpoint.language_model, checkpoint.is_original) == ("qwen2", True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("interns1", ("an Intern-S1", "LMDeploy, vLLM or SGLang", "base_url=")),
+        ("interns1_pro", ("an Intern-S1", "base_url=")),
+        ("intern_s1", ("an Intern-S1", "base_url=")),
+        ("qianfan_vl", ("a Qianfan-VL", "--hf-overrides", "baidu/Qianfan-OCR", "base_url=")),
+    ],
+)
+def test_cousins_say_what_they_are(kind, words, tmp_path):
+    config = {
+        "model_type": kind,
+        "architectures": ["InternS1ForConditionalGeneration"],
+        "auto_map": {"AutoConfig": "configuration_interns1.InternS1Config"},
+        "text_config": {"model_type": "qwen3"},
+        "vision_config": {"model_type": "interns1_vision"},
+    }
+    with pytest.raises(UnsupportedCheckpointError, match="no InternVL") as caught:
+        read_checkpoint(write(tmp_path, config))
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("language_model", ["llama", "qwen2"])
+def test_qianfan_vl_renamed_as_its_readme_does(language_model, tmp_path):
+    """InternVL's type with classes of its own in auto_map: what they compute is not known."""
+    config = original_config(language_model, architectures=["InternVLChatModel"])
+    config["auto_map"] = {"AutoModel": "modeling_qianfanvl_chat.QianfanVLChatModel"}
+    with pytest.raises(UnsupportedCheckpointError, match=r"QianfanVLChatModel.*base_url="):
+        read_checkpoint(write(tmp_path, config))
+
+
 def test_a_server_may_have_them(tmp_path):
     folder = write(tmp_path, original_config(flash_mode=True), [*PLAIN, "mlp2.0.weight"])
     assert read_checkpoint(folder, runs_here=False).language_model == "qwen3"

@@ -22,11 +22,15 @@ def test_gpt_oss():
         "<|start|>user<|message|>Hello<|end|>"
         "<|start|>assistant<|channel|>final<|message|>Hi.<|end|>"
         "<|start|>user<|message|>And now?<|end|>"
-        "<|start|>assistant<|channel|>final<|message|>"
+        "<|start|>assistant"
     )
-    assert template.stop == "<|end|>"
-    assert template.stops_at_eos  # `<|return|>`
-    assert template.default_system == get_template("internvl2_5").default_system
+    # `<|end|>` ends a message of a reply, such as its thoughts.
+    assert (template.stop, template.stops_at_eos) == ("<|return|>", False)
+    assert template.default_system == (
+        "You are InternVL, a large language model trained by Shanghai AI Laboratory.\n"
+        "Knowledge cutoff: 2024-06\nCurrent date: 2025-08-06\n\nReasoning: low\n\n"
+        "# Valid channels: final. Channel must be included for every message."
+    )
 
 
 @pytest.mark.parametrize(
