@@ -102,7 +102,8 @@ def _normal_part(part: Part | ToolCall, policy: MediaPolicy) -> dict[str, Any] |
             return _video(part, policy)
         case Document():
             known, held = _hold(part.source, policy, "application/pdf")
-            return MediaBlock(replace(part, source=held), type="file", **known, **_limits(part))
+            fields = {**known, **_limits(part), "pages": part.pages}
+            return MediaBlock(replace(part, source=held), type="file", **fields)
         case _:
             return None
 

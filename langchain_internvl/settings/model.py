@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,6 +56,10 @@ _GIVEN_TO_EVERY_MODEL = frozenset({"api_key", "max_retries"})
 effect. Any other argument that a backend does not use raises."""
 
 ServerPrompt = Literal["auto", "ids", "messages"]
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""Token of RFC 9110, 5.6.2."""
+_HEADER_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 
 
 @describe_fields
@@ -131,6 +136,19 @@ class ModelSettings(CallSettings):
         if not (key.isascii() and key.isprintable()):
             raise ValueError("a key has printable ASCII characters only, as headers do")
         return SecretStr(key) if key else None
+
+    @field_validator("default_headers")
+    @classmethod
+    def _check_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, secret in value.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError("default_headers: a name has letters, digits and - _ . only")
+            if not _HEADER_VALUE.fullmatch(secret.get_secret_value()):
+                raise ValueError(
+                    f"default_headers: the value of {name} has characters other than printable "
+                    "ASCII, or white space around it"
+                )
+        return value
 
     @field_validator("http_client")
     @classmethod
