@@ -90,3 +90,12 @@ def test_modules_import_each_other_in_no_circle(package):
 
     for module in sorted(edges):
         visit(module)
+
+
+def test_development_draws_the_rooms_in_their_order():
+    page = (PACKAGE.parent / "DEVELOPMENT.md").read_text("utf-8")
+    drawing = page.partition("```text\n")[2].partition("```")[0]
+    drawn = [word for word in drawing.split() if word in LEVELS]
+    places = {room: drawn.index(room) for room in LEVELS if room != "__main__"}
+    ordered = [room for row in ROOMS for room in row if room in places]
+    assert sorted(places, key=places.__getitem__) == ordered
