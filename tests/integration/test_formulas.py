@@ -13,13 +13,17 @@ import torch
 from checkpoints import original_config, random_model, to_original, write_original
 from golden import checkpoint_folder
 from safetensors.torch import load_file, save_file
+from support import decode
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from langchain_internvl.backends.base import Request
 from langchain_internvl.backends.transformers.config import translate_config
+from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.backends.transformers.vision import encode_image, normalise_on_device
 from langchain_internvl.checkpoint import read_checkpoint
+from langchain_internvl.prompting.tokenization import load_tokenizer
 
 IDS = torch.tensor([[5, 900, 17, 17, 300, 42, 8, 1000, 1]])
 TILES = np.random.default_rng(0).integers(0, 256, (2, 448, 448, 3), np.uint8)
@@ -66,27 +70,28 @@ def fuse(query, key, value, head_size):
     return torch.cat(rows)
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("factor", [None, 4.0])
-def test_internlm2_with_bias_and_linear_rope(bias, factor, tmp_path):
-    """Linear rope: positions divided by the factor (`modeling_internlm2.py`)."""
+def plain_llama(**changes):
+    """A text model of transformers' with random weights, of the size of the tiny InternLM2."""
     torch.manual_seed(1)
     plain = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=1033, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
             num_attention_heads=4, num_key_value_heads=2, head_dim=16, rms_norm_eps=1e-5,
-            rope_theta=10_000.0, attention_bias=bias, max_position_embeddings=2048,
+            rope_theta=10_000.0, **{"max_position_embeddings": 2048, **changes},
         )
     ).eval()  # fmt: skip
     for parameter in plain.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    shutil.copytree(checkpoint_folder("internlm2"), tmp_path, dirs_exist_ok=True)
-    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
-    config["llm_config"] |= {"bias": bias, "rope_theta": 10_000.0, "rope_scaling": None}
-    if factor:
-        config["llm_config"]["rope_scaling"] = {"type": "linear", "factor": factor}
-    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
-    file = tmp_path / "model.safetensors"
+    return plain
+
+
+def write_internlm2(folder, plain, **llm_config):
+    """The tiny InternLM2 with the weights of a plain model, by their original names."""
+    shutil.copytree(checkpoint_folder("internlm2"), folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["llm_config"] |= {"rope_theta": 10_000.0, **llm_config}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    file = folder / "model.safetensors"
     tensors = {name: one for name, one in load_file(file).items()
                if not name.startswith("language_model.")}  # fmt: skip
     source = plain.state_dict()
@@ -101,18 +106,96 @@ def test_internlm2_with_bias_and_linear_rope(bias, factor, tmp_path):
                     tensors[f"language_model.{prefix}{original}.{kind}"] = source[
                         f"{prefix}{native}.{kind}"
                     ]
-        for kind in ("weight", "bias") if bias else ("weight",):
+        for kind in ("weight", "bias") if llm_config["bias"] else ("weight",):
             parts = (source[f"{prefix}self_attn.{one}_proj.{kind}"] for one in "qkv")
             tensors[f"language_model.{prefix}attention.wqkv.{kind}"] = fuse(*parts, 16)
     tensors["language_model.model.tok_embeddings.weight"] = source["model.embed_tokens.weight"]
     tensors["language_model.model.norm.weight"] = source["model.norm.weight"]
     tensors["language_model.output.weight"] = source["lm_head.weight"]
     save_file({name: one.clone() for name, one in tensors.items()}, file, {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("factor", [None, 4.0])
+def test_internlm2_with_bias_and_linear_rope(bias, factor, tmp_path):
+    """Linear rope: positions divided by the factor (`modeling_internlm2.py`)."""
+    plain = plain_llama(attention_bias=bias)
+    rope = {"type": "linear", "factor": factor} if factor else None
+    write_internlm2(tmp_path, plain, bias=bias, rope_scaling=rope)
     places = torch.arange(IDS.shape[1])[None] / (factor or 1)
     expected = logits(plain, position_ids=places)
     assert torch.allclose(logits(load(tmp_path)), expected, atol=1e-4)
     if factor:
         assert not torch.allclose(logits(plain), expected, atol=1e-2)
+
+
+LIMIT, FACTOR = 24, 2.0
+
+
+def greedy(plain, prompt, count):
+    """A reply of a plain model, one token at a time, and the log probability of each token."""
+    reply, scores, cache = [], [], None
+    ids = torch.tensor([prompt])
+    with torch.inference_mode():
+        for _ in range(count):
+            out = plain(input_ids=ids, past_key_values=cache, use_cache=True)
+            cache = out.past_key_values
+            likely = out.logits[0, -1].float().log_softmax(-1)
+            reply.append(int(likely.argmax()))
+            scores.append(float(likely.max()))
+            ids = torch.tensor([reply[-1:]])
+    return reply, scores
+
+
+def test_dynamic_rope_that_crosses_its_limit_while_decoding(tmp_path):
+    """Each token past the limit has a base of its own, and keys made before stay as they were.
+
+    Compared with transformers' text model of the same weights, decoded by itself; the base is
+    checked against the formula of `modeling_internlm2.py`, too.
+    """
+    rope = {"rope_type": "dynamic", "factor": FACTOR, "rope_theta": 10_000.0}
+    plain = plain_llama(max_position_embeddings=LIMIT, rope_parameters=rope)
+    write_internlm2(
+        tmp_path, plain, bias=False, max_position_embeddings=LIMIT,
+        rope_scaling={"type": "dynamic", "factor": FACTOR},
+    )  # fmt: skip
+    random = np.random.default_rng(3)
+    long, short, beyond = (random.integers(5, 900, size).tolist() for size in (16, 5, 30))
+    unscaled = plain_llama(max_position_embeddings=LIMIT)
+    expected, scores = greedy(plain, long, 24)
+    length = len(long) + 23  # of the last step: the last token is not fed
+    base = 10_000.0 * (FACTOR * length / LIMIT - (FACTOR - 1)) ** (16 / 14)
+    frequencies = base ** -(torch.arange(0, 16, 2) / 16)
+    assert torch.allclose(plain.model.rotary_emb.inv_freq, frequencies, rtol=1e-4)
+    crossing = LIMIT - len(long)
+    without, _ = greedy(unscaled, long, 24)
+    assert without[:crossing] == expected[:crossing]  # the test would see a rope left as it was
+    assert without != expected
+
+    model = load(tmp_path)
+    loop = DecodeLoop(model, load_tokenizer(tmp_path).token_bytes)
+    requests = [Request(long, max_tokens=24, top_logprobs=0), Request(short, max_tokens=10),
+                Request(beyond, max_tokens=6), Request(long, max_tokens=6)]  # fmt: skip
+    alone = [greedy(plain_of(plain), list(one.prompt_ids), one.max_tokens)[0] for one in requests]
+    for order in ([0], [0, 1, 2, 3], [3, 2, 1, 0]):
+        replies = decode(loop, *(requests[number] for number in order))
+        assert [reply for reply, _ in replies] == [alone[number] for number in order]
+    handle, first = loop.add(requests[0])
+    told = [first.logprob]
+    while loop.sequences:
+        told += [event.logprob for row, event in loop.step() if row is handle]
+    assert told == pytest.approx(scores, abs=1e-3)
+
+
+def plain_of(plain):
+    """The same model, whose rope remembers no longer prompt."""
+    fresh = plain_llama(
+        max_position_embeddings=LIMIT,
+        rope_parameters={"rope_type": "dynamic", "factor": FACTOR, "rope_theta": 10_000.0},
+    )
+    fresh.load_state_dict(plain.state_dict())
+    return fresh
 
 
 def shuffled(features):
