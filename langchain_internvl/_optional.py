@@ -14,12 +14,13 @@ def require(module: str, *, extra: str) -> Any:
         extra: The extra of this package that installs it.
 
     Raises:
-        ImportError: It is not installed.
+        ImportError: It is not installed; `name` is the module.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
             f"{module} is needed here and is not installed: "
-            f"pip install 'langchain-internvl[{extra}]' (in a clone: pip install '.[{extra}]')"
+            f"pip install 'langchain-internvl[{extra}]' (in a clone: pip install '.[{extra}]')",
+            name=module,
         ) from error

@@ -56,6 +56,8 @@ def run_jobs(
     Raises:
         typer.BadParameter: Options are wrong.
         typer.Exit: Something failed.
+        InternVLError: The model cannot be used, so that every input would fail alike.
+        ImportError: A package that the model needs is not installed.
     """
     folder = output.out
     if folder is not None:
@@ -63,7 +65,11 @@ def run_jobs(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise typer.BadParameter(f"--out: {folder} is no folder: {error}") from error
-    settings = {"llm": model.open(temperature=0), "return_images": folder is not None}
+    settings = {
+        "llm": model.open(temperature=0),
+        "return_images": folder is not None,
+        "handle_tool_error": False,
+    }
     with open_inputs(names, kinds) as inputs:
         is_alone = len(inputs) == 1 and not _is_folder(names)
         failed = 0
@@ -75,6 +81,8 @@ def run_jobs(
             except Exception as error:
                 if not _is_expected(error):
                     raise
+                if error.__cause__ is not None and _ends_all(error.__cause__):
+                    raise error.__cause__ from None
                 failed += 1
                 _print_error(one, str(error), as_json=output.as_json)
             else:
@@ -99,6 +107,20 @@ def _is_expected(error: Exception) -> bool:
     from langchain_core.tools import ToolException
 
     return isinstance(error, (ImportError, OSError, RuntimeError, ToolException, ValueError))
+
+
+_NEEDED = frozenset({"bitsandbytes", "huggingface_hub", "lmdeploy", "openai", "torch",
+                     "transformers", "xgrammar"})  # fmt: skip
+"""Modules without which no question can be asked."""
+
+
+def _ends_all(error: BaseException) -> bool:
+    """Whether an error of one input is one of the model, which each other input would meet too."""
+    from langchain_internvl.errors import CheckpointError, ModelNotServedError, ServerAccessError
+
+    if isinstance(error, ImportError):
+        return error.name in _NEEDED
+    return isinstance(error, (CheckpointError, ModelNotServedError, ServerAccessError))
 
 
 def _look(one: Input, job: Job, settings: Mapping[str, Any]) -> ToolMessage:

@@ -1,6 +1,6 @@
-"""Schemas of arguments: of a checked schema, the values that are objects.
+"""Schemas of tool arguments: a checked schema restricted to objects.
 
-A call's arguments are an object and nothing else, whatever else its schema would let through.
+The arguments of a tool call are always a JSON object, even if their schema permits other values.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from langchain_internvl.grammars.schemas import SUPPORTED_OF, check_schema
 _DEFINITIONS = ("$defs", "definitions")
 
 _OTHERS = frozenset().union(*(SUPPORTED_OF[kind] for kind in SUPPORTED_OF if kind != "object"))
-"""Keywords that say nothing about objects."""
+"""Keywords that do not apply to objects."""
 
 
 def check_arguments(schema: Any, *, strict: bool = True) -> dict[str, Any]:
-    """Check that a grammar can guarantee a schema of arguments; see `check_schema`.
+    """Check that a grammar can enforce a schema of tool arguments; see `check_schema`.
 
     Returns:
-        The schema as grammars read it, of objects only.
+        The checked schema, restricted to objects.
 
     Raises:
-        SchemaError: It cannot be guaranteed, is no schema, or no value of it is an object.
+        SchemaError: The schema is invalid, cannot be enforced, or permits no objects.
     """
     checked = check_schema(schema, strict=strict)
     narrowed = _of_objects(checked, checked, frozenset())
@@ -44,12 +44,12 @@ def check_arguments(schema: Any, *, strict: bool = True) -> dict[str, Any]:
 def _of_objects(
     schema: Mapping[str, Any], root: Mapping[str, Any], followed: frozenset[str]
 ) -> dict[str, Any] | None:
-    """The part of a checked schema whose values are objects; None: there is none.
+    """A checked schema restricted to objects; None: it permits none.
 
     Args:
         schema: The schema.
-        root: Where references lead.
-        followed: References that led here; what leads back to itself adds no value.
+        root: The schema that references are resolved in.
+        followed: References on the way to this schema; a cycle adds no values.
     """
     if "$ref" in schema:
         reference = schema["$ref"]

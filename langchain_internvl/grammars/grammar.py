@@ -1,8 +1,8 @@
-"""What a reply may be: the grammars of structured output and tool calls.
+"""Grammars of structured output and tool calls, as data.
 
-A grammar is a structural tag of xgrammar (https://xgrammar.mlc.ai, "structural tag"), as data: it
-can be made, compared and cached without xgrammar. Where that takes a JSON schema, ours has a format
-of its own, `{"type": "compact_json", ...}`, as xgrammar's lets white space through.
+A grammar is a structural tag of xgrammar (https://xgrammar.mlc.ai, "structural tag"), which can be
+made, compared and cached without xgrammar. In place of its format for JSON schemas, which permits
+white space, this package has its own, `{"type": "compact_json", ...}`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from typing import Any
 from langchain_internvl.reply_text.reasoning import CLOSE, OPEN
 
 Format = dict[str, Any]
-"""A format of xgrammar's structural tags, or `compact_json`."""
+"""A format of xgrammar's structural tags, or `compact_json`, as a dictionary."""
 
 COMPACT = "compact_json"
-"""Type of the format of a JSON value: `schema`, and the `separators` of items and keys."""
+"""`type` of the format of a JSON value; its fields are `schema` and `separators`."""
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """What a reply may be.
+    """A grammar that constrains a reply.
 
     Attributes:
-        format: A `Format`, as JSON.
-        schema: The JSON schema of the reply, as JSON, if it is one value of it and nothing else.
-        allows_words: Whether words of any kind are let through too, so that an engine that cannot
-            follow it may leave it: what it makes is read with care all the same.
+        format: A `Format`, as JSON text.
+        schema: The JSON schema of the reply, as JSON text, if the reply is exactly one JSON value;
+            else None.
+        allows_words: Whether the reply may also be free text. Engines without grammars may then
+            ignore the grammar; their tool calls are validated after parsing.
     """
 
     format: str
@@ -38,11 +39,11 @@ class Grammar:
 
 
 def json_grammar(schema: Mapping[str, Any], *, thinks: bool = False) -> Grammar:
-    """A JSON value, without white space between its parts.
+    """A JSON value without insignificant white space.
 
     Args:
-        schema: Its schema, as `check_schema` gives it.
-        thinks: Whether thoughts may come before it.
+        schema: Its schema, from `check_schema`.
+        thinks: Whether thoughts may precede the value.
     """
     value = compact_json(schema)
     return Grammar(
@@ -54,27 +55,27 @@ def compact_json(schema: Mapping[str, Any], separators: Sequence[str] = (",", ":
     """The format of a JSON value.
 
     Args:
-        schema: Its schema, as `check_schema` gives it.
-        separators: Between two items, and between key and value.
+        schema: Its schema, from `check_schema`.
+        separators: Separators of items, and of key and value.
     """
     return {"type": COMPACT, "schema": schema, "separators": list(separators)}
 
 
 def tag(begin: str, content: Format, end: str) -> Format:
-    """Something between a beginning and an end."""
+    """Content between an opening and a closing string."""
     return {"type": "tag", "begin": begin, "content": content, "end": end}
 
 
 def call_or_words(
     tags: Sequence[Format], trigger: str, *, single_call: bool, thinks: bool = False
 ) -> Grammar:
-    """Words, and tags wherever the model begins one.
+    """Free text with optional tags (`tool_choice="auto"`).
 
     Args:
-        tags: The tags.
-        trigger: What they all begin with.
-        single_call: End the reply after a tag.
-        thinks: Whether thoughts, in which tags are words, may come before it.
+        tags: The tags of tool calls.
+        trigger: Common beginning of all tags, after which the text must be a tag.
+        single_call: End the reply after the first tag.
+        thinks: Whether thoughts, in which tags are plain text, may precede the reply.
     """
     words: Format = {
         "type": "triggered_tags",
@@ -89,13 +90,13 @@ def call_or_words(
 def only_calls(
     tags: Sequence[Format], separator: str, *, single_call: bool, thinks: bool = False
 ) -> Grammar:
-    """One or several tags and nothing else.
+    """One or several tags, without other text (`tool_choice="required"`).
 
     Args:
-        tags: The tags.
-        separator: Between two of them.
-        single_call: Allow one only.
-        thinks: Whether thoughts may come before them.
+        tags: The tags of tool calls.
+        separator: Text between two tags.
+        single_call: Allow one tag only.
+        thinks: Whether thoughts may precede the tags.
     """
     calls: Format = {
         "type": "tags_with_separator",
@@ -115,14 +116,14 @@ def call_or_json(
     single_call: bool,
     thinks: bool = False,
 ) -> Grammar:
-    """Tags, or a JSON value: an agent's model calls tools until it has its answer."""
+    """Tags or a JSON value: an agent's model calls tools until it returns its structured answer."""
     calls = json.loads(only_calls(tags, separator, single_call=single_call).format)
     either: Format = {"type": "or", "elements": [calls, compact_json(schema)]}
     return Grammar(_dump(_after_thoughts(either) if thinks else either))
 
 
 def words_without(text: str) -> Grammar:
-    """Words that do not have a certain text in them."""
+    """Free text without a certain substring."""
     return Grammar(_dump({"type": "any_text", "excludes": [text]}), allows_words=True)
 
 

@@ -1,9 +1,8 @@
-r"""The rules of a JSON value, made by xgrammar and narrowed where it lets too much through.
+r"""Grammar rules (EBNF) of JSON values: xgrammar's rules, restricted where they are too permissive.
 
-xgrammar lets a string of bounded length hold raw control characters, which JSON forbids; lets
-half a surrogate pair through, which nobody can decode; spells any character by its number, so
-that a property may be named twice (`"a"` and `"\u0061"`); and sets no end to the digits of a
-number.
+xgrammar permits raw control characters in strings of bounded length, which JSON forbids; lone
+surrogates, which cannot be decoded; a `\u` escape of any character, so that a property may occur
+twice (`"a"` and `"\u0061"`); and numbers with any number of digits.
 """
 
 from __future__ import annotations
@@ -19,52 +18,52 @@ from langchain_internvl.grammars.grammar import COMPACT
 from langchain_internvl.grammars.pattern_rules import pattern_rules
 
 MOST_DIGITS = 18
-"""Digits of a whole number, so that it fits 64 bits; a model without sense knows no end."""
+"""Maximum number of digits of an integer, so that it fits 64 bits; weak models may not stop."""
 
 _CHARACTER = re.compile(r'\[\^\\"\\\\\\r\\n\]')
-"""A character of a string of bounded length, in xgrammar's words."""
+"""A character of a string of bounded length, as xgrammar writes it."""
 
 _CHARACTERS = re.compile(r'^(\w+) ::= \(\(\[\^\\"\\\\\\r\\n\]\)\)$', re.MULTILINE)
-"""A rule that is one."""
+"""A rule that consists of such a string."""
 
 _ANY = (
     r"[ -!#-\[\]-\x7f]|[\u0080-\u07ff]|[\u0800-\ud7ff]|[\ue000-\uffff]|[\u{10000}-\u{10ffff}]"
     r'|\\["\\bfnrt]|\\u00[01][0-9A-Fa-f]'
 )
-"""The same as it should be, as a pattern: a character as it is, or escaped if it must be."""
+"""The correct pattern of a character: unescaped, or escaped if JSON requires it."""
 
 _MOST_STATES = 64
-"""Longest bound of a string that is compiled whole, with escapes: a state for each character."""
+"""Largest length bound of strings that may have escapes; each character is one grammar state."""
 
 _DIGIT = re.compile(r"^(\w+) ::= \(\(\[0-9\]\)\)$", re.MULTILINE)
-"""A rule that is one digit."""
+"""A rule that consists of one digit."""
 
 _BYTE = re.compile(r"\\\\|\\x([0-9a-fA-F]{2})")
-"""A character of Latin 1 as xgrammar writes it, and misreads it before a digit; no backslash."""
+"""A Latin-1 character as xgrammar writes it, which it misreads before a digit; not a backslash."""
 
 _MARK = re.compile(r'Regex\("\^mark(\d+)\$", json_string=true\)')
-"""A pattern that stands for another, in xgrammar's words."""
+"""Placeholder of a pattern in xgrammar's rules."""
 
 _LITERAL = re.compile(r'\[(?:[^\]\\]|\\.)*\]|("(?:[^"\\]|\\.)*")')
-"""A literal; or a class of characters, whose quotes begin none."""
+"""A literal; or a character class, whose quotes do not begin a literal."""
 
 _HIDDEN = re.compile(r'"<(\d+)>"')
-"""A literal that stands for another."""
+"""Placeholder of a literal."""
 
 _NAMED = ("properties", "$defs", "definitions")
-"""Keywords whose values are schemas by names of their own."""
+"""Keywords whose values map arbitrary names to schemas."""
 
 _ESCAPES = re.compile(r"^basic_escape ::= .*$", re.MULTILINE)
 
 _ESCAPE = r'(([\"\\bfnrt]) | ("u00" [01] [A-Fa-f0-9]))'
-"""What may follow a backslash: what must be escaped, and nothing that has a form of its own."""
+"""Escapes after a backslash: only for characters that must be escaped."""
 
 
 def with_rules(form: Any) -> Any:
-    """A format with `compact_json` replaced by rules that xgrammar reads.
+    """Replace `compact_json` in a format by rules for xgrammar.
 
     Raises:
-        SchemaError: A schema cannot be made into rules.
+        SchemaError: A schema cannot be converted to rules.
     """
     if isinstance(form, list):
         return [with_rules(one) for one in form]
@@ -76,14 +75,14 @@ def with_rules(form: Any) -> Any:
 
 
 def json_rules(schema: Mapping[str, Any], separators: Sequence[str]) -> str:
-    """The rules of a JSON value in EBNF, without white space to wander in.
+    """The rules of a JSON value in EBNF, without insignificant white space.
 
     Args:
-        schema: Its schema, as `check_schema` gives it.
-        separators: Between two items, and between key and value.
+        schema: Its schema, from `check_schema`.
+        separators: Separators of items, and of key and value.
 
     Raises:
-        SchemaError: It cannot be made into rules.
+        SchemaError: The schema cannot be converted to rules.
     """
     item, key = separators
     marked, patterns = _with_marks(schema)
@@ -99,9 +98,12 @@ def json_rules(schema: Mapping[str, Any], separators: Sequence[str]) -> str:
 
 
 def _without_literals(rules: str) -> tuple[str, list[str]]:
-    """The rules without what a schema spells out, which may read like a rule, and those literals.
+    """Replace literals of the schema, which may look like rules, by placeholders.
 
-    They are JSON strings or hold some, or are values without letters that no rule is like.
+    The literals are JSON strings, or values that contain some or have no letters.
+
+    Returns:
+        The rules with placeholders, and the literals.
     """
     literals: list[str] = []
 
@@ -115,10 +117,10 @@ def _without_literals(rules: str) -> tuple[str, list[str]]:
 
 
 def _with_characters(rules: str) -> str:
-    """The rules with strings of bounded length held to JSON.
+    """Restrict strings of bounded length to valid JSON.
 
-    A string of up to 64 characters may escape those that JSON escapes. In a longer one such
-    characters are left out: to follow it, every token of a vocabulary would be tried at each step.
+    Strings of up to 64 characters may have characters that JSON escapes. Longer ones may not:
+    otherwise each decode step would have to test every token of the vocabulary.
     """
     added: dict[str, str] = {}
 
@@ -152,7 +154,11 @@ def _with_few_digits(rules: str) -> str:
 
 
 def _with_marks(schema: Any, path: str = "$") -> tuple[Any, list[str]]:
-    """A schema whose patterns are numbered marks, and the rules of the patterns."""
+    """Replace the patterns of a schema by numbered placeholders.
+
+    Returns:
+        The schema, and the rules of the patterns.
+    """
     patterns: list[str] = []
 
     def mark(part: Any, path: str) -> Any:
@@ -183,6 +189,6 @@ def _rules(schema: Mapping[str, Any], item: str, key: str) -> str:
                 json.dumps(schema), any_whitespace=False, separators=(item, key)
             )
         )
-    except RuntimeError as error:  # what it raises for everything
+    except RuntimeError as error:  # the only type that xgrammar raises
         reason = str(error).splitlines()[0].rpartition(": ")[2]
         raise SchemaError(f"$: the schema cannot be guaranteed: {reason}") from error

@@ -1,10 +1,9 @@
-r"""Regular expressions as rules (EBNF) of the JSON strings that match them.
+r"""Regular expressions as grammar rules (EBNF) of the JSON strings that match them.
 
-xgrammar's own are not used: they lose the beginning of an optional group that ends in a
-repetition (`a(\.[0-9]{1,6})?Z` lets `a7Z` through), ignore lookaround and let half a surrogate
-pair through. Ours let through strings that match as a whole, both by Python's and by ECMA's
-reading of a pattern: what these read differently, such as letters beyond ASCII in `\w`, is left
-out.
+xgrammar's own conversion is not used: it drops the beginning of an optional group that ends in a
+repetition (`a(\.[0-9]{1,6})?Z` accepts `a7Z`), ignores lookaround, and accepts lone surrogates.
+These rules accept strings that match as a whole under both Python's and ECMA's semantics; where
+the two differ, such as non-ASCII letters in `\w`, the smaller set is used.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ _DIGITS = [(0x30, 0x39)]
 _WORD = [(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)]
 
 _SHORT = {0x08: "b", 0x09: "t", 0x0A: "n", 0x0C: "f", 0x0D: "r", 0x22: '"', 0x5C: "\\"}
-"""What JSON writes after a backslash for characters that cannot stand for themselves."""
+"""JSON's escapes after a backslash, by character."""
 
 _FLAGS = re.IGNORECASE | re.MULTILINE | re.VERBOSE | re.LOCALE
 
 
 def pattern_rules(pattern: str, path: str) -> str:
-    """What stands between the quotes of a JSON string that matches a pattern.
+    """The rule of the content (between the quotes) of a JSON string that matches a pattern.
 
     Args:
         pattern: A regular expression.
-        path: Where it stands, for error messages.
+        path: Path of the pattern in the schema, for error messages.
 
     Raises:
-        SchemaError: It has something that no grammar can follow, or is malformed.
+        SchemaError: The pattern is malformed, or uses a feature that grammars cannot express.
     """
     try:
         parsed = parser.parse(pattern)
@@ -71,15 +70,15 @@ _BEYOND = {
 
 
 class _BeyondGrammarError(Exception):
-    """Something in a pattern that no grammar can follow."""
+    """A feature of a pattern that grammars cannot express."""
 
 
 def _sequence(items: Sequence[Any], *, is_whole: bool = False) -> str:
-    """Parts one after the other.
+    """The rule of a sequence of parts.
 
     Args:
-        items: The parts, as `re` parses them.
-        is_whole: Whether nothing comes before or after them, so that anchors mean nothing.
+        items: The parts, as parsed by `re`.
+        is_whole: Whether they are the whole pattern, so that anchors have no effect.
     """
     items = list(items)
     if is_whole:
@@ -119,7 +118,7 @@ def _refuse_flags(flags: int) -> None:
 
 
 def _members(items: Sequence[Any]) -> Ranges:
-    """The characters of a class in brackets."""
+    """The characters of a bracketed character class."""
     is_negated = bool(items) and items[0][0] is ops.NEGATE
     ranges: Ranges = []
     by_ascii = False
@@ -138,11 +137,14 @@ def _members(items: Sequence[Any]) -> Ranges:
 
 
 def _category(kind: Any, *, is_negated: bool) -> tuple[Ranges, bool]:
-    """The characters of a shorthand, and whether others may count some beyond ASCII to it.
+    r"""The characters of a shorthand class (such as `\d`).
 
     Args:
-        kind: The shorthand.
-        is_negated: Whether it is what a class shall not have.
+        kind: The shorthand, as parsed by `re`.
+        is_negated: Whether it occurs in a negated character class.
+
+    Returns:
+        Its ASCII characters, and whether Unicode semantics add others.
     """
     if kind is ops.CATEGORY_SPACE:
         return _SPACES if is_negated else [(0x09, 0x0D), (0x20, 0x20)], False
@@ -156,7 +158,7 @@ def _category(kind: Any, *, is_negated: bool) -> tuple[Ranges, bool]:
 
 
 def _complement(ranges: Iterable[tuple[int, int]], *, last: int = _LAST) -> Ranges:
-    """All characters but some, up to a last one."""
+    """The complement of character ranges, up to a last character."""
     kept: Ranges = []
     start = 0
     for low, high in sorted(ranges):
@@ -169,7 +171,7 @@ def _complement(ranges: Iterable[tuple[int, int]], *, last: int = _LAST) -> Rang
 
 
 def _characters(ranges: Ranges) -> str:
-    """One of some characters, as JSON writes it in a string."""
+    """The rule of one character of a set, as written in a JSON string."""
     special = [(0, 0x1F), (0x22, 0x22), (0x5C, 0x5C), _SURROGATES]
     plain: Ranges = []
     for low, high in _merged(ranges):

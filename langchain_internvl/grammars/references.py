@@ -1,4 +1,4 @@
-"""References in JSON schemas: where they lead, whether they end, and tags of unions behind them."""
+"""References in JSON schemas: resolution, detection of endless recursion, tags of unions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ COMBINING = ("anyOf", "oneOf", "allOf")
 
 
 def require_tags(schema: Any, root: Schema) -> None:
-    """Require the tag of each option of a `oneOf` with a `discriminator`, in place.
+    """Make the tag of each option of a `oneOf` with a `discriminator` required, in place.
 
-    A tag that has a default is not in `required`, and without it nothing tells the options apart.
+    A tag with a default is not in `required`, but without it the options cannot be distinguished.
 
     Args:
-        schema: A schema whose options may be changed.
-        root: Where its references lead.
+        schema: A schema; its options are changed in place.
+        root: The schema that references are resolved in.
     """
     if isinstance(schema, list):
         for one in schema:
@@ -41,10 +41,10 @@ def require_tags(schema: Any, root: Schema) -> None:
 
 
 def resolve(root: Schema, reference: Any, path: str = "$") -> Any:
-    """What a reference in a schema leads to.
+    """The target of a reference in a schema.
 
     Raises:
-        SchemaError: It leads to nothing in this schema.
+        SchemaError: The target does not exist in this schema.
     """
     if not (isinstance(reference, str) and reference.startswith("#")):
         raise SchemaError(f"{path}.$ref: {reference!r} is not in this schema")
@@ -58,11 +58,11 @@ def resolve(root: Schema, reference: Any, path: str = "$") -> Any:
 
 
 def has_end(checked: Schema, root: Schema | None = None) -> bool:
-    """Whether a checked schema has a value that a model can come to the end of.
+    """Whether a checked schema permits a finite value.
 
     Args:
         checked: The schema.
-        root: Where its references lead; None: the schema itself.
+        root: The schema that references are resolved in; None: `checked` itself.
     """
     whole = checked if root is None else root
     references = set(_references(checked))
@@ -76,11 +76,11 @@ def has_end(checked: Schema, root: Schema | None = None) -> bool:
 
 
 def _ends(schema: Any, ending: Collection[str]) -> bool:
-    """Whether a schema has a value with an end.
+    """Whether a schema permits a finite value.
 
     Args:
         schema: The schema.
-        ending: References that have one.
+        ending: References already known to permit one.
     """
     if not isinstance(schema, Mapping):
         return True

@@ -1,4 +1,4 @@
-"""What JSON schemas say of single values: their types, their multiples, what tells them apart."""
+"""Single values in JSON schemas: types, `multipleOf`, and whether two schemas overlap."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_WHOLE = 2**63
 
 
 def fits_type(value: object, kind: str) -> bool:
-    """Whether a value is of a type of JSON schemas."""
+    """Whether a Python value has a JSON schema type."""
     if isinstance(value, bool) or value is None:
         return kind == ("null" if value is None else "boolean")
     if isinstance(value, (int, float)):
@@ -24,7 +24,7 @@ def fits_type(value: object, kind: str) -> bool:
 
 
 def is_exact(value: object) -> bool:
-    """Whether a grammar spells a value as it is: whole numbers in it fit 64 bits."""
+    """Whether a grammar can express a value exactly: all its integers fit 64 bits."""
     if isinstance(value, Mapping):
         return all(is_exact(one) for one in value.values())
     if isinstance(value, list):
@@ -33,7 +33,7 @@ def is_exact(value: object) -> bool:
 
 
 def multiples(schema: Mapping[str, Any]) -> list[int] | None:
-    """All values of a schema with `multipleOf`; None if they are too many, or no whole numbers."""
+    """All values of a schema with `multipleOf`; None: too many, or not integers."""
     factor = schema["multipleOf"]
     lowest = schema.get("minimum", -math.inf)
     highest = schema.get("maximum", math.inf)
@@ -52,11 +52,11 @@ def multiples(schema: Mapping[str, Any]) -> list[int] | None:
 
 
 def are_apart(schemas: Sequence[Mapping[str, Any]], types: Sequence[frozenset[str]]) -> bool:
-    """Whether no value fits two schemas: by their types, or by a property that all have.
+    """Whether schemas are disjoint: by their types, or by a property that all of them require.
 
     Args:
         schemas: The schemas.
-        types: The types of each; none: any.
+        types: The types of each; empty: any.
     """
     together = frozenset[str]().union(*types)
     overlap = {"integer", "number"} <= together
@@ -72,7 +72,7 @@ def are_apart(schemas: Sequence[Mapping[str, Any]], types: Sequence[frozenset[st
 
 
 def _marks(schema: Mapping[str, Any]) -> dict[str, frozenset[str]]:
-    """The values of properties that a schema requires and names one by one."""
+    """The enumerated values of the required properties of a schema."""
     marks = {}
     for name in schema.get("required", ()):
         told = schema.get("properties", {}).get(name, {})

@@ -1,8 +1,8 @@
-"""JSON schemas that a grammar can guarantee.
+"""JSON schemas that a grammar can enforce.
 
-A grammar lets through what fits a schema and nothing else, so every keyword must be one that it
-can hold a model to. `check_schema` raises for the others, with the path where they stand.
-Source of the keywords: JSON Schema 2020-12.
+A grammar accepts exactly the values of a schema, so it must be able to express every keyword.
+`check_schema` raises for unsupported keywords, with their path. Source of the keywords: JSON
+Schema 2020-12.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _NOTES = frozenset(
         "discriminator", "example", "examples", "readOnly", "title", "writeOnly",
     }
 )  # fmt: skip
-"""Keywords that say something about values and constrain none."""
+"""Annotations: keywords that do not constrain values."""
 
 
 def _is_note(keyword: str) -> bool:
-    """Whether a keyword is a note; `x-` marks those of a vendor (OpenAPI's rule)."""
+    """Whether a keyword is an annotation; `x-` marks vendor extensions (OpenAPI)."""
     return keyword in _NOTES or keyword.startswith("x-")
 
 
@@ -54,30 +54,32 @@ SUPPORTED_OF: Mapping[str, frozenset[str]] = {
     "boolean": frozenset(),
     "null": frozenset(),
 }  # fmt: skip
-"""Keywords that are guaranteed, by the type they belong to."""
+"""Supported keywords, by the type they apply to."""
 
 SUPPORTED = tuple(sorted(_OF_ANY | frozenset().union(*SUPPORTED_OF.values())))
-"""All keywords that are guaranteed."""
+"""All supported keywords."""
 
 
 def check_schema(
     schema: Any, *, strict: bool = True, left_out: list[str] | None = None
 ) -> dict[str, Any]:
-    """Check that a grammar can guarantee a schema.
+    """Check that a grammar can enforce a schema.
 
     Args:
         schema: A JSON schema.
-        strict: Raise for what cannot be guaranteed; False: leave it out, so that values may not
-            fit it.
-        left_out: Collects the paths of what is left out, such as `$.properties.a.uniqueItems`.
+        strict: Raise for unsupported keywords. False: leave them out, so that replies may violate
+            them.
+        left_out: List to which the paths of left-out keywords are appended, such as
+            `$.properties.a.uniqueItems`; None: not recorded.
 
     Returns:
-        The schema as grammars read it: without notes, formats as patterns; objects take no
-        properties but those that they name, unless `additionalProperties` says so; arrays take
-        anything they do not forbid.
+        The normalised schema: without annotations, with formats as patterns. Objects have only
+        their named properties unless `additionalProperties` permits others; arrays have any items
+        that are not forbidden.
 
     Raises:
-        SchemaError: It has a keyword that cannot be guaranteed, or is none; says where.
+        SchemaError: The schema is invalid, or has a keyword that cannot be enforced; the message
+            has its path.
     """
     if not isinstance(schema, Mapping):
         raise SchemaError(f"a JSON schema is an object, not {schema!r}")
@@ -91,7 +93,7 @@ def check_schema(
         if not has_end(checked, copied):
             raise SchemaError("$: a value of this schema has no end: each holds another of its own")
     except (AttributeError, RecursionError, TypeError) as error:
-        # Schemas are anybody's JSON: every wrong type in one ends here.
+        # Schemas are arbitrary JSON: all errors from wrong types are caught here.
         raise SchemaError(f"the schema is malformed: {error}") from error
     return checked
 
@@ -129,13 +131,13 @@ class _Checker:
         return kept
 
     def _refuse(self, path: str, problem: str) -> None:
-        """Raise in strict mode; else record the path, and the caller leaves the keyword out."""
+        """Raise in strict mode; otherwise record the path, and the caller drops the keyword."""
         if self.strict:
             raise SchemaError(f"{path}{problem}")
         self.left_out.append(path)
 
     def _types(self, schema: Schema, path: str) -> frozenset[str]:
-        """The types that a schema names, or that its keywords are about."""
+        """The types of a schema: named, or implied by its keywords."""
         named = schema.get("type")
         if named is None:
             return frozenset(
@@ -172,7 +174,10 @@ class _Checker:
             del schema[other]
 
     def _is_choice(self, schema: dict[str, Any], name: str, path: str) -> bool:
-        """Whether a schema is a choice of others; if it says more besides, only that is left."""
+        """Whether a schema is only a choice of others.
+
+        Beside other keywords the choice cannot be enforced: it is refused, or dropped.
+        """
         options = schema[name]
         if not isinstance(options, list) or not options:
             raise SchemaError(f"{path}.{name} must be a list of schemas")
@@ -194,7 +199,7 @@ class _Checker:
         return False
 
     def _all_name(self, types: Any, options: Sequence[Any], path: str) -> bool:
-        """Whether each of some schemas names types that are among others."""
+        """Whether each option names types, all of which are among the given ones."""
         allowed = {types} if isinstance(types, str) else set(types)
         named = [self._follow(one, path).get("type", ()) for one in options]
         return all(one and {*([one] if isinstance(one, str) else one)} <= allowed for one in named)

@@ -1,7 +1,7 @@
-"""Formats of strings in JSON schemas, as patterns.
+"""String formats of JSON schemas as regular expressions.
 
-A pattern is exact where xgrammar's own formats are not (its dates have a 31st of February). Each
-is narrower than the format where that spares a model nothing that it would say.
+The patterns are exact where xgrammar's formats are not (its dates include 31 February). Some are
+narrower than the format, where they exclude only values that a model has no reason to write.
 Sources: RFC 3339 (dates and times), RFC 5321 and 1123 (addresses), ISO 8601 (durations).
 """
 
@@ -39,13 +39,13 @@ FORMATS: Mapping[str, str] = {
     r"(\?[A-Za-z0-9._~!$&'()*+,;=:@/-]*)?$",
     "uuid": "^[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
 }
-"""What a string of each format looks like."""
+"""Pattern of each format."""
 
 ANY_STRING = frozenset({"binary", "password", "path"})
-"""Formats that every string has, as pydantic writes them of bytes, SecretStr and Path."""
+"""Formats that every string satisfies; pydantic writes them for bytes, SecretStr and Path."""
 
 EQUAL_PATTERNS: Mapping[str, str] = {
-    # pydantic's of a Decimal
+    # pydantic's pattern of Decimal
     r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": r"^[+-]?[0-9]{1,18}(\.[0-9]{1,18})?$",
 }
-"""Patterns in use that no grammar can hold a model to, and ones that say as much."""
+"""Common patterns that grammars cannot express, and equivalent ones that they can."""

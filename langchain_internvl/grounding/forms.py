@@ -28,6 +28,9 @@ _TO = rf"\s{{0,9}}(?:,|;|to\b|->|→|-|–)?\s{{0,9}}{_KEY_BETWEEN}"
 _CORNERS = re.compile(f"{_POINT}{_TO}{_POINT}")
 _FOUR_COORDS = r"\s{0,9},?\s{0,9}".join([r"<COORD_(\d{1,4})>"] * 4)
 _COORDS = re.compile(rf"(?:<box>\s{{0,9}})?{_FOUR_COORDS}(?:\s{{0,9}}</box>)?")
+_BRACKETED = re.compile(
+    rf"<box>\s{{0,9}}{_FOUR_COORDS.replace('<COORD_', '<')}(?:\s{{0,9}}</box>|(?=<)|$)"
+)
 _ANY_POINT = _POINT.replace(f"({NUMBER})", NUMBER)
 _POLYGON = re.compile(rf"{_ANY_POINT}(?:\s{{0,9}},?\s{{0,9}}{_ANY_POINT}){{2,400}}")
 
@@ -190,6 +193,7 @@ _FINDERS: tuple[Callable[[str], Iterator[Found]], ...] = (
     _numbers_of(_FOUR),
     _numbers_of(_CORNERS),
     _numbers_of(_COORDS),
+    _numbers_of(_BRACKETED),
     _numbers_of(_TAGGED),
     _point_objects,
     _keyed,

@@ -16,6 +16,7 @@ Qwen2.5-VL, InternVL3.5 |
 | `{"x1": n, "y1": n, "x2": n, "y2": n}`, likewise `xmin`, `left`, ..., `x`, `y`, `width`, \
 `height`, a middle and a size, corners `{"x": n, "y": n}`; in an object of its own or below \
 `bbox`; `x1=n, y1=n, ...` | prompts for JSON |
+| `<box><n><n><n><n></box>` | prompts with examples |
 | `title <box><COORD_n><COORD_n><COORD_n><COORD_n></box>`, with or without `<box>` | Qianfan-OCR |
 | `{"box_2d": [n, n, n, n]}` | Gemini: top, left, bottom, right |
 
@@ -35,7 +36,9 @@ from langchain_internvl.grounding.labels import Labels, refs_of
 
 # A possible box: a bracket with numbers, closed or at the end of the text.
 _ALMOST = re.compile(r"[\[(]{1,3}\s{0,9}[-+]?\.?\d[-+.\d,;%px\s]{0,400}(?:[\])]|$)")
-_TAG = re.compile(r"(?:<box>|<\|box_start\|>)([^<\[(]{0,400})(?:</box>|<\|box_end\|>|<|$)")
+_TAG = re.compile(
+    r"(?:<box>|<\|box_start\|>)((?:[^<\[(]|<(?=[-+\d])){0,400})(?:</box>|<\|box_end\|>|<|$)"
+)
 _PERCENT_KEY = re.compile(
     r"""["']?(?:x_?1|x_?min|left)["']?\s{0,3}[:=]\s{0,3}["']?[\d.]{1,9}\s?(?:%|px)""", re.IGNORECASE
 )
@@ -150,7 +153,7 @@ def _almost(text: str, *, is_end: bool) -> list[str]:
         if match.end(1) == len(text) and not is_end:
             continue  # a box follows
         piece = match[1].strip()
-        reasons += _misread(piece) or [f"{piece or 'an empty box'}: no numbers, not four"]
+        reasons += _misread(piece, fewest=1) or [f"{piece or 'an empty box'}: no numbers"]
     reasons += [f"{match.group()}: no coordinates" for match in _EMPTY.finditer(text)]
     reasons += [f"{match.group()}: {_WITH_UNITS}" for match in _PERCENT_KEY.finditer(text)]
     reasons += [
@@ -163,16 +166,16 @@ def _almost(text: str, *, is_end: bool) -> list[str]:
 _WITH_UNITS = "numbers with a unit; plain numbers of one space are read"
 
 
-def _misread(piece: str) -> list[str]:
-    """Why numbers are not a box; nothing for fewer than two numbers."""
+def _misread(piece: str, fewest: int = 2) -> list[str]:
+    """Why numbers are not a box; nothing for fewer than `fewest` numbers."""
     many = len(re.findall(r"\d+(?:\.\d+)?", piece))
-    if many < 2:
+    if many < fewest:
         return []
     if "%" in piece or "px" in piece:
         return [f"{piece}: {_WITH_UNITS}"]
     if many == 4:
         return [f"{piece}: four numbers that neither commas nor spaces part as those of a box"]
-    return [f"{piece}: {many} numbers, not four"]
+    return [f"{piece}: {many} number{'s' * (many > 1)}, not four"]
 
 
 def _mended(found: Found, size: Size | None, space: Space, label: str | None) -> Box:

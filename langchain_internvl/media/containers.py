@@ -1,8 +1,8 @@
-"""Which files are admitted as videos: by their first bytes, before FFmpeg sees them.
+"""Admits video files by the signature of their container, before FFmpeg opens them.
 
-FFmpeg follows playlists (HLS, DASH, ffconcat, SDP ...), so that a file from anywhere could show the
-frames of any file here. It looks for the kind of a file behind an ID3v2 tag, and for some kinds
-anywhere in the text that a file begins with.
+FFmpeg follows playlists (HLS, DASH, ffconcat, SDP ...), so an untrusted file could read frames of
+any file on this machine. FFmpeg detects formats behind an ID3v2 tag too, and some formats anywhere
+in the text at the beginning of a file.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ FORMATS = (
     "asf", "av1", "avi", "dv", "flv", "gif", "h264", "hevc", "ivf", "m4v", "matroska", "mov",
     "mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "rm", "webm", "yuv4mpegpipe",
 )  # fmt: skip
-"""FFmpeg's names of the admitted formats; none of them opens another file."""
+"""FFmpeg's names of the admitted formats, none of which can open another file."""
 
-# Format by its signature: at an offset, any of some bytes.
+# Signatures: an offset, and the alternatives of the bytes there.
 _SIGNATURES: tuple[tuple[int, tuple[bytes, ...]], ...] = (
     (4, (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof")),  # MP4
     (0, (b"\x1a\x45\xdf\xa3",)),  # Matroska, WebM
@@ -35,21 +35,21 @@ _SIGNATURES: tuple[tuple[int, tuple[bytes, ...]], ...] = (
 )
 
 _TS_PACKETS = (188, 192, 204)
-"""Lengths of the packets of transport streams, each of which has a sync byte at one place."""
+"""Packet lengths of transport streams, in bytes; each packet has a sync byte at the same offset."""
 
 _PLAYLIST_MARKS = (b"#extm3u", b"ffconcat", b"<mpd", b"<smil", b"<asx", b"<compositionplaylist",
                    b"[reference]", b"[playlist]", b"c=in ip")  # fmt: skip
 _MOST_TAGS = 16
 _PROBED = 1 << 20
-"""Most bytes that FFmpeg looks at to find the kind of a file."""
+"""Maximum number of bytes that FFmpeg reads to detect the format of a file."""
 
 
 def check_container(path: Path) -> None:
-    """Refuse what is no video file by its first bytes.
+    """Refuse files that are not videos, by their first bytes.
 
     Raises:
-        ValueError: It is a text, a playlist, or of no admitted format.
-        OSError: It cannot be read.
+        ValueError: The file is text, a playlist, or not of an admitted format.
+        OSError: The file cannot be read.
     """
     head = _head(path)
     text = head.partition(b"\0")[0].lower()
@@ -78,7 +78,7 @@ def _head(path: Path) -> bytes:
 
 
 def has_signature(head: bytes) -> bool:
-    """Whether a file begins as one of an admitted video format does."""
+    """Whether a file begins with the signature of an admitted format."""
     return _is_transport_stream(head) or any(
         head[offset : offset + len(one)] == one for offset, ones in _SIGNATURES for one in ones
     )

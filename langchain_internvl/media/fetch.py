@@ -1,9 +1,8 @@
 """Download a URL under a `MediaPolicy`.
 
-`_CheckedNetwork` resolves a host, checks each of its addresses, and connects to a checked address:
-a name that resolves differently a moment later changes nothing. Redirects are checked in the same
-way. One deadline covers the look-up, all redirects and the body. Proxies and credentials of the
-environment are not used.
+`_CheckedNetwork` resolves a host, checks each of its addresses, and connects to a checked address,
+which prevents DNS rebinding. Redirects are checked in the same way. One deadline covers the
+look-up, all redirects and the body. Proxies and credentials of the environment are not used.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def fetch(url: str, policy: MediaPolicy) -> bytes:
 
     Raises:
         MediaFetchError: The URL is not public http(s), or the download failed.
-        MediaTooLargeError: The body is over `policy.max_bytes`.
+        MediaTooLargeError: The body exceeds `policy.max_bytes`.
     """
     name = url if len(url) <= 200 else url[:197] + "..."
     network = _CheckedNetwork(name, policy)
@@ -83,7 +82,7 @@ def _request(url: httpx.URL, name: str, policy: MediaPolicy) -> dict[str, Any]:
             "Host": url.netloc,
             "User-Agent": f"langchain-internvl/{__version__}",
             "Accept": "*/*",
-            # A compressed answer would let a few bytes grow to gigabytes.
+            # No compression: a few bytes could expand to gigabytes.
             "Accept-Encoding": "identity",
             "Connection": "close",
         },
@@ -126,7 +125,7 @@ class _CheckedNetwork(httpcore.SyncBackend):
         return seconds
 
     def timed_out(self) -> MediaFetchError:
-        """The error of a download that took too long."""
+        """The error of a download that exceeded its timeout."""
         return MediaFetchError(
             self._name, f"not downloaded within MediaPolicy.timeout={self._policy.timeout} s"
         )
@@ -139,11 +138,11 @@ class _CheckedNetwork(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to the first address of a host that answers, if all of them are allowed."""
+        """Connect to the first reachable address of a host, if all its addresses are allowed."""
         addresses = self._checked_addresses(host, port)
         failure: Exception = httpcore.ConnectError(f"host {host!r} has no address")
         while addresses:
-            # An address that does not answer leaves time for the others.
+            # The timeout is divided, so that an unreachable address leaves time for the others.
             seconds = self.remaining() / len(addresses)
             try:
                 stream = super().connect_tcp(

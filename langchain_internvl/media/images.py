@@ -1,9 +1,9 @@
-"""Images to RGB pixels, exactly as the reference reads them.
+"""Decodes images to RGB pixels, bit-identical to the reference.
 
 The reference is one line, `Image.open(file).convert("RGB")`: alpha is dropped and not blended,
-16-bit grey saturates at 255, EXIF orientation is ignored, an animation gives its first frame.
-Here the same line runs behind the checks that unknown files need; images that may take long are
-decoded in a process of their own, under a deadline and a limit of memory.
+16-bit grey saturates at 255, EXIF orientation is ignored, animations give their first frame. Here
+the same line runs after checks for untrusted files; slow formats are decoded in a separate process
+with a deadline and a memory limit.
 """
 
 from __future__ import annotations

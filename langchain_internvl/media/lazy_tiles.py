@@ -1,7 +1,7 @@
-"""Tiles that are cut when they are needed, known by a key before that.
+"""Tiles that are cut on access, identified by a key before that.
 
-An image that has been encoded already is found by its key and is never decoded again, and a request
-that waits holds the encoded bytes of its images, not 12 MiB of pixels each.
+The key finds cached vision features, so a known image is not decoded again. A waiting request holds
+the encoded bytes of its images instead of 12 MiB of pixels each.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ class ImageTiles:
     """One image of a prompt.
 
     Attributes:
-        key: Equal for equal tiles only: a hash of the image's bytes and of all that decides how
-            they are cut.
+        key: Hash of the image's bytes and of all options that affect its tiles.
         count: Number of tiles.
-        cut: Makes the tiles, uint8 [count, size, size, 3]; may raise MediaError.
+        cut: Function that makes the tiles, uint8 [count, size, size, 3]; may raise MediaError.
     """
 
     key: bytes
@@ -33,12 +32,12 @@ class ImageTiles:
 
     @classmethod
     def of_array(cls, tiles: NDArray[np.uint8]) -> ImageTiles:
-        """Tiles that are cut already."""
+        """An image whose tiles are already cut, uint8 [tiles, size, size, 3]."""
         return cls(hash_pixels(tiles), len(tiles), lambda: tiles)
 
 
 class TileList(Sequence["NDArray[np.uint8]"]):
-    """The tiles of a prompt's images, in order; each access cuts them anew.
+    """The tiles of a prompt's images, in order; each access cuts them again.
 
     Args:
         images: The images.
@@ -68,7 +67,7 @@ def hash_bytes(data: bytes, options: object) -> bytes:
 
     Args:
         data: Its bytes.
-        options: All that decides how they are decoded and cut; of equal options equal `repr`.
+        options: All options of decoding and cutting; equal options must have equal `repr`.
     """
     digest = hashlib.sha256(f"bytes {len(data)} {options!r} ".encode())
     digest.update(data)

@@ -1,8 +1,8 @@
-"""Media that messages refer to by the hash of their bytes.
+"""Store of media that messages refer to by the hash of their bytes.
 
-LangChain makes messages anew from what it traced: `RunnableWithMessageHistory`, for one, stores
-what the model's own run recorded, and that holds media by reference. Such messages can be read in
-this process while the store holds the media.
+LangChain reconstructs messages from traces, in which media are references:
+`RunnableWithMessageHistory`, for example, stores the inputs that the model's run recorded. Such
+messages are usable in this process while the store has their media.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ PREFIX = "sha256:"
 
 
 class MediaStore:
-    """The last media of this process, by the SHA-256 of their bytes.
+    """LRU store of media, by the SHA-256 of their bytes.
 
     Args:
-        max_bytes: Most bytes that are held; the least recently used media are dropped first.
+        max_bytes: Maximum total size in bytes; the least recently used media are evicted first.
+            Default 256 MiB.
     """
 
     def __init__(self, max_bytes: int = 256 * 1024 * 1024) -> None:
@@ -34,7 +35,7 @@ class MediaStore:
         self._lock = threading.Lock()
 
     def hold(self, data: bytes) -> str:
-        """Hold bytes; returns their name, "sha256:" and the hash."""
+        """Store bytes, and return their name: "sha256:" and the hash."""
         name = PREFIX + hashlib.sha256(data).hexdigest()
         with self._lock:
             if name not in self._held:
@@ -46,10 +47,10 @@ class MediaStore:
         return name
 
     def find(self, name: str) -> bytes | None:
-        """The bytes of a name; None if they are not held any more."""
+        """The bytes with a name; None if they were evicted or never stored."""
         with self._lock:
             return self._held.get(name)
 
 
 MEDIA_STORE = MediaStore()
-"""The media of this process."""
+"""The store of this process."""

@@ -1,4 +1,4 @@
-"""Which pages of a document are requested: notation, and indices once their number is known."""
+"""Page ranges of documents: parsing, and resolution to indices once the page count is known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parse_pages(pages: Pages) -> list[Any] | None:
         Items for `select_pages`: indices, and `[start, stop, step]` of slices; None: all pages.
 
     Raises:
-        RequestError: It is none of these, or names no page.
+        RequestError: The value has another type or form, or selects no page.
     """
     if pages is None:
         return None
@@ -55,7 +55,7 @@ def parse_pages(pages: Pages) -> list[Any] | None:
 
 
 def _parse_span(span: str, pages: str) -> Any:
-    """One part of the text form: a number or "first-last", both from 1."""
+    """Parse one part of the text form: a number or "first-last", both from 1."""
     if span.isdecimal() and int(span) > 0:
         return int(span) - 1
     match = _SPAN.fullmatch(span)

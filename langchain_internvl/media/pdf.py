@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from langchain_internvl.media.sources import Source
 
 LONG_SIDE = 1792
-"""Longer side of a rendered page in pixels: four tiles, which an A4 page fills as 3 x 4."""
+"""Longer side of a rendered page in pixels: four tiles; an A4 page has a grid of 3 x 4 tiles."""
 
 _MOST_FAILURES = 3
-"""Pages in a row that may crash the process or time out before the whole file is given up."""
+"""Number of consecutive pages that may crash the process or time out before the file fails."""
 
 
 @dataclass(frozen=True)

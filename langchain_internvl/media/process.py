@@ -48,7 +48,7 @@ _ENVIRONMENT = {
     "CONDA_PREFIX", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH",
     "PYTHONHOME", "PYTHONPATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV",
 }  # fmt: skip
-"""Environment variables that are passed on: no secrets to a library that reads foreign files."""
+"""Environment variables that are passed on; no secrets, because the files are untrusted."""
 
 # The module path of this process, without the current folder.
 _PROGRAM = (
@@ -73,7 +73,7 @@ class _Slots:
         """Hold a slot, once one is free.
 
         Raises:
-            RequestTimeoutError: The deadline came first.
+            RequestTimeoutError: The deadline has passed.
         """
         while not self._free.acquire(timeout=min(deadline.remaining() or 0.5, 0.5)):
             pass  # the deadline is checked twice a second
@@ -92,9 +92,9 @@ class Decoding:
     Args:
         stream: Standard output of the process.
         name: Name of the medium in error messages.
-        kind: Kind of the medium in error messages, as "video".
+        kind: Kind of the medium in error messages, such as "video".
         policy: Limits on pixels.
-        waiting: Makes the context in which each record is waited for.
+        waiting: Function that makes the context of waiting for a record.
         limits_total: Whether `max_total_pixels` applies.
     """
 
@@ -116,7 +116,7 @@ class Decoding:
         self._pixels = 0
 
     def head(self) -> dict[str, Any]:
-        """Facts about the whole medium, which come first."""
+        """Facts about the whole medium: the first record."""
         head: dict[str, Any] = json.loads(self._read(HEAD, 1 << 20))
         return head
 
@@ -183,7 +183,7 @@ def decoding(  # noqa: PLR0917 - all of them are needed
         module: Module of this folder that the process runs.
         task: Its arguments, beside the path of the file and the limits.
         source: Where the medium comes from.
-        kind: Expected kind of the medium for error messages, as "video".
+        kind: Expected kind of the medium for error messages, such as "video".
         policy: Limits on bytes, pixels and seconds.
         deadline: Deadline of the call.
         is_stream: The caller works between records. Then the limit of seconds applies to each
@@ -196,9 +196,9 @@ def decoding(  # noqa: PLR0917 - all of them are needed
 
     Raises:
         MediaError: The medium is empty, damaged or of another kind, or takes too long.
-        MediaTooLargeError: It is over a limit.
-        RequestError: The task asks for something that the medium does not have.
-        RequestTimeoutError: The deadline came first.
+        MediaTooLargeError: The medium exceeds a limit.
+        RequestError: The medium does not have what the task requests, such as a page.
+        RequestTimeoutError: The deadline has passed.
     """
     with ExitStack() as stack:
         path = stack.enter_context(_as_file(source, deadline.narrow(policy)))
@@ -249,7 +249,7 @@ def decoding(  # noqa: PLR0917 - all of them are needed
 
 
 class _Alarm:
-    """Kills a process that works for too long, and when its context ends."""
+    """Kills a process that works for too long, and at the end of its context."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.went_off = False
@@ -271,7 +271,7 @@ class _Alarm:
         self._process.kill()
 
     def __enter__(self) -> None:
-        """Nothing to set up."""
+        """Do nothing: there is nothing to set up."""
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is EOFError:
@@ -300,7 +300,7 @@ def _start(module: str, task: Mapping[str, Any], name: str) -> subprocess.Popen[
             f"no process can be started to read it: sys.executable is {sys.executable!r} ({error})",
         ) from error
     assert process.stdin is not None  # noqa: S101 - it is a pipe
-    # Not on the command line, which others can read: a task may hold a password.
+    # Not on the command line, which other users can read: a task may have a password.
     with suppress(OSError), process.stdin as stdin:  # it may have crashed already
         stdin.write(json.dumps(task).encode())
     return process

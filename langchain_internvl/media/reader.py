@@ -1,4 +1,4 @@
-"""A cache of decoded videos and PDFs, which every later turn of a conversation shows again."""
+"""Cache of decoded videos and PDFs, which every later turn of a conversation needs again."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Medium = TypeVar("Medium", Clip, Images)
 
 
 class MediaReader:
-    """Decodes videos and PDFs, and caches the last ones.
+    """Decodes videos and PDFs with an LRU cache.
 
-    The key is a hash of the bytes; of a file, its path, size and time of the last change. A URL is
-    downloaded every time. Concurrent requests for the same medium share one decode.
+    The cache key is a hash of the bytes; for a file its path, size and modification time. URLs are
+    not cached. Concurrent requests for the same medium share one decode.
 
     Args:
-        max_bytes: Most bytes of decoded images that are kept.
+        max_bytes: Maximum size of the cached images in bytes. Default 256 MiB.
     """
 
     def __init__(self, max_bytes: int = 256 * 1024 * 1024) -> None:
@@ -89,14 +89,14 @@ class MediaReader:
 
 
 class _Decode:
-    """The lock of one medium while it is decoded; dropped when no thread waits for it."""
+    """The lock of one medium while it is decoded; removed when no thread waits for it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
 
 def _content(source: Source) -> Hashable | None:
-    """Key of the content of a source; None if it is not known without a download."""
+    """Cache key of a source; None for URLs, whose content is unknown before the download."""
     if isinstance(source, BytesSource):
         return hashlib.sha256(source.data).digest()
     if isinstance(source, Base64Source):

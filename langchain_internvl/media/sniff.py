@@ -1,4 +1,4 @@
-"""What kind of file bytes are, by their beginning."""
+"""Detects the kind of a file by its first bytes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def sniff_kind(source: Source) -> Kind | None:
         source: The file; a URL is not downloaded.
 
     Returns:
-        The kind; None if it is none of them, or cannot be read.
+        The kind; None if it is not recognised, or the file cannot be read.
 
     Raises:
-        MediaError: It is not valid base64.
+        MediaError: The source is not valid base64.
     """
     head = _head(source)
     if not head:

@@ -1,7 +1,7 @@
-"""Where the bytes of a medium come from.
+"""Sources of the bytes of media.
 
-A source only knows its name (for error messages) and how to be read; nothing is opened,
-downloaded or decoded before `read` is called.
+A source has a name (for error messages) and a method `read`; nothing is opened, downloaded or
+decoded before `read` is called.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Source(Protocol):
         """The encoded bytes.
 
         Raises:
-            MediaError: It cannot be read, or is over a limit of the policy.
+            MediaError: The medium cannot be read, or exceeds a limit of the policy.
         """
 
 
 @dataclass(frozen=True)
 class BytesSource:
-    """Encoded bytes that are already here."""
+    """Encoded bytes in memory."""
 
     data: bytes
     name: str
@@ -76,7 +76,7 @@ class PathSource:
         return _shortened(str(self.path))
 
     def read(self, policy: MediaPolicy) -> bytes:
-        """The bytes of the file; never more than the limit is read."""
+        """The bytes of the file; at most the limit is read."""
         path = self.check(policy)
         try:
             with Path(path).open("rb") as file:
@@ -100,7 +100,7 @@ class PathSource:
         raise MediaError(self.name, reason + hint)
 
     def fingerprint(self) -> tuple[str, int, int] | None:
-        """Path, size and time of the last change; None if there is no such file."""
+        """Path, size in bytes and modification time; None if the file does not exist."""
         try:
             state = self.path.stat()
         except (OSError, ValueError):
@@ -130,14 +130,14 @@ class UrlSource:
 
 
 def to_source(value: Any, name: str) -> Source:
-    """The source of a value that the programmer gave.
+    """The source of a Python value, which is trusted.
 
     Args:
         value: Bytes, a path, a `file:`, `data:` or http(s) URL, a binary file object (read from
             its start, at once; its position is kept), a `PIL.Image.Image`, or a uint8 array of
             shape [height, width], [height, width, 1], [height, width, 3] (RGB) or
             [height, width, 4] (RGBA).
-        name: What error messages call it, if it has no name of its own.
+        name: Name in error messages, if the value has none of its own.
 
     Raises:
         MediaError: A file object cannot be read.
@@ -163,7 +163,7 @@ def to_source(value: Any, name: str) -> Source:
 
 
 def _is_a(value: Any, module: str, name: str) -> bool:
-    """Whether a value is of a class, whose module is not imported for that."""
+    """Whether a value is of a class, without importing the module of the class."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))
 
@@ -174,7 +174,7 @@ def is_file_object(value: Any) -> bool:
 
 
 def _read_file_object(file: Any, name: str) -> bytes:
-    """All bytes of a file object, whose position stays what it is."""
+    """All bytes of a file object, whose position is restored."""
     with hold_file(file):
         try:
             position = file.tell()
@@ -189,7 +189,7 @@ def _read_file_object(file: Any, name: str) -> bytes:
 
 
 def to_url_source(url: str, name: str) -> Source:
-    """The source of a `url` field, which anyone may have written: data or http(s), never a file.
+    """The source of a `url` field, which is untrusted: a data or http(s) URL, never a file.
 
     Raises:
         UnsupportedMediaError: The URL has another scheme.
@@ -227,7 +227,7 @@ def _from_text(text: str, name: str) -> Source:
     try:
         path = url2pathname(urlsplit(text).path) if scheme == "file" else text
         return PathSource(Path(path).expanduser())
-    except (RuntimeError, ValueError) as error:  # ~ of nobody; a file: URL that is none
+    except (RuntimeError, ValueError) as error:  # ~ of an unknown user; an invalid file: URL
         raise MediaError(name, f"{text[:60]!r} is no path: {error}") from error
 
 

@@ -1,7 +1,7 @@
-"""Dynamic tiling, bit for bit as the reference does it.
+"""Dynamic tiling, bit-identical to the reference.
 
-An image is resized to the grid of square tiles whose aspect ratio is nearest to its own and cut
-up, left to right and top to bottom; a thumbnail of the whole comes last. Formulas:
+An image is resized to the grid of square tiles with the nearest aspect ratio and cut into tiles,
+left to right and top to bottom; a thumbnail of the whole image comes last. Formulas:
 `dynamic_preprocess` and `find_closest_aspect_ratio` of the InternVL2 quick start.
 """
 
@@ -22,18 +22,21 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 MOST_TILES = 256
-"""More tiles than this are refused: 256 tiles are 65,536 tokens already."""
+"""Maximum number of tiles of an image; 256 tiles are 65,536 tokens."""
 
 
 @dataclass(frozen=True)
 class TileLimits:
-    """How an image may be cut up.
+    """Limits on the tiles of an image.
 
     Attributes:
-        min_tiles: Fewest tiles, the thumbnail not counted.
-        max_tiles: Most tiles, the thumbnail not counted.
+        min_tiles: Minimum number of tiles, without the thumbnail.
+        max_tiles: Maximum number of tiles, without the thumbnail.
         tile_size: Side of a tile in pixels.
-        thumbnail: Whether an image of more than one tile also gets a thumbnail.
+        thumbnail: Whether images of more than one tile also get a thumbnail.
+
+    Raises:
+        RequestError: The limits contradict each other, or are out of range.
     """
 
     min_tiles: int = 1
@@ -51,7 +54,7 @@ class TileLimits:
     def narrowed(self, min_tiles: int | None, max_tiles: int | None) -> TileLimits:
         """These limits with another minimum or maximum.
 
-        One that is given alone moves the other along if they would contradict each other.
+        If only one is given and contradicts the other limit, the other limit is set to it.
 
         Raises:
             RequestError: Both are given and contradict each other.
@@ -76,14 +79,14 @@ def choose_grid(
 ) -> tuple[int, int]:
     """The grid for an image of the given size.
 
-    The candidate with the nearest aspect ratio wins; between equally near ones a larger grid is
-    taken if the image has more than half of its pixels.
+    The candidate with the nearest aspect ratio is chosen; of equally near candidates a larger grid
+    is chosen if the image has more than half of its pixels.
 
     Args:
         width: Width of the image in pixels.
         height: Height of the image in pixels.
-        min_tiles: Fewest tiles.
-        max_tiles: Most tiles.
+        min_tiles: Minimum number of tiles.
+        max_tiles: Maximum number of tiles.
         tile_size: Side of a tile in pixels.
 
     Returns:
@@ -103,11 +106,11 @@ def choose_grid(
 
 @lru_cache(maxsize=256)
 def candidate_grids(min_tiles: int, max_tiles: int) -> tuple[tuple[int, int], ...]:
-    """All grids of min_tiles to max_tiles tiles, in the order in which they are tried.
+    """All grids of min_tiles to max_tiles tiles, as (columns, rows), in the reference's order.
 
-    The reference sorts a set by area, so grids of one area keep the set's own order, and an
-    image exactly between two of them depends on it. The same set, filled in the same order,
-    gives the same answer.
+    The reference sorts a set by area, so grids of equal area keep the iteration order of the set,
+    which decides for images exactly between two of them. This function fills the same set in the
+    same order.
     """
     grids = {
         (columns, rows)
@@ -130,8 +133,8 @@ def tile_image(
 
     Args:
         image: The image, in mode RGB.
-        min_tiles: Fewest tiles.
-        max_tiles: Most tiles, the thumbnail not counted.
+        min_tiles: Minimum number of tiles.
+        max_tiles: Maximum number of tiles, without the thumbnail.
         tile_size: Side of a tile in pixels.
         thumbnail: Append the whole image at tile size, if there is more than one tile.
 

@@ -1,8 +1,8 @@
-"""Which frames of a video are shown.
+"""Selection of the frames of a video.
 
-Formula: `get_index` of the InternVL2 quick start. The clip, or a part of it, is cut into as many
-equal segments as frames are wanted, and each gives the frame in its middle. The formula takes the
-frame rate for constant. Where it is not, seconds are those of the frames' own times.
+Formula: `get_index` of the InternVL2 quick start. The clip, or a part of it, is divided into as
+many equal segments as frames are requested, and the middle frame of each is taken. The formula
+assumes a constant frame rate; for other videos seconds refer to the times of the frames.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ def frame_indices(
     bound: tuple[float, float] | None = None,
     times: Sequence[float] = (),
 ) -> list[int]:
-    """The frames of a video that are shown in a message.
+    """The indices of the frames of a video for a message.
 
     Args:
         num_frames_in_clip: Number of frames of the video.
         fps: Frames per second.
-        num_frames: How many frames are wanted. A clip with fewer shows some of them twice, as in
+        num_frames: Number of requested frames. A shorter clip repeats some of its frames, as in
             the reference.
-        bound: Start and end in seconds; None: the whole video. What lies outside the video is cut
-            off. (A bound that ends before the first frame, starts after the last or is reversed
-            gives frames that do not exist in the reference; here it is refused.)
-        times: Time of each frame in seconds, ascending from 0; none: they are not known. Where
-            they show that the rate is not constant, start and end of the bound are the frames
-            nearest to them.
+        bound: Start and end in seconds; None: the whole video. The bound is clipped to the video.
+            (For a bound that ends before the first frame, starts after the last or is reversed,
+            the reference returns frames that do not exist; here it is refused.)
+        times: Time of each frame in seconds, ascending from 0; empty: unknown. If they show that
+            the rate is not constant, the bound is mapped to the frames with the nearest times.
 
     Returns:
         `num_frames` indices from 0, in order.
@@ -54,9 +53,9 @@ def frame_indices(
             raise RequestError("the video does not tell its frame rate, so it has no seconds")
         if times and not is_constant(times, fps):
             return _in_segments(*_nearest_frames(times, start, stop), num_frames)
-        if stop * fps < -0.5:  # it would be rounded to a frame before the first
+        if stop * fps < -0.5:  # rounds to a frame before the first
             raise RequestError(f"the bound ends at {stop} s, before the video begins")
-        # Clamped before they are rounded: infinity is a fair end.
+        # Clamped before rounding, because infinity is a valid end.
         first, end = (round(min(max(0.0, time * fps), last + 1.0)) for time in (start, stop))
         if first > last:
             raise RequestError(
@@ -72,16 +71,16 @@ def frame_indices_by_time(
     num_frames: int = 8,
     bound: tuple[float, float] | None = None,
 ) -> list[int]:
-    """Frames that are spread evenly over the seconds of a video, whatever its frame rate.
+    """The indices of frames at even intervals of time, for any frame rate.
 
-    The part is cut into as many equal spans of time as frames are wanted, and each gives the frame
-    nearest to its middle, out of those within the part. A part between two frames gives the frame
+    The time range is divided into as many equal spans as frames are requested; each gives the
+    frame in the range that is nearest to its middle. A range between two frames gives the frame
     that is visible then.
 
     Args:
         times: Time of each frame in seconds, ascending from 0.
         duration: Length of the video in seconds.
-        num_frames: How many frames are wanted; some may be the same.
+        num_frames: Number of requested frames; some may be equal.
         bound: Start and end in seconds; None: the whole video.
 
     Returns:
@@ -109,14 +108,14 @@ def frame_indices_by_time(
 
 
 def is_constant(times: Sequence[float], fps: float) -> bool:
-    """Whether every frame is less than half a frame away from where a constant rate has it."""
+    """Whether every frame is less than half a frame away from its time at a constant rate."""
     return fps > 0 and all(
         abs(time - number / fps) <= 0.5 / fps for number, time in enumerate(times)
     )
 
 
 def _in_segments(first: int, end: int, num_frames: int) -> list[int]:
-    """The middles of equal segments from one frame to another; the reference's formula."""
+    """The middle frames of equal segments from one frame to another; the reference's formula."""
     segment = (end - first) / num_frames
     middle = first + segment / 2
     return [int(middle + round(segment * index)) for index in range(num_frames)]

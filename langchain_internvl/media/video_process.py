@@ -1,4 +1,4 @@
-"""Frames of a video file."""
+"""Reads frames of a video file in a separate process."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clip:
-    """The frames of a video that are shown.
+    """Selected frames of a video.
 
     Attributes:
-        frames: The frames in order, each uint8 [height, width, 3], RGB; they may be shared and
-            cannot be written to.
+        frames: The frames in order, each uint8 [height, width, 3], RGB; shared and read-only.
         indices: Their indices in the video.
-        fps: Frames per second of the video, on average; 0 if the file does not tell.
+        fps: Average frame rate of the video in frames per second; 0: unknown.
         frame_count: Number of frames of the video.
-        times: When the frames are, in seconds from the first frame of the video; empty if the file
-            does not tell. With PyAV, or decord alone, the frames' own times.
-        duration: Length of the video in seconds; None if the file does not tell.
+        times: Times of the frames in seconds from the first frame of the video; empty: unknown.
+            With PyAV, or decord alone, the frames' own presentation times.
+        duration: Length of the video in seconds; None: unknown.
     """
 
     frames: tuple[NDArray[np.uint8], ...]
@@ -50,22 +49,22 @@ def read_clip(
     *,
     by_time: bool = False,
 ) -> Clip:
-    """Take frames from a video; see `frame_indices` for which.
+    """Read frames of a video, selected by `frame_indices`.
 
     Args:
-        source: Where the video comes from.
+        source: The video.
         policy: Limits on bytes, frames, pixels and seconds.
-        num_frames: How many frames.
+        num_frames: Number of frames.
         bound: Start and end in seconds; None: the whole video.
         deadline: Deadline of the call; None: none.
-        by_time: Spread the frames over the seconds of a video without a constant rate, see
-            `frame_indices_by_time`; False: over its frames, as the reference does.
+        by_time: For videos without a constant rate, select frames at even intervals of time (see
+            `frame_indices_by_time`); False: of frame numbers, as the reference does.
 
     Raises:
-        MediaError: The file is empty, damaged or no video.
-        MediaTooLargeError: It is over a limit of the policy.
-        RequestError: It has no frames within the bound.
-        RequestTimeoutError: The deadline came first.
+        MediaError: The file is empty, damaged or not a video.
+        MediaTooLargeError: The file exceeds a limit of the policy.
+        RequestError: The video has no frames within the bound.
+        RequestTimeoutError: The deadline has passed.
         ImportError: The extra `video` is not installed.
     """
     check_frames(num_frames, source.name, policy)

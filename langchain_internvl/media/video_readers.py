@@ -1,7 +1,7 @@
-"""Libraries that read frames from video files, behind one small protocol.
+"""Libraries that read frames from video files, behind one protocol.
 
-They are C libraries that meet files from anywhere; `video_worker` runs them where they can be
-killed. Nothing here knows of policies or of what the frames are for.
+They are C libraries that open untrusted files; `video_worker` runs them in a process that can be
+killed. This module is independent of policies and prompts.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class VideoReader(Protocol):
     Attributes:
         frame_count: Number of its frames.
         fps: Frames per second, on average.
-        times: Time of each frame in seconds, ascending from 0; empty: the file does not tell.
-        duration: Length in seconds; None: the file does not tell.
+        times: Time of each frame in seconds, ascending from 0; empty: unknown.
+        duration: Length in seconds; None: unknown.
     """
 
     frame_count: int
@@ -38,7 +38,7 @@ class VideoReader(Protocol):
         """Decode frames.
 
         Args:
-            indices: Which, each once, in ascending order.
+            indices: Indices of the frames, distinct and ascending.
 
         Returns:
             Arrays of shape [height, width, 3], RGB.
@@ -48,23 +48,23 @@ class VideoReader(Protocol):
 class DecordReader:
     """A video read by decord.
 
-    decord numbers keyframes in the order of decoding. Where frames that are shown before a
-    keyframe are decoded after it (an open group of pictures, usual in HEVC), it is several frames
-    off after every seek; so it is in containers that do not tell when every frame is shown.
-    Decoding on from the start is right for those.
+    decord numbers keyframes in decoding order. In an open group of pictures (common in HEVC),
+    frames that are presented before a keyframe are decoded after it, and decord is several frames
+    off after every seek. The same happens in containers without presentation times of all frames.
+    Those videos are decoded from the start without seeking.
 
     Args:
         path: The file.
-        seeks: Whether it may seek; see `PyAVReader.can_seek`.
+        seeks: Whether seeking is allowed; see `PyAVReader.can_seek`.
 
     Raises:
-        Exception: decord cannot read it; of whatever type.
+        Exception: decord cannot read the file; any type.
     """
 
     def __init__(self, path: str, *, seeks: bool = False) -> None:
         import decord  # noqa: PLC0415 - one of two libraries of an extra
 
-        # One thread: more keep frames of their own, and a few frames are soon decoded.
+        # One thread: each further one buffers frames, and few frames are decoded.
         self._video = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
         self._seeks = seeks
         self.frame_count = len(self._video)
@@ -77,7 +77,7 @@ class DecordReader:
         return _from_zero(starts, max((float(end) for _, end in spans), default=0.0))
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Decode frames; where it may, decord itself seeks if a keyframe lies in between."""
+        """Decode frames; if seeking is allowed, decord seeks to keyframes in between."""
         position = 0
         for index in indices:
             if not self._seeks:
@@ -102,13 +102,14 @@ class PyAVReader:
         path: The file.
 
     Attributes:
-        is_plain: Whether every library shows the same frames: the container is one with a true
-            index, tells of each frame when it is shown, and hides none (as edit lists do).
-        can_seek: Whether, besides, nothing is shown before a keyframe that is decoded after it.
+        is_plain: Whether all libraries agree on the frames: the container has an exact index and
+            presentation times of all frames, and hides none (as edit lists do).
+        can_seek: Whether, in addition, all groups of pictures are closed: no frame that is decoded
+            after a keyframe is presented before it.
 
     Raises:
-        Exception: PyAV cannot read it; of whatever type.
-        ValueError: It has no video.
+        Exception: PyAV cannot read the file; any type.
+        ValueError: The file has no video stream.
     """
 
     def __init__(self, path: str) -> None:
@@ -118,7 +119,7 @@ class PyAVReader:
         self._open(av)
         if not self._container.streams.video:
             raise ValueError("the file has no video stream")
-        # The packets tell the frames' times, and which can be decoded without the others.
+        # The packets have the frames' presentation times, and mark keyframes.
         packets = [packet for packet in self._container.demux(self._stream) if packet.size]
         shown = [packet for packet in packets if not packet.is_discard]
         self.is_plain = (
@@ -136,7 +137,7 @@ class PyAVReader:
         self.times, self.duration = self._read_times(shown)
 
     def _read_times(self, shown: Sequence[Any]) -> tuple[Sequence[float], float | None]:
-        """Times and duration, from the packets that are shown."""
+        """Times and duration, from the packets of presented frames."""
         if not shown or any(packet.pts is None for packet in shown):
             return (), None
         base = float(self._stream.time_base)
@@ -146,7 +147,7 @@ class PyAVReader:
         return _from_zero(starts, last.pts * base + length)
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Decode frames; where it can, seeks if a keyframe lies in between, else decodes on.
+        """Decode frames; seeks to keyframes in between if `can_seek`.
 
         Raises:
             ValueError: The file ends before a frame.
@@ -155,7 +156,7 @@ class PyAVReader:
 
         frames = self._seek(indices) if self.is_plain else self._count(indices)
         for frame in frames:
-            # Phones store how they were held; decord turns frames upright itself.
+            # Phones store their orientation; decord rotates frames itself, PyAV does not.
             turns = round(frame.rotation / 90) % 4
             yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
 
@@ -164,7 +165,7 @@ class PyAVReader:
         self._stream: Any = self._container.streams.best("video")
 
     def _seek(self, indices: Sequence[int]) -> Iterator[Any]:
-        """Frames, by when they are shown."""
+        """Frames, identified by presentation time."""
         decoded: Iterator[Any] = iter(())
         position: int | None = None  # index of the next frame that is decoded
         for wanted in indices:
@@ -182,11 +183,11 @@ class PyAVReader:
                 raise ValueError(f"the file ends before frame {wanted}")
 
     def _count(self, indices: Sequence[int]) -> Iterator[Any]:
-        """Frames, by how many come before them from the start."""
+        """Frames, counted from the start."""
         import av  # noqa: PLC0415 - one of two libraries of an extra
 
         self._container.close()
-        self._open(av)  # not every container can be wound back
+        self._open(av)  # not every container can be rewound
         decoded = enumerate(self._container.decode(self._stream))
         for wanted in indices:
             frame = next((frame for index, frame in decoded if index == wanted), None)
@@ -196,10 +197,10 @@ class PyAVReader:
 
 
 def _is_closed(packets: Sequence[tuple[int, bool]]) -> bool:
-    """Whether nothing that is decoded after a keyframe is shown before it.
+    """Whether no frame that is decoded after a keyframe is presented before it.
 
     Args:
-        packets: Time of showing, and whether it is a keyframe, in the order of decoding.
+        packets: Presentation time, and whether it is a keyframe, in decoding order.
     """
     earliest: float = float("inf")
     for time, is_key in reversed(packets):
@@ -210,7 +211,7 @@ def _is_closed(packets: Sequence[tuple[int, bool]]) -> bool:
 
 
 def _from_zero(starts: Sequence[float], end: float) -> tuple[Sequence[float], float | None]:
-    """Times and duration, counted from the first frame; none if two frames have one time."""
+    """Times and duration relative to the first frame; empty if two frames have the same time."""
     if not starts or any(later <= earlier for earlier, later in pairwise(starts)):
         return (), None
     first = starts[0]
@@ -218,11 +219,11 @@ def _from_zero(starts: Sequence[float], end: float) -> tuple[Sequence[float], fl
 
 
 def open_reader(path: str) -> VideoReader:
-    """Open a video with decord, if it is installed and right about this one, else with PyAV.
+    """Open a video with decord, if it is installed and exact for this video, else with PyAV.
 
     Raises:
-        Exception: Nothing that is installed can read it; of whatever type.
-        ImportError: Neither is installed.
+        Exception: No installed library can read the file; any type.
+        ImportError: Neither library is installed.
     """
     has_decord, has_av = (find_spec(name) is not None for name in ("decord", "av"))
     if not has_av:

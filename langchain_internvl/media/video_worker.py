@@ -15,17 +15,17 @@ from langchain_internvl.media.worker import check_size, main
 
 
 def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
-    """Take frames from a video.
+    """Read frames of a video.
 
     Args:
-        task: `path`, `num_frames`, `bound`, `max_pixels`, and `by_time`: whether frames are
-            spread over the seconds of a video without a constant rate, not over its frames.
+        task: `path`, `num_frames`, `bound`, `max_pixels`, and `by_time`; see
+            `video_process.read_clip`.
         records: Receives facts about the video, then each requested frame once.
 
     Raises:
         MediaTooLargeError: Frames have too many pixels.
         RequestError: There are no frames within the bound.
-        ValueError: It is no video file, or has no frames.
+        ValueError: The file is not a video, or has no frames.
     """
     check_container(Path(task["path"]))
     reader = open_reader(task["path"])

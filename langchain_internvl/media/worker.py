@@ -1,6 +1,6 @@
-"""Entry point of a decoding process: it may crash, hang or run out of memory by itself.
+"""Entry point of decoding processes, whose crashes, hangs and memory errors stay in them.
 
-It reads its task as JSON from standard input and writes records to standard output.
+A process reads its task as JSON from standard input and writes records to standard output.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from langchain_internvl.errors import MediaError, MediaTooLargeError, RequestErr
 from langchain_internvl.media.records import FAULT, LACK, LIMIT, REFUSAL, write_record
 
 Decode = Callable[[Mapping[str, Any], BinaryIO], None]
-"""Does a task and writes its records."""
+"""Function that performs a task and writes its records."""
 
 
 def main(decode: Decode) -> None:
-    """Do the task on standard input.
+    """Perform the task on standard input.
 
     Args:
-        decode: Does it. Its ImportError means that an optional module is not installed.
+        decode: Function of the task. Its ImportError means that an optional module is missing.
     """
-    # Libraries print to standard output too, so the records get a descriptor of their own.
+    # Libraries print to standard output too, so the records get a separate descriptor.
     records = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     task = json.load(sys.stdin)
@@ -49,14 +49,14 @@ def main(decode: Decode) -> None:
         text = f"{type(error).__name__}: {error}"
         write_record(records, FAULT, text.encode("utf-8", "replace"))
     records.flush()
-    os._exit(0)  # skips the clean-up of libraries, some of which hang in it
+    os._exit(0)  # skips the clean-up of libraries, which may hang
 
 
 def check_size(width: int, height: int, task: Mapping[str, Any]) -> None:
-    """Refuse images of too many pixels.
+    """Refuse images with too many pixels.
 
     Raises:
-        MediaTooLargeError: There are more than the task allows.
+        MediaTooLargeError: The image has more pixels than the task allows.
     """
     if width * height > task["max_pixels"]:
         raise MediaTooLargeError(

@@ -1,7 +1,7 @@
-"""The fields of a media block to a part of a conversation.
+"""Converts the fields of a media block to a part of a conversation.
 
-`blocks.py` has collected the fields of any shape in one dictionary; each field may have any of the
-names that providers give it.
+`blocks.py` collects the fields of blocks of any shape in one dictionary; each field may have any
+of the names that providers use.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Fields = dict[str, Any]
 NO_AUDIO = "InternVL takes no audio; transcribe it first"
 
 DETAIL_TILES = {"low": 6, "medium": 12, "high": 24, "original": 40}
-"""OpenAI's `detail` as a number of tiles: LMDeploy's reading of it, and for "original" the most
-that InternVL is meant for, a 4K image (https://arxiv.org/abs/2404.16821, abstract)."""
+"""Maximum number of tiles by OpenAI's `detail`: LMDeploy's values, and for "original" InternVL's
+maximum, which covers a 4K image (https://arxiv.org/abs/2404.16821, abstract)."""
 
 _DATA_KEYS = ("base64", "data", "file_data", "blob", "bytes")
 _URL_KEYS = ("url", "file_url", "file_uri", "fileUri")
@@ -51,15 +51,15 @@ _BEDROCK_FORMATS = {
 
 
 def to_part(kind: str, fields: Fields, where: str) -> Part:
-    """The part that a media block describes.
+    """The part of a conversation for a media block.
 
     Args:
-        kind: "image", "video", "text", or "file": then its MIME type or name decides.
-        fields: Its fields; `frames` are images already.
-        where: Name of its place, for error messages.
+        kind: "image", "video", "text", or "file", whose MIME type or name decides.
+        fields: Fields of the block; `frames` are already images.
+        where: Position of the block, for error messages.
 
     Raises:
-        MessageError: It cannot be shown to the model.
+        MessageError: The block is malformed, or of a kind that InternVL does not take.
         MediaError: Its data is malformed.
     """
     for key in (*_TYPE_KEYS, "source_type", "format"):
@@ -81,7 +81,7 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
 
 
 def to_video(fields: Fields, where: str) -> Video:
-    """The video that a block describes; see `to_part`."""
+    """The video of a block; see `to_part`."""
     _refuse_other_choices(fields, where)
     max_tiles = _max_tiles(fields, where) or _whole(fields, "max_tiles_per_frame", where)
     num_frames = _whole(fields, "num_frames", where) or _whole(fields, "nframes", where)
@@ -163,16 +163,16 @@ def _mime_type(fields: Fields) -> str | None:
 
 
 _NO_TYPES = {"application/octet-stream", "binary/octet-stream", "application/x-binary"}
-"""MIME types of files of which nothing is known."""
+"""Generic MIME types, which say nothing about a file."""
 
 
 def _is_labelled(fields: Fields) -> bool:
-    """Whether a block says that nothing is known of its file."""
+    """Whether a block gives its file a generic MIME type."""
     return any(fields.get(key) for key in _TYPE_KEYS)
 
 
 def _has_content(fields: Fields) -> bool:
-    """Whether a block holds bytes, or names a local file."""
+    """Whether a block has bytes or a local path."""
     if any(_is_data_url(fields.get(key)) for key in _URL_KEYS):
         return True
     return any(fields.get(key) is not None for key in (*_DATA_KEYS, "path"))
@@ -209,7 +209,7 @@ def _source(fields: Fields, where: str) -> Source:  # noqa: C901 - one field aft
 
 
 def _to_source(key: str, value: Any, where: str) -> Source:
-    """The source of a field that holds a Python object, or anybody's JSON."""
+    """The source of a field with a Python object or arbitrary JSON."""
     if isinstance(value, (bool, int, float, complex, list, tuple, set, frozenset, Mapping)):
         raise MessageError(
             f"{where}: {key} is a string, bytes, an image or an array, not an object of type "
@@ -219,26 +219,29 @@ def _to_source(key: str, value: Any, where: str) -> Source:
 
 
 def _is_lost(fields: Fields) -> bool:
-    """Whether a block is a reference to a medium that is no longer there; see `references.py`."""
+    """Whether a block refers to a medium that is no longer in memory; see `references.py`."""
     if any(fields.get(key) is not None for key in (*_DATA_KEYS, *_URL_KEYS, "frames")):
         return False
     if fields.get("path") is not None:
-        is_reference = "state" in fields  # only references have it
+        is_reference = "state" in fields  # a field of references only
         return is_reference and not Path(str(fields["path"])).exists()
     reference = str(fields.get("id"))
     return reference.startswith(PREFIX) and MEDIA_STORE.find(reference) is None
 
 
 def lost_media(kind: str, where: str) -> LostMedia:
-    """What the prompt says in place of a medium that is no longer there; warns.
+    """Text for the prompt in place of a medium that is no longer in memory; warns.
 
-    LangChain keeps some histories as its traces show them, with references to media instead of
-    their bytes. After a restart, or once the `MediaStore` is full of others, such a history is
-    still a conversation.
+    LangChain stores some histories in the form of its traces, with references to media instead of
+    their bytes. Such a history stays usable after a restart, or after the `MediaStore` has evicted
+    the media.
 
     Args:
         kind: "image", "video" or "pdf".
-        where: Name of the block's place, for the warning.
+        where: Position of the block, for the warning.
+
+    Warns:
+        UserWarning: Always; names the block.
     """
     name = {"pdf": "PDF"}.get(kind, kind)
     article = "An" if kind == "image" else "A"
@@ -252,7 +255,7 @@ def lost_media(kind: str, where: str) -> LostMedia:
 
 
 def _file_text(fields: Fields, where: str) -> str:
-    """The text of a text file, given as it is or as its bytes."""
+    """The text of a text file, given as text or as bytes."""
     if isinstance(fields.get("text"), str):
         return str(fields["text"])
     if fields.get("source_type") == "text" and isinstance(fields.get("data"), str):

@@ -1,4 +1,4 @@
-"""Content blocks of every shape in use, read by one table.
+"""Parses content blocks of all formats in use, by one table.
 
 | block | read as |
 |---|---|
@@ -12,14 +12,13 @@ as its MIME type or name says, else its bytes; a URL without one is a PDF |
 | `reasoning`, `thinking`, `redacted_thinking` | left out: thoughts stay out of later turns |
 | `tool_use`, `tool_call`, `function_call`, ... of an AI message | merged with its `.tool_calls` |
 | `cachePoint` blocks; `cache_control` and other unknown keys of a known block | ignored: they \
-steer another provider and show nothing |
+are settings of other providers without content |
 | `non_standard` | read as the block inside it |
 | audio, files uploaded to another provider, `tool_result`, anything unknown | `MessageError` |
 
-Of an image or video block, `max_tiles` (LMDeploy's `max_dynamic_patch`), `min_tiles` and OpenAI's
-`detail` (low, medium, high: 6, 12, 24 tiles, as LMDeploy has it) are kept, wherever the shape puts
-them. A `url` holds data or a
-public http(s) address; only `path`, `image` and `video` may name a local file.
+Image and video blocks keep `max_tiles` (LMDeploy's `max_dynamic_patch`), `min_tiles` and OpenAI's
+`detail` (low, medium, high: 6, 12, 24 tiles as in LMDeploy) at any level of the block. A `url` is a
+data URL or a public http(s) URL; only `path`, `image` and `video` may be local paths.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ Item = Part | ToolCall
 
 
 class MediaBlock(dict[str, Any]):
-    """A block by reference, for caches and traces, which also carries the medium itself.
+    """A block with a reference for caches and traces, and the medium as a Python attribute.
 
-    As JSON it is small; only this process can read it. See `references.py`.
+    Its JSON is small and can be resolved in this process only. See `references.py`.
 
     Args:
         part: The medium.
-        **known: Fields of the block; those that are None are left out.
+        **known: Fields of the block; None values are left out.
     """
 
     def __init__(self, part: Part, **known: Any) -> None:
@@ -54,13 +53,13 @@ class MediaBlock(dict[str, Any]):
 
 
 class RefusedBlock(dict[str, Any]):
-    """A text block in place of one that cannot be shown to the model.
+    """A text block in place of an invalid block.
 
-    LangChain looks at blocks before the model does, and fails on malformed ones with errors of
-    its own.
+    LangChain inspects blocks before the model does, and fails on malformed ones with untyped
+    errors.
 
     Args:
-        error: Why it cannot be shown; raised by `read_block`.
+        error: The error of the block; raised by `read_block`.
     """
 
     def __init__(self, error: InternVLError) -> None:
@@ -70,24 +69,24 @@ class RefusedBlock(dict[str, Any]):
 
 @dataclass(frozen=True)
 class _Rule:
-    """A shape of block: a test for it, and its reader."""
+    """A block format: a test for it, and its parser."""
 
     applies: Callable[[Block], bool]
     read: Callable[[Block, str], list[Item]]
 
 
 def read_block(block: str | Block, where: str) -> list[Item]:
-    """Read a content block.
+    """Parse a content block.
 
     Args:
         block: An item of a message's content.
-        where: Name of its place, for error messages.
+        where: Position of the block, for error messages.
 
     Returns:
-        Parts of the message, or a call that an AI message makes; nothing for a thought.
+        Parts of the message, or a tool call of an AI message; empty for thoughts.
 
     Raises:
-        MessageError: The block cannot be shown to the model, or is malformed.
+        MessageError: The block is malformed or of an unsupported kind.
         MediaError: Its data cannot be read.
     """
     if isinstance(block, str):
@@ -109,7 +108,7 @@ def read_block(block: str | Block, where: str) -> list[Item]:
     except InternVLError:
         raise
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        # Blocks are anybody's JSON: every wrong type in one ends here.
+        # Blocks are arbitrary JSON: all errors from wrong types are caught here.
         raise MessageError(f"{where}: malformed content block: {error}") from error
     raise MessageError(
         f"{where}: unknown content block {kind!r}; InternVL takes text, images, videos and PDFs"
@@ -124,7 +123,7 @@ def _typed(*types: str) -> Callable[[Block], bool]:
 
 
 def _untyped(*keys: str) -> Callable[[Block], bool]:
-    """Blocks of Bedrock and Google, which have no type but a key of their own."""
+    """A test for blocks of Bedrock and Google, which have a distinctive key instead of a type."""
     return lambda block: "type" not in block and any(key in block for key in keys)
 
 
@@ -154,7 +153,7 @@ def _refuse(reason: str) -> Callable[[Block, str], list[Item]]:
 
 
 def _call(block: Block, _where: str) -> list[Item]:
-    """A tool call; pieces of a streamed one have no name and repeat what `.tool_calls` holds."""
+    """A tool call; nameless pieces of a streamed call repeat `.tool_calls` and are dropped."""
     fields = block.get("toolUse", block)
     if not fields.get("name"):
         return []
@@ -169,21 +168,21 @@ def _call(block: Block, _where: str) -> list[Item]:
 
 
 def to_json(value: object) -> str:
-    """The arguments of a call as JSON; what JSON does not know is written as text."""
+    """The arguments of a call as JSON; values that JSON cannot express become strings."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _media(
     kind: str, *, urls: Iterable[str] = (), values: Iterable[str] = (), dicts: Iterable[str] = ()
 ) -> Callable[[Block, str], list[Item]]:
-    """A reader of media blocks.
+    """A parser of media blocks.
 
     Args:
-        kind: "image", "video" or "file": what it is when no MIME type says otherwise.
-        urls: Keys that hold a URL, or a dict of further fields.
-        values: Keys that hold a Python object or a path, or a dict of further fields.
-        dicts: Keys that hold a dict of further fields. Like those under a URL they may come from
-            anybody, so what names a local file in them is not looked at.
+        kind: "image", "video" or "file": the kind unless a MIME type says otherwise.
+        urls: Keys of a URL, or of a dictionary of further fields.
+        values: Keys of a Python object or a path, or of a dictionary of further fields.
+        dicts: Keys of a dictionary of further fields. Like those under a URL these are untrusted,
+            so local paths in them are ignored.
     """
     local = {"path", "frames", *values}
 
@@ -220,19 +219,19 @@ def _media(
 
 
 class _LostFrameError(MessageError):
-    """A frame of a video is a reference to an image that is no longer there."""
+    """A frame of a video refers to an image that is no longer in memory."""
 
 
 def read_frames(frames: Iterable[Any], where: str) -> tuple[Image, ...]:
     """The frames of a video.
 
     Args:
-        frames: Image blocks, or what images are made of.
-        where: Name of the video's place, for error messages.
+        frames: Image blocks, or anything that `image_block` takes.
+        where: Position of the video, for error messages.
 
     Raises:
         MediaError: Data of a frame is malformed.
-        MessageError: One is no image.
+        MessageError: A frame is not an image.
     """
     images = []
     for number, frame in enumerate(frames, 1):

@@ -1,6 +1,7 @@
-"""Conversations as turns of parts, without types of LangChain.
+"""Data classes of conversations, independent of LangChain.
 
-`convert.py` makes them from messages; prompts and requests are made from them.
+A conversation is a sequence of turns, a turn a sequence of parts. `convert.py` makes them from
+LangChain's messages.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True)
 class Text:
-    """Text of a message. It never becomes a control token, even if it spells one."""
+    """Untrusted text of a message; it never becomes a control token, even if it looks like one."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class LostMedia(Text):
-    """Text in place of a medium whose bytes this process does not have any more.
+    """Text in place of a medium whose bytes are no longer in memory.
 
     Attributes:
         kind: "image", "video" or "pdf".
@@ -34,7 +35,7 @@ class LostMedia(Text):
 
 @dataclass(frozen=True)
 class Instruction:
-    """Text that this package adds to the system turn; control tokens in it are kept."""
+    """Trusted text that this package adds to the system turn; its control tokens take effect."""
 
     text: str
 
@@ -44,9 +45,9 @@ class Image:
     """One image.
 
     Attributes:
-        source: Where its bytes come from.
-        min_tiles: Fewest tiles; None: the model's setting.
-        max_tiles: Most tiles; None: the model's setting.
+        source: Source of its bytes.
+        min_tiles: Minimum number of tiles; None: the model's setting.
+        max_tiles: Maximum number of tiles; None: the model's setting.
     """
 
     source: Source
@@ -56,14 +57,14 @@ class Image:
 
 @dataclass(frozen=True)
 class Video:
-    """A video: its frames as images, or a file that was not decoded yet.
+    """A video: its frames as images, or a file that is not decoded yet.
 
     Attributes:
         frames: The frames in order; empty if `source` is given.
         source: A video file.
-        max_tiles: Most tiles of each frame; None: the model's setting.
-        num_frames: How many frames are taken from the file; None: the model's setting.
-        bound: The part of the file that they are taken from, start and end in seconds; None: all.
+        max_tiles: Maximum number of tiles of each frame; None: the model's setting.
+        num_frames: Number of frames sampled from the file; None: the model's setting.
+        bound: Time range that frames are sampled from, start and end in seconds; None: all.
     """
 
     frames: tuple[Image, ...] = ()
@@ -81,12 +82,12 @@ class Video:
 
 @dataclass(frozen=True)
 class Document:
-    """A PDF file, to be shown as images of its pages.
+    """A PDF file, whose pages become images.
 
     Attributes:
         source: The file.
-        min_tiles: Fewest tiles of each page; None: the model's setting.
-        max_tiles: Most tiles of each page; None: the model's setting.
+        min_tiles: Minimum number of tiles of each page; None: the model's setting.
+        max_tiles: Maximum number of tiles of each page; None: the model's setting.
     """
 
     source: Source

@@ -1,6 +1,6 @@
-"""LangChain messages to a conversation.
+"""Converts LangChain messages to a conversation.
 
-With `blocks.py` the only place that knows the shapes of LangChain's messages.
+Only this module and `blocks.py` depend on the format of LangChain's messages.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _ROLES: dict[str, Role] = {
 
 
 def to_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """LangChain messages as turns of a conversation.
+    """Convert LangChain messages to turns.
 
-    Every message becomes one turn; consecutive messages of one role stay apart.
+    Every message becomes one turn; consecutive messages of one role are not merged.
 
     Raises:
-        MessageError: There is no message, or one is malformed or holds unsupported content.
+        MessageError: There are no messages, or one is malformed or has unsupported content.
         MediaError: Data of a block is malformed.
     """
     if not messages:
@@ -53,7 +53,7 @@ def _turn(message: BaseMessage, number: int) -> Turn:
     except InternVLError:
         raise
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
-        # Fields that were assigned after LangChain had checked the message.
+        # Fields that were assigned after LangChain had validated the message.
         raise MessageError(
             f"message {number}: malformed: {type(error).__name__}: {error}"
         ) from error
@@ -93,7 +93,7 @@ def _role(message: BaseMessage, number: int) -> Role:
 
 
 def blocks_of(message: BaseMessage, number: int) -> list[Any]:
-    """The content blocks of a message; a text is one.
+    """The content blocks of a message; a string is a single block.
 
     Raises:
         MessageError: The content is neither a string nor a list.
@@ -110,24 +110,24 @@ def blocks_of(message: BaseMessage, number: int) -> list[Any]:
 
 
 def place_of(message: BaseMessage, number: int, place: int) -> str:
-    """Name of a block in error messages."""
+    """Position of a block, for error messages."""
     return f"message {number} ({message.type}), block {place}"
 
 
 def _identifier(value: Any) -> str | None:
-    """The id of a call, which LangChain checks only while it makes a message."""
+    """The id of a call, which LangChain validates only when a message is constructed."""
     return None if value is None else str(value)
 
 
 def _nameless_calls(message: AIMessage, *, after_text: bool) -> list[Part]:
-    """Invalid calls without the name of a tool, as text."""
+    """Invalid tool calls without a tool name, as text."""
     texts = [one["args"] for one in message.invalid_tool_calls if not one["name"]]
     joined = "\n".join(text for text in texts if text)
     return [Text("\n" * after_text + joined)] if joined else []
 
 
 def _merge_calls(message: AIMessage, calls: Sequence[ToolCall], where: str) -> list[ToolCall]:
-    """All calls of a message: those of `.tool_calls`, and of blocks that are not repeated there."""
+    """All tool calls of a message: `.tool_calls`, and those that occur in content blocks only."""
     for name in ("tool_calls", "invalid_tool_calls"):
         found: Any = getattr(message, name)
         if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):

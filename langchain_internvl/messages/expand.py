@@ -1,4 +1,4 @@
-"""Replaces the files of turns by images: frames of videos, pages of PDFs."""
+"""Expands files in turns to images: frames of videos, pages of PDFs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads videos and PDFs of turns as images.
+    """Expands videos and PDFs of turns to images.
 
     Attributes:
         policy: Limits on media.
-        media: Decodes and caches videos and PDFs.
+        media: Decoder and cache of videos and PDFs.
         deadline: Deadline of the call.
-        num_frames: Frames of a video file, unless its block says otherwise.
+        num_frames: Number of frames of a video file, unless its block sets it.
     """
 
     policy: MediaPolicy
@@ -40,9 +40,9 @@ class FileReader:
         """A turn with images in place of its files.
 
         Raises:
-            MediaError: It cannot be read, or is over a limit.
-            RequestError: The requested part of a video does not exist.
-            RequestTimeoutError: The deadline came first.
+            MediaError: A file cannot be read, or exceeds a limit.
+            RequestError: The requested time range of a video does not exist.
+            RequestTimeoutError: The deadline has passed.
         """
         return replace(turn, parts=tuple(one for part in turn.parts for one in self._read(part)))
 

@@ -1,4 +1,4 @@
-"""LangChain content blocks of media, made from whatever a program has at hand."""
+"""Makes LangChain content blocks of images, videos and PDFs from Python objects."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def image_block(
 
     Args:
         image: A path, bytes, a binary file object, a data or http(s) URL, a PIL image or a uint8
-            array [height, width, 3]. Everything but an http(s) URL is read at once, checked to be
-            an image, and kept in the block.
-        max_tiles: Most tiles of this image; None: the model's setting.
-        min_tiles: Fewest tiles of this image; None: the model's setting.
+            array [height, width, 3]. All but http(s) URLs are read at once, validated as an image,
+            and stored in the block.
+        max_tiles: Maximum number of tiles of this image; None: the model's setting.
+        min_tiles: Minimum number of tiles of this image; None: the model's setting.
         policy: Limits on what is read; None: the defaults of `MediaPolicy`.
 
     Returns:
@@ -69,12 +69,13 @@ def video_block(
     Args:
         video: A video file, as a path, bytes, a binary file object, or a data or http(s) URL; or
             its frames in order, as a list of image blocks and of anything that `image_block`
-            takes, or a uint8 array [frames, height, width, 3], which are all shown. Everything but
-            an http(s) URL is read at once and kept in the block. (A large file may stay where it
-            is: `{"type": "video", "path": ...}`.)
-        num_frames: How many frames of a file are shown; None: the model's setting.
-        bound: The part of a file that they are taken from, start and end in seconds.
-        max_tiles: Most tiles of each frame; None: the model's `max_tiles_per_frame`.
+            takes, or a uint8 array [frames, height, width, 3], all of which are used. All but
+            http(s) URLs are read at once and stored in the block. (To leave a large file on disk,
+            write `{"type": "video", "path": ...}` instead.)
+        num_frames: Number of frames sampled from a file; None: the model's setting.
+        bound: Time range of a file that frames are sampled from, start and end in seconds; None:
+            the whole video.
+        max_tiles: Maximum number of tiles of each frame; None: the model's `max_tiles_per_frame`.
         policy: Limits on what is read; None: the defaults of `MediaPolicy`.
 
     Returns:
@@ -83,9 +84,9 @@ def video_block(
 
     Raises:
         MediaError: The file or a frame cannot be read.
-        MediaTooLargeError: It is over a limit of the policy.
-        MessageError: There is no frame, or `num_frames`, `bound` or `max_tiles` is impossible.
-        UnsupportedMediaError: It is no file and no list of frames.
+        MediaTooLargeError: The file exceeds a limit of the policy.
+        MessageError: There are no frames, or `num_frames`, `bound` or `max_tiles` is invalid.
+        UnsupportedMediaError: `video` is neither a file nor a list of frames.
     """
     policy = policy or MediaPolicy()
     settings = {"num_frames": num_frames, "bound": bound, "max_tiles": max_tiles}
@@ -113,13 +114,13 @@ def pdf_block(
     min_tiles: int | None = None,
     policy: MediaPolicy | None = None,
 ) -> AnyBlock:
-    """A LangChain v1 content block of a PDF, whose pages are shown as images.
+    """A LangChain v1 content block of a PDF, whose pages become images.
 
     Args:
-        pdf: A path, bytes, a binary file object, or a data or http(s) URL. Everything but an
-            http(s) URL is read at once and kept in the block.
-        max_tiles: Most tiles of each page; None: the model's setting.
-        min_tiles: Fewest tiles of each page; None: the model's setting.
+        pdf: A path, bytes, a binary file object, or a data or http(s) URL. All but http(s)
+            URLs are read at once and stored in the block.
+        max_tiles: Maximum number of tiles of each page; None: the model's setting.
+        min_tiles: Minimum number of tiles of each page; None: the model's setting.
         policy: Limits on what is read; None: the defaults of `MediaPolicy`.
 
     Returns:
@@ -162,6 +163,6 @@ def _data(source: Source, policy: MediaPolicy, fallback: str) -> dict[str, Any]:
     data = source.read(policy)
     return {
         "base64": base64.b64encode(data).decode("ascii"),
-        # What is broken gets a type too, without which LangChain cannot trace it.
+        # Broken data gets a MIME type too: LangChain cannot trace blocks without one.
         "mime_type": sniff_mime_type(data) or fallback,
     }

@@ -1,9 +1,9 @@
-"""Messages for caches and traces, with media by reference.
+"""Messages with media by reference, for caches and traces.
 
-LangChain traces and caches messages before the model reads them. A photograph of some megabytes
-in base64 would be in every trace and every cache key, and a path would be cached by its name
-though the file changed. So local media become blocks whose JSON has a hash of their bytes, and
-which carry the bytes as a Python attribute.
+LangChain traces and caches messages before the model reads them. Megabytes of base64 would be in
+every trace and cache key, and a path would be cached by its name even if the file changes. So local
+media become blocks whose JSON has a hash of their bytes, and which carry the bytes as a Python
+attribute.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ _Content = list[str | dict[Any, Any]]
 
 
 def normalise_messages(messages: Sequence[BaseMessage], policy: MediaPolicy) -> list[BaseMessage]:
-    """The same messages with all local media by reference.
+    """Replace all local media in messages by references.
 
     Args:
         messages: Any messages; they are not changed.
         policy: Limits on files that are read.
 
     Returns:
-        Messages that are small as JSON. What is made from that JSON can be read by this process,
-        as long as it holds the media (see `media.held`), and by no other. Those that hold
-        text and public URLs alone are the same objects; doing it twice changes nothing.
+        Messages with small JSON. Messages loaded from that JSON are usable in this process only,
+        while the media are in its `MediaStore` (see `media.media_store`). Messages with only text
+        and public URLs are returned as the same objects; the function is idempotent.
 
     Raises:
-        MediaError: A file cannot be read, or is over a limit.
+        MediaError: A file cannot be read, or exceeds a limit.
     """
     return [_normalise(message, number, policy) for number, message in enumerate(messages, 1)]
 
@@ -79,8 +79,8 @@ def _normal_block(
     try:
         parts = read_block(block, where)
     except InternVLError as error:
-        # The run itself raises it, so that it is traced. What LangChain does before that, it does
-        # to a plain text.
+        # Raised within the run, so that the error is traced. Until then LangChain handles a plain
+        # text block.
         return RefusedBlock(error)
     if block.get("type") in _NORMAL:
         return block
@@ -88,7 +88,7 @@ def _normal_block(
     return block if normal is None else normal
 
 
-# Blocks that are small JSON as they are.
+# Blocks whose JSON is small without changes.
 _NORMAL = ("text", "text-plain", "reasoning", "thinking", "tool_use", "tool_call")
 
 
@@ -130,11 +130,11 @@ def _video(video: Video, policy: MediaPolicy) -> MediaBlock:
 def _hold(
     source: Source, policy: MediaPolicy, fallback: str, *, is_large: bool = False
 ) -> tuple[dict[str, Any], Source]:
-    """The JSON fields that identify a medium, and a source of its bytes that does not change."""
+    """The JSON fields that identify a medium, and an immutable source of its bytes."""
     if isinstance(source, UrlSource):
         return {"url": source.url}, source
     if is_large and isinstance(source, PathSource):
-        # The file stays where it is; its time of change is part of the key.
+        # The file is not copied; its modification time is part of the key.
         path = source.check(policy)
         state = list(source.fingerprint() or ())
         return {"path": path, "state": state}, PathSource(Path(path))
@@ -145,7 +145,7 @@ def _hold(
         "size": len(data),
     }
     if isinstance(source, PixelSource) and len(data) > policy.max_bytes:
-        # Pixels in memory have no limit of bytes; as PNG they may seem to be over one.
+        # Limits on bytes do not apply to pixels in memory, whose PNG may be larger.
         with source.decoded(policy) as image:
             return known, PixelSource(image.copy(), source.name)
     return known, BytesSource(data, source.name)

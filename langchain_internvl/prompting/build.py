@@ -1,7 +1,7 @@
-"""A conversation and a template to a prompt.
+"""Renders a conversation with a chat template to a prompt.
 
-Two steps: `lay_out` decides where images stand and what they are called, `build_prompt` writes
-the turns in the frames of the template.
+Two steps: `lay_out` fixes positions and numbers of the images, `build_prompt` puts the turns into
+the frames of the template.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ ImageOrder = Literal["auto", "as_given"]
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """How media are written into a prompt.
+    """Options of media and the system text in a prompt.
 
     Attributes:
         number_images: Write `Image-k: ` before an image, unless it is the only one so far.
-        join_images: Put all images of a message under one pair of image tokens.
-        image_order: "auto" shows the media of a message first if all its text comes before them,
-            as the models were trained; "as_given" never moves anything.
+        join_images: Put all images of a message between one pair of image tokens.
+        image_order: "auto": if all text of a message precedes its media, the media are moved to
+            the front, as in the models' training; "as_given": no change.
         default_system: "template", a text, or None for no system turn; used if the conversation
             has no system turn of its own.
-        reasoning: Ask the model to think before it answers: in place of the template's system
-            text, or in front of another one.
-        reply_start: What the reply begins with, at the end of the prompt.
-        max_tiles_per_frame: Most tiles of a video frame, unless its block says otherwise.
+        reasoning: Request reasoning by a system text, which replaces the template's or precedes
+            another one.
+        reply_start: Prefix of the reply, at the end of the prompt.
+        max_tiles_per_frame: Maximum number of tiles of a video frame, unless its block sets it.
     """
 
     number_images: bool = True
@@ -57,7 +57,7 @@ class PromptOptions:
 
 @dataclass(frozen=True)
 class LaidOutTurn:
-    """A turn whose words and images have their final places."""
+    """A turn whose text and images have their final positions."""
 
     turn: Turn
     segments: tuple[Segment, ...]
@@ -65,11 +65,11 @@ class LaidOutTurn:
 
 @dataclass
 class _Layout:
-    """What has been laid out so far."""
+    """State of the layout of a conversation."""
 
     options: PromptOptions
     images: list[Image] = field(default_factory=list)
-    groups: int = 0  # images that have a number; joined ones count as one, frames do not
+    groups: int = 0  # numbered images; joined images count as one, video frames do not count
 
     def add(self, turn: Turn) -> LaidOutTurn:
         parts = _order(turn.parts) if self.options.image_order == "auto" else turn.parts
@@ -88,7 +88,7 @@ class _Layout:
                 raise UnsupportedMediaError(
                     part.source.name, "pages must be taken from the PDF first"
                 )
-            elif slots:  # joined images stand where the first of them does
+            elif slots:  # joined images are at the position of the first one
                 self.groups += 1
                 if self.options.number_images and not only_image:
                     segments.append(Markup(f"Image-{self.groups}: "))
@@ -117,16 +117,17 @@ class _Layout:
 def lay_out(
     turns: Sequence[Turn], options: PromptOptions
 ) -> tuple[list[LaidOutTurn], tuple[Image, ...]]:
-    """Give the words and media of each turn their places.
+    """Fix the positions of the text and media of each turn.
 
-    An image's number depends on what came before it only, so an earlier turn always reads the
-    same and a cached prefix of the prompt stays valid.
+    The number of an image depends only on what precedes it, so earlier turns never change and a
+    cached prefix of the prompt stays valid.
 
     Returns:
         The turns, and all images in the order of their slots.
 
     Raises:
-        UnsupportedMediaError: A video file or a PDF, which must be read into images first.
+        UnsupportedMediaError: A turn has a video file or a PDF, which must be expanded to images
+            first.
     """
     layout = _Layout(options)
     laid_out = [layout.add(turn) for turn in turns]
@@ -148,18 +149,19 @@ def build_prompt(
     tools: ToolFormat = HERMES,
     instructions: Sequence[Part] = (),
 ) -> Prompt:
-    """Write a conversation in a template, up to where the model replies.
+    """Render a conversation with a template, up to the beginning of the reply.
 
     Args:
         turns: The conversation.
-        template: The checkpoint's template.
-        options: How media and the system text are written.
+        template: The chat template.
+        options: Options of media and the system text.
         tools: The format of tool calls and results.
-        instructions: What is said at the end of the system text.
+        instructions: Instructions appended to the system text.
 
     Raises:
         PromptError: The template cannot express the conversation.
-        UnsupportedMediaError: A video file or a PDF, which must be read into images first.
+        UnsupportedMediaError: A turn has a video file or a PDF, which must be expanded to images
+            first.
     """
     options = options or PromptOptions()
     turns = with_instructions(with_system(turns, template.default_system, options), instructions)
@@ -172,12 +174,12 @@ def build_prompt(
 def with_system(
     turns: Sequence[Turn], template_system: str | None, options: PromptOptions
 ) -> Sequence[Turn]:
-    """The conversation with the system turn that it shall have.
+    """The conversation with its final system turn.
 
     Args:
         turns: The conversation.
-        template_system: System text of the template.
-        options: Which system text it gets if it has none, and whether the model shall think.
+        template_system: System text of the template; None: none.
+        options: The default system text, and whether reasoning is requested.
     """
     own = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
     if own is not None and not options.reasoning:
@@ -195,7 +197,7 @@ def with_system(
 
 
 def with_think_suffix(turns: Sequence[Turn]) -> list[Turn]:
-    """The conversation with `<think>` at the end of its last question, as Qianfan-OCR takes it."""
+    """The conversation with `<think>` after the last question, which requests it of Qianfan-OCR."""
     places = [index for index, turn in enumerate(turns) if turn.role == "user"]
     if not places:
         return list(turns)
@@ -205,14 +207,14 @@ def with_think_suffix(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def with_instructions(turns: Sequence[Turn], instructions: Sequence[Part]) -> Sequence[Turn]:
-    """The conversation with something said at the end of its system text."""
+    """The conversation with instructions appended to its system text."""
     if not instructions:
         return turns
     place = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
     if place is None:
         turns, place = [Turn("system"), *turns], 0
     own = turns[place]
-    if not own.parts:  # nothing to keep apart from
+    if not own.parts:  # no text to separate from
         first = instructions[0]
         if isinstance(first, (Text, Instruction)):
             instructions = [replace(first, text=first.text.lstrip("\n")), *instructions[1:]]
@@ -227,7 +229,7 @@ def _system(text: str | None) -> Turn:
 def frame_turns(
     turns: Sequence[LaidOutTurn], template: ChatTemplate, tools: ToolFormat = HERMES
 ) -> tuple[Segment, ...]:
-    """Write laid-out turns in the frames of a template; see `build_prompt`."""
+    """Put laid-out turns into the frames of a template; see `build_prompt`."""
     segments: list[Segment] = []
     for role, group in groupby(enumerate(turns), key=lambda item: item[1].turn.role):
         if role == "tool":  # results of one round share a turn
@@ -263,7 +265,7 @@ def _said(laid_out: LaidOutTurn, tools: ToolFormat) -> list[Segment]:
 def _results(
     turns: Sequence[LaidOutTurn], template: ChatTemplate, tools: ToolFormat
 ) -> list[Segment]:
-    """Results of one round: together in a turn of the user, or each in a turn of its own."""
+    """Tool results of one round: together in one user turn, or each in its own turn."""
     rounds = [turns] if tools.result_header is None else [[turn] for turn in turns]
     segments: list[Segment] = []
     for results in rounds:

@@ -1,4 +1,4 @@
-"""Whether a prompt and its reply fit the model's context window."""
+"""Fits a prompt and its reply into the model's context window."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ def fit_reply(
     context_tokens: Sequence[int],
     max_tokens: int,
 ) -> int:
-    """How long a reply may become.
+    """The maximum number of tokens of a reply.
 
     Args:
-        window: Most tokens of prompt and reply together; None: unknown.
+        window: Context window in tokens, prompt and reply together; None: unknown.
         prompt: The prompt.
-        prompt_tokens: Its tokens.
-        context_tokens: Tokens of each of its images.
-        max_tokens: Most tokens that are wanted.
+        prompt_tokens: Number of tokens of the prompt.
+        context_tokens: Number of tokens of each of its images.
+        max_tokens: Requested maximum.
 
     Returns:
-        `max_tokens`, or what the window leaves.
+        `max_tokens`, or fewer if the window has no room for them.
 
     Raises:
-        ContextOverflowError: The prompt alone is too long; says what makes it so.
+        ContextOverflowError: The prompt alone is too long; the message lists the tokens of its
+            parts.
     """
     if window is None or prompt_tokens + max_tokens <= window:
         return max_tokens
@@ -47,7 +48,7 @@ def fit_reply(
 
 
 def _told(names: Sequence[str], tokens: Sequence[int]) -> Iterator[str]:
-    """What each image takes; long rows of equal ones, as frames are, together."""
+    """The tokens of each image as text; runs of equal images, such as frames, are summarised."""
     numbers = range(1, len(names) + 1)
     for count, group in groupby(zip(numbers, names, tokens, strict=True), lambda image: image[2]):
         alike = list(group)

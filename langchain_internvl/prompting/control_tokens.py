@@ -1,8 +1,8 @@
-"""Control strings in what people and documents say, for servers that read prompts as one text.
+"""Disarms control strings in untrusted text, for servers that are prompted by messages.
 
-Where we make the tokens nothing that a text says becomes a control token. A server that is asked
-by messages tokenises words and template together, so a page that spells `<|im_end|>` would end the
-turn. A zero-width space after the first sign keeps it words, and readable.
+Prompts that this package tokenises need no disarming: no text becomes a control token. A server
+tokenises message text and template together, so a page with the text `<|im_end|>` would end the
+turn. A zero-width space after the first character prevents that, and keeps the text readable.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _FAMILY_TOKENS = (
     "<IMAGE_TOKEN>", "<image>", "<video>", "<pad>", "<s>", "</s>", "<unk>", "<bos>", "<eos>",
     "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]",
 )  # fmt: skip
-"""Tokens of other tokenizers, and what servers replace by images."""
+"""Control tokens of other tokenizers, and the image placeholders of servers."""
 
 _IS_MARKUP = re.compile(r"</?[\w|]+>")
 
 
 def _own_tokens() -> set[str]:
-    """Tokens that the templates, the tool formats and this package's own prompts write."""
+    """Control tokens in the templates, the tool formats and this package's own prompts."""
     texts = [IMAGE_OPEN, IMAGE_CLOSE, IMAGE_CONTEXT, OPEN, CLOSE]
     for template in TEMPLATES.values():
         frames = (template.system, template.user, template.assistant)
@@ -57,12 +57,12 @@ class _Tokens:
         if new or not self._tokens:
             self._tokens = self._tokens | new
             known = "|".join(map(re.escape, sorted(self._tokens, key=len, reverse=True)))
-            # `<|...|>`, as all families write them, and bytes of SentencePiece.
+            # `<|...|>`, the form of all model families, and SentencePiece's byte tokens.
             self.pattern = re.compile(rf"<(?=\|[^<>|\s]*\|>|0x[0-9A-F]{{2}}>)|(?:{known})")
 
     @staticmethod
     def _is_control(token: str) -> bool:
-        """Users write the grounding markup; words and white space frame nothing."""
+        """Whether a token is a control token: not grounding markup, a word or white space."""
         return (
             token not in GROUNDING_MARKUP
             and len(token) > 2
@@ -78,15 +78,15 @@ _TOKENS = _Tokens({*_FAMILY_TOKENS, *_own_tokens()})
 
 
 def disarm(text: str) -> str:
-    """The same text with no control token in it; see `Words` for halves of surrogate pairs."""
+    """The text with all control tokens disarmed; lone surrogates are treated as in `Words`."""
     return _TOKENS.pattern.sub(_broken, Words(text).text)
 
 
 def add_control_tokens(tokens: Iterable[str]) -> None:
-    """Let `disarm` treat the added tokens of a tokenizer as control tokens too.
+    """Register the added tokens of a tokenizer as control tokens for `disarm`.
 
-    It holds for the whole process: a server does not say which tokenizer it has, and one token
-    more does no harm. The grounding markup is left out, as users write it.
+    The registration is process-wide: a server does not report its tokenizer, and additional tokens
+    do no harm. Grounding markup is excluded, because users write it.
     """
     _TOKENS.add(tokens)
 
@@ -97,7 +97,7 @@ def _broken(match: re.Match[str]) -> str:
 
 
 def disarm_json(value: Any) -> Any:
-    """A JSON value none of whose texts, names of properties too, spells a control token."""
+    """A JSON value with control tokens disarmed in all its strings, property names included."""
     if isinstance(value, str):
         return disarm(value)
     if isinstance(value, Mapping):
@@ -108,7 +108,7 @@ def disarm_json(value: Any) -> Any:
 
 
 def disarm_arguments(arguments: str) -> str:
-    """Arguments of a call, as JSON: servers read them, so escapes of JSON must hide nothing."""
+    """Disarm tool-call arguments (JSON text); JSON escapes are decoded first, as servers do."""
     try:
         value = json.loads(arguments)
         told = disarm_json(value)

@@ -1,7 +1,7 @@
-"""Runs a chat template of a checkpoint in a process that can be ended.
+"""Renders a checkpoint's jinja chat template in a separate process with limits.
 
-A jinja template is a program. The sandbox keeps it from the machine, but not from loops within
-loops or texts that double in size; a process has limits of time and memory.
+A jinja template is a program. The sandbox isolates it from the system, but does not bound loops
+and string growth; the process has limits of time and memory.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 CPU_SECONDS = 2
-"""Most processor time of a template; those of the family take a millisecond."""
+"""Maximum processor time of a template, in seconds; InternVL's templates need a millisecond."""
 
-_WALL_SECONDS = 60  # also for a machine with much else to do
+_WALL_SECONDS = 60  # generous, because the machine may be busy
 _MOST_BYTES = 1 << 30
 _MOST_CHARACTERS = 1 << 20
 
@@ -24,15 +24,15 @@ _WORKER = Path(__file__).with_name("jinja_worker.py")
 
 
 def render_jinja(template: str, values: dict[str, Any]) -> str | None:
-    """What a template writes.
+    """Render a template.
 
     Args:
         template: The template.
-        values: Its variables; JSON can express them.
+        values: Its variables, which must be JSON values.
 
     Returns:
-        The text; None if the template fails, takes more than `CPU_SECONDS`, 1 GiB of memory or
-        60 seconds, or writes more than a million characters.
+        The text; None if the template fails, needs more than `CPU_SECONDS`, 60 seconds of wall
+        time or 1 GiB of memory, or renders more than a million characters.
     """
     return _render(template, json.dumps(values))
 

@@ -1,6 +1,6 @@
-"""The program that renders one chat template: standard input to standard output, as JSON.
+"""Worker program that renders one chat template: JSON from standard input to standard output.
 
-A script of its own that imports nothing of the package; see `jinja_process`.
+It imports nothing from the package; see `jinja_process`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Read a job, set the limits, and write what the template gives."""
+    """Read a job, set the limits, render the template, and write the result."""
     job = json.load(sys.stdin)
     sys.path[:] = job["path"]
     _limit(job["seconds"], job["bytes"])
@@ -23,13 +23,13 @@ def main() -> None:
 
 
 def render(template: str, values: dict[str, Any]) -> str:
-    """Render in the sandbox that transformers uses, with the same filters and functions."""
+    """Render in transformers' sandbox, with the same filters and functions."""
     from jinja2 import TemplateError, nodes  # noqa: PLC0415 - found by the job's path
     from jinja2.ext import Extension, loopcontrols  # noqa: PLC0415
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
 
     class Generation(Extension):
-        """`{% generation %}`, which marks what the assistant says, and writes nothing itself."""
+        """`{% generation %}`, which marks assistant text and has no output of its own."""
 
         tags = {"generation"}  # noqa: RUF012 - jinja's own way
 
@@ -56,7 +56,7 @@ def render(template: str, values: dict[str, Any]) -> str:
 
 
 def _limit(seconds: int, most_bytes: int) -> None:
-    """Limit time and memory where the system can; elsewhere the parent's timeout has to do."""
+    """Limit time and memory where the system supports it; the parent's timeout always applies."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:

@@ -1,7 +1,7 @@
 """A prompt as a sequence of segments, before it becomes text or token ids.
 
-Trust is kept apart from text: only `Markup` and `Slot`, which this package writes, make control
-tokens. `Words` is what people and documents say, and stays words whatever it spells.
+Trusted and untrusted text are separate types: only `Markup` and `Slot`, which this package writes,
+become control tokens. `Words` is text of users and documents, and never does.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ IMAGE_CONTEXT = "<IMG_CONTEXT>"
 IMAGE_CLOSE = "</img>"
 
 GROUNDING_MARKUP = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
-"""Tokens that users write themselves; they frame nothing and are allowed in text."""
+"""Grounding markup, which users write themselves; it is allowed in text, and delimits no turns."""
 
 
 @dataclass(frozen=True)
 class Markup:
-    """Text of a template; control tokens in it are meant."""
+    """Trusted text of a template; control tokens in it take effect."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Words:
-    """Text of a message; control tokens in it are not meant.
+    """Untrusted text of a message; control tokens in it are plain text.
 
-    Half a surrogate pair, which careless JSON leaves behind, is no character and has no tokens:
-    it becomes U+FFFD, and two halves the character that they are.
+    A lone surrogate, as from malformed JSON, becomes U+FFFD; a pair of surrogates becomes the
+    character that it encodes.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of one image, or of several joined under one pair of image tokens.
+    """The position of one image, or of several joined between one pair of image tokens.
 
     Attributes:
         images: Indices into `Prompt.images`.
@@ -60,9 +60,8 @@ class Prompt:
     """A rendered conversation.
 
     Attributes:
-        segments: What it says, in order.
-        images: The images of its slots, in the order in which the model sees them; video frames
-            are images.
+        segments: The segments, in order.
+        images: The images of the slots, in prompt order; video frames are images.
     """
 
     segments: tuple[Segment, ...]
@@ -72,8 +71,8 @@ class Prompt:
         """The prompt as text.
 
         Args:
-            context_tokens: Number of context tokens of each image; None writes `<image>` for
-                every slot instead, as prompts are shown by the reference.
+            context_tokens: Number of context tokens of each image; None: write `<image>` for
+                every slot, the reference's notation.
         """
         texts = []
         for segment in self.segments:

@@ -17,12 +17,12 @@ from langchain_internvl.reply_text.channels import HARMONY, Channels
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around the words of one role.
+    """Text around the content of a turn of one role.
 
     Attributes:
-        open: Before the words.
-        close: After the words.
-        empty: The whole turn if there are no words. The reference writes the header only.
+        open: Text before the content.
+        close: Text after the content.
+        empty: The whole turn if it has no content. The reference writes the header only.
     """
 
     open: str
@@ -35,16 +35,16 @@ class ChatTemplate:
     """A chat template.
 
     Attributes:
-        name: Its name, as in a checkpoint's config.
+        name: Name, as in a checkpoint's config.
         system: Frame of system turns.
         user: Frame of human turns.
         assistant: Frame of AI turns.
-        reply: Opens the reply, at the end of the prompt.
-        stop: Text whose token ends the reply, and where a reply is cut.
+        reply: Text at the end of the prompt that opens the reply.
+        stop: Text of the token that ends the reply; replies are cut at it.
         default_system: System text of a conversation that has none; None: no system turn.
-        stops_at_eos: Whether the checkpoint's own end tokens end a reply too. The reference
-            stops at the template's separator only.
-        channels: The marks of the channels that a reply is written in; None: it has none.
+        stops_at_eos: Whether the checkpoint's own end tokens end a reply too. False: the
+            template's separator only, as in the reference.
+        channels: Delimiters of the channels of a reply; None: no channels.
     """
 
     name: str
@@ -161,10 +161,10 @@ TEMPLATES: Mapping[str, ChatTemplate] = MappingProxyType({row.name: row for row 
 
 
 def get_template(name: str) -> ChatTemplate:
-    """The template of that name.
+    """The template with a name.
 
     Raises:
-        PromptError: There is none.
+        PromptError: No template has this name.
     """
     try:
         return TEMPLATES[name]
@@ -173,7 +173,7 @@ def get_template(name: str) -> ChatTemplate:
 
 
 def suggest_template(name: str) -> str:
-    """Which template may have been meant, and all there are, as the end of an error."""
+    """End of an error message: the template with the most similar name, and all names."""
     near = get_close_matches(name, TEMPLATES, 1, 0.5)
     meant = f"did you mean {near[0]!r}? " if near else ""
     return f"{meant}The known ones are {', '.join(TEMPLATES)}"

@@ -1,9 +1,9 @@
-"""Prompts to token ids that no text can forge, and token ids back to bytes.
+"""Tokenization of prompts without injection of control tokens, and bytes of token ids.
 
-The reference tokenises one string, so a page that spells `<|im_end|>` ends the turn. Here the
-template's control tokens are looked up, and everything between two of them (template words and
-message words joined, because merges and SentencePiece prefixes reach across) is tokenised by a
-copy of the tokenizer that knows no added tokens at all. For ordinary text the ids are the same.
+The reference tokenises one string, so a page with the text `<|im_end|>` ends the turn. Here the
+template's control tokens are looked up. The text between two of them (template and message text
+joined, because merges and SentencePiece prefixes cross the boundary) is tokenised by a copy of the
+tokenizer without added tokens. For ordinary text the ids are equal.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-# What Rust calls whitespace; Python's own set also has the separators U+001C to U+001F.
+# Rust's definition of whitespace; Python's also has the separators U+001C to U+001F.
 _WHITESPACE = (
     "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
     "\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -52,14 +52,14 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that stands outside the tokenizer's model.
+    """A token outside the tokenizer's model.
 
     Attributes:
-        id: Its id.
-        content: Its text.
-        special: Whether decoding leaves it out.
-        strips_left: Whether it swallows whitespace before it.
-        strips_right: Whether it swallows whitespace after it.
+        id: Token id.
+        content: Text of the token.
+        special: Whether decoding omits it.
+        strips_left: Whether it absorbs whitespace before it.
+        strips_right: Whether it absorbs whitespace after it.
     """
 
     id: int
@@ -70,7 +70,7 @@ class AddedToken:
 
 
 def declared_length(value: Any) -> int | None:
-    """Longest input by `model_max_length` of a tokenizer's config; None: it declares none."""
+    """`model_max_length` of a tokenizer's config, in tokens; None: not declared."""
     is_number = isinstance(value, (int, float)) and 0 < value < 10**9
     return int(value) if is_number else None  # transformers writes 10**30 for none
 
@@ -82,8 +82,8 @@ class PromptTokenizer:
         tokenizer: The checkpoint's tokenizer, backed by the `tokenizers` library.
 
     Raises:
-        UnsupportedCheckpointError: The tokenizer lacks the image tokens or decodes in a way that
-            is not known here.
+        UnsupportedCheckpointError: The tokenizer lacks the image tokens, or has an unsupported
+            decoder.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -124,7 +124,7 @@ class PromptTokenizer:
 
     @property
     def image_context_id(self) -> int:
-        """Id of the token that stands for one feature of an image."""
+        """Id of the image context token, which is repeated once for each feature of an image."""
         return self._added[IMAGE_CONTEXT].id
 
     def stop_id(self, text: str) -> int:
@@ -141,7 +141,7 @@ class PromptTokenizer:
         )
 
     def special_bytes(self, *texts: str) -> dict[int, bytes]:
-        """The special tokens of some texts, which replies do not show, and their bytes."""
+        """The special tokens that occur in texts, which decoding omits, and their bytes."""
         return {
             token.id: token.content.encode()
             for token in self._added.values()
@@ -150,29 +150,29 @@ class PromptTokenizer:
 
     @property
     def eos_id(self) -> int | None:
-        """Id of the token that the tokenizer itself calls the end, if it does."""
+        """Id of the tokenizer's own end token; None: it has none."""
         found = self._tokenizer.eos_token_id
         return found if isinstance(found, int) else None
 
     def piece_id(self, piece: str) -> int | None:
-        """Id of a piece of the vocabulary, or of an added token, as it is written there."""
+        """Id of a vocabulary piece or an added token; None: unknown."""
         if piece in self._added:
             return self._added[piece].id
         return self._vocabulary.get(piece)
 
     def save(self, folder: Path) -> None:
-        """Write it as files that transformers reads without remote code."""
+        """Save the tokenizer as files that transformers loads without remote code."""
         self._tokenizer.save_pretrained(folder)
 
     def encode(self, prompt: Prompt, context_tokens: Sequence[int]) -> list[int]:
-        """The ids of a prompt.
+        """The token ids of a prompt.
 
         Args:
             prompt: The prompt.
             context_tokens: Number of context tokens of each of `prompt.images`.
 
         Raises:
-            PromptError: There are more or fewer numbers than images.
+            PromptError: `context_tokens` and `prompt.images` have different lengths.
         """
         if len(context_tokens) != len(prompt.images):
             raise PromptError(
@@ -182,11 +182,11 @@ class PromptTokenizer:
         return self._to_ids(self._pieces(prompt, context_tokens))
 
     def encode_text(self, text: str) -> list[int]:
-        """The ids of words alone: no control tokens, nothing in front."""
+        """The token ids of plain text, without control tokens and without a prefix."""
         return self._to_ids(self._split(Words(text).text, self._allowed), prefix=())
 
     def apply_jinja(self, template: str, messages: list[dict[str, Any]]) -> str | None:
-        """What a jinja chat template writes; None if it fails, or takes too long."""
+        """Render a jinja chat template; None: it failed, or exceeded its limits."""
         tokens: dict[str, Any] = self._tokenizer.special_tokens_map
         named = {name: str(one) for name, one in tokens.items() if not isinstance(one, list)}
         values = {"messages": messages, "tools": None, "documents": None}
@@ -194,7 +194,7 @@ class PromptTokenizer:
 
     @property
     def jinja_template(self) -> str | None:
-        """The chat template that came with the tokenizer."""
+        """The jinja chat template of the tokenizer's files; None: it has none."""
         template = self._tokenizer.chat_template
         if isinstance(template, dict):  # several by name
             template = template.get("default")
@@ -202,14 +202,14 @@ class PromptTokenizer:
 
     @property
     def model_max_length(self) -> int | None:
-        """Longest input that the tokenizer declares, if it declares one."""
+        """Maximum input length in tokens that the tokenizer declares; None: not declared."""
         return declared_length(self._tokenizer.model_max_length)
 
     @cached_property
     def token_bytes(self) -> dict[int, bytes]:
-        """The bytes that each id adds to a decoded reply.
+        """The bytes of each token id in decoded replies.
 
-        Special tokens add none, except the grounding markup: without it labels would be lost.
+        Special tokens have none, except the grounding markup, without which labels would be lost.
         """
         table = piece_bytes(self._vocabulary, self._decoder)
         for token in self._added.values():
@@ -256,7 +256,7 @@ class PromptTokenizer:
                 is_first = before is None and prefix is None
                 encoder = self._first if is_first else self._inside
                 # The reference puts SentencePiece's dummy prefix before any text; the `tokenizers`
-                # library leaves it out where the text begins with a space, as `internvl_zh` does.
+                # library omits it before a space, with which `internvl_zh` begins.
                 if is_first and self._adds_prefix and text[0] in " \u2581":
                     text = " " + text
                 ids.extend(encoder.encode(text, add_special_tokens=False).ids)
@@ -279,28 +279,28 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
         folder: The checkpoint.
 
     Raises:
-        CheckpointNotFoundError: There are no tokenizer files.
-        CheckpointError: They are damaged.
-        UnsupportedCheckpointError: The tokenizer needs code of the checkpoint's own.
+        CheckpointNotFoundError: Tokenizer files are missing.
+        CheckpointError: Tokenizer files are damaged.
+        UnsupportedCheckpointError: The tokenizer needs remote code.
         ImportError: The extra `transformers` is not installed.
     """
     check_files(folder)
     _refuse_gaps(folder)
     transformers = require("transformers", extra="transformers")
     settings = read_json(folder / "tokenizer_config.json")
-    if settings is None:  # without it tokens would be cut in another way, and nothing would say so
+    if settings is None:  # without this file, tokenization would silently differ
         raise CheckpointNotFoundError(f"{folder} has no tokenizer_config.json")
     try:
         if settings.get("tokenizer_class") in _INTERNLM2_CLASSES:
-            # Its own class is remote code; as a Llama tokenizer its ids are shifted.
+            # Its own class is remote code; loaded as a Llama tokenizer, its ids are shifted.
             tokenizer = transformers.TokenizersBackend.from_pretrained(
                 folder, add_bos_token=True, trust_remote_code=False, local_files_only=True
             )
         else:
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 folder,
-                # An empty config keeps the choice to tokenizer_config.json: transformers does not
-                # know the model type of original checkpoints.
+                # With an empty config, tokenizer_config.json selects the class: transformers does
+                # not know the model type of original checkpoints.
                 config=transformers.PreTrainedConfig(),
                 trust_remote_code=False,
                 local_files_only=True,
@@ -309,7 +309,7 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
     except (CheckpointError, ImportError):
         raise
     except BaseException as error:  # the tokenizers library raises no other type
-        # A panic of Rust code is no Exception; its class cannot be imported.
+        # A Rust panic is not an Exception, and its class cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise UnsupportedCheckpointError(
@@ -318,7 +318,7 @@ def load_tokenizer(folder: Path) -> PromptTokenizer:
 
 
 def _refuse_gaps(folder: Path) -> None:
-    """Name the file that is missing, or there as a pointer only."""
+    """Raise for a tokenizer file that is missing, or only a Git LFS pointer."""
     files = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
     if not files:
         raise CheckpointNotFoundError(
@@ -334,13 +334,13 @@ _INTERNLM2_CLASSES = {"InternLM2Tokenizer", "InternLM2TokenizerFast", "InternLM3
 
 
 def _matcher(contents: Iterable[str]) -> re.Pattern[str]:
-    """Finds the leftmost, longest of some strings; never matches if there are none."""
+    """A pattern for the leftmost, longest of several strings; without any, it never matches."""
     ordered = sorted(contents, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, ordered)) if ordered else r"(?!)")
 
 
 def _without_added_tokens(state: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer, as JSON, made from another so that no text gives one of its added tokens."""
+    """A tokenizer (as JSON) without its added tokens, so that no text becomes one of them."""
     model = dict(state["model"])
     if model["type"] != "BPE":
         raise UnsupportedCheckpointError(
@@ -348,7 +348,7 @@ def _without_added_tokens(state: dict[str, Any]) -> dict[str, Any]:
         )
     control = {token["id"] for token in state["added_tokens"]}
     vocabulary: dict[str, int] = model["vocab"]
-    # SentencePiece vocabularies hold control tokens as pieces, under their own or an older name.
+    # SentencePiece vocabularies have control tokens as pieces, under their own or an older name.
     model["merges"] = [
         (left, right)
         for left, right in map(_merge_pair, model["merges"])
@@ -371,12 +371,12 @@ def _merge_pair(merge: str | Sequence[str]) -> tuple[str, str]:
 
 
 def _is_shown(token: str) -> bool:
-    """Whether a special token is part of what a reply says: the markup of places is."""
+    """Whether a special token is part of a reply's text, as grounding markup is."""
     return token in GROUNDING_MARKUP or _COORDINATE.fullmatch(token) is not None
 
 
 _COORDINATE = re.compile(r"<COORD_\d{1,4}>")
-"""Tokens with which Qianfan-OCR writes thousandths of an image's width and height."""
+"""Coordinate tokens of Qianfan-OCR: thousandths of an image's width and height."""
 
 
 def _adds_prefix(pre_tokenizer: Any) -> bool:
@@ -388,7 +388,7 @@ def _adds_prefix(pre_tokenizer: Any) -> bool:
 
 
 def _without_first_prefix(pre_tokenizer: Any) -> Any:
-    """The same, inside a prompt: "first" means the first of the whole string."""
+    """A pre-tokenizer for text inside a prompt, where the prefix scheme "first" adds no prefix."""
     if not isinstance(pre_tokenizer, dict):
         return pre_tokenizer
     changed = dict(pre_tokenizer)
@@ -400,7 +400,7 @@ def _without_first_prefix(pre_tokenizer: Any) -> Any:
 
 
 def _prefix_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """What the tokenizer puts in front of every prompt, such as a start token."""
+    """Token ids that the tokenizer puts before every prompt, such as a start token."""
     alone: list[int] = tokenizer.encode("a", add_special_tokens=False)
     framed: list[int] = tokenizer.encode("a", add_special_tokens=True)
     for start in range(len(framed) - len(alone) + 1):

@@ -1,6 +1,6 @@
-"""How tools, their calls and their results are written.
+"""Text formats of tool definitions, tool calls and tool results.
 
-Each family of language models was trained on a format of its own; a format is a row of data.
+Each family of language models was trained on its own format; a format is a row of data.
 Sources: the InternLM2 chat format (`InternLM/InternLM`, chat/chat_format.md) and the chat template
 of Qwen2.5 (Hermes).
 """
@@ -18,24 +18,24 @@ from langchain_internvl.prompting.segments import Markup, Segment, Words
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """A format of tools, calls and results.
+    """A text format of tool definitions, calls and results.
 
     Attributes:
-        tools_header: Header of a turn of the tools' own, after the system turn; None: they stand
-            in the system turn.
-        open_tools: Before the tools.
-        between_tools: Between two tools.
-        close_tools: After the tools.
-        names_type: Whether each is written with the word that it is a function.
-        trigger: What begins a call and nothing else.
-        before_call: Between the words of a turn and its first call.
-        between: Between two calls, and between two results.
-        open_call: Before a call.
-        close_call: After a call.
+        tools_header: Header of a separate turn of the definitions, after the system turn; None:
+            they are part of the system turn.
+        open_tools: Text before the definitions.
+        between_tools: Text between two definitions.
+        close_tools: Text after the definitions.
+        names_type: Whether each definition has `"type": "function"`.
+        trigger: Beginning of a call, which occurs nowhere else.
+        before_call: Text between the text of a turn and its first call.
+        between: Text between two calls, and between two results.
+        open_call: Text before a call.
+        close_call: Text after a call.
         arguments_key: JSON key of the arguments.
-        result_header: Header of a turn of results; None: they are said by the user.
-        open_result: Before a result.
-        close_result: After a result.
+        result_header: Header of a turn of results; None: results are in user turns.
+        open_result: Text before a result.
+        close_result: Text after a result.
     """
 
     tools_header: str | None
@@ -54,11 +54,11 @@ class ToolFormat:
     close_result: str
 
     def write_tools(self, tools: Sequence[Mapping[str, Any]], close: str) -> list[Part]:
-        """What the model is told of its tools, at the end of the system turn.
+        """The tool definitions at the end of the system turn.
 
         Args:
             tools: Functions, each with name, description and parameters.
-            close: What ends a system turn.
+            close: Text that ends a system turn.
         """
         header = "" if self.tools_header is None else close + self.tools_header
         parts: list[Part] = [Instruction(header + self.open_tools)]
@@ -70,7 +70,7 @@ class ToolFormat:
         return [*parts, Instruction(self.close_tools)]
 
     def frame(self, name: str) -> tuple[str, str]:
-        """What stands before and after the arguments of a call."""
+        """The text before and after the arguments of a call."""
         quoted = json.dumps(name, ensure_ascii=False)
         return (
             f'{self.open_call}{{"name": {quoted}, "{self.arguments_key}": ',
@@ -137,5 +137,5 @@ _BY_LANGUAGE_MODEL: Mapping[str, ToolFormat] = {"internlm2": INTERNLM2}
 
 
 def get_tool_format(language_model: str) -> ToolFormat:
-    """The format that a language model (its `model_type`) was trained on."""
+    """The tool format of a language model, by its `model_type`."""
     return _BY_LANGUAGE_MODEL.get(language_model, HERMES)

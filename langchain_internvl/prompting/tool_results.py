@@ -1,7 +1,7 @@
-"""Puts the results of tool calls in the order of the calls.
+"""Sorts tool results into the order of their tool calls.
 
-The frames of tool results carry no ids: a model matches the n-th result with the n-th call. The
-results of parallel calls may arrive in any order, so they are sorted before they are written.
+Tool results have no ids in the prompt: the model matches the n-th result with the n-th call. The
+results of parallel calls may arrive in any order, so they are sorted before rendering.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import chain
 from langchain_internvl.messages.conversation import Text, Turn
 
 NO_RESULT = "(no result)"
-"""Written for a call without a result while other calls of the same message have one."""
+"""Result text of a call without a result, if other calls of the same message have one."""
 
 
 def order_tool_results(turns: Sequence[Turn]) -> list[Turn]:

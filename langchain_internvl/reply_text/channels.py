@@ -1,8 +1,8 @@
-"""Replies that are written in channels: thoughts in one, the answer in another.
+"""Replies with channels: thoughts in one, the answer in another.
 
-gpt-oss (InternVL3.5-GPT-OSS-20B-A4B) writes in the harmony format of OpenAI: each message of a
-reply is `<|channel|>` and a name, `<|message|>` and its text; `<|end|>` ends a message, and the
-next one begins with `<|start|>assistant`.
+gpt-oss (InternVL3.5-GPT-OSS-20B-A4B) writes OpenAI's harmony format: each message of a reply is
+`<|channel|>` and a name, `<|message|>` and its text; `<|end|>` ends a message, and the next one
+begins with `<|start|>assistant`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from langchain_internvl.reply_text.stop_strings import begun_length
 
 @dataclass(frozen=True)
 class Channels:
-    """The marks of channels.
+    """The delimiters of channels.
 
     Attributes:
-        start: Before the role of a message.
-        name: Before the name of a channel.
-        text: Between the name and the text of a message.
-        end: After the text of a message that is not the last.
+        start: Delimiter before the role of a message.
+        name: Delimiter before the name of a channel.
+        text: Delimiter between the name and the text of a message.
+        end: Delimiter after the text of every message but the last.
         thoughts: Names of the channels of thoughts; the text of all others is the answer.
-        answer: What begins an answer without thoughts.
+        answer: Prefix of an answer without thoughts.
     """
 
     start: str
@@ -35,7 +35,7 @@ class Channels:
 
     @property
     def marks(self) -> tuple[str, str, str, str]:
-        """All marks."""
+        """All delimiters."""
         return self.start, self.name, self.text, self.end
 
 
@@ -52,14 +52,14 @@ gpt-oss models."""
 
 
 class ChannelStream:
-    """Splits a reply in channels into thoughts and answer, as it comes; see `ThoughtStream`.
+    """Splits a streamed reply with channels into thoughts and answer; see `ThoughtStream`.
 
-    A reply that opens no channel is an answer: the prompt may have opened the channel for it. The
+    A reply that opens no channel is an answer, because the prompt may have opened its channel. The
     answer may begin with `<think>...</think>`, which are thoughts too. Messages of one kind are
     joined by an empty line.
 
     Args:
-        channels: The marks.
+        channels: The delimiters.
     """
 
     def __init__(self, channels: Channels) -> None:
@@ -73,18 +73,18 @@ class ChannelStream:
 
     @property
     def is_thinking(self) -> bool:
-        """Whether the reply is in its thoughts now."""
+        """Whether the current text belongs to the thoughts."""
         return self._in_thoughts or self._answer.is_thinking
 
     def push(self, text: str, *, last: bool = False) -> tuple[str, str]:
         """Add text of the reply.
 
         Args:
-            text: The text, with the marks.
+            text: The text, with the delimiters.
             last: Whether the reply ends with it.
 
         Returns:
-            Thoughts and answer that are certain now.
+            Thoughts and answer that became final with this text.
         """
         self._held += text
         said = {True: "", False: ""}
@@ -105,13 +105,13 @@ class ChannelStream:
         return thoughts, answer
 
     def _next(self, *, last: bool) -> tuple[str, bool]:
-        """What is said up to the next mark, which stays held, and whether there is one."""
+        """The text up to the next delimiter, which stays held, and whether there is one."""
         awaited = self._awaited()
         found = [self._held.find(mark) for mark in awaited if mark in self._held]
         end = min(found, default=len(self._held))
         if not found and not last:
             end -= max(begun_length(self._held, mark) for mark in awaited)
-        if self._place != "text":  # nobody's words
+        if self._place != "text":  # text outside messages
             return "", bool(found)
         text, self._held = self._held[:end], self._held[end:]
         return text, bool(found)
@@ -123,7 +123,7 @@ class ChannelStream:
         return (marks.text,) if self._place == "name" else (marks.name, marks.text)
 
     def _cross(self) -> str:
-        """Go past the first mark of what is held; what then stands in front of further words."""
+        """Consume the delimiter at the start of the held text; return the separator to emit."""
         place, mark = min(
             (self._held.find(one), one) for one in self._awaited() if one in self._held
         )
@@ -138,13 +138,13 @@ class ChannelStream:
 
 
 class _Stripped:
-    """Text without white space around it: what may be its end is held."""
+    """Strips streamed text; possibly trailing white space is held back."""
 
     def __init__(self) -> None:
         self._held = ""
 
     def push(self, text: str) -> str:
-        """Add text; what is certain of it."""
+        """Add text, and return what became final."""
         whole = self._held + text
         shown = whole.rstrip()
         self._held = whole[len(shown) :]
@@ -152,7 +152,7 @@ class _Stripped:
 
 
 def without_thoughts(reply: str) -> str:
-    """What a whole reply says besides its thoughts; all of it, if they do not end."""
+    """A complete reply without its thoughts; the whole reply if the thoughts are not closed."""
     if reply.startswith(HARMONY.name) and HARMONY.text in reply:
         return ChannelStream(HARMONY).push(reply, last=True)[1] or reply
     has_thoughts = reply.startswith(OPEN) and CLOSE in reply

@@ -1,7 +1,7 @@
-"""Token ids back to text, as they come.
+"""Streaming detokenization.
 
-Bytes are joined before they are decoded: a character whose bytes lie in several tokens arrives
-when it is whole, and broken bytes become U+FFFD as in the reference.
+Bytes are joined before they are decoded: a character that spans several tokens is emitted when it
+is complete, and invalid bytes become U+FFFD as in the reference.
 """
 
 from __future__ import annotations
@@ -18,49 +18,49 @@ from langchain_internvl.reply_text.stop_strings import StopFilter
 def with_markup(
     token_bytes: Mapping[int, bytes], markup: Mapping[int, bytes]
 ) -> Mapping[int, bytes]:
-    """The bytes of each id, with those of special tokens that belong to a reply."""
+    """The bytes of each token id, with those of special tokens that are part of a reply."""
     return {**token_bytes, **markup} if markup else token_bytes
 
 
 class TextStream:
-    """Turns the token ids of one reply into text that can be shown at once.
+    """Converts the token ids of one reply to text increments.
 
-    Nothing shown is ever taken back: text that may yet turn out to be part of a stop string, or
-    white space that may be the last, is held until that is known. The pieces joined are the
-    reply as the reference returns it: cut at the first stop string and stripped.
+    Emitted text is final: a possible beginning of a stop string, and trailing white space, are
+    held back until the following text decides. The joined increments equal the reference's reply:
+    cut at the first stop string, and stripped.
 
     Args:
-        token_bytes: The bytes of each id, see `PromptTokenizer.token_bytes`.
-        stop: Texts at which the reply ends; they are not part of it.
+        token_bytes: Bytes of each token id, see `PromptTokenizer.token_bytes`.
+        stop: Stop strings; the reply ends before the first one.
     """
 
     def __init__(self, token_bytes: Mapping[int, bytes], stop: Sequence[str] = ()) -> None:
         self._token_bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = StopFilter(stop)
-        self._held = ""  # white space that may be the last
+        self._held = ""  # possibly trailing white space
         self._started = False
 
     @property
     def stopped_at(self) -> str | None:
-        """The stop text at which the reply ended, or None."""
+        """The stop string at which the reply ended; None: none."""
         return self._stop.stopped_at
 
     def push(self, token_id: int) -> str:
         """Add a token.
 
         Returns:
-            The text that is certain now and was not shown before.
+            The text that became final with this token; often empty.
         """
         return self._take(self._decoder.decode(self._token_bytes.get(token_id, b"")), last=False)
 
     def push_text(self, text: str) -> str:
-        """Add text of an engine that tells no tokens; see `push`."""
+        """Add text of an engine that reports no token ids; see `push`."""
         return self._take(text, last=False)
 
     @property
     def has_shown(self) -> bool:
-        """Whether any of the reply was shown."""
+        """Whether any text was emitted."""
         return self._started
 
     def finish(self) -> str:
@@ -84,14 +84,14 @@ class TextStream:
 
 
 def piece_bytes(vocabulary: Mapping[str, int], decoder: Mapping[str, Any]) -> dict[int, bytes]:
-    """The bytes of each id of a vocabulary.
+    """The bytes of each token id of a vocabulary.
 
     Args:
-        vocabulary: Ids by piece.
-        decoder: The tokenizer's decoder, as the `tokenizers` library writes it to JSON.
+        vocabulary: Token ids by piece.
+        decoder: The tokenizer's decoder, in the JSON format of the `tokenizers` library.
 
     Raises:
-        UnsupportedCheckpointError: It is neither byte-level BPE nor SentencePiece.
+        UnsupportedCheckpointError: The tokenizer is neither byte-level BPE nor SentencePiece.
     """
     kinds = {decoder["type"], *(one["type"] for one in decoder.get("decoders", ()))}
     to_bytes: Callable[[str], bytes]
@@ -121,7 +121,7 @@ def _byte_level_piece(piece: str) -> bytes:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100 and up."""
+    """GPT-2's byte alphabet: printable bytes map to themselves, others to U+0100 and up."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     alphabet = {chr(byte): byte for byte in printable}
     others = (byte for byte in range(256) if byte not in printable)

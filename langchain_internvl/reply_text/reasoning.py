@@ -1,6 +1,6 @@
-"""Thoughts of models that think before they answer (InternVL3.5).
+"""Reasoning of models that think before they answer (InternVL3.5).
 
-They are asked to by a system text and then write `<think>...</think>` before their answer.
+A system text requests it; the model then writes `<think>...</think>` before its answer.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ THINKING_SYSTEM = (
     "Ensure that the thinking process is thorough but remains focused on the query. The final "
     "answer should be standalone and not reference the thinking section."
 )
-"""What asks InternVL3.5 to think. Source: the model cards of OpenGVLab/InternVL3_5."""
+"""System text that requests reasoning. Source: the model cards of OpenGVLab/InternVL3_5."""
 
 
 EMPTY_THOUGHT = f"{OPEN}\n{CLOSE}\n"
-"""A reply that begins with it has thought already. InternVL3.5 may think without being asked to,
-and a system text that forbids it is no guarantee."""
+"""Prefix of a reply that suppresses reasoning. InternVL3.5 may think without a request, and a
+system text that forbids it does not prevent that."""
 
 Reasoning = bool | Literal["auto", "low", "medium", "high"]
-"""True: the model is asked to think; False: it does not; "auto": as it was trained; a level: how
-much, for models that have levels."""
+"""True: request reasoning; False: suppress it; "auto": the model's own behaviour; a level: the
+effort, for models with levels."""
 
 THINKING_MODELS = frozenset({"qwen3", "qwen3_moe"})
-"""Language models that may think without being asked to: those of InternVL3.5."""
+"""Language models that may think without a request: those of InternVL3.5."""
 
 LEVELS = ("low", "medium", "high")
 
 
 def asks_to_think(reasoning: Reasoning) -> bool:
-    """Whether the model is asked to think before it answers."""
+    """Whether the prompt requests reasoning."""
     return reasoning is True or reasoning in LEVELS
 
 
 class ThoughtStream:
-    """Splits a reply into thoughts and answer, as it comes.
+    """Splits a streamed reply into thoughts and answer.
 
-    Only a reply that begins with `<think>` has thoughts. Both parts come stripped, and what may
-    yet turn out to be a tag or the last white space is held until that is known.
+    Only replies that begin with `<think>` have thoughts. Both parts are stripped; a possible
+    beginning of a tag and trailing white space are held back until the following text decides.
 
     Attributes:
-        is_thinking: Whether the reply is in its thoughts now.
+        is_thinking: Whether the current text belongs to the thoughts.
     """
 
     def __init__(self) -> None:
         self.is_thinking = False
         self._begun = False
         self._held = ""
-        self._shown = False  # whether the current part has shown anything
+        self._shown = False  # whether any text of the current part was emitted
 
     def push(self, text: str, *, last: bool = False) -> tuple[str, str]:
         """Add text of the reply.
@@ -67,7 +67,7 @@ class ThoughtStream:
             last: Whether the reply ends with it.
 
         Returns:
-            Thoughts and answer that are certain now.
+            Thoughts and answer that became final with this text.
         """
         self._held += text
         if not self._begun:
@@ -89,7 +89,7 @@ class ThoughtStream:
         return thoughts, self._show(len(self._held))
 
     def _show(self, end: int) -> str:
-        """Take what is certain from the held text up to a place."""
+        """Remove the held text up to an index, and return what is final of it."""
         shown = self._held[:end].rstrip()
         self._held = self._held[len(shown) :]
         if not self._shown:

@@ -1,4 +1,4 @@
-"""Text that is held back until it is known what it belongs to."""
+"""Stop strings in streamed text."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 
 def begun_length(text: str, whole: str) -> int:
-    """Length of the end of a text with which something longer may begin."""
+    """Length of the longest suffix of a text that is a proper prefix of another string."""
     longest = min(len(whole) - 1, len(text))
     return next((size for size in range(longest, 0, -1) if text.endswith(whole[:size])), 0)
 
 
 class StopFilter:
-    """Cuts a text that comes in pieces at the first of some others.
+    """Cuts streamed text at the first stop string.
 
     Args:
-        stop: Texts at which it ends; they are not part of it.
+        stop: Stop strings; they are not part of the text.
 
     Attributes:
-        stopped_at: The one at which it ended, or None.
+        stopped_at: The stop string at which the text ended; None: none so far.
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
@@ -31,10 +31,10 @@ class StopFilter:
 
         Args:
             text: The piece.
-            last: Whether nothing that follows can belong to what is held.
+            last: Whether this is the last piece, so that nothing is held back.
 
         Returns:
-            The text that is certain now.
+            The text that became final with this piece.
         """
         if self.stopped_at is not None:
             return ""

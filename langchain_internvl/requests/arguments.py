@@ -1,4 +1,4 @@
-"""Arguments that both renderers take from the settings of a call."""
+"""Arguments of both renderers, from the settings of a call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CallArguments(TypedDict):
-    """What `Renderer` and `TurnRenderer` have in common."""
+    """The common fields of `Renderer` and `TurnRenderer`."""
 
     options: PromptOptions
     policy: MediaPolicy
@@ -35,14 +35,14 @@ def call_arguments(
     media: MediaReader,
     deadline: Deadline,
 ) -> CallArguments:
-    """The arguments of a renderer that do not depend on how the backend is prompted.
+    """The arguments of a renderer that are the same for prompts by ids and by messages.
 
     Args:
         settings: Settings of the call.
-        form: What the reply may be; None: any text.
+        form: Response format; None: any text.
         policy: Limits on media.
-        media: Reads videos and PDFs.
-        deadline: When the call has to be done.
+        media: Reader of videos and PDFs.
+        deadline: Deadline of the call.
     """
     return CallArguments(
         options=settings.prompt_options(),

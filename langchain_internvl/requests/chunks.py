@@ -1,4 +1,4 @@
-"""What a backend says, as LangChain's chunks."""
+"""Conversion of a backend's deltas to LangChain message chunks."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ PROVIDER = "internvl"
 
 
 class ChunkMaker:
-    """Makes LangChain chunks of one reply.
+    """Converts the deltas of one reply to LangChain chunks.
 
-    Usage, the name of the model and the finish reason are in the last chunk only: merging adds
-    up what several chunks say.
+    Usage, model name and finish reason are in the last chunk only, because merging adds up the
+    values of several chunks.
 
     Args:
         model: Name of the model.
         prompt_tokens: Number of tokens of the prompt.
-        token_bytes: The bytes of each token id, for log probabilities.
-        calls: Finds calls of tools in the answer; None: there can be none.
-        choices: Of which the reply is one; none: it is free.
-        channels: The marks of the channels that it is written in; None: it has none.
+        token_bytes: Bytes of each token id, for log probabilities.
+        calls: Parser of tool calls in the answer; None: no tool calls.
+        choices: Candidate replies; empty: free generation.
+        channels: Delimiters of the channels of the reply; None: no channels.
 
     Attributes:
-        is_done: Whether the reply is complete, though the backend may go on.
+        is_done: Whether the reply is complete, even if the backend continues.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ChunkMaker:
         self._choices = choices
 
     def add(self, delta: Delta) -> list[ChatGenerationChunk]:
-        """The chunk of the next delta; none, if it has nothing to say yet."""
+        """The chunks of the next delta; empty if it adds nothing yet."""
         self._tokens += delta.token_id != NO_TOKEN
         reason = delta.finish_reason
         was_thinking = self._thoughts.is_thinking
@@ -97,7 +97,7 @@ class ChunkMaker:
             return []
         message = AIMessageChunk(
             content=text,
-            # LangChain shows it as a reasoning block in `content_blocks`.
+            # LangChain converts it to a reasoning block in `content_blocks`.
             additional_kwargs={"reasoning_content": thoughts} if thoughts else {},
             tool_call_chunks=to_call_chunks(pieces, self._call_ids),
             response_metadata=metadata,
@@ -107,10 +107,10 @@ class ChunkMaker:
         return [ChatGenerationChunk(message=message)]
 
     def _weigh(self, delta: Delta) -> dict[str, float]:
-        """The probabilities of the choices: what the model gives to each, of what it gives to all.
+        """The probabilities of the choices, normalised to a sum of 1.
 
         Raises:
-            BackendError: The backend has not weighed them.
+            BackendError: The backend returned no probabilities of choices.
         """
         weights = delta.choice_logprobs
         if len(weights) != len(self._choices):
@@ -124,9 +124,9 @@ class ChunkMaker:
         }
 
     def _usage(self, told: Usage | None) -> UsageMetadata | None:
-        """What we counted; where the engine does not tell its tokens, what it counted.
+        """Token counts of this package, or of the engine if it reports no token ids.
 
-        None: nobody has counted, as where a reply of words was cut here.
+        None: unknown, for example if a text reply of a server was cut at a stop string.
         """
         prompt, reply = self._prompt_tokens, self._tokens
         if told is not None:
@@ -139,7 +139,7 @@ class ChunkMaker:
         return usage
 
     def _logprob(self, delta: Delta) -> dict[str, Any]:
-        """One token in the shape of OpenAI's `logprobs.content`."""
+        """One token in the format of OpenAI's `logprobs.content`."""
         likeliest = [self._entry(top.token_id, top.logprob) for top in delta.top_logprobs]
         return {**self._entry(delta.token_id, delta.logprob), "top_logprobs": likeliest}
 
@@ -149,7 +149,7 @@ class ChunkMaker:
 
 
 def to_call_chunks(pieces: Iterable[CallPiece], ids: Sequence[str] = ()) -> list[ToolCallChunk]:
-    """Pieces of calls, as LangChain puts them together: one chunk of each call at a time.
+    """Convert pieces of calls to chunks for LangChain's merging: at most one chunk of each call.
 
     Args:
         pieces: The pieces.
@@ -168,7 +168,7 @@ def to_call_chunks(pieces: Iterable[CallPiece], ids: Sequence[str] = ()) -> list
 
 
 def explain_invalid_calls(result: ChatResult) -> ChatResult:
-    """The same whole reply, whose invalid calls say what is wrong with them."""
+    """The complete reply with an error message in each of its invalid tool calls."""
     for generation in result.generations:
         message = generation.message
         if isinstance(message, AIMessage):

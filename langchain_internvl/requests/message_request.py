@@ -1,7 +1,7 @@
-"""Requests that carry the conversation itself, for backends whose tokenizer is not at hand.
+"""Requests that carry the conversation, for backends whose tokenizer is not available here.
 
-A server writes the prompt by its own template: images are not numbered, and how many tiles they
-get is the server's to say, unless a number was asked for.
+The server renders the prompt with its own template: images are not numbered, and the server
+chooses the number of tiles unless a setting requests one.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ if TYPE_CHECKING:
     from langchain_internvl.settings.call import CallSettings
 
 _TAKEN_BY_ALL = ("image/jpeg", "image/png")
-"""What every server reads, and reads as we do if it is RGB and not to be turned."""
+"""Image formats that every server decodes to the same pixels, if RGB and without EXIF rotation."""
 
 
 @dataclass(frozen=True)
 class TurnRenderer:
-    """Makes requests of conversations without a tokenizer.
+    """Converts conversations to requests without a tokenizer.
 
     Attributes:
-        template_system: System text of the checkpoint's template, if that is known.
-        generation: `generation_config.json` of the checkpoint, if that is known.
-        options: Which system text is used.
+        template_system: System text of the checkpoint's template; None: unknown.
+        generation: `generation_config.json` of the checkpoint; empty: unknown.
+        options: Options of the system text.
         policy: Limits on media.
-        media: Reads videos and PDFs.
-        deadline: When the call has to be done.
-        num_frames: Frames of a video file, unless its block says otherwise.
-        exif_transpose: Turn images as their EXIF orientation says.
-        scale_16bit: Scale grey images of 16 bits to 8.
-        form: What the reply may be.
+        media: Reader of videos and PDFs.
+        deadline: Deadline of the call.
+        num_frames: Number of frames of a video file, unless its block sets it.
+        exif_transpose: Rotate images by their EXIF orientation.
+        scale_16bit: Scale 16-bit grey images to 8 bits.
+        form: Response format.
     """
 
     template_system: str | None
@@ -72,7 +72,7 @@ class TurnRenderer:
     form: ResponseFormat = field(default_factory=ResponseFormat)
 
     def make_request(self, settings: CallSettings, turns: Sequence[Turn]) -> Request:
-        """What a backend is asked to answer a conversation.
+        """The request for the reply to a conversation.
 
         Raises:
                 RequestTimeoutError: Reading media took longer than there is time.
@@ -115,14 +115,14 @@ class TurnRenderer:
         )
 
     def call_stream(self, settings: CallSettings) -> CallStream | None:
-        """What finds calls in a reply, as its words are written here; None if there can be none."""
+        """The parser of tool calls in the reply's text; None: the reply has no tool calls."""
         if not self.form.callable:
             return None
         stop = (settings.stop or ()) if self.form.allows_text else ()
         return CallStream(HERMES, stop, must=self.form.requires_call)
 
     def _shown(self, part: Part) -> Iterator[Part]:
-        """A part, or the frames of a video with the number of tiles they get."""
+        """A part, or the frames of a video with their number of tiles."""
         if not isinstance(part, Video):
             yield part
             return
@@ -132,10 +132,10 @@ class TurnRenderer:
             yield replace(frame, min_tiles=fewest, max_tiles=frame.max_tiles or max(most, fewest))
 
     def _encode(self, image: Image, limits: TileLimits, *, is_asked: bool) -> Image:
-        """An image as bytes that every server reads alike."""
+        """An image as bytes that every server decodes to the same pixels."""
         source = image.source
         policy = self.policy
-        if isinstance(source, UrlSource):  # the server shall fetch nothing
+        if isinstance(source, UrlSource):  # downloaded here: the server must not fetch URLs
             data = source.read(self.deadline.narrow(policy))
             source = BytesSource(data, source.name)
         rgb = load_rgb(
@@ -160,15 +160,15 @@ class TurnRenderer:
 
 
 def check_for_server(form: ResponseFormat, options: PromptOptions, turns: Sequence[Turn]) -> None:
-    """Refuse what no server does when it is prompted by messages.
+    """Refuse settings that servers do not support in prompts by messages.
 
     Args:
-        form: What the reply may be.
-        options: How the prompt is to be written.
+        form: Response format.
+        options: Options of the prompt.
         turns: The conversation.
 
     Raises:
-        RequestError: A setting has no counterpart at servers.
+        RequestError: A setting has no counterpart on servers.
     """
     if form.choices:
         raise RequestError('a server cannot weigh choices; use backend="transformers"')
@@ -183,10 +183,10 @@ def check_for_server(form: ResponseFormat, options: PromptOptions, turns: Sequen
 
 
 def refuse_thoughts(form: ResponseFormat, *, thinks: bool) -> None:
-    """Refuse thoughts in front of what a server enforces: it would let none through.
+    """Refuse reasoning before an enforced response format: the server would not permit it.
 
     Raises:
-        RequestError: The model shall think, and then write a JSON value or a call.
+        RequestError: Reasoning is requested together with a JSON value or a forced tool call.
     """
     if thinks and (form.requires_call or form.schema is not None):
         raise RequestError(
@@ -215,7 +215,7 @@ def _refuse_text_before_images(turns: Sequence[Turn]) -> None:
 
 
 def _in_its_grid(rgb: Picture, limits: TileLimits) -> Picture:
-    """A picture in the size of its tiles, which servers cut into just these."""
+    """An image resized to its tile grid, which servers cut into exactly these tiles."""
     from PIL.Image import Resampling  # noqa: PLC0415 - imported at first use
 
     size = limits.tile_size
@@ -224,7 +224,7 @@ def _in_its_grid(rgb: Picture, limits: TileLimits) -> Picture:
 
 
 def _is_read_alike(data: bytes, rgb: Picture) -> bool:
-    """Whether a server sees the same pixels in the bytes: some turn photographs, some do not."""
+    """Whether every server decodes the bytes to these pixels; only some apply EXIF rotation."""
     if sniff_mime_type(data) not in _TAKEN_BY_ALL:
         return False
     from PIL.Image import open as open_image  # noqa: PLC0415 - imported at first use

@@ -1,4 +1,4 @@
-"""From turns to what a backend is asked: a prompt's text, its ids, the tiles of its images."""
+"""Requests by token ids: renders a conversation, tokenises it and cuts its images into tiles."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Renderer:
-    """Renders conversations for one checkpoint; needs none of its weights.
+    """Renders conversations for one checkpoint, without its weights.
 
     Attributes:
         checkpoint: The checkpoint.
         tokenizer: Its tokenizer.
-        template: Its chat template, or the one chosen instead.
-        options: How media and the system text are written.
-        tiles: How images are cut up unless their blocks say otherwise.
+        template: The chat template: the checkpoint's own, or the chosen one.
+        options: Options of media and the system text.
+        tiles: Limits on the number of tiles, unless an image's block sets them.
         policy: Limits on media.
-        media: Reads videos and PDFs.
-        deadline: When the call has to be done.
-        num_frames: Frames of a video file, unless its block says otherwise.
-        exif_transpose: Turn images as their EXIF orientation says.
-        scale_16bit: Scale grey images of 16 bits to 8.
-        form: What the reply may be, which the model is told.
-        reasoning: Whether the model shall think first.
+        media: Reader of videos and PDFs.
+        deadline: Deadline of the call.
+        num_frames: Number of frames of a video file, unless its block sets it.
+        exif_transpose: Rotate images by their EXIF orientation.
+        scale_16bit: Scale 16-bit grey images to 8 bits.
+        form: Response format, whose instructions are part of the prompt.
+        reasoning: Reasoning mode.
     """
 
     checkpoint: Checkpoint
@@ -77,11 +77,11 @@ class Renderer:
 
     @property
     def tools(self) -> ToolFormat:
-        """How tools, calls and results are written."""
+        """The tool format of the language model."""
         return get_tool_format(self.checkpoint.language_model)
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
-        """Write a conversation in the template, with frames of its videos and pages of its PDFs."""
+        """Render a conversation with the frames of its videos and the pages of its PDFs."""
         files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
         turns = [files.read(turn) for turn in order_tool_results(turns)]
         told = self.form.instructions(self.tools, self.template.system.close)
@@ -91,10 +91,10 @@ class Renderer:
         return build_prompt(turns, self.template, options, self.tools, told)
 
     def _reply_start(self) -> str:
-        """What a reply is begun with.
+        """The prefix of the reply.
 
         Raises:
-            RequestError: A level of reasoning is asked for, and the checkpoint has none.
+            RequestError: A reasoning level is set, and the checkpoint has no levels.
         """
         if self.reasoning in LEVELS:
             raise RequestError(
@@ -108,7 +108,7 @@ class Renderer:
         return EMPTY_THOUGHT if is_off else ""
 
     def to_text(self, prompt: Prompt, *, expand: bool = False) -> str:
-        """The prompt as text, with every context token if `expand`."""
+        """The prompt as text; with `expand`, with all image context tokens."""
         return prompt.to_text(self.count_tokens(prompt) if expand else None)
 
     def to_ids(self, prompt: Prompt) -> list[int]:
@@ -116,7 +116,7 @@ class Renderer:
         return self.tokenizer.encode(prompt, self.count_tokens(prompt))
 
     def count_tokens(self, prompt: Prompt) -> list[int]:
-        """Context tokens of each of its images, of which only the sizes are read."""
+        """Number of context tokens of each image; only the sizes of the images are read."""
         return [
             self._limits(image).count(
                 *read_size(image.source, self.policy, exif_transpose=self.exif_transpose)
@@ -126,11 +126,11 @@ class Renderer:
         ]
 
     def tile_images(self, prompt: Prompt, context_tokens: Sequence[int]) -> TileList:
-        """The tiles of the prompt's images, which are cut when they are needed.
+        """The tiles of the prompt's images, cut on access.
 
         Args:
-            prompt: A prompt of `fetch_images`.
-            context_tokens: Those of each image, from `count_tokens`.
+            prompt: A prompt from `fetch_images`.
+            context_tokens: Number of context tokens of each image, from `count_tokens`.
         """
         per_tile = self.checkpoint.tokens_per_tile
         return TileList(
@@ -139,12 +139,12 @@ class Renderer:
         )
 
     def _tiles_of(self, image: Image, count: int) -> ImageTiles:
-        # All that `_cut` depends on besides the image itself.
+        # All inputs of `_cut` besides the image itself.
         options = self._limits(image), self.exif_transpose, self.scale_16bit
         source = image.source
         if isinstance(source, BytesSource):
             return ImageTiles(hash_bytes(source.data, options), count, lambda: self._cut(image))
-        # A frame or a page: whichever is smaller waits, its pixels or its tiles.
+        # A frame or a page: the smaller of its pixels and its tiles is kept while it waits.
         width, height = read_size(source, self.policy)
         if width * height >= count * self.tiles.tile_size**2:
             return ImageTiles.of_array(self._cut(image))
@@ -155,13 +155,13 @@ class Renderer:
         return ImageTiles(key, count, lambda: self._cut(image))
 
     def fetch_images(self, prompt: Prompt) -> Prompt:
-        """The prompt with the bytes of its images: downloaded, and read from their files.
+        """The prompt with the bytes of its images, downloaded or read from their files.
 
-        What is read once cannot change between the count of its tiles and their making.
+        Images are read once, so they cannot change between counting and cutting their tiles.
 
         Raises:
-            MediaError: One cannot be had.
-            RequestTimeoutError: The deadline came first.
+            MediaError: An image cannot be downloaded or read.
+            RequestTimeoutError: The deadline has passed.
         """
         return replace(prompt, images=tuple(map(self._fetch, prompt.images)))
 
@@ -186,7 +186,7 @@ class Renderer:
             raise no_memory(rgb.size, image.source.name) from error
 
     def _limits(self, image: Image) -> TileLimits:
-        """The model's limits, with what the image's own block says."""
+        """The model's tile limits, overridden by those of the image's block."""
         return self.tiles.narrowed(image.min_tiles, image.max_tiles)
 
 
@@ -195,14 +195,14 @@ def make_request(
     renderer: Renderer,
     turns: Sequence[Turn],
 ) -> Request:
-    """What a backend is asked to answer a conversation.
+    """The request for the reply to a conversation.
 
     Raises:
         ContextOverflowError: The conversation is too long for the model.
         MediaError: A medium cannot be used.
-        RequestError: The reply is to be chosen, and the model to think first.
-        RequestTimeoutError: Reading media took longer than there is time.
-        SchemaError: A schema cannot be guaranteed.
+        RequestError: Settings contradict each other, such as choices together with reasoning.
+        RequestTimeoutError: Reading media took longer than the timeout.
+        SchemaError: A schema cannot be enforced.
     """
     form, tools = renderer.form, renderer.tools
     if form.choices and settings.thinks:
@@ -217,7 +217,7 @@ def make_request(
     stop_ids = {renderer.tokenizer.stop_id(template.stop)}
     if template.stops_at_eos:
         stop_ids.update(renderer.checkpoint.eos_ids)
-    # Counted before any image is decoded: a prompt that is too long shall not cost that.
+    # Counted before any image is decoded, so that prompts that are too long fail early.
     context_tokens = renderer.count_tokens(prompt)
     prompt_ids = renderer.tokenizer.encode(prompt, context_tokens)
     window = settings.context_window or renderer.tokenizer.model_max_length
@@ -263,7 +263,7 @@ def _choice(text: str, renderer: Renderer) -> Choice:
 
 
 def call_stream(settings: CallSettings, renderer: Renderer) -> CallStream | None:
-    """What finds calls in a reply; None if there can be none."""
+    """The parser of tool calls in a reply; None: the reply has no tool calls."""
     form = renderer.form
     if not form.callable:
         return None
@@ -273,5 +273,5 @@ def call_stream(settings: CallSettings, renderer: Renderer) -> CallStream | None
 
 
 def _stop_texts(settings: CallSettings, renderer: Renderer) -> list[str]:
-    """The texts that end words."""
+    """The stop strings of plain text."""
     return [renderer.template.stop, *(settings.stop or ())]

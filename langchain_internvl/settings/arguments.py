@@ -68,6 +68,7 @@ class ModelArguments(CallArguments, total=False):
     device_map: str | Mapping[str, Any] | None
     attn_implementation: str
     quantization: Literal["8bit", "4bit"] | None
+    adapter: str | None
     engine_options: Mapping[str, Any]
     streaming: bool
     trust_remote_code: bool

@@ -142,6 +142,8 @@ def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
     choice = _tool_choice(settings.get("tool_choice"), names)
     requires_call = choice not in {"auto", "none"}
     parallel = settings.get("parallel_tool_calls")
+    if not tools:
+        _warn_of_unused(settings)
     schema, told = _schema(settings.get("response_format"))
     choices = _choices(settings.get("choices"))
     if choices and (tools or schema is not None):
@@ -157,6 +159,19 @@ def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
         prompt_schema=None if requires_call else told,
         choices=choices,
     )
+
+
+def _warn_of_unused(settings: Mapping[str, Any]) -> None:
+    """Warn of settings that say how tools are called, where there are none."""
+    unused = [
+        name for name in ("tool_choice", "parallel_tool_calls") if settings.get(name) is not None
+    ]
+    if unused:
+        warnings.warn(
+            f"ChatInternVL: no effect without tools: {', '.join(unused)}; give tools= too, or "
+            "bind_tools",
+            stacklevel=2,
+        )
 
 
 def _tools(given: Sequence[Any]) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -115,3 +115,10 @@ def test_the_demo_takes_files_and_a_model(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["demo.py", "--model", model, *files])
     runpy.run_path(str(ROOT / "cookbook/demo.py"), run_name="__main__")
     assert capsys.readouterr().out.count("tokens in") == 2
+
+
+def test_the_readme_names_every_extra():
+    lines = (ROOT / "pyproject.toml").read_text("utf-8").partition("optional-dependencies]")[2]
+    extras = re.findall(r"^([a-z-]+) = \[", lines.partition("[project.")[0], re.MULTILINE)
+    assert len(extras) > 10
+    assert [extra for extra in extras if f"`{extra}`" not in README] == []

@@ -31,9 +31,9 @@ def loads(monkeypatch):
     loaded = []
     load_model = backend_module.load_model
 
-    def count(checkpoint, image_token_id, options):
+    def count(checkpoint, image_token_id, options, may_stop):
         loaded.append(options.dtype)
-        return load_model(checkpoint, image_token_id, options)
+        return load_model(checkpoint, image_token_id, options, may_stop)
 
     monkeypatch.setattr(backend_module, "load_model", count)
     return loaded

@@ -287,7 +287,7 @@ def test_a_bad_image_fails_alone_in_a_batch(llm):
 
 
 def test_errors_name_their_place(llm):
-    with pytest.raises(MessageError, match=r"message 2 \(human\), block 1.*hear"):
+    with pytest.raises(MessageError, match=r"message 2 \(human\), block 1.*audio"):
         llm.invoke(
             [
                 HumanMessage("x"),

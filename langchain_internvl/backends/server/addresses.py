@@ -10,7 +10,7 @@ from langchain_internvl.errors import RequestError
 def check_address(url: str) -> str:
     """Validate a server's base URL, and return it without surrounding white space.
 
-    Errors do not quote an address with a password or a key.
+    Errors do not quote the address: it may hold a password or a key.
 
     Raises:
         RequestError: The address is not an http(s) URL, or has a user name, a query or a fragment,
@@ -25,8 +25,11 @@ def check_address(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError as error:  # an invalid port, or unclosed brackets
-        raise RequestError(f"base_url: {url!r} is no address: {error}") from None
+    except ValueError:  # an invalid port, or unclosed brackets
+        is_whole = False
     if not is_whole or not url.isprintable() or " " in url:
-        raise RequestError(f"base_url: an address is like http://host:23333/v1, not {url!r}")
+        raise RequestError(
+            "base_url: an address is like http://host:23333/v1, with http or https, and a port "
+            "from 1 to 65535 if it has one; what was given (not shown here) is none"
+        )
     return url

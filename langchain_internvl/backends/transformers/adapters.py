@@ -1,8 +1,8 @@
 """LoRA adapters, merged into the weights: W + scale * B @ A (https://arxiv.org/abs/2106.09685).
 
-Adapters are read as peft saves them; peft itself is not needed. Their names may be those of the
-native model, of an original checkpoint, or of its language model or vision tower alone, which is
-what `wrap_llm_lora` and `wrap_backbone_lora` of the original code train.
+Adapters are read in peft's file format; peft itself is not needed. Module names may be those of the
+native model, of an original checkpoint, or of its language model or vision tower alone, as trained
+by `wrap_llm_lora` and `wrap_backbone_lora` of the original code.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _RULES: Mapping[str, Rule] = {
 }
 _LORA = re.compile(r"^(.*)\.lora_([AB])(?:\.default)?\.weight$")
 _PREFIXES = ("", "language_model.", "vision_model.", "model.")
-"""What may be missing in front of the name of a module that was trained alone."""
+"""Prefixes that may be missing in names of modules that were trained alone."""
 
 
 def merge_adapter(model: Any, folder: Path) -> int:
@@ -58,12 +58,12 @@ def merge_adapter(model: Any, folder: Path) -> int:
         folder: The adapter, with `adapter_config.json` and `adapter_model.safetensors`.
 
     Returns:
-        The number of tensors that were changed.
+        The number of changed tensors.
 
     Raises:
         CheckpointNotFoundError: A file is missing.
-        UnsupportedCheckpointError: The adapter is of another kind than plain LoRA.
-        CheckpointError: It is damaged, or does not fit the model.
+        UnsupportedCheckpointError: The adapter is not plain LoRA.
+        CheckpointError: The adapter is damaged, or does not fit the model.
     """
     config = read_adapter_config(folder)
     file = folder / WEIGHTS_FILE
@@ -94,12 +94,12 @@ def merge_adapter(model: Any, folder: Path) -> int:
 
 
 def read_adapter_config(folder: Path) -> Mapping[str, Any]:
-    """The settings of an adapter, which is plain LoRA.
+    """Read and validate the settings of a plain LoRA adapter.
 
     Raises:
-        CheckpointNotFoundError: There are none.
-        UnsupportedCheckpointError: The adapter is of another kind.
-        CheckpointError: A value is wrong.
+        CheckpointNotFoundError: The settings file is missing.
+        UnsupportedCheckpointError: The adapter is not plain LoRA.
+        CheckpointError: A value is invalid.
     """
     file = folder / CONFIG_FILE
     config = read_json(file)
@@ -124,7 +124,7 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
 def _deltas(
     tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], file: Path
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The name of each adapted module, and what is added to its weight, in float32."""
+    """The name of each adapted module, and the change of its weight in float32."""
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         match = _LORA.match(name)
@@ -141,7 +141,7 @@ def _deltas(
 
 
 def _scale(module: str, down: torch.Tensor, config: Mapping[str, Any]) -> float:
-    """Alpha over the rank, or over its root (rsLoRA); patterns name modules by their ends."""
+    """Alpha / rank, or alpha / sqrt(rank) for rsLoRA; patterns match the ends of module names."""
     rank = down.shape[0]
     alpha = config.get("lora_alpha", 8)
     for pattern, own in (config.get("alpha_pattern") or {}).items():
@@ -157,7 +157,7 @@ def _find(
     text_config: Any,
     file: Path,
 ) -> list[tuple[str, torch.Tensor]]:
-    """The parameters that a module stands for, each with its part of the change."""
+    """The native parameters of an adapted module, each with its part of the change."""
     for prefix in _PREFIXES:
         parts = native_parts(f"{prefix}{module}.weight", delta, text_config)
         if all(name in parameters for name, _ in parts):

@@ -1,12 +1,12 @@
 """Attention of the language model over slots of the KV cache.
 
 Registered with transformers as the attention implementation `internvl_slots`. transformers computes
-queries, keys and values of the new tokens; the pass, which travels with the call as the keyword
-`kv_pass`, writes the keys and values to their slots and attends to what the slots hold.
+queries, keys and values of the new tokens; the pass (keyword argument `kv_pass`) writes keys and
+values to their slots and attends to the contents of the slots.
 
-transformers' own implementations get one tensor of keys for the whole batch, which would have to be
-put together anew in each step, and they repeat the keys of grouped-query attention for every query
-head where there is a mask. Here the queries of a group are the "query positions" of its key head.
+transformers' own implementations need one tensor of keys for the whole batch, which would have to
+be assembled in each decode step, and with a mask they repeat the keys of grouped-query attention
+for every query head. Here the queries of a group are treated as query positions of its key head.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IMPLEMENTATION = "internvl_slots"
 
 
 class KVPass(Protocol):
-    """Where one forward pass writes its keys and values, and what it attends to."""
+    """The slots that one forward pass writes to, and the tokens that it attends to."""
 
     def attend(
         self,
@@ -33,28 +33,28 @@ class KVPass(Protocol):
         value: torch.Tensor,
         kind: AttentionKind,
     ) -> torch.Tensor:
-        """The attention of new tokens to all tokens of their sequences, themselves included.
+        """Attend from the new tokens to all tokens of their sequences, the new ones included.
 
         Args:
             layer: Index of the layer.
             query: Queries [sequences, query heads, new tokens, size], after rope.
             key: Keys of the new tokens [sequences, key heads, new tokens, size], after rope.
             value: Values, shaped as the keys.
-            kind: How the layer attends.
+            kind: Parameters of the layer's attention.
 
         Returns:
-            Tensor shaped as the queries.
+            Tensor with the shape of the queries.
         """
 
 
 class AttentionKind:
-    """How a layer attends.
+    """Parameters of a layer's attention.
 
     Args:
         scale: Factor of the scores; None: 1 / sqrt(size).
-        window: Tokens that a token sees, itself included; None: all before it.
-        sinks: Scores [query heads] of a place that takes probability and gives no value
-            (gpt-oss, https://huggingface.co/papers/2309.17453); None: there is none.
+        window: Sliding window in tokens, the token itself included; None: full attention.
+        sinks: Attention sinks: scores [query heads] of an additional position without a value
+            (gpt-oss, https://huggingface.co/papers/2309.17453); None: no sinks.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ def attend(
     *,
     is_causal: bool = False,
 ) -> torch.Tensor:
-    """Grouped-query attention without a copy of the keys for each query head.
+    """Grouped-query attention without repeating the keys for each query head.
 
     Args:
         query: [n, query heads, new tokens, size].
         key: [n, key heads, tokens, size].
         value: As the keys.
-        kind: How the layer attends.
-        mask: Boolean, true where a query sees a key: [new tokens, tokens] or
-            [n, 1, 1, tokens]; None: every key.
-        is_causal: Queries and keys are the same tokens, and see no later ones; `mask` is None.
+        kind: Parameters of the layer's attention.
+        mask: Boolean, true where a query attends to a key: [new tokens, tokens] or
+            [n, 1, 1, tokens]; None: all keys.
+        is_causal: Queries and keys are the same tokens, with a causal mask; `mask` is None.
 
     Returns:
-        Tensor shaped as the queries.
+        Tensor with the shape of the queries.
     """
     count, heads, tokens, size = query.shape
     groups = key.shape[1]
@@ -119,7 +119,7 @@ def _attend_with_sinks(
     kind: AttentionKind,
     mask: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Attention in whose softmax every head has one more place; no kernel of torch has that."""
+    """Attention with sinks in the softmax of every head, which torch's kernels do not support."""
     count, heads, tokens, size = query.shape
     groups = key.shape[1]
     grouped = query.view(count, groups, heads // groups, tokens, size)
@@ -157,7 +157,7 @@ AttentionInterface.register(IMPLEMENTATION, _slot_attention)
 
 @contextmanager
 def slot_attention(text_config: Any) -> Iterator[None]:
-    """Let a language model attend to slots while this lasts; `generate` works as ever afterwards.
+    """Context in which a language model attends to slots; afterwards `generate` works as before.
 
     Args:
         text_config: Config of the language model, which its layers share.

@@ -128,5 +128,10 @@ class TransformersBackend:
             handle.put(error)
 
     def _load(self) -> DecodeLoop:
-        model = load_model(self._checkpoint, self._tokenizer.image_context_id, self._options)
+        model = load_model(
+            self._checkpoint,
+            self._tokenizer.image_context_id,
+            self._options,
+            lambda: self._worker.may_stop_loading,
+        )
         return DecodeLoop(model, self._tokenizer.token_bytes, self._limits, self._grammars)

@@ -1,4 +1,4 @@
-"""Which sequences may decode together, and whose keys and values may serve other prompts."""
+"""Rules: which sequences may share a batch, and which may use the prefix cache."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ class BatchRules:
 
     Args:
         text_config: Config of its language model.
-        dtype: Type of its weights.
+        dtype: Data type of its weights.
 
     Attributes:
-        rounds: Whether the size of a batch changes the last digits of scores, and with them, now
-            and then, a word: so it is in 16 bits. A sequence that shall be repeatable decodes by
-            itself there.
+        rounds: Whether the batch size changes the rounding of logits, and so occasionally a token;
+            true for 16-bit types. Reproducible sequences then decode in batches of one.
     """
 
     def __init__(self, text_config: Any, dtype: torch.dtype) -> None:
@@ -34,7 +33,7 @@ class BatchRules:
         self._text_config = text_config
 
     def is_repeatable(self, request: Request) -> bool:
-        """Whether it has to be computed in the same way each time, to the last digit."""
+        """Whether a request must give bit-identical results each time."""
         sampling = request.sampling
         return self.rounds and sampling.seed is not None and not is_greedy(sampling)
 
@@ -45,7 +44,7 @@ class BatchRules:
         return self._rope_key(sequence)
 
     def may_reuse(self, sequence: Sequence) -> bool:
-        """Whether keys and values may be reused: not where rope depends on the length."""
+        """Whether cached keys and values may be used; not if RoPE depends on the length."""
         return self._rope_key(sequence) == SHORT and not self.is_repeatable(sequence.request)
 
     def _rope_key(self, sequence: Sequence) -> Hashable:

@@ -1,4 +1,4 @@
-"""An original checkpoint's config in transformers' own terms."""
+"""Translates the config of an original checkpoint to transformers' native config."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
 
-# Same meaning, same name: what a language model's config may hold. The rest of an original
-# `llm_config` are generation defaults of transformers 4, which are no concern of the model.
+# Keys of a language model's config that are copied unchanged. The other keys of an original
+# `llm_config` are generation defaults of transformers 4, which do not affect the model.
 _LANGUAGE_KEYS = (
     "attention_bias", "attention_dropout", "bos_token_id", "decoder_sparse_step", "eos_token_id",
     "head_dim", "hidden_act", "hidden_size", "intermediate_size", "layer_types",
@@ -22,13 +22,13 @@ _LANGUAGE_KEYS = (
 )  # fmt: skip
 
 _NATIVE_LANGUAGE_MODEL: Mapping[str, str] = {"internlm2": "llama"}
-"""Language models that transformers has under another name; the others keep theirs."""
+"""Language models with another name in transformers."""
 
 _BIASES: Mapping[str, Mapping[str, tuple[str, bool]]] = {
     "internlm2": {"attention_bias": ("bias", True)},
     "internlm3": {"attention_bias": ("qkv_bias", False), "mlp_bias": ("bias", False)},
 }
-"""Other names of biases, and whether a language model has them if its config does not say."""
+"""Keys of biases with another name, and their defaults by language model."""
 
 _VISION_DEFAULTS: Mapping[str, Any] = {
     "hidden_size": 3200,
@@ -40,11 +40,10 @@ _VISION_DEFAULTS: Mapping[str, Any] = {
     "qk_normalization": True,
     "qkv_bias": False,
 }
-"""What a vision config means that leaves a key out: the defaults of the original
-`configuration_intern_vit.py`, where they are not transformers'."""
+"""Defaults of the original `configuration_intern_vit.py` that differ from transformers'."""
 
 _NATIVE_ROPE: Mapping[str, str] = {"su": "longrope"}
-"""Types of `rope_scaling` that transformers has under another name."""
+"""Types of `rope_scaling` with another name in transformers."""
 
 _VISION_KEYS: Mapping[str, str] = {
     "attention_dropout": "attention_dropout",
@@ -69,8 +68,8 @@ def translate_config(
     """Translate `config.json` of an original checkpoint.
 
     Args:
-        original: The config, of `model_type: internvl_chat`.
-        image_token_id: Id of `<IMG_CONTEXT>`; only the tokenizer knows it.
+        original: The config, with `model_type: internvl_chat`.
+        image_token_id: Id of `<IMG_CONTEXT>`, from the tokenizer.
         image_seq_length: Context tokens of one tile.
     """
     vision = {**_VISION_DEFAULTS, **original["vision_config"]}
@@ -97,11 +96,11 @@ def _feature_layer(original: Mapping[str, Any]) -> int:
 
 
 def _language_config(language: Mapping[str, Any]) -> Any:
-    # Copied: transformers changes the rope dictionary it is given.
+    # Copied, because transformers changes the dictionary in place.
     settings = {key: deepcopy(language[key]) for key in _LANGUAGE_KEYS if key in language}
-    # transformers 5 saves rope_scaling and rope_theta together, under a name of its own.
+    # transformers 5 saves rope_scaling and rope_theta together, under a new name.
     for rope in filter(None, (settings.get("rope_scaling"), settings.get("rope_parameters"))):
-        older = rope.pop("type", "default")  # newer configs say both
+        older = rope.pop("type", "default")  # newer configs have both keys
         kind = rope.get("rope_type") or older
         rope["rope_type"] = _NATIVE_ROPE.get(kind, kind)
     name = language["model_type"]

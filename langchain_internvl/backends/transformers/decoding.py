@@ -7,6 +7,7 @@ nor messages. One thread owns it.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -215,6 +216,11 @@ class DecodeLoop:
             self._end(sequence, keep=False)
         self.images.stop()
         self.clear_caches()
+
+    @property
+    def model(self) -> weakref.ref[Any]:
+        """The model, which the loop owns."""
+        return weakref.ref(self._model)
 
     def clear_caches(self) -> bool:
         """Forget kept keys and values and vision features; whether there were any."""

@@ -1,4 +1,4 @@
-"""Where a module wants its inputs."""
+"""Execution device of a module."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def execution_device(module: nn.Module) -> torch.device:
     """The device on which a module computes.
 
-    That is where its weights are, unless accelerate keeps them, or those of its first part,
-    elsewhere and brings them when they are needed.
+    This is the device of its weights, unless accelerate offloads them (or those of its first
+    submodule) and loads them on demand.
     """
     for part in module.modules():
         device = getattr(getattr(part, "_hf_hook", None), "execution_device", None)

@@ -8,6 +8,7 @@ torch then, and torch aborts the process for it.
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - registers itself before `_end`
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from weakref import WeakSet
 
 from langchain_internvl.backends.base import EngineStats
 from langchain_internvl.backends.transformers.decoding import DecodeLoop, Failure
+from langchain_internvl.backends.transformers.memory import free_model
 from langchain_internvl.backends.transformers.request_handle import RequestHandle, for_another
 from langchain_internvl.backends.transformers.sequences import Sequence
 from langchain_internvl.errors import BackendError, EngineBusyError
@@ -109,13 +111,30 @@ class EngineThread:
         done.wait()
 
     def close(self) -> None:
-        """End all requests, wait for the thread and free the loop; it is safe to call twice."""
+        """End all requests, wait for the thread and free the model; it is safe to call twice."""
         with self._lock:
             self._closed = self._closed or BackendError("the engine was closed")
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
-        self._loop = None
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.clear()  # an image may still be encoded for a request that was cancelled
+            model = loop.model
+            del loop
+            free_model(model)
+
+    @property
+    def may_stop_loading(self) -> bool:
+        """Whether nobody wants what is being loaded: after `close`, or at the end of the program.
+
+        Before that a load goes on also if its requests were cancelled: the next ones need it.
+        """
+        if self._closed is not None:
+            return True
+        with self._lock:
+            return bool(_ENDING) and all(one.cancelled for one in self._inbox)
 
     def _after_fork(self) -> None:
         """Make the copy in a forked process honest: it has lost its thread."""
@@ -256,6 +275,20 @@ _REFUSED = BackendError(
     "a model was loaded before os.fork(), and torch does not work in the forked process; start "
     "processes by 'spawn', or load the model in each of them only"
 )
+
+
+_ENDING: list[bool] = []
+"""Not empty when the program ends."""
+
+
+def _end() -> None:
+    _ENDING.append(True)
+
+
+# Before `atexit`, Python waits for the thread pools of `concurrent.futures`, and so for all tensors
+# that transformers still has to read. Functions that are registered here run in reverse order, and
+# so before that. Where Python has no such thing, the wait is longer.
+getattr(threading, "_register_atexit", atexit.register)(_end)
 
 
 @atexit.register

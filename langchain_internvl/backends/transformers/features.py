@@ -1,4 +1,4 @@
-"""Features of images, kept: an image that is asked about again is not encoded again."""
+"""Cache of vision features: a further question about an image does not encode it again."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 
 
 class FeatureCache:
-    """Vision features by image, least recently used first out.
+    """LRU cache of vision features by image.
 
-    They are kept per image, as computed with no other image beside it, so a feature depends on its
-    image alone, and any prompt with that image finds it.
+    Each image is encoded separately, so its features depend on the image alone and are valid in
+    any prompt.
 
     Args:
-        max_bytes: Most memory of all features together; 0: keep none.
+        max_bytes: Maximum memory of all features, in bytes; 0: no cache.
 
     Attributes:
-        hits: How often features were found.
-        misses: How often they had to be made.
-        nbytes: Memory of the features that are kept, in bytes.
+        hits: Number of lookups that found features.
+        misses: Number of lookups that did not.
+        nbytes: Memory of the cached features, in bytes.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -30,7 +30,7 @@ class FeatureCache:
         self._features: OrderedDict[bytes, torch.Tensor] = OrderedDict()
 
     def get(self, key: bytes) -> torch.Tensor | None:
-        """The features of an image [context tokens, hidden size], if they are kept."""
+        """The cached features of an image [context tokens, hidden size]; None: not cached."""
         found = self._features.get(key)
         if found is None:
             return None
@@ -39,7 +39,7 @@ class FeatureCache:
         return found
 
     def put(self, key: bytes, features: torch.Tensor) -> None:
-        """Keep features; those that are used least go, and what is over the limit is not kept."""
+        """Cache features; evicts the least recently used, and skips features over the limit."""
         if features.nbytes > self.max_bytes or key in self._features:
             return
         self._features[key] = features
@@ -49,6 +49,6 @@ class FeatureCache:
             self.nbytes -= oldest.nbytes
 
     def clear(self) -> None:
-        """Forget all features."""
+        """Remove all features."""
         self._features.clear()
         self.nbytes = 0

@@ -34,21 +34,20 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids and positions have to be."""
+        """Device of token ids and positions."""
         return execution_device(self._model.get_input_embeddings())
 
     @property
     def context_id(self) -> int:
-        """Id of a token that a feature stands in for."""
+        """Id of the context token, whose embedding is replaced by an image feature."""
         return int(self._model.config.image_token_id)
 
     def embed(self, ids: Items[int], features: Items[torch.Tensor]) -> torch.Tensor:
-        """Part of a prompt as embeddings, images in their places.
+        """Embed a part of a prompt, with image features in place of context tokens.
 
         Args:
-            ids: The tokens.
-            features: As many rows as there are context tokens among them, in order; each
-                [some, hidden size].
+            ids: The token ids.
+            features: Tensors [n, hidden size] in prompt order, with one row for each context token.
 
         Returns:
             Tensor [1, tokens, hidden size].
@@ -62,18 +61,18 @@ class LanguageModel:
         return embeddings.masked_scatter(places[..., None], torch.cat(rows))
 
     def read(self, sequence: Sequence, embeddings: torch.Tensor) -> torch.Tensor:
-        """Read the next tokens of a prompt; their keys and values are in the slot afterwards.
+        """Prefill the next tokens of a prompt, and store their keys and values in the slot.
 
         Args:
-            sequence: A sequence that has a slot.
+            sequence: A sequence with a slot.
             embeddings: [1, tokens, hidden size].
 
         Returns:
-            Scores of the next token, float32 [1, vocabulary]; [1, 0] while there is more to read.
+            Logits of the next token, float32 [1, vocabulary]; [1, 0] before the end of the prompt.
         """
         start, count = sequence.length, embeddings.shape[1]
         is_last = start + count == len(sequence.prompt)
-        # No rows, no product with the whole vocabulary.
+        # With no rows, the product with the vocabulary is skipped.
         nothing = torch.empty(0, dtype=torch.long, device=embeddings.device)
         logits = self._run(
             PromptPass(_slot(sequence), start),
@@ -86,13 +85,13 @@ class LanguageModel:
         return logits[:, -1].float() if is_last else logits.new_empty(1, 0)
 
     def decode(self, sequences: Items[Sequence]) -> torch.Tensor:
-        """Read the last token of every sequence's reply.
+        """Run a decode step: the forward pass of the last token of every sequence.
 
         Args:
             sequences: Sequences in the order of `DecodePass.order`.
 
         Returns:
-            Scores of their next tokens, float32 [sequences, vocabulary].
+            Logits of their next tokens, float32 [sequences, vocabulary].
         """
         lengths = [one.length for one in sequences]
         both = torch.tensor([[one.reply[-1] for one in sequences], lengths], device=self.device)
@@ -109,12 +108,12 @@ class LanguageModel:
         return logits[:, -1].float()
 
     def weigh(self, sequence: Sequence, first: torch.Tensor, ids: Items[int]) -> float:
-        """Logarithm of the probability of a continuation, of which nothing stays.
+        """Natural logarithm of the probability of a continuation, which is not kept.
 
         Args:
-            sequence: A sequence whose prompt has been read.
-            first: Scores of the next token [vocabulary].
-            ids: The tokens of the continuation.
+            sequence: A sequence whose prefill is complete.
+            first: Logits of the next token [vocabulary].
+            ids: Token ids of the continuation.
         """
         weight = first.log_softmax(-1)[ids[0]]
         start = sequence.length
@@ -133,13 +132,13 @@ class LanguageModel:
         return float(weight)
 
     def _run(self, kv_pass: KVPass, *, length: int, **inputs: Any) -> torch.Tensor:
-        """Scores [sequences, tokens, vocabulary] of a pass whose longest sequence is `length`."""
+        """Logits [sequences, tokens, vocabulary] of a pass with a longest sequence of `length`."""
         self._rope.prepare(length)
         device = inputs["position_ids"].device
         with slot_attention(self._text_config):
             output = self._model(
                 **inputs,
-                # transformers leaves a mask of four dimensions as it is; the pass has its own.
+                # transformers does not change a mask of four dimensions; the pass makes its own.
                 attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
                 use_cache=False,
                 kv_pass=kv_pass,

@@ -1,6 +1,6 @@
-"""Grammars at work: compiled once for a vocabulary, and followed by one row each.
+"""Constrained decoding: grammars are compiled once for a vocabulary; each sequence has its state.
 
-xgrammar (https://xgrammar.mlc.ai) says after every token which ones may come next.
+xgrammar (https://xgrammar.mlc.ai) computes the mask of permitted tokens for every decode step.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from langchain_internvl.grammars.grammar import Grammar
 
 MOST_COMPILED = 256
-"""Compiled grammars that are kept for a vocabulary."""
+"""Maximum number of cached grammars of a vocabulary."""
 
 _MOST_VOCABULARIES = 8
 
 
 class Grammars:
-    """The grammars of one vocabulary, each compiled once. May be used from any thread.
+    """The grammars of one vocabulary, each compiled once; thread-safe.
 
     Args:
-        token_bytes: The bytes of each token id; tokens without any are never let through.
+        token_bytes: Bytes of each token id; tokens without bytes are never permitted.
 
     Attributes:
-        compilations: How many grammars have been compiled.
+        compilations: Number of compilations so far.
     """
 
     def __init__(self, token_bytes: Mapping[int, bytes]) -> None:
@@ -54,7 +54,7 @@ class Grammars:
         self._lock, self._compiling = threading.Lock(), threading.Lock()
 
     def has(self, grammar: Grammar) -> bool:
-        """Whether a grammar is compiled already."""
+        """Whether a grammar has been compiled."""
         with self._lock:
             result = self._compiled.get(grammar.format)
             return result is not None and result.done()
@@ -79,7 +79,7 @@ class Grammars:
         return result.result()
 
     def _fulfil(self, result: Future[Any], form: str) -> None:
-        """Compile for all who wait; rows whose grammars are there do not."""
+        """Compile for all waiting requests; sequences with compiled grammars do not wait."""
         try:
             with self._compiling:
                 compiled = self._compile(form)
@@ -92,11 +92,11 @@ class Grammars:
             result.set_result(compiled)
 
     def follow(self, grammar: Grammar, stop_ids: Iterable[int]) -> GrammarState:
-        """A grammar at the beginning of a reply; raises what `compile` does.
+        """The initial state of a grammar; raises the errors of `compile`.
 
         Args:
             grammar: The grammar.
-            stop_ids: Tokens that end the reply, where the grammar lets it end.
+            stop_ids: Token ids that end the reply, permitted where the grammar is complete.
         """
         return GrammarState(self.compile(grammar), stop_ids)
 
@@ -118,11 +118,11 @@ class Grammars:
 
 
 class GrammarState:
-    """Where a reply is in its grammar.
+    """State of a grammar within one reply.
 
     Args:
-        compiled: The grammar.
-        stop_ids: Tokens that end the reply.
+        compiled: The compiled grammar.
+        stop_ids: Token ids that end the reply.
     """
 
     def __init__(self, compiled: Any, stop_ids: Iterable[int]) -> None:
@@ -134,10 +134,10 @@ class GrammarState:
         )
 
     def mask(self) -> torch.Tensor:
-        """The tokens that may come next, as bits: int32 [1, vocabulary / 32]; valid until `accept`.
+        """Bit mask of the permitted next tokens, int32 [1, vocabulary / 32]; valid until `accept`.
 
         Raises:
-            BackendError: The vocabulary has no token that the grammar allows.
+            BackendError: No token of the vocabulary is permitted.
         """
         self._matcher.fill_next_token_bitmask(self._mask)
         if not self._mask.any():
@@ -145,21 +145,20 @@ class GrammarState:
         return self._mask
 
     def accept(self, token_id: int) -> None:
-        """Go on by a token that was allowed."""
+        """Advance the state by a permitted token."""
         if not self._matcher.accept_token(token_id):
             raise BackendError(f"token {token_id} is not in the grammar")
 
 
 def apply_masks(logits: torch.Tensor, masks: Mapping[int, torch.Tensor]) -> torch.Tensor:
-    """Set the scores of tokens that grammars forbid to minus infinity.
+    """Set the logits of forbidden tokens to minus infinity.
 
     Args:
-        logits: float32 [sequences, vocabulary]; left as they are.
-        masks: Of rows that have a grammar, what `GrammarState.mask` gives.
+        logits: float32 [sequences, vocabulary]; not changed.
+        masks: `GrammarState.mask` by row, for rows with a grammar.
 
     Returns:
-        Scores shaped as the logits. Embeddings are often padded: what lies beyond the mask is
-        forbidden too.
+        Logits of the same shape. Columns beyond the mask (padding of the embedding) are forbidden.
     """
     if not masks:
         return logits
@@ -171,7 +170,7 @@ def apply_masks(logits: torch.Tensor, masks: Mapping[int, torch.Tensor]) -> torc
             xgrammar.apply_token_bitmask_inplace(scores[row : row + 1], mask, vocab_size=size)
             scores[row, size:] = float("-inf")
         return scores
-    # xgrammar's kernels for GPUs are compiled on the spot, by tools that not all have.
+    # Not xgrammar's GPU kernels: they are compiled at run time, and need a compiler.
     words = -(-scores.shape[-1] // 32)
     packed = torch.zeros(len(masks), words, dtype=torch.int32)
     for place, mask in enumerate(masks.values()):
@@ -190,10 +189,10 @@ _KNOWN_LOCK = threading.Lock()
 
 
 class GrammarBook:
-    """The grammars of one tokenizer, whose vocabulary a request's markup may add to.
+    """The grammars of one tokenizer, with a vocabulary for each set of markup tokens of requests.
 
     Args:
-        token_bytes: The bytes of each token id.
+        token_bytes: Bytes of each token id.
     """
 
     def __init__(self, token_bytes: Mapping[int, bytes]) -> None:
@@ -201,14 +200,14 @@ class GrammarBook:
         self._grammars: dict[Hashable, Grammars] = {}
 
     def has(self, request: Request) -> bool:
-        """Whether nothing has to be compiled for a request."""
+        """Whether a request has no grammar, or a compiled one."""
         if request.grammar is None:
             return True
         known = self._grammars.get(self._key(request))
         return known is not None and known.has(request.grammar)
 
     def compile(self, request: Request) -> None:
-        """Compile the grammar of a request, so that it is there when its row begins.
+        """Compile the grammar of a request before its sequence begins.
 
         Raises:
             ImportError: The extra `transformers` is not installed.
@@ -218,7 +217,7 @@ class GrammarBook:
             self._of(request).compile(request.grammar)
 
     def begin(self, request: Request) -> GrammarState | None:
-        """The grammar of a request at the beginning of its reply; raises what `compile` does."""
+        """The initial grammar state of a request; None: no grammar. Raises as `compile`."""
         if request.grammar is None:
             return None
         return self._of(request).follow(request.grammar, request.stop_ids)
@@ -234,7 +233,7 @@ class GrammarBook:
 
 
 def grammars_of(token_bytes: Mapping[int, bytes]) -> Grammars:
-    """The grammars of a vocabulary, which engines with the same vocabulary share."""
+    """The grammars of a vocabulary, shared by engines with the same vocabulary."""
     digest = hashlib.sha256()
     for token_id, data in sorted(token_bytes.items()):
         digest.update(b"%d %d " % (token_id, len(data)) + data)

@@ -1,4 +1,4 @@
-"""The vision features of prompts' images: found, or encoded beside the decode loop."""
+"""Vision features of the images of prompts: cached, or encoded concurrently with decoding."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class ImageFeatures:
 
     Args:
         model: A native InternVL.
-        max_bytes: Most memory of features that are kept.
+        max_bytes: Maximum memory of cached features, in bytes.
 
     Attributes:
-        cache: What is kept.
+        cache: The feature cache.
     """
 
     def __init__(self, model: Any, max_bytes: int) -> None:
@@ -36,7 +36,7 @@ class ImageFeatures:
         self._job: ImageJob | None = None
 
     def find(self, prompt: PromptPlan, index: int) -> bool:
-        """Whether the features of an image are at hand; if not, they will be."""
+        """Whether the features of an image are available; if not, they will be encoded."""
         if index in prompt.features:
             return True
         image = prompt.images[index]
@@ -50,7 +50,7 @@ class ImageFeatures:
         return False
 
     def encode_all(self, prompt: PromptPlan) -> None:
-        """Find or encode the features of all images of a prompt here and now."""
+        """Look up or encode the features of all images of a prompt, blocking."""
         for index, _ in prompt.images_of(0, len(prompt)):
             if index not in prompt.features:
                 image = prompt.images[index]
@@ -62,11 +62,11 @@ class ImageFeatures:
                 prompt.features[index] = features
 
     def collect(self, reading: Iterable[Sequence]) -> tuple[list[Sequence], Exception | None]:
-        """Hand the features that are ready to all prompts that need them.
+        """Pass encoded features to all prompts that need them.
 
         Returns:
-            The sequences that needed them, and what went wrong, if something did: the image cannot
-            be decoded, or there is no memory.
+            The affected sequences, and the error if encoding failed (the image cannot be decoded,
+            or memory is full); else None.
         """
         job = self._job
         if job is None:
@@ -92,19 +92,19 @@ class ImageFeatures:
         return waiting, None
 
     def wait(self, seconds: float) -> None:
-        """Wait for the features that are being made."""
+        """Wait for the running encoding, up to a number of seconds."""
         if self._job is not None:
             self._job.wait(seconds)
 
     def stop(self) -> None:
-        """End what is being made, and wait for that."""
+        """Cancel the running encoding, and wait for its end."""
         job, self._job = self._job, None
         if job is not None:
             job.cancel()
             job.join()
 
     def clear(self) -> bool:
-        """Forget what is kept; whether there was anything."""
+        """Clear the cache; returns whether it had any features."""
         had_any = self.cache.nbytes > 0
         self.cache.clear()
         return had_any

@@ -1,7 +1,7 @@
-"""Images are decoded, cut and encoded beside the decode loop, in a thread of their own.
+"""Decodes, cuts and encodes images in a separate thread, concurrently with decoding.
 
 Encoding a page of 13 tiles takes as long as a hundred decode steps. Pillow and torch release the
-interpreter, so running sequences go on meanwhile; one image is encoded at a time.
+GIL, so running sequences continue; one image is encoded at a time.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from langchain_internvl.media.lazy_tiles import ImageTiles
 
 Encoder = Callable[[Any, Callable[[], bool]], torch.Tensor]
-"""Tiles, and what says whether they are still wanted, to features."""
+"""Function from tiles and a cancellation test to features."""
 
 
-class Unwanted(Exception):  # noqa: N818 - it is no error
-    """Nobody waits for the features any more."""
+class Unwanted(Exception):  # noqa: N818 - not an error
+    """The encoding was cancelled."""
 
 
 class ImageJob:
-    """The features of one image in the making.
+    """Encoding of one image in a thread.
 
     Args:
         image: The image.
-        encode: Makes features of tiles; raises `Unwanted` when told so.
+        encode: Encodes tiles to features; raises `Unwanted` on cancellation.
 
     Attributes:
         image: The image.
@@ -41,31 +41,31 @@ class ImageJob:
         self._features: torch.Tensor | None = None
         self._error: BaseException | None = None
         self._done = threading.Event()
-        # Not a daemon: Python may not kill a thread inside torch at the end of a program.
+        # Not a daemon: killing a thread inside torch at exit aborts the process.
         self._thread = threading.Thread(target=self._run, name="internvl-image", daemon=False)
 
     def start(self) -> None:
-        """Begin in a thread.
+        """Start the thread.
 
         Raises:
-            RuntimeError: There can be no further thread.
+            RuntimeError: No further thread can be started.
         """
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end; whether it came."""
+        """Wait for the end, up to a number of seconds; returns whether the job has ended."""
         return self._done.wait(seconds)
 
     def cancel(self) -> None:
-        """Stop before the next tiles."""
+        """Cancel the job before its next batch of tiles."""
         self._cancelled = True
 
     def join(self) -> None:
-        """Wait for the thread, which has been started."""
+        """Wait for the started thread."""
         self._thread.join()
 
     def result(self) -> torch.Tensor:
-        """The features [context tokens, hidden size], when it is done.
+        """The features [context tokens, hidden size] of a finished job.
 
         Raises:
             MediaError: The image cannot be decoded.

@@ -1,7 +1,7 @@
-"""What one forward pass writes to the slots of the KV cache, and what it attends to.
+"""KV-cache access of forward passes: slots that are written, and tokens that are attended to.
 
-Sequences that decode together may lie in several blocks: their projections are computed as one
-batch, and attention goes block by block.
+The sequences of a batch may be in several blocks: their projections are computed as one batch, and
+attention block by block.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Segment:
-    """Sequences of one pass that lie in one block.
+    """Sequences of one pass in the same block.
 
     Attributes:
         block: The block.
-        first: Their first row in the batch; they follow each other.
-        slots: Their slots, in the order of the rows.
-        lengths: Tokens that each holds already: where its next ones are written.
+        first: First row of the sequences in the batch; their rows are contiguous.
+        slots: Slot indices, in the order of the rows.
+        lengths: Number of tokens in each slot, which is the position of the next token.
     """
 
     block: Block
@@ -39,7 +39,7 @@ class _Segment:
 
     @property
     def rows(self) -> slice:
-        """Their rows in the batch."""
+        """Rows of the sequences in the batch."""
         return slice(self.first, self.first + len(self.slots))
 
     def attend(
@@ -50,7 +50,7 @@ class _Segment:
         value: torch.Tensor,
         kind: AttentionKind,
     ) -> torch.Tensor:
-        """The attention of one new token of each sequence."""
+        """Attend from one new token of each sequence."""
         keys, values = self.block.layers[layer]
         if len(self.slots) == 1:
             slot, length = self.slots[0], self.lengths[0]
@@ -66,7 +66,7 @@ class _Segment:
         width = min(-(-(max(self.lengths) + 1) // BUCKET) * BUCKET, self.block.capacity)
         mask = self._mask(keys.device, low, high, width, kind.window)
         is_dense = self.slots == list(range(low, high))
-        if not is_dense:  # free slots in between compute along, and are not looked at
+        if not is_dense:  # free slots in between are computed too, and ignored
             spread = query.new_zeros(high - low, *query.shape[1:])
             spread[slots - low] = query
             query = spread
@@ -83,7 +83,7 @@ class _Segment:
     def _mask(
         self, device: torch.device, low: int, high: int, width: int, window: int | None
     ) -> torch.Tensor:
-        """True where a slot's new token sees a key: [slots, 1, 1, width]."""
+        """True where a slot's new token attends to a key: [slots, 1, 1, width]."""
         name = device, window
         if name not in self._on_devices:
             slots, lengths = self._places(device)
@@ -99,11 +99,11 @@ class _Segment:
 
 
 class DecodePass:
-    """A pass that adds one token to each of several sequences.
+    """A decode step: adds one token to each of several sequences.
 
     Args:
-        slots: Their slots, sorted by block (see `order`).
-        lengths: Tokens that each holds.
+        slots: Slots of the sequences, sorted by block (see `order`).
+        lengths: Number of tokens in each slot.
     """
 
     def __init__(self, slots: Sequence[Slot], lengths: Sequence[int]) -> None:
@@ -118,7 +118,7 @@ class DecodePass:
 
     @staticmethod
     def order(slot: Slot) -> tuple[int, int]:
-        """Sorts slots for a pass."""
+        """Sort key of slots for a pass."""
         return slot.block.number, slot.index
 
     def attend(
@@ -138,11 +138,11 @@ class DecodePass:
 
 
 class PromptPass:
-    """A pass that adds several tokens to one sequence.
+    """A prefill chunk: adds several tokens to one sequence.
 
     Args:
-        slot: Its slot.
-        length: Tokens that it holds.
+        slot: Slot of the sequence.
+        length: Number of tokens in the slot.
     """
 
     def __init__(self, slot: Slot, length: int) -> None:
@@ -172,7 +172,7 @@ class PromptPass:
         return attend(query, keys[one, :, :end], values[one, :, :end], kind, mask)
 
     def _mask(self, query: torch.Tensor, end: int, kind: AttentionKind) -> torch.Tensor:
-        """True where a new token sees a key: [new tokens, end]."""
+        """True where a new token attends to a key: [new tokens, end]."""
         name = query.device, kind.window
         if name not in self._masks:
             columns = torch.arange(end, device=query.device)

@@ -1,4 +1,4 @@
-"""Gives sequences their slots, with what is known of their prompts, and keeps what they leave."""
+"""Allocates slots of the KV cache, with cached prefixes of prompts, and keeps ended sequences."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class KVRoom:
-    """Slots for sequences; kept ones give way to new ones.
+    """Allocator of slots; cached prefixes are evicted for new sequences.
 
     Args:
         slots: All slots of the engine.
-        prefixes: Keys and values of sequences that have ended, in the same slots.
-        free_more: Frees other memory that can be spared, and says whether there was any; called
-            where torch finds none.
+        prefixes: Prefix cache: keys and values of ended sequences, in the same slots.
+        free_more: Frees other caches, and returns whether there were any; called if torch is out
+            of memory.
     """
 
     def __init__(
@@ -33,15 +33,15 @@ class KVRoom:
         self._free_more = free_more
 
     def assign(self, sequence: Sequence, *, may_reuse: bool) -> None:
-        """Give a sequence its slot, with the beginning of its prompt if that is known.
+        """Allocate the slot of a sequence, with the cached prefix of its prompt if there is one.
 
         Args:
             sequence: A new sequence.
-            may_reuse: Whether kept keys and values may be looked for.
+            may_reuse: Whether the prefix cache may be used.
 
         Raises:
-            EngineMemoryError: There is no room within the budget.
-            RuntimeError: Torch finds no memory.
+            EngineMemoryError: The sequence does not fit the budget.
+            RuntimeError: Torch is out of memory.
         """
         length = sequence.full_length
         found = self._prefixes.find(sequence.prompt.run) if may_reuse else None
@@ -55,7 +55,7 @@ class KVRoom:
         else:
             try:
                 sequence.slot = self._allocate(length, kept)
-            except EngineMemoryError:  # both do not fit
+            except EngineMemoryError:  # no room for both slots
                 self._prefixes.drop(kept)
                 sequence.slot = self._allocate(length)
                 return
@@ -65,11 +65,11 @@ class KVRoom:
         sequence.length = sequence.cached = shared
 
     def release(self, sequence: Sequence, *, keep: bool) -> None:
-        """Take the slot of a sequence back, if it has one.
+        """Release the slot of a sequence, if it has one.
 
         Args:
             sequence: A sequence that has ended.
-            keep: Whether its keys and values may serve later prompts.
+            keep: Whether its keys and values go into the prefix cache.
         """
         slot, sequence.slot = sequence.slot, None
         if slot is None:
@@ -86,7 +86,7 @@ class KVRoom:
             self._slots.release(slot)
 
     def _allocate(self, length: int, but: KeptSequence | None = None) -> Slot:
-        """A slot; what is kept goes for it, the least recently used first, but not `but`."""
+        """Allocate a slot; evicts cached prefixes, least recently used first, except `but`."""
         while not self._slots.fits(length) and self._prefixes.drop_oldest(but):
             pass
         try:

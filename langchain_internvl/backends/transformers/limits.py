@@ -1,4 +1,4 @@
-"""What an engine takes on at once; known before torch is imported."""
+"""Limits of an engine; this module does not import torch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from langchain_internvl.errors import RequestError
 
 @dataclass(frozen=True)
 class Limits:
-    """What an engine takes on at once.
+    """Limits of an engine (`engine_options`).
 
     Attributes:
-        max_rows: Most requests that are answered at once.
-        max_kv_bytes: Most memory of their keys and values, in bytes; None: as
-            `memory.free_for_cache` says after the model was loaded.
-        max_queued: Most requests that wait.
-        prefix_cache: Whether the keys and values of sequences that have ended are kept for prompts
-            that begin as they do, in at most a quarter of `max_kv_bytes`.
-        prefill_chunk: Most tokens of prompts that are read between two steps of other sequences.
-        feature_cache_bytes: Most memory of vision features that are kept for the next question
-            about the same image, in bytes; 0: keep none.
+        max_rows: Maximum number of running requests.
+        max_kv_bytes: Maximum size of the KV cache, in bytes; None: the result of
+            `memory.free_for_cache` after the model was loaded.
+        max_queued: Maximum number of waiting requests.
+        prefix_cache: Whether keys and values of ended sequences are kept for prompts with the same
+            prefix, in at most a quarter of `max_kv_bytes`.
+        prefill_chunk: Maximum number of prompt tokens between two decode steps.
+        feature_cache_bytes: Maximum size of the cache of vision features, in bytes; 0: no cache.
+
+    Raises:
+        RequestError: A value is out of range.
     """
 
     max_rows: int = 32
@@ -43,10 +45,10 @@ class Limits:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Limits:
-        """Limits by their names.
+        """Limits from `engine_options`.
 
         Raises:
-            RequestError: A name or a value is wrong.
+            RequestError: A name is unknown, or a value is out of range.
         """
         unknown = options.keys() - cls.__dataclass_fields__.keys()
         if unknown:

@@ -33,13 +33,15 @@ from langchain_internvl.backends.transformers.placement import (
     can_use_flash_attention,
     place,
 )
-from langchain_internvl.backends.transformers.progress import bar_if_watched
+from langchain_internvl.backends.transformers.progress import watched
 from langchain_internvl.backends.transformers.weights import InternVLChatModel
 from langchain_internvl.checkpoint import find_adapter
-from langchain_internvl.errors import CheckpointError, RequestError
+from langchain_internvl.errors import BackendError, CheckpointError, RequestError
 from langchain_internvl.forks import renew_after_fork
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from langchain_internvl.checkpoint import Checkpoint
 
 _EAGER_ONLY = {"gpt_oss"}
@@ -72,7 +74,10 @@ class LoadOptions:
 
 
 def load_model(
-    checkpoint: Checkpoint, image_token_id: int, options: LoadOptions | None = None
+    checkpoint: Checkpoint,
+    image_token_id: int,
+    options: LoadOptions | None = None,
+    may_stop: Callable[[], bool] = lambda: False,
 ) -> InternVLForConditionalGeneration:
     """Load the model of a checkpoint, in either format and without remote code.
 
@@ -80,8 +85,10 @@ def load_model(
         checkpoint: The checkpoint.
         image_token_id: Id of `<IMG_CONTEXT>`, from its tokenizer.
         options: How to load it.
+        may_stop: Whether nobody wants it any more; asked before each tensor.
 
     Raises:
+        BackendError: `may_stop` said so.
         CheckpointError: Tensors are missing or damaged, or do not fit where they shall go.
         CheckpointNotFoundError: There are no weights.
         ImportError: The chosen attention is not installed.
@@ -96,7 +103,9 @@ def load_model(
     offloaded = Path(mkdtemp(prefix="internvl-offload-"))
     try:
         with _LOADING:
-            model, report = _load(checkpoint, image_token_id, options, folder, offloaded)
+            model, report = _load(
+                checkpoint, image_token_id, options, folder, offloaded, may_stop=may_stop
+            )
         _refuse_gaps(report, checkpoint)
         use_pixel_shuffle(model, checkpoint.pixel_shuffle)
         if checkpoint.is_original:
@@ -146,6 +155,8 @@ def _load(
     options: LoadOptions,
     folder: Path,
     offload_folder: Path,
+    *,
+    may_stop: Callable[[], bool],
 ) -> tuple[Any, dict[str, Any]]:
     """The model, and transformers' report on its tensors."""
     free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())]
@@ -175,13 +186,15 @@ def _load(
                 image_token_id=image_token_id,
                 image_seq_length=checkpoint.tokens_per_tile,
             )
-        with bar_if_watched(folder):
+        with watched(folder, may_stop):
             loaded: Any = model_class.from_pretrained(folder, **settings)
     except ImportError as error:
         raise ImportError(
             f"attn_implementation={settings['attn_implementation']!r} cannot be used: {error} "
             f"(flash-attention: pip install 'langchain-internvl[flash-attn]', needs CUDA)"
         ) from error
+    except BackendError:
+        raise
     except Exception as error:  # damaged files and settings that do not fit fail in any way
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"the model of {folder} cannot be loaded: {reason}") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import traceback
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,29 @@ def forget_locals(error: BaseException | None) -> None:
         error = error.__context__ if error.__cause__ is None else error.__cause__
 
 
+def free_model(model: weakref.ref[Any]) -> None:
+    """Free the weights of a model that nobody uses any more, and give their memory back.
+
+    Args:
+        model: The model. Cycles may keep it alive: accelerate's hooks are such.
+    """
+    if (alive := model()) is not None:
+        _drop_hooks(alive)
+        del alive
+    if model() is not None:
+        gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _drop_hooks(model: Any) -> None:
+    """Drop accelerate's hooks; its own way to remove them first loads what is offloaded."""
+    for module in model.modules():
+        if hasattr(module, "_hf_hook"):
+            for name in ("_hf_hook", "_old_forward", "forward"):
+                vars(module).pop(name, None)
+
+
 def free_for_cache(model: Any) -> int:
     """Bytes that keys and values may take, if nobody said how many.
 
@@ -51,8 +76,8 @@ def free_for_cache(model: Any) -> int:
             several devices the one decides that has least for its share of the layers.
 
     Returns:
-        Of GPUs four fifths of what is free now; of the CPU half of this machine's memory, or of
-        what its container may have.
+        Of GPUs four fifths of what is free now, also within torch's allocator; of the CPU half of
+        this machine's memory, or of what its container may have.
     """
     layers = Counter(layer_device(layer) for layer in model.model.language_model.layers)
     total = sum(layers.values())
@@ -70,7 +95,8 @@ def layer_device(layer: Any) -> torch.device:
 
 def _free(device: torch.device) -> float:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] * _GPU_SHARE
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (torch.cuda.mem_get_info(device)[0] + unused) * _GPU_SHARE
     return min(_machine(), _container()) * _CPU_SHARE
 
 

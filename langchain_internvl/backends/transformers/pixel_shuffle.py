@@ -1,9 +1,8 @@
-"""The pixel shuffle of InternVL 1.x, whose features stand in transposed order.
+"""The pixel shuffle of InternVL 1.x, whose features are in transposed order.
 
-`pixel_shuffle` of the original `modeling_internvl_chat.py` moves features from both sides of a
-tile to the channels and, in version "v1", does not swap height and width back. transformers has
-version "v2" only. "v1" is the default of the original config: a checkpoint that does not say
-`ps_version` has it.
+`pixel_shuffle` of the original `modeling_internvl_chat.py` moves features from height and width of
+a tile to the channels; version "v1" does not swap height and width back. transformers has version
+"v2" only. "v1" is the default of the original config, for checkpoints without `ps_version`.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import torch
 
 
 def use_pixel_shuffle(model: Any, version: str) -> None:
-    """Let a native model shuffle the pixels of tiles as its checkpoint was trained.
+    """Set the version of a native model's pixel shuffle.
 
     Args:
         model: A native InternVL.
-        version: "v1" or "v2", which is what it does already.
+        version: "v1", or "v2", which is transformers' own.
     """
     if version == "v1":
         model.model.pixel_shuffle = MethodType(_transposed, model.model)

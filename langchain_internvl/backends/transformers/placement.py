@@ -1,4 +1,4 @@
-"""Where the parts of a model go, and which attention can run there."""
+"""Placement of a model on devices, and the choice of its attention implementation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _AMPERE = (8, 0)
 def split_model(num_layers: int, num_gpus: int) -> dict[str, int]:
     """The placement of `split_model` in the InternVL2 quick start, by transformers' names.
 
-    GPU 0 also has the vision tower and the projector, so it takes half as many layers as the
-    others. Embeddings, norm, head and the last layer are there too: what enters and what leaves
-    the language model is on one device.
+    GPU 0 also has the vision tower and the projector, so it gets half as many layers as the others.
+    Embeddings, norm, head and the last layer are on GPU 0 too, so that inputs and outputs of the
+    language model are on one device.
 
     Args:
         num_layers: Layers of the language model.
@@ -59,9 +59,9 @@ def place(
     """The device map for a machine.
 
     Args:
-        device_map: What was asked for. "auto" is the CPU without GPUs, transformers' own choice
-            with one (which moves to the CPU what does not fit). With several it is `split_mixture`
-            for a mixture of experts that fits, else `split_model`.
+        device_map: The requested map. "auto": the CPU without GPUs, transformers' own choice with
+            one GPU (which offloads to the CPU if necessary); with several, `split_mixture` for a
+            mixture of experts that fits, otherwise `split_model`.
         num_layers: Layers of the language model.
         free_bytes: Free memory of each GPU of this machine.
         mixture: Sizes of a mixture of experts; None: it is none.
@@ -74,7 +74,7 @@ def place(
         by_size = split_mixture(mixture, room)
         if by_size is not None:
             return by_size
-    # On the CPU alone accelerate's hooks would be in the way.
+    # On the CPU alone, without accelerate's hooks.
     return split_model(num_layers, num_gpus) if num_gpus else None
 
 
@@ -85,13 +85,13 @@ def can_use_flash_attention(
     *,
     is_installed: bool,
 ) -> bool:
-    """Whether flash-attention can run: installed, in 16 bits, all on GPUs from Ampere on.
+    """Whether flash-attention can run: installed, 16-bit weights, all on GPUs since Ampere.
 
     Args:
-        dtype: Name of the type of the weights.
-        device_map: Where they go.
+        dtype: Data type of the weights.
+        device_map: Their placement.
         capabilities: Compute capability of each GPU of this machine.
-        is_installed: Whether the package is.
+        is_installed: Whether the package flash-attn is installed.
     """
     places = device_map.values() if isinstance(device_map, Mapping) else [device_map]
     leaves_gpus = any(str(place) in {"None", "cpu", "disk", "meta"} for place in places)

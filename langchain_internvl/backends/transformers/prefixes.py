@@ -1,4 +1,4 @@
-"""Keys and values of sequences that have ended, kept for the next turn of their conversations."""
+"""Prefix cache: keys and values of ended sequences, for the next turn of their conversations."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from langchain_internvl.backends.transformers.slots import Slot, SlotCache
 
 LEAST = 32
-"""Fewest tokens that are worth reusing: fewer are read as fast as they are copied."""
+"""Minimum length of a reused prefix, in tokens; shorter ones are prefilled as fast as copied."""
 
 _MOST = 64
-"""Most sequences that are kept."""
+"""Maximum number of cached sequences."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class ImageSpan:
     """Context tokens of an image in a prompt.
 
     Attributes:
-        start: The first one's place.
-        length: Their number.
-        key: The image's key.
+        start: Index of the first context token.
+        length: Number of context tokens.
+        key: Key of the image.
     """
 
     start: int
@@ -40,7 +40,7 @@ class ImageSpan:
 
 @dataclass(frozen=True)
 class TokenRun:
-    """Tokens, and the images that their context tokens stand for.
+    """Tokens, with the images of their context tokens.
 
     Attributes:
         ids: int64 [tokens].
@@ -51,10 +51,10 @@ class TokenRun:
     images: tuple[ImageSpan, ...]
 
     def shared_with(self, other: TokenRun) -> int:
-        """How many tokens two runs have in common from the start, images included.
+        """Length of the common prefix of two runs in tokens, images included.
 
-        Context tokens are all equal, so the images' keys and places are compared too; a hash of
-        the whole is no identity and is not used.
+        All context tokens are equal, so keys and positions of the images are compared too. Hashes
+        of the whole run are not used, because they may collide.
         """
         length = min(len(self.ids), len(other.ids))
         differs = self.ids[:length] != other.ids[:length]
@@ -62,8 +62,8 @@ class TokenRun:
         for mine, theirs in zip(self.images, other.images, strict=False):
             if mine != theirs:
                 return min(shared, mine.start, theirs.start)
-        # An image that only one of them has stands where the other has other tokens, or beyond its
-        # end; but a text may hold context ids of no image.
+        # An image in only one of the runs is where the other has other tokens, or beyond its end;
+        # but a text may have context ids without an image.
         both = min(len(self.images), len(other.images))
         rest = [one.start for one in (*self.images[both:], *other.images[both:])]
         return min([shared, *rest])
@@ -71,12 +71,12 @@ class TokenRun:
 
 @dataclass(eq=False)
 class KeptSequence:
-    """A sequence that has ended.
+    """A cached sequence.
 
     Attributes:
-        run: Its tokens whose keys and values are kept.
-        slot: Where they are.
-        used: Higher for those that were used later.
+        run: Tokens whose keys and values are cached.
+        slot: Slot of the keys and values.
+        used: Time stamp of the last use, as a counter.
     """
 
     run: TokenRun
@@ -85,15 +85,15 @@ class KeptSequence:
 
 
 class PrefixCache:
-    """Sequences that have ended, least recently used first out.
+    """LRU cache of ended sequences.
 
     Args:
-        slots: Where keys and values are.
-        max_bytes: Most memory of what is kept; 0: keep nothing.
+        slots: Slots of the engine.
+        max_bytes: Maximum memory of the cached sequences, in bytes; 0: no cache.
 
     Attributes:
-        hits: Prompts so far whose beginning was found.
-        misses: Prompts so far of which nothing was found.
+        hits: Prompts so far with a cached prefix.
+        misses: Prompts so far without a cached prefix.
     """
 
     def __init__(self, slots: SlotCache, max_bytes: int) -> None:
@@ -105,11 +105,11 @@ class PrefixCache:
 
     @property
     def nbytes(self) -> int:
-        """Memory of what is kept, in bytes; any thread may ask."""
+        """Memory of the cached sequences, in bytes; thread-safe."""
         return sum(one.slot.nbytes for one in list(self._kept))
 
     def freeable(self) -> int:
-        """Bytes that would be free if nothing were kept: blocks may hold other sequences too."""
+        """Bytes that clearing the cache would free; blocks with running sequences stay."""
         kept = Counter(one.slot.block for one in self._kept)
         return sum(
             block.nbytes
@@ -118,9 +118,9 @@ class PrefixCache:
         )
 
     def find(self, run: TokenRun) -> tuple[KeptSequence, int] | None:
-        """The kept sequence that shares most tokens with a prompt, and their number.
+        """The cached sequence with the longest common prefix with a prompt, and its length.
 
-        The last token of a prompt is never counted: its scores have to be computed.
+        The last token of a prompt is never included, because its logits must be computed.
         """
         best, most = None, LEAST - 1
         for one in self._kept:
@@ -135,11 +135,11 @@ class PrefixCache:
         return best, most
 
     def put(self, run: TokenRun, slot: Slot) -> None:
-        """Keep a sequence, or release its slot if it is too short, too large, or known."""
+        """Cache a sequence, or release its slot if it is too short, too large or already cached."""
         if len(run.ids) < LEAST or slot.nbytes > self._max_bytes:
             self._slots.release(slot)
             return
-        for one in list(self._kept):  # what is a beginning of it adds nothing
+        for one in list(self._kept):  # prefixes of the new sequence are redundant
             if one.run.shared_with(run) == len(one.run.ids):
                 self.drop(one)
         slot = self._slots.shrink(slot, len(run.ids))
@@ -148,23 +148,23 @@ class PrefixCache:
             self.drop_oldest()
 
     def take(self, kept: KeptSequence) -> Slot:
-        """The slot of a kept sequence, which goes on in it."""
+        """Remove a sequence from the cache, and return its slot for the new sequence."""
         self._kept.remove(kept)
         return kept.slot
 
     def drop(self, kept: KeptSequence) -> None:
-        """Forget a sequence and release its slot."""
+        """Remove a sequence and release its slot."""
         self._kept.remove(kept)
         self._slots.release(kept.slot)
 
     def drop_oldest(self, but: KeptSequence | None = None) -> bool:
-        """Forget what was used longest ago.
+        """Remove the least recently used sequence.
 
         Args:
-            but: A sequence that stays.
+            but: A sequence that is not removed.
 
         Returns:
-            Whether there was one.
+            Whether a sequence was removed.
         """
         oldest = min(
             (one for one in self._kept if one is not but), key=lambda one: one.used, default=None
@@ -174,7 +174,7 @@ class PrefixCache:
         return oldest is not None
 
     def clear(self) -> bool:
-        """Forget everything; whether there was anything."""
+        """Clear the cache; returns whether it had any sequences."""
         had_any = bool(self._kept)
         for one in list(self._kept):
             self.drop(one)
@@ -184,17 +184,17 @@ class PrefixCache:
 def spans_of(
     ids: NDArray[np.int64], context_id: int, keys: Items[bytes], lengths: Items[int]
 ) -> tuple[ImageSpan, ...] | None:
-    """Where the images of a prompt are.
+    """The spans of the images of a prompt.
 
     Args:
-        ids: The prompt.
-        context_id: Id of a context token.
-        keys: The images' keys, in order.
-        lengths: Context tokens of each.
+        ids: Token ids of the prompt.
+        context_id: Id of the context token.
+        keys: Keys of the images, in order.
+        lengths: Number of context tokens of each image.
 
     Returns:
-        Their spans, of which the context tokens may lie in several pieces (tiles of a video with
-        words between them); None if there are other numbers of tokens than the images need.
+        The spans, whose context tokens may be interrupted by text (between frames of a video);
+        None if the number of context tokens does not match the images.
     """
     places = np.flatnonzero(ids == context_id)
     if len(places) != sum(lengths):

@@ -19,6 +19,10 @@ from langchain_internvl.errors import (
 
 Event = Delta | BaseException
 
+_SIGNALS = 0.2
+"""Seconds after which the main thread looks for signals: one that arrives in the moment before it
+blocks does not wake it, and on Windows none does."""
+
 _YEAR = 365 * 24 * 3600.0
 """Longer than this no event loop waits."""
 
@@ -91,13 +95,16 @@ class ThreadRequestHandle(RequestHandle):
             InternVLError: The request is faulty, or the checkpoint cannot be loaded.
             RequestTimeoutError: It took too long.
         """
-        remaining = self._remaining()
-        if remaining is not None:
-            remaining = min(remaining, threading.TIMEOUT_MAX)
-        try:
-            return _delta(self._events.get(timeout=remaining))
-        except Empty:
-            raise self._timed_out() from None
+        while True:
+            remaining = self._remaining()
+            wait = threading.TIMEOUT_MAX if remaining is None else remaining
+            if threading.current_thread() is threading.main_thread():
+                wait = min(wait, _SIGNALS)
+            try:
+                return _delta(self._events.get(timeout=min(wait, threading.TIMEOUT_MAX)))
+            except Empty:
+                if remaining is not None and remaining <= wait:
+                    raise self._timed_out() from None
 
 
 class TaskRequestHandle(RequestHandle):

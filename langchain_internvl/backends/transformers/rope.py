@@ -1,13 +1,13 @@
-"""Which rows may share a batch, given positions whose encoding depends on length.
+"""Batching of sequences whose RoPE depends on the length.
 
-Two kinds of rope change with the longest position of the whole batch: dynamic NTK (InternLM2),
-whose base grows with every token past the trained length, and longrope (Phi3), which switches to
-another set of factors there. A short row beside a long one would be computed in the long one's
-terms and change completely. So rows that stay short share a batch; of rows that are or may get
-long, only those of longrope that start long can share one.
+Two kinds of RoPE depend on the longest position of the whole batch: dynamic NTK (InternLM2), whose
+base grows with every token past the trained length, and longrope (Phi3), which switches to another
+set of factors there. A short sequence in a batch with a long one would be encoded with the wrong
+frequencies. So sequences that stay short share a batch; of sequences that are or may become long,
+only those of longrope that start long can share one.
 
-A row that crosses the limit while it decodes changes its encoding on the way, and keeps the keys
-made before. That is what the reference and transformers do, and what happens here.
+A sequence that crosses the limit while decoding changes its encoding, and keeps its earlier keys,
+as in the reference and in transformers.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 DYNAMIC = "dynamic"
 LONGROPE = "longrope"
 SHORT = "short"
-"""The key of rows whose encoding does not depend on the length of any."""
+"""Key of sequences whose encoding does not depend on the length of the batch."""
 
 
 def batch_key(text_config: Any, prompt_length: int, max_tokens: int, row: Hashable) -> Hashable:
-    """Rows with equal keys may decode together.
+    """The batch key of a sequence; sequences with equal keys may share a batch.
 
     Args:
         text_config: Config of the language model.
-        prompt_length: Tokens of the row's prompt.
-        max_tokens: Most tokens that it will add.
-        row: The row's own name.
+        prompt_length: Number of tokens of the prompt.
+        max_tokens: Maximum number of tokens of the reply.
+        row: Unique key of the sequence.
     """
     kind = text_config.rope_parameters["rope_type"]
     limit = length_limit(text_config)
@@ -42,7 +42,7 @@ def batch_key(text_config: Any, prompt_length: int, max_tokens: int, row: Hashab
 
 
 def length_limit(text_config: Any) -> int | None:
-    """The longest row that is encoded as trained; None if encoding does not depend on length."""
+    """Maximum length with the trained encoding, in tokens; None: RoPE is length-independent."""
     rope = text_config.rope_parameters
     if rope["rope_type"] == DYNAMIC:
         return int(text_config.max_position_embeddings)
@@ -52,11 +52,11 @@ def length_limit(text_config: Any) -> int | None:
 
 
 class DynamicRope:
-    """The modules of a model whose dynamic NTK rope grows with the positions they see.
+    """The dynamic NTK RoPE modules of a model, whose frequencies depend on the positions.
 
-    transformers keeps the largest base so far until a short prompt comes along, and computes it in
-    torch's default dtype, which is another model's while that is being loaded. So the frequencies
-    are set here, for every forward pass, from a Python number as the reference has it.
+    transformers keeps the largest base until the next short prompt, and computes it in torch's
+    default dtype, which changes while another model is loaded. So the frequencies are set here for
+    every forward pass, from a Python float as in the reference.
 
     Args:
         model: A native InternVL.
@@ -68,10 +68,10 @@ class DynamicRope:
         ]
 
     def prepare(self, length: int) -> None:
-        """Make the next forward pass depend on its own positions only.
+        """Set the frequencies of the next forward pass.
 
         Args:
-            length: Positions of its longest row, the new ones included.
+            length: Length of its longest sequence in tokens, the new ones included.
         """
         for module in self._modules:
             frequencies = module.original_inv_freq
@@ -81,5 +81,5 @@ class DynamicRope:
                 )
             frequencies = frequencies.to(module.inv_freq.device)
             module.register_buffer("inv_freq", frequencies, persistent=False)
-            # So long, and no longer, transformers takes the frequencies that are there.
+            # With this value transformers uses the frequencies as they are.
             module.max_seq_len_cached = max(length, module.original_max_seq_len)

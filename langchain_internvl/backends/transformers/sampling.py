@@ -1,7 +1,8 @@
-"""Scores to the next tokens, for all sequences of a batch in one pass on the model's device.
+"""Samples the next tokens of all sequences of a batch in one pass on the model's device.
 
-Every sequence has its own random numbers, drawn on the CPU, one for each token: what else runs does
-not change them. A token is chosen by inverting the cumulative distribution at that number.
+Every sequence has its own random generator on the CPU, with one number for each token, so samples
+are independent of the rest of the batch. A token is sampled by inverting the cumulative
+distribution at that number.
 """
 
 from __future__ import annotations
@@ -21,25 +22,24 @@ if TYPE_CHECKING:
     from langchain_internvl.backends.base import Sampling
 
 COLDEST = 1e-5
-"""Below this temperature scores leave float32, and only the likeliest token is left anyway."""
+"""Temperatures below this are greedy decoding: scaled logits would overflow float32."""
 
 _HEAD = 256
-"""Likeliest tokens that are sorted first on the CPU; the whole vocabulary only if `top_p` needs
-more: sorting 151,674 scores takes 30 times as long."""
+"""Number of likeliest tokens that are sorted first on the CPU; the whole vocabulary is sorted only
+if `top_p` needs more, because sorting 151,674 logits takes 30 times as long."""
 
 
 def is_greedy(sampling: Sampling) -> bool:
-    """Whether the likeliest token is taken always, so that a seed changes nothing."""
+    """Whether decoding is greedy, so that a seed has no effect."""
     return sampling.temperature < COLDEST or sampling.top_k == 1
 
 
 class SamplerState:
-    """What the choice of a sequence's next token depends on, besides the scores.
+    """Sampling state of one sequence.
 
     Args:
-        sampling: How to choose.
-        report: How many of the likeliest tokens are reported with each token; None: report no
-            probabilities.
+        sampling: Sampling parameters.
+        report: Number of alternatives reported with each token; None: no log probabilities.
     """
 
     def __init__(self, sampling: Sampling, report: int | None = None) -> None:
@@ -62,10 +62,10 @@ class SamplerState:
         return float(torch.rand((), generator=self._random, dtype=torch.float64))
 
     def see(self, token_id: int) -> None:
-        """Remember a token of the reply, if a penalty needs it.
+        """Record a token of the reply for the repetition penalty.
 
-        As in the reference, whose prompt reaches `generate` as embeddings, the repetition penalty
-        does not see the prompt.
+        The penalty does not apply to tokens of the prompt, as in the reference, which passes the
+        prompt to `generate` as embeddings.
         """
         if self.penalty == 1:
             return
@@ -76,7 +76,7 @@ class SamplerState:
 
     @property
     def seen(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """The tokens of the reply so far; none if there is no penalty."""
+        """Token ids of the reply so far; empty without a penalty."""
         return self._seen[: self._count]
 
 
@@ -86,9 +86,9 @@ class Sampled:
 
     Attributes:
         token_id: The token.
-        is_finite: Whether the scores were numbers; if not, the token means nothing.
-        logprob: Logarithm of its probability, if asked for.
-        top: The likeliest tokens and theirs, if asked for.
+        is_finite: Whether the logits were finite; if not, the token is meaningless.
+        logprob: Natural logarithm of its probability; None: not requested.
+        top: The likeliest tokens with their log probabilities, if requested.
     """
 
     token_id: int
@@ -98,7 +98,7 @@ class Sampled:
 
 
 def no_numbers() -> BackendError:
-    """The error of a sequence whose scores are no numbers."""
+    """The error of a sequence whose logits are not finite."""
     return BackendError(
         "the model's scores are no numbers: its weights are damaged, or dtype is too small for "
         "them (float16 for a model made in bfloat16); try dtype='float32'"
@@ -106,7 +106,7 @@ def no_numbers() -> BackendError:
 
 
 def sample(logits: torch.Tensor, states: Sequence[SamplerState]) -> list[Sampled]:
-    """The next token of every sequence; one transfer from the device.
+    """Sample the next token of every sequence, with one transfer from the device.
 
     Penalty, temperature, `top_k` and `top_p` are applied in the order of transformers' `generate`.
 
@@ -115,8 +115,8 @@ def sample(logits: torch.Tensor, states: Sequence[SamplerState]) -> list[Sampled
         states: The sequences' states, in the same order.
 
     Returns:
-        One entry for each sequence. Probabilities are those of `logits`, so of what the grammar
-        leaves, before penalty, temperature and cuts.
+        One entry for each sequence. Probabilities are those of `logits`: with the grammar applied,
+        before penalty, temperature, `top_k` and `top_p`.
     """
     scores = _penalise(logits, states)
     best, ids = scores.max(-1)
@@ -141,7 +141,7 @@ def _on(values: Sequence[int], device: torch.device) -> torch.Tensor:
 
 
 def _penalise(logits: torch.Tensor, states: Sequence[SamplerState]) -> torch.Tensor:
-    """Lower the scores of tokens of the replies: divide what is positive, multiply what is not.
+    """Lower the logits of tokens of the replies: divide positive ones, multiply negative ones.
 
     "CTRL" (https://huggingface.co/papers/1909.05858), section 4.1.
     """
@@ -160,10 +160,10 @@ def _penalise(logits: torch.Tensor, states: Sequence[SamplerState]) -> torch.Ten
 
 
 def _draw(scores: torch.Tensor, states: Sequence[SamplerState]) -> torch.Tensor:
-    """Draw a token of each row.
+    """Draw a token for each row.
 
-    Rows with cuts are drawn from their sorted scores, rows without from the scores as they are:
-    which of the two depends on the row alone, so a seed repeats in any company.
+    Rows with `top_k` or `top_p` are drawn from sorted logits, other rows from unsorted ones. The
+    method depends on the row alone, so results of a seed do not depend on the batch.
     """
     device = scores.device
     scores = scores / _column([state.temperature for state in states], scores)
@@ -189,9 +189,9 @@ def _column(
 def _draw_sorted(
     scores: torch.Tensor, states: Sequence[SamplerState], draws: torch.Tensor
 ) -> torch.Tensor:
-    """Draw from the likeliest tokens of each row, as its `top_k` and `top_p` say."""
+    """Draw from the likeliest tokens of each row, by its `top_k` and `top_p`."""
     size = scores.shape[-1]
-    if scores.device.type != "cpu":  # sorting is cheap, asking how much suffices is not
+    if scores.device.type != "cpu":  # sorting is cheap there, but a synchronisation is not
         return _draw_from(*scores.sort(-1, descending=True), scores, states, draws)[0]
     ids, suffices = _draw_from(*scores.topk(min(_HEAD, size)), scores, states, draws)
     more = [index for index, enough in enumerate(suffices.tolist()) if not enough]
@@ -210,46 +210,46 @@ def _draw_from(
     states: Sequence[SamplerState],
     draws: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw a token of each row of the likeliest scores.
+    """Draw a token for each row from its likeliest logits.
 
     Args:
-        values: Scores, descending [rows, kept].
-        places: Their tokens.
-        scores: All scores [rows, vocabulary].
-        states: The rows' states.
-        draws: The rows' random numbers [rows, 1].
+        values: Logits in descending order [rows, kept].
+        places: Their token ids [rows, kept].
+        scores: All logits [rows, vocabulary].
+        states: Sampling states of the rows.
+        draws: Random numbers of the rows [rows, 1].
 
     Returns:
-        The tokens, and whether as many scores as are kept were enough.
+        The token ids, and whether the kept logits were sufficient.
     """
     size, kept = scores.shape[-1], values.shape[-1]
     most = _column([min(state.top_k or size, size) for state in states], values, torch.long)
     limit = _column([state.top_p for state in states], values)
     ranks = torch.arange(kept, device=values.device)
     limited = values.masked_fill(ranks >= most, float("-inf"))
-    # Of a row that top_k cuts here, what it keeps is all there is; else all of the vocabulary is.
+    # Rows with top_k are normalised over the kept tokens, others over the whole vocabulary.
     total = torch.where(most > kept, scores.logsumexp(-1, keepdim=True),
                         limited.logsumexp(-1, keepdim=True))  # fmt: skip
     probabilities = (limited - total).exp()
     before = probabilities.cumsum(-1) - probabilities
     reached = before[:, -1:] + probabilities[:, -1:] >= limit
     suffices = (most <= kept) | ((most == size) & reached)
-    # The first token that reaches top_p is kept, and so is the likeliest.
+    # The first token that reaches top_p is kept, and the likeliest one always.
     probabilities = probabilities.masked_fill((before >= limit) & (ranks > 0), 0)
     chosen = _invert(probabilities, draws)
     return places.gather(-1, chosen[:, None])[:, 0], suffices[:, 0]
 
 
 def _invert(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """The entries at which the cumulative distributions pass the random numbers.
+    """The indices at which the cumulative distributions exceed the random numbers.
 
     Args:
-        probabilities: [rows, entries]; they need not add up to 1.
+        probabilities: [rows, entries]; need not be normalised.
         draws: [rows, 1], in [0, 1).
     """
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1:]
-    # Rounding may not lift a number to the total: beyond it lie entries of no probability.
+    # A number must stay below the total after rounding: later entries have no probability.
     target = torch.minimum(draws * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(
         max=probabilities.shape[-1] - 1
@@ -259,7 +259,7 @@ def _invert(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
 def _logprobs(
     logits: torch.Tensor, ids: torch.Tensor, most: int, asked: Sequence[int]
 ) -> list[torch.Tensor]:
-    """Columns of the tokens' logarithms, of the likeliest ones', and of their ids."""
+    """Columns: log probabilities of the tokens and of the alternatives, and ids of the latter."""
     rows = _on(asked, logits.device)
     logprobs = logits[rows].log_softmax(-1)
     values, places = logprobs.topk(most, -1)
@@ -278,6 +278,6 @@ def _read(row: list[float], state: SamplerState, most: int) -> Sampled:
     top = tuple(
         TokenLogprob(int(one), value)
         for one, value in zip(ids[: state.report], values, strict=False)
-        if value > float("-inf")  # what a grammar forbids is no alternative
+        if value > float("-inf")  # forbidden tokens are not alternatives
     )
     return Sampled(token_id, is_finite, row[2], top)

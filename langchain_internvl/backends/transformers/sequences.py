@@ -1,4 +1,4 @@
-"""A reply in the making: its prompt, its tokens, its text, and where its keys and values are."""
+"""State of one sequence: its prompt, tokens, text and slot of the KV cache."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class PromptPlan:
-    """What a prompt is made of.
+    """The tokens, images and features of a prompt.
 
     Args:
         request: The request.
-        context_id: Id of a context token.
-        tokens_per_tile: Features of a tile.
+        context_id: Id of the context token.
+        tokens_per_tile: Number of features of a tile.
 
     Attributes:
-        run: Its tokens and images.
-        features: Of each image that is at hand, by index.
+        run: Tokens and images.
+        features: Available features by index of the image.
 
     Raises:
-        PromptError: It has another number of context tokens than its images have features.
+        PromptError: The number of context tokens differs from the number of image features.
     """
 
     def __init__(self, request: Request, context_id: int, tokens_per_tile: int) -> None:
@@ -51,7 +51,7 @@ class PromptPlan:
                 f"{sum(lengths)} features"
             )
         self.run = TokenRun(ids, spans)
-        # Context tokens before each place, and features before each image.
+        # Number of context tokens before each position, and of features before each image.
         self._before = np.concatenate([[0], np.cumsum(is_context)])
         self._offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
@@ -59,7 +59,7 @@ class PromptPlan:
         return len(self.run.ids)
 
     def images_of(self, start: int, end: int) -> Iterator[tuple[int, slice]]:
-        """The images of a part of the prompt, and which of their features belong there."""
+        """The images of a part of the prompt, with the slice of their features in it."""
         first, last = int(self._before[start]), int(self._before[end])
         for index in range(len(self.images)):
             low, high = int(self._offsets[index]), int(self._offsets[index + 1])
@@ -67,7 +67,7 @@ class PromptPlan:
                 yield index, slice(max(first, low) - low, min(last, high) - low)
 
     def features_of(self, start: int, end: int) -> list[torch.Tensor]:
-        """The features of a part of the prompt, whose images are all at hand."""
+        """The features of a part of the prompt, all of which must be available."""
         return [self.features[index][rows] for index, rows in self.images_of(start, end)]
 
 
@@ -77,16 +77,16 @@ class Sequence:
     Args:
         request: The request.
         prompt: Its prompt.
-        token_bytes: The bytes of each token id.
-        grammar: What the reply may be, at its beginning; None: anything.
+        token_bytes: Bytes of each token id.
+        grammar: Initial grammar state; None: unconstrained.
 
     Attributes:
-        reply: Tokens of the reply so far.
-        length: Tokens whose keys and values are in the slot.
-        cached: Of these, tokens that were found rather than computed.
-        slot: Where they are; None after the end.
-        grammar: Where the reply is in its grammar; None: there is none.
-        sampler: How its tokens are chosen.
+        reply: Token ids of the reply so far.
+        length: Number of tokens whose keys and values are in the slot.
+        cached: Number of those that came from the prefix cache.
+        slot: Slot of the KV cache; None after the end.
+        grammar: Current grammar state; None: unconstrained.
+        sampler: Sampling state.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class Sequence:
 
     @property
     def is_reading(self) -> bool:
-        """Whether its prompt is not read to the end yet."""
+        """Whether the prefill of the prompt is not complete."""
         return not self.reply
 
     @property
     def full_length(self) -> int:
-        """Tokens of the prompt and of the longest reply."""
+        """Maximum number of tokens of prompt and reply."""
         return full_length(self.request)
 
     @property
@@ -126,7 +126,7 @@ class Sequence:
         """Add a token to the reply.
 
         Raises:
-            BackendError: The scores were no numbers, or the token is not in the grammar.
+            BackendError: The logits were not finite, or the grammar forbids the token.
         """
         if not sampled.is_finite:
             raise no_numbers()
@@ -149,7 +149,7 @@ class Sequence:
         """End the reply with the likeliest of the request's choices.
 
         Args:
-            logprobs: Logarithms of their probabilities.
+            logprobs: Natural logarithms of their probabilities.
         """
         best = max(range(len(logprobs)), key=logprobs.__getitem__)
         choice = self.request.choices[best]
@@ -164,9 +164,9 @@ class Sequence:
 
 
 def full_length(request: Request) -> int:
-    """Tokens of a sequence when its reply has become as long as it may.
+    """Maximum number of tokens of a sequence in the KV cache.
 
-    The last token of a reply is never read, but those of choices are.
+    The last token of a reply is never in the cache, but those of choices are.
     """
     choices = max((len(choice.ids) for choice in request.choices), default=0)
     return len(request.prompt_ids) + max(request.max_tokens, choices)

@@ -1,13 +1,13 @@
 """KV cache in slots: every sequence writes its keys and values at its own length.
 
 A block is one tensor of keys and one of values per layer, [slots, heads, capacity, size]. A
-sequence has one slot of one block for as long as it lives, with room for all it may ever hold, so a
-decode step writes one column per sequence and copies nothing, a sequence that ends moves no other,
-and no step has to ask for memory for keys.
+sequence has one slot of one block for its whole life, with room for its maximum length. So a decode
+step writes one column per sequence and copies nothing, the end of a sequence moves no other, and no
+step allocates memory for keys.
 
-On the CPU each slot is a block of its own: a call of attention costs little there, and each
-sequence reads exactly its own keys. Elsewhere slots of one capacity share blocks, so that a few
-calls serve the whole batch, under a mask (`kv_passes.py`).
+On the CPU each slot is a separate block: attention calls are cheap there, and each sequence reads
+only its own keys. On accelerators slots of equal capacity share blocks, so that a few masked
+attention calls serve the whole batch (`kv_passes.py`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from langchain_internvl.backends.transformers.memory import layer_device
 from langchain_internvl.errors import EngineMemoryError
 
 BUCKET = 128
-"""Tokens to which a view of several slots is rounded up; few shapes suit a GPU's allocator."""
+"""Granularity of views of several slots, in tokens; few distinct shapes suit a GPU's allocator."""
 
 _SHARED_SLOTS = 8
-"""Most slots of a block on accelerators; twice as many as there are is what a new block gets."""
+"""Maximum slots of a block on accelerators; below it, a new block has twice the existing slots."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class KVShape:
     """Keys and values of one model.
 
     Attributes:
-        devices: Where each layer's keys and values are.
-        heads: Heads of keys.
-        size: Numbers of a head.
-        dtype: Their type.
+        devices: Device of each layer's keys and values.
+        heads: Number of key heads.
+        size: Size of a head.
+        dtype: Data type.
     """
 
     devices: tuple[torch.device, ...]
@@ -71,12 +71,12 @@ class Block:
     Args:
         shape: Keys and values of the model.
         slots: Number of slots.
-        capacity: Tokens of a slot.
+        capacity: Capacity of a slot in tokens.
 
     Attributes:
-        number: Blocks that are older have lower ones.
+        number: Sequence number; older blocks have lower ones.
         layers: Keys and values of each layer, each [slots, heads, capacity, size].
-        free: Slots that no sequence has.
+        free: Indices of free slots.
     """
 
     def __init__(self, shape: KVShape, slots: int, capacity: int) -> None:
@@ -84,8 +84,8 @@ class Block:
         self.capacity = capacity
         self.slots = slots
         self.free = list(range(slots))
-        # A mask does not hide what is no number, and fresh memory may hold that; a block of one
-        # slot is never read beyond what was written.
+        # Shared blocks are zeroed: a mask does not hide NaN, which uninitialised memory may have. A
+        # block of one slot is never read beyond the written tokens.
         make = torch.empty if slots == 1 else torch.zeros
         size = slots, shape.heads, capacity, shape.size
         self.layers = [
@@ -97,11 +97,11 @@ class Block:
 
 @dataclass(eq=False)
 class Slot:
-    """Room for one sequence.
+    """Keys and values of one sequence.
 
     Attributes:
-        block: Its block.
-        index: Its place there.
+        block: The block of the slot.
+        index: Index in the block.
     """
 
     block: Block
@@ -109,19 +109,19 @@ class Slot:
 
     @property
     def capacity(self) -> int:
-        """Tokens that it can hold."""
+        """Maximum number of tokens."""
         return self.block.capacity
 
     @property
     def nbytes(self) -> int:
-        """Its share of the block's memory."""
+        """Memory of the slot, in bytes."""
         return self.block.nbytes // self.block.slots
 
     def copy_from(self, other: Slot, length: int) -> None:
-        """Take over the first keys and values of another slot.
+        """Copy the first keys and values of another slot.
 
         Args:
-            other: The slot that has them.
+            other: The source.
             length: Number of tokens.
         """
         for mine, theirs in zip(self.block.layers, other.block.layers, strict=True):
@@ -134,8 +134,8 @@ class SlotCache:
 
     Args:
         shape: Keys and values of the model.
-        max_bytes: Most memory of all blocks together.
-        shared_slots: Most slots of a block; None: 1 on the CPU, else 8.
+        max_bytes: Maximum memory of all blocks, in bytes.
+        shared_slots: Maximum number of slots of a block; None: 1 on the CPU, else 8.
     """
 
     def __init__(self, shape: KVShape, max_bytes: int, shared_slots: int | None = None) -> None:
@@ -153,24 +153,24 @@ class SlotCache:
         return sum(block.nbytes for block in list(self._blocks))
 
     def fits(self, length: int, freed: int = 0) -> bool:
-        """Whether a sequence finds room now.
+        """Whether a sequence fits now.
 
         Args:
-            length: Tokens of the sequence when it is as long as it may get.
+            length: Maximum number of tokens of the sequence.
             freed: Bytes that could be freed for it.
         """
         needed = length * self.shape.token_bytes
         return self._find(length) is not None or self.nbytes - freed + needed <= self.max_bytes
 
     def allocate(self, length: int) -> Slot:
-        """A slot for a sequence; what it holds is undefined.
+        """Allocate a slot; its contents are undefined.
 
         Args:
-            length: Tokens of the sequence when it is as long as it may get.
+            length: Maximum number of tokens of the sequence.
 
         Raises:
-            EngineMemoryError: There is no room within the budget.
-            RuntimeError: Torch finds no memory.
+            EngineMemoryError: The sequence does not fit the budget.
+            RuntimeError: Torch is out of memory.
         """
         block = self._find(length)
         if block is None:
@@ -180,11 +180,11 @@ class SlotCache:
         return Slot(block, block.free.pop(0))
 
     def shrink(self, slot: Slot, length: int) -> Slot:
-        """A slot with the same tokens that is not much larger than they need.
+        """Move tokens to a smaller slot if theirs is much too large.
 
         Args:
-            slot: A slot, which is not to be used any more.
-            length: Tokens that it holds.
+            slot: The slot, which must not be used afterwards.
+            length: Number of tokens in it.
         """
         if slot.block.slots > 1 or slot.capacity <= 2 * length:
             return slot
@@ -196,17 +196,17 @@ class SlotCache:
         return smaller
 
     def release(self, slot: Slot) -> None:
-        """Give a slot back; a block without sequences is freed."""
+        """Release a slot; a block without sequences is freed."""
         slot.block.free.append(slot.index)
         if len(slot.block.free) == slot.block.slots:
             self._blocks.remove(slot.block)
 
     def clear(self) -> None:
-        """Free all blocks, those in use too."""
+        """Free all blocks, including those in use."""
         self._blocks.clear()
 
     def _find(self, length: int) -> Block | None:
-        """The fullest of the smallest blocks with a free slot that is not far too large."""
+        """The fullest of the smallest blocks with a free slot of suitable capacity; None: none."""
         fitting = [
             block
             for block in self._blocks
@@ -232,10 +232,10 @@ class SlotCache:
 
 
 def capacity_class(length: int) -> int:
-    """The capacity of slots for sequences up to a length.
+    """The capacity of slots for a sequence length, in tokens.
 
-    At most an eighth more than the length above 1,024 tokens, so that sequences of about one
-    length share blocks.
+    Above 1,024 tokens at most an eighth more than the length, so that sequences of similar length
+    share blocks.
     """
     step = max(BUCKET, 1 << max(0, (length - 1).bit_length() - 4))
     return -(-length // step) * step

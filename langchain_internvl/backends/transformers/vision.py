@@ -1,4 +1,4 @@
-"""Tiles to the embeddings that stand in for context tokens."""
+"""Encodes tiles to vision features, which replace the embeddings of context tokens."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TILES_AT_ONCE = 16
-"""Tiles of one image that go through the vision tower together; bounds its memory."""
+"""Number of tiles of one image per batch of the vision tower; bounds its memory."""
 
 TILES_AT_ONCE_ON_CPU = 1
-"""The same on the CPU, where more at once are no faster."""
+"""The same on the CPU, where larger batches are not faster."""
 
 
 def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
@@ -27,12 +27,12 @@ def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch
 
     Args:
         tiles: uint8 array of shape [tiles, height, width, 3].
-        device: Where the vision tower is; the tiles travel there as bytes.
+        device: Device of the vision tower; the tiles are transferred as uint8.
 
     Returns:
         float32 tensor of shape [tiles, 3, height, width].
     """
-    owned = tiles if tiles.flags.writeable else tiles.copy()  # torch warns of others
+    owned = tiles if tiles.flags.writeable else tiles.copy()  # torch warns of read-only arrays
     values = torch.from_numpy(owned).to(device).permute(0, 3, 1, 2).float()
     mean, std = (
         torch.tensor(constant, dtype=torch.float32, device=device).view(3, 1, 1)
@@ -44,18 +44,18 @@ def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch
 def encode_image(
     model: Any, tiles: NDArray[np.uint8], is_unwanted: Callable[[], bool] = lambda: False
 ) -> torch.Tensor:
-    """The features of one image, whatever else is encoded before or after it.
+    """Encode one image, independent of other images.
 
     Args:
         model: A native InternVL.
         tiles: uint8 [tiles, size, size, 3].
-        is_unwanted: Asked before each part of the tiles.
+        is_unwanted: Cancellation test, called before each batch of tiles.
 
     Returns:
         Tensor of shape [tiles * tokens per tile, hidden size of the language model].
 
     Raises:
-        Unwanted: `is_unwanted` said so.
+        Unwanted: `is_unwanted` returned True.
     """
     device = execution_device(model.model.vision_tower)
     at_once = TILES_AT_ONCE_ON_CPU if device.type == "cpu" else TILES_AT_ONCE
@@ -69,7 +69,7 @@ def encode_image(
 
 
 def encode_tiles(model: Any, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor | None:
-    """The features of several images, each encoded by itself.
+    """Encode several images separately.
 
     Args:
         model: A native InternVL.

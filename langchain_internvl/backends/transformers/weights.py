@@ -23,7 +23,7 @@ from transformers.core_model_loading import (
 class InternVLChatModel(InternVLForConditionalGeneration):  # type: ignore[no-untyped-call]
     """transformers' InternVL, under the name of the original class.
 
-    The conversion below is found by this name, so native `-hf` checkpoints are not touched.
+    The conversion below is registered under this name, so it does not affect `-hf` checkpoints.
     """
 
 
@@ -49,7 +49,7 @@ class SplitInternLM2Attention(ConversionOps):
 
     @property
     def reverse_op(self) -> ConversionOps:
-        """The way back, used when a loaded model is saved."""
+        """The inverse conversion, used when a loaded model is saved."""
         return JoinInternLM2Attention()
 
 
@@ -76,7 +76,7 @@ class JoinInternLM2Attention(ConversionOps):
 
     @property
     def reverse_op(self) -> ConversionOps:
-        """The way back."""
+        """The inverse conversion."""
         return SplitInternLM2Attention()
 
 
@@ -85,8 +85,8 @@ def _heads(config: Any) -> tuple[int, int]:
     return text.num_attention_heads, text.num_key_value_heads
 
 
-# From general to special where a later row needs the name that an earlier one made. A pattern is
-# searched for as a regex: each begins at the start or a dot, and ends at a dot or a whole name.
+# In this order, because later rows use names that earlier ones make. Patterns are regular
+# expressions; each begins at the start or a dot, and ends at a dot or the end of the name.
 _RENAMES = (
     # Vision tower.
     (r"^vision_model\.embeddings\.class_embedding", "model.vision_tower.embeddings.cls_token"),
@@ -126,7 +126,7 @@ _RENAMES = (
 
 
 def conversion_rows() -> list[WeightRenaming | WeightConverter]:
-    """The rows that turn original tensors into native ones, for every supported checkpoint."""
+    """The conversion rows from original to native tensors, for every supported checkpoint."""
     return [
         *(WeightRenaming(original, native) for original, native in _RENAMES),
         WeightConverter(
@@ -145,10 +145,10 @@ def conversion_rows() -> list[WeightRenaming | WeightConverter]:
 def native_parts(
     name: str, tensor: torch.Tensor, text_config: Any
 ) -> list[tuple[str, torch.Tensor]]:
-    """One original tensor as native ones, for changes that are added after loading.
+    """Convert one original tensor to native ones, for adapters that are added after loading.
 
     Args:
-        name: Its original name; a native one stays.
+        name: Its original name; native names are kept.
         tensor: The tensor.
         text_config: Config of the language model.
     """

@@ -6,15 +6,16 @@ import subprocess
 import sys
 
 import pytest
-from fault_server import FaultServer, lines, words
+from fault_server import FaultServer, error, lines, words
 from golden import PHOTOS, VIDEO, checkpoint_folder
 from PIL import Image
 from typer.testing import CliRunner
 
 from langchain_internvl import ChatInternVL, __version__, chat_models
+from langchain_internvl._optional import require
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.cli import app as module
-from langchain_internvl.cli import doctor, main
+from langchain_internvl.cli import doctor, jobs, main
 
 BOX = "<ref>cat</ref><box>[[100, 200, 300, 400]]</box>"
 
@@ -169,6 +170,37 @@ def test_pdfs_are_read_page_by_page(run, folder):
     found = run("ground", "paper.pdf", "-p", "cat", "--page", "3", "--json", reply=BOX)
     assert json.loads(found.stdout)["page"] == 3
     assert run("read", "paper.pdf", "--pages", "9").exit_code == 1
+
+
+def test_a_model_that_cannot_be_used_is_said_once(folder):
+    (folder / "config.json").write_text("{}")
+    result = CliRunner().invoke(module.app, ["read", ".", "--model", str(folder)])
+    assert result.exit_code == 1
+    assert result.stderr.count("no InternVL") == 1
+    assert "cat.png" not in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_server_that_knows_no_such_key_is_asked_once(folder):
+    server = FaultServer(error(401, {"error": {"message": "no such key", "code": 401}}))
+    with server.running() as url:
+        arguments = ["describe", "cat.png", "cup.png", "--base-url", url, "--model", "vl"]
+        result = CliRunner().invoke(module.app, arguments)
+    assert result.exit_code == 1
+    assert "no such key" in result.stderr
+    assert server.attempts == 1
+    assert "cup.png" not in result.output
+
+
+def test_a_package_that_the_model_needs_is_said_once(run, folder, monkeypatch):
+    def missing(*_, **__):
+        require("openai_is_not_here", extra="server")
+
+    monkeypatch.setattr(jobs, "_NEEDED", frozenset({"openai_is_not_here"}))
+    monkeypatch.setattr(ScriptedBackend, "stream", missing)
+    result = run("describe", "cat.png", "cup.png")
+    assert result.exit_code == 3
+    assert result.stderr.count("openai_is_not_here") == 1
 
 
 def test_private_addresses_are_not_fetched(run):

@@ -166,7 +166,17 @@ def test_no_text_breaks_it(text):
         ("<ref>cup</ref><box>204 215 383 227", [("cup", (204, 215, 383, 227))], []),
         ("204, 215, 383, 227", [(None, (204, 215, 383, 227))], []),
         ("<box>204 215 383</box>", [], ["204 215 383: 3 numbers, not four"]),
-        ("<box></box>", [], ["an empty box: no numbers, not four"]),
+        ("<box></box>", [], ["an empty box: no numbers"]),
+        ("<box>here</box>", [], ["here: no numbers"]),
+        ("<box>204</box>", [], ["204: 1 number, not four"]),
+        ("<box><204><215><383><227></box>", [(None, (204, 215, 383, 227))], []),
+        (
+            "<ref>cup</ref><box> <204>, <215>, <383>, <227>",
+            [("cup", (204, 215, 383, 227))],
+            [],
+        ),
+        ("<box><204><215><383></box>", [], ["<204><215><383>: 3 numbers, not four"]),
+        ("<box><-204></box>", [], ["<-204>: 1 number, not four"]),
         (
             (
                 "<|object_ref_start|>a<|object_ref_end|><|box_start|>(1,2),(3,4)<|box_end|>"

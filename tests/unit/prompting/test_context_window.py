@@ -84,7 +84,7 @@ def test_messages_are_trimmed_to_exact_counts(backend, strategy, partial):
         assert (kept == messages) is (budget == whole)
 
 
-def test_the_window_is_what_is_set_then_the_tokenizers_then_the_configs(backend):
+def test_the_window_is_what_is_set_then_the_tokenizers_then_the_configs(backend, monkeypatch):
     llm = chat(backend, max_tokens=100_000)
     length = len(llm.prompt_ids("Hello"))
     llm.invoke("Hello")
@@ -92,7 +92,8 @@ def test_the_window_is_what_is_set_then_the_tokenizers_then_the_configs(backend)
     llm.invoke("Hello", context_window=20_000)
     assert backend.requests[-1].max_tokens == 20_000 - length
     tokenizer = llm._renderer(llm).tokenizer
-    tokenizer._tokenizer.model_max_length = 10**30
+    # The tokenizer is shared by all models of the checkpoint.
+    monkeypatch.setattr(tokenizer._tokenizer, "model_max_length", 10**30)
     llm.invoke("Hello")
     assert backend.requests[-1].max_tokens == 32768 - length
 

@@ -198,6 +198,21 @@ def test_a_tool_named_like_a_choice_shadows_none(name):
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        {"parallel_tool_calls": True},
+        {"parallel_tool_calls": False},
+        {"tool_choice": "none"},
+        {"tool_choice": "auto", "parallel_tool_calls": False, "tools": []},
+    ],
+)
+def test_settings_of_tools_without_tools_are_warned_of(settings):
+    names = [name for name in ("tool_choice", "parallel_tool_calls") if name in settings]
+    with pytest.warns(UserWarning, match=f"no effect without tools: {', '.join(names)};"):
+        assert scripted("words").invoke("?", **settings).text == "words"
+
+
+@pytest.mark.parametrize(
     ("settings", "single_call"),
     [
         ({}, False),

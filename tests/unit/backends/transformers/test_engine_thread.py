@@ -1,6 +1,7 @@
 """One thread for all callers, which is there only while there is work."""
 
 import gc
+import signal
 import subprocess
 import sys
 import threading
@@ -8,13 +9,17 @@ import time
 import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from engine_support import threads, wait_until
 from golden import checkpoint_folder
 from patience import PATIENCE
+from safetensors import safe_open
 from support import load_loop
+from transformers import core_model_loading
 
 from langchain_internvl.backends.base import Backend, Request
 from langchain_internvl.backends.transformers.backend import TransformersBackend
@@ -22,6 +27,7 @@ from langchain_internvl.backends.transformers.engine_thread import EngineThread
 from langchain_internvl.backends.transformers.forward import LanguageModel
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
+from langchain_internvl.backends.transformers.memory import free_for_cache
 from langchain_internvl.backends.transformers.request_handle import ThreadRequestHandle
 from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.errors import (
@@ -318,6 +324,145 @@ def test_closing_frees_the_model(engine_thread):
     engine_thread.close()
     gc.collect()
     assert loop() is None
+
+
+OFFLOADED = {"model.vision_tower": "cpu", "model.multi_modal_projector": "cpu",
+             "model.language_model": "disk", "lm_head": "cpu"}  # fmt: skip
+
+
+def test_closing_frees_weights_under_hooks_of_accelerate(monkeypatch, tmp_path):
+    """The hooks are cycles, and to remove them properly would load what is on the disk."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    folder = checkpoint_folder("internlm2")  # whose tensors are converted, and written anew
+    backend = TransformersBackend(
+        read_checkpoint(folder),
+        load_tokenizer(folder),
+        LoadOptions(dtype="float32", device_map=OFFLOADED),
+    )
+    ids(backend, *range(300, 340), max_tokens=2)  # which are kept
+    model = backend._worker._loop._model
+    modules = [weakref.ref(one) for one in model.modules()]
+    hooked = [one for one in model.modules() if hasattr(one, "_hf_hook")]
+    weights = [weakref.ref(one) for one in model.parameters() if one.device.type == "cpu"]
+    brought = []
+    for one in hooked:
+        monkeypatch.setattr(
+            type(one._hf_hook), "detach_hook", lambda *_: brought.append(True), raising=False
+        )
+    assert hooked
+    assert weights
+    assert list(tmp_path.iterdir())
+    del model, hooked, one
+    gc.disable()  # what is free afterwards was freed by `close`
+    try:
+        backend.close()
+        assert [one for one in weights if one() is not None] == []
+        assert [one for one in modules if one() is not None] == []
+    finally:
+        gc.enable()
+    assert brought == []
+    assert emptied
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_closing_ends_an_image_that_nobody_waits_for(backend, monkeypatch):
+    ids(backend, 1, max_tokens=1)
+    started, go_on = threading.Event(), threading.Event()
+    images = backend._worker._loop.images
+
+    def encode(*_):
+        started.set()
+        go_on.wait(PATIENCE)
+        raise RuntimeError
+
+    monkeypatch.setattr(images, "_encode", encode)
+    size = backend._checkpoint.tiles.tile_size
+    context = [backend._tokenizer.image_context_id] * backend._checkpoint.tokens_per_tile
+    tile = np.zeros((1, size, size, 3), np.uint8)
+    handle = submit(backend._worker, Request([*context, 1], [tile], max_tokens=1))
+    assert started.wait(PATIENCE)
+    handle.leave()
+    assert wait_until(lambda: not threads())
+    threading.Timer(0.05, go_on.set).start()
+    backend.close()
+    assert not [one for one in threading.enumerate() if one.name == "internvl-image"]
+
+
+def test_the_next_engine_may_have_what_the_allocator_holds(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 5000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 3000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2000)
+    layer = torch.nn.Linear(1, 1)
+    layer._hf_hook = SimpleNamespace(execution_device="cuda:0")
+    text = SimpleNamespace(layers=[layer])
+    assert free_for_cache(SimpleNamespace(model=SimpleNamespace(language_model=text))) == 1600
+
+
+def test_closing_does_not_wait_for_weights(backend, monkeypatch):
+    """The load ends before its next tensor."""
+    started, go_on, read = threading.Event(), threading.Event(), []
+
+    def materialize(tensor, device=None, dtype=None):
+        started.set()
+        go_on.wait(PATIENCE)
+        read.append(tensor)
+        return tensor[...].to(device=device, dtype=dtype)
+
+    monkeypatch.setattr(core_model_loading, "_materialize_copy", materialize)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(ids, backend, 1, 2, max_tokens=3)
+        assert started.wait(PATIENCE)
+        closing = pool.submit(backend.close)
+        assert wait_until(lambda: backend._worker._closed is not None)
+        go_on.set()
+        closing.result(PATIENCE)
+        with pytest.raises(BackendError, match="closed"):
+            waiting.result()
+    assert backend._worker._loop is None
+    assert len(read) < len(safe_open(FOLDER / "model.safetensors", "pt").keys())
+
+
+INTERRUPTED = """
+import sys, time
+from transformers import core_model_loading
+
+real, read = core_model_loading._materialize_copy, 0
+
+def materialize(*args, **kwargs):
+    global read
+    read += 1
+    print(read, flush=True)
+    time.sleep(1)
+    return real(*args, **kwargs)
+
+core_model_loading._materialize_copy = materialize
+from langchain_internvl import ChatInternVL
+ChatInternVL(model=sys.argv[1], max_tokens=2).invoke("Hello!")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_while_weights_load_ends_the_program_before_they_are_loaded():
+    tensors = len(safe_open(FOLDER / "model.safetensors", "pt").keys())
+    program = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(FOLDER)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stdout.readline() == "1\n"
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=PATIENCE)
+    finally:
+        program.kill()
+    assert "KeyboardInterrupt" in err
+    assert program.returncode != 0
+    assert len(out.split()) < tensors / 2
 
 
 def test_closing_ends_what_runs_and_refuses_what_comes(backend):

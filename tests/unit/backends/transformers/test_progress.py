@@ -14,7 +14,7 @@ def bar_of(folder, monkeypatch, *, is_terminal):
     written = io.StringIO()
     monkeypatch.setattr(written, "isatty", lambda: is_terminal, raising=False)
     monkeypatch.setattr(sys, "stderr", written)
-    with progress.bar_if_watched(folder):
+    with progress.watched(folder, lambda: False):
         for _ in logging.tqdm(range(3), file=written):
             pass
     return written.getvalue()
