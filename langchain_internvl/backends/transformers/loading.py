@@ -22,6 +22,11 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 from langchain_internvl._optional import require
 from langchain_internvl.backends.transformers.adapters import merge_adapter
 from langchain_internvl.backends.transformers.config import translate_config
+from langchain_internvl.backends.transformers.experts import (
+    MixtureSizes,
+    mixture_sizes,
+    return_from_experts,
+)
 from langchain_internvl.backends.transformers.pixel_shuffle import use_pixel_shuffle
 from langchain_internvl.backends.transformers.placement import (
     DeviceMap,
@@ -154,8 +159,10 @@ def _load(
     may_stop: Callable[[], bool],
 ) -> tuple[Any, dict[str, Any]]:
     """The model, and transformers' report on its tensors."""
-    layers = checkpoint.num_layers
-    device_map = place(options.device_map, layers, torch.cuda.device_count())
+    free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())]
+    device_map = place(
+        options.device_map, checkpoint.num_layers, free, _mixture(options, checkpoint)
+    )
     settings: dict[str, Any] = {
         "dtype": _dtype(options.dtype),
         "device_map": device_map,
@@ -192,7 +199,21 @@ def _load(
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"the model of {folder} cannot be loaded: {reason}") from error
     model, report = loaded
+    return_from_experts(model)
     return model, report
+
+
+def _mixture(options: LoadOptions, checkpoint: Checkpoint) -> MixtureSizes | None:
+    """Sizes of a mixture of experts that is loaded without quantisation."""
+    if options.quantization is not None:
+        return None
+    config = checkpoint.config
+    name = checkpoint.stored_dtype if options.dtype == "auto" else options.dtype
+    return mixture_sizes(
+        config.get("llm_config") or config.get("text_config") or {},
+        config.get("vision_config") or {},
+        4 if name == "float32" else 2,
+    )
 
 
 def _use_norm_eps(model: Any) -> None:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from langchain_internvl.backends.transformers.experts import MixtureSizes, split_mixture
+
 DeviceMap = str | Mapping[str, Any] | None
 
 _FLASH_DTYPES = {"float16", "bfloat16"}
@@ -44,17 +46,34 @@ def split_model(num_layers: int, num_gpus: int) -> dict[str, int]:
     }
 
 
-def place(device_map: DeviceMap, num_layers: int, num_gpus: int) -> DeviceMap:
+_ROOM_FOR_WEIGHTS = 0.85
+"""The share of a GPU's free memory that weights may take; the rest is for the KV cache."""
+
+
+def place(
+    device_map: DeviceMap,
+    num_layers: int,
+    free_bytes: Sequence[int],
+    mixture: MixtureSizes | None = None,
+) -> DeviceMap:
     """The device map for a machine.
 
     Args:
         device_map: The requested map. "auto": the CPU without GPUs, transformers' own choice with
-            one GPU (which offloads to the CPU if necessary), `split_model` with several.
+            one GPU (which offloads to the CPU if necessary); with several, `split_mixture` for a
+            mixture of experts that fits, otherwise `split_model`.
         num_layers: Layers of the language model.
-        num_gpus: GPUs of this machine.
+        free_bytes: Free memory of each GPU of this machine.
+        mixture: Sizes of a mixture of experts; None: it is none.
     """
+    num_gpus = len(free_bytes)
     if device_map != "auto" or num_gpus == 1:
         return device_map
+    if mixture is not None and num_gpus:
+        room = [int(free * _ROOM_FOR_WEIGHTS) for free in free_bytes]
+        by_size = split_mixture(mixture, room)
+        if by_size is not None:
+            return by_size
     # On the CPU alone, without accelerate's hooks.
     return split_model(num_layers, num_gpus) if num_gpus else None
 

@@ -11,6 +11,7 @@ from checkpoints import original_config
 from transformers import InternVLForConditionalGeneration
 
 from langchain_internvl.backends.transformers.config import translate_config
+from langchain_internvl.backends.transformers.experts import MixtureSizes, split_mixture
 from langchain_internvl.backends.transformers.placement import (
     can_use_flash_attention,
     place,
@@ -73,11 +74,20 @@ def test_every_weight_has_a_place(layers):
 
 
 def test_what_auto_means():
-    assert place("auto", 24, 0) is None
-    assert place("auto", 24, 1) == "auto"
-    assert place("auto", 24, 2) == split_model(24, 2)
+    assert place("auto", 24, []) is None
+    assert place("auto", 24, [100]) == "auto"
+    assert place("auto", 24, [100, 100]) == split_model(24, 2)
     for asked in ("cuda:1", {"": 0}, None, "balanced"):
-        assert place(asked, 24, 2) == asked
+        assert place(asked, 24, [100, 100]) == asked
+
+
+def test_auto_places_a_mixture_by_its_sizes():
+    sizes = MixtureSizes("gate", first=10, rest=(10, 10), experts=(60, 60))
+    assert place("auto", 2, [200, 200], sizes) == split_mixture(sizes, [170, 170])
+    assert place("auto", 2, [60, 60], sizes) == split_model(2, 2)  # it fits nowhere
+    assert place("auto", 2, [], sizes) is None
+    assert place("auto", 2, [200], sizes) == "auto"
+    assert place("cuda:1", 2, [200, 200], sizes) == "cuda:1"
 
 
 FLASH = {
