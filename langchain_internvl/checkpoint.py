@@ -277,7 +277,7 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
 def _pixel_shuffle(config: Mapping[str, Any]) -> str:
     """The version of the pixel shuffle; the original's default is the one of InternVL 1.x."""
     version = config.get("ps_version", "v1" if config["model_type"] == ORIGINAL else "v2")
-    if version not in {"v1", "v2"}:
+    if version not in ("v1", "v2"):  # no set: JSON may hold lists
         raise UnsupportedCheckpointError(f"ps_version is {version!r}; v1 and v2 are known")
     return str(version)
 

@@ -176,9 +176,15 @@ class PreparedModel(ModelSettings, BaseChatModel):
             if name not in RESPONSE_SETTINGS and name != "stream"
         }
         form = {name: one for name, one in overrides.items() if name in RESPONSE_SETTINGS}
-        return self.for_call(
-            settings if stop is None else {**settings, "stop": stop}
-        ), read_response_format(form)
+        read = self.for_call(settings if stop is None else {**settings, "stop": stop})
+        response_format = read_response_format(form)
+        if response_format.choices and (read.logprobs or read.top_logprobs):
+            warnings.warn(
+                "ChatInternVL: no effect with choices: logprobs; response_metadata['choices'] has "
+                "the probabilities",
+                stacklevel=2,
+            )
+        return read, response_format
 
     def _prepare(
         self,

@@ -10,7 +10,8 @@ from PIL import Image
 
 from langchain_internvl.errors import MediaError, UnsupportedMediaError
 from langchain_internvl.media.images import load_readable
-from langchain_internvl.media.pixels import PixelSource, check_size
+from langchain_internvl.media.pixel_source import PixelSource
+from langchain_internvl.media.pixels import check_size
 from langchain_internvl.media.rgb import scale_grey
 from langchain_internvl.media.sources import BytesSource
 

@@ -25,7 +25,7 @@ from langchain_internvl.media.images import load_readable, sniff_mime_type
 from langchain_internvl.media.page_ranges import Pages, parse_pages, select_pages
 from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.pdf_text import PdfPageText, stream_texts
-from langchain_internvl.media.pixels import PixelSource
+from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import PathSource, Source
 

@@ -12,7 +12,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 from langchain_internvl.media.deadline import Deadline
-from langchain_internvl.media.pixels import PixelSource, check_size, read_orientation
+from langchain_internvl.media.pixel_source import PixelSource
+from langchain_internvl.media.pixels import check_size, read_orientation
 from langchain_internvl.media.process import decoding
 from langchain_internvl.media.sources import BytesSource
 
@@ -59,6 +60,7 @@ def load_rgb(
     from langchain_internvl.media import encoded  # noqa: PLC0415 - imported at first use
 
     options = encoded.ReadOptions(exif_transpose, scale_16bit, white_background)
+    source = _with_slow_bytes(source, policy)
     if isinstance(source, PixelSource):
         with source.decoded(policy) as decoded:
             return options.apply(decoded)
@@ -104,7 +106,7 @@ def read_size(
     def measure(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
         if image.format == "ICO":  # it says another size than the images in it have
-            return load_rgb(source, policy).size
+            return load_readable(source, policy).size  # never warns
         is_sideways = exif_transpose and read_orientation(image) in SIDEWAYS
         return (height, width) if is_sideways else (width, height)
 
@@ -132,6 +134,7 @@ def sniff_mime_type(data: bytes) -> str | None:
 
 def _use(source: Source, policy: MediaPolicy, use: Callable[[Image.Image], Any]) -> Any:
     """Ask a Pillow image of a source something."""
+    source = _with_slow_bytes(source, policy)
     if isinstance(source, PixelSource):
         with source.decoded(policy) as decoded:
             return use(decoded)
@@ -140,3 +143,12 @@ def _use(source: Source, policy: MediaPolicy, use: Callable[[Image.Image], Any])
     image = encoded.open_image(source.read(policy), source.name)
     check_size(image.size, source.name, policy)
     return encoded.use_image(image, source.name, use)
+
+
+def _with_slow_bytes(source: Source, policy: MediaPolicy) -> Source:
+    """The source of a slow image's bytes, if it is a Pillow image that nobody has decoded."""
+    if not isinstance(source, PixelSource):
+        return source
+    check_size(source.image.size, source.name, policy)
+    data = source.undecoded(policy)
+    return source if data is None else BytesSource(data, source.name)

@@ -20,7 +20,7 @@ def parse_pages(pages: Pages) -> list[Any] | None:
     Args:
         pages: An index from 0, negative from the end, or several of them; a `range` or `slice` of
             indices; or text with page numbers from 1 as people write them: "1-3, 7, 10-". None:
-            all pages. Order and repetition are kept.
+            all pages. What this function returned is taken too. Order and repetition are kept.
 
     Returns:
         Items for `select_pages`: indices, and `[start, stop, step]` of slices; None: all pages.
@@ -40,12 +40,14 @@ def parse_pages(pages: Pages) -> list[Any] | None:
     elif isinstance(pages, int):
         items = [pages]
     elif isinstance(pages, Iterable):
-        items = list(pages)
+        given: Iterable[Any] = pages
+        items = [list(one) if isinstance(one, tuple) else one for one in given]
     numbers = [one for item in items for one in (item if isinstance(item, list) else [item])]
     if (
         not items
         or any(isinstance(one, bool) or not isinstance(one, int | None) for one in numbers)
-        or any(isinstance(item, list) and item[2] == 0 for item in items)
+        or None in items
+        or any(isinstance(item, list) and (len(item) != 3 or item[2] == 0) for item in items)
     ):
         raise RequestError(
             f"pages={pages!r} names no pages: give indices from 0, a range or slice of them, or "

@@ -61,9 +61,16 @@ class MediaReader:
             source, policy, request, lambda: read_clip(source, policy, num_frames, bound, deadline)
         )
 
-    def pages(self, source: Source, policy: MediaPolicy, deadline: Deadline) -> Images:
+    def pages(
+        self, source: Source, policy: MediaPolicy, deadline: Deadline, pages: Any = None
+    ) -> Images:
         """Pages of a PDF as images; see `read_pages`."""
-        return self._read(source, policy, "pdf", lambda: read_pages(source, policy, deadline))
+        return self._read(
+            source,
+            policy,
+            ("pdf", pages),
+            lambda: read_pages(source, policy, deadline, pages=pages),
+        )
 
     def _read(
         self, source: Source, policy: MediaPolicy, request: Hashable, read: Callable[[], Medium]

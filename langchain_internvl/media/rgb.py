@@ -29,21 +29,35 @@ def to_rgb(
         image: The image, in any mode.
         scale_16bit: Scale grey of more than 8 bits, see `scale_grey`; False: as the reference,
             with a warning if something is cut off.
-        white_background: Put transparent images on white; False: as the reference.
+        white_background: Put transparent images on white; False: as the reference, with a
+            warning if any pixel is transparent.
 
     Returns:
         Another image, whatever the mode was.
     """
-    if is_deep(image):
-        return _deep_to_rgb(image, scale_16bit=scale_16bit)
-    if white_background and image.has_transparency_data:
-        from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
+    if image.mode == "La":  # Pillow converts it to nothing else
+        image = image.convert("LA")
+    elif image.mode == "P" and image.has_transparency_data:  # the same colours, without its warning
+        image = image.convert("RGBA")
+    deep = is_deep(image)
+    rgb = _deep_to_rgb(image, scale_16bit=scale_16bit) if deep else image.convert("RGB")
+    rgb.info.pop("transparency", None)  # its pixels are opaque, in a PNG of them too
+    alpha = _alpha(image)
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return rgb
+    if not white_background:
+        warnings.warn(
+            "transparent pixels show the colour that is stored under them, often black, as in the "
+            "reference; ChatInternVL(white_background=True) puts the image on white",
+            stacklevel=2,
+        )
+        return rgb
+    from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
 
-        rgba = image.convert("RGBA")
-        page = PILImage.new("RGBA", rgba.size, "white")
-        page.alpha_composite(rgba)
-        return page.convert("RGB")
-    return image.convert("RGB")
+    rgb.putalpha(alpha)
+    page = PILImage.new("RGBA", rgb.size, "white")
+    page.alpha_composite(rgb)
+    return page.convert("RGB")
 
 
 def scale_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -74,6 +88,21 @@ def scale_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
 def is_deep(image: Image.Image) -> bool:
     """Whether an image has one channel of more than 8 bits."""
     return image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    """The opacity of an image's pixels, in mode L; None if it has no transparency."""
+    if not image.has_transparency_data:
+        return None
+    if not is_deep(image):
+        has_channel = "A" in image.getbands()
+        return (image if has_channel else image.convert("RGBA")).getchannel("A")
+    import numpy as np  # noqa: PLC0415 - imported at first use
+    from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
+
+    # Of grey in 16 bits one value stands for transparent (PNG, chunk tRNS).
+    is_opaque = np.asarray(image) != image.info["transparency"]
+    return PILImage.fromarray(np.where(is_opaque, 255, 0).astype(np.uint8))
 
 
 def is_negative(image: Image.Image) -> bool:

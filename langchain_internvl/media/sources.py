@@ -17,7 +17,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
-from langchain_internvl.media.pixels import PixelSource, from_array, hold_file
+from langchain_internvl.media.pixel_source import PixelSource, from_array, hold_file
 
 if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from langchain_internvl.errors import MessageError
+from langchain_internvl.errors import MessageError, RequestError
 from langchain_internvl.media.media_store import MEDIA_STORE, PREFIX
+from langchain_internvl.media.page_ranges import parse_pages
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sniff import sniff_kind
 from langchain_internvl.media.sources import (
@@ -73,7 +74,9 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
         return lost_media(kind, where)
     if kind == "pdf":
         least = _whole(fields, "min_tiles", where)
-        return Document(_source(fields, where), least, _max_tiles(fields, where))
+        return Document(
+            _source(fields, where), least, _max_tiles(fields, where), _pages(fields, where)
+        )
     if kind == "video":
         return to_video(fields, where)
     least = _whole(fields, "min_tiles", where)
@@ -162,7 +165,11 @@ def _mime_type(fields: Fields) -> str | None:
     return next((guess for guess in guesses if guess and guess not in _NO_TYPES), None)
 
 
-_NO_TYPES = {"application/octet-stream", "binary/octet-stream", "application/x-binary"}
+_NO_TYPES = {
+    "*/*", "application/binary", "application/force-download", "application/octet-stream",
+    "application/unknown", "application/x-binary", "application/x-download",
+    "application/x-octet-stream", "application/x-unknown", "binary/octet-stream", "unknown/unknown",
+}  # fmt: skip
 """Generic MIME types, which say nothing about a file."""
 
 
@@ -276,6 +283,17 @@ def _max_tiles(fields: Fields, where: str) -> int | None:
             f"{where}: detail is auto, low, medium, high or original, not {detail!r}"
         )
     return DETAIL_TILES[detail]
+
+
+def _pages(fields: Fields, where: str) -> tuple[int | tuple[int | None, ...], ...] | None:
+    """Which pages of a PDF are shown: text such as "1-3, 7", or what `pdf_block` made of it."""
+    try:
+        items = parse_pages(fields.get("pages"))
+    except RequestError as error:
+        raise MessageError(f"{where}: {error}") from None
+    if items is None:
+        return None
+    return tuple(item if isinstance(item, int) else tuple(item) for item in items)
 
 
 def _bound(value: Any, where: str) -> tuple[float, float] | None:

@@ -88,11 +88,13 @@ class Document:
         source: The file.
         min_tiles: Minimum number of tiles of each page; None: the model's setting.
         max_tiles: Maximum number of tiles of each page; None: the model's setting.
+        pages: Which pages, as `page_ranges.parse_pages` returns them; None: all.
     """
 
     source: Source
     min_tiles: int | None = None
     max_tiles: int | None = None
+    pages: tuple[int | tuple[int | None, ...], ...] | None = None
 
 
 Part = Text | Instruction | Image | Video | Document

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from langchain_internvl.media.pixels import PixelSource
+from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.video_process import check_frames
 from langchain_internvl.messages.conversation import Document, Image, Video
 
@@ -48,8 +48,9 @@ class FileReader:
 
     def _read(self, part: Part) -> list[Part]:
         if isinstance(part, Document):
-            pages = self.media.pages(part.source, self.policy, self.deadline)
-            images = _images(pages, f"{part.source.name}, page")
+            pages = self.media.pages(part.source, self.policy, self.deadline, part.pages)
+            kind = "page" if part.pages is None else "selected page"
+            images = _images(pages, f"{part.source.name}, {kind}")
             return [
                 replace(image, min_tiles=part.min_tiles, max_tiles=part.max_tiles)
                 for image in images

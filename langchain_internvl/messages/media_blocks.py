@@ -11,6 +11,7 @@ import numpy as np
 
 from langchain_internvl.errors import MediaError, UnsupportedMediaError
 from langchain_internvl.media.images import read_size, sniff_mime_type
+from langchain_internvl.media.page_ranges import Pages, parse_pages
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import Source, UrlSource, is_file_object, to_source
 from langchain_internvl.media.tiling import TileLimits
@@ -110,6 +111,7 @@ def video_block(
 def pdf_block(
     pdf: Any,
     *,
+    pages: Pages = None,
     max_tiles: int | None = None,
     min_tiles: int | None = None,
     policy: MediaPolicy | None = None,
@@ -119,6 +121,8 @@ def pdf_block(
     Args:
         pdf: A path, bytes, a binary file object, or a data or http(s) URL. All but http(s)
             URLs are read at once and stored in the block.
+        pages: Which pages are shown: indices from 0, a range or slice of them, or page numbers
+            from 1 as text, such as "1-3, 7, 10-". None: all.
         max_tiles: Maximum number of tiles of each page; None: the model's setting.
         min_tiles: Minimum number of tiles of each page; None: the model's setting.
         policy: Limits on what is read; None: the defaults of `MediaPolicy`.
@@ -128,15 +132,17 @@ def pdf_block(
 
     Raises:
         MediaError: The file cannot be read, or is no PDF.
-        RequestError: The limits of tiles are impossible.
+        RequestError: The limits of tiles are impossible, or `pages` names no pages.
     """
     policy = policy or MediaPolicy()
+    shown = pages if isinstance(pages, str) else parse_pages(pages)
+    parse_pages(shown)  # checks a text
     source = to_source(pdf, "pdf_block()")
     TileLimits().narrowed(min_tiles, max_tiles)  # checks them
     if not isinstance(source, UrlSource) and b"%PDF" not in source.read(policy)[:1024]:
         raise MediaError(source.name, "is no PDF")
     data = _data(source, policy, "application/pdf")
-    limits = _set({"min_tiles": min_tiles, "max_tiles": max_tiles})
+    limits = _set({"min_tiles": min_tiles, "max_tiles": max_tiles, "pages": shown})
     return {"type": "file", **data, "mime_type": "application/pdf", **limits}
 
 

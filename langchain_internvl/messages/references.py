@@ -18,7 +18,7 @@ from langchain_core.messages import BaseMessage
 from langchain_internvl.errors import InternVLError, MessageError
 from langchain_internvl.media.images import sniff_mime_type
 from langchain_internvl.media.media_store import MEDIA_STORE
-from langchain_internvl.media.pixels import PixelSource
+from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import (
     BytesSource,
@@ -102,7 +102,8 @@ def _normal_part(part: Part | ToolCall, policy: MediaPolicy) -> dict[str, Any] |
             return _video(part, policy)
         case Document():
             known, held = _hold(part.source, policy, "application/pdf")
-            return MediaBlock(replace(part, source=held), type="file", **known, **_limits(part))
+            fields = {**known, **_limits(part), "pages": part.pages}
+            return MediaBlock(replace(part, source=held), type="file", **fields)
         case _:
             return None
 

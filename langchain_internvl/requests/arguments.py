@@ -24,6 +24,7 @@ class CallArguments(TypedDict):
     num_frames: int
     exif_transpose: bool
     scale_16bit: bool
+    white_background: bool
     form: ResponseFormat
 
 
@@ -52,5 +53,6 @@ def call_arguments(
         num_frames=settings.num_frames,
         exif_transpose=settings.exif_transpose,
         scale_16bit=settings.scale_16bit,
+        white_background=settings.white_background,
         form=form or ResponseFormat(),
     )

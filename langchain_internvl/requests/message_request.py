@@ -57,6 +57,7 @@ class TurnRenderer:
         num_frames: Number of frames of a video file, unless its block sets it.
         exif_transpose: Rotate images by their EXIF orientation.
         scale_16bit: Scale 16-bit grey images to 8 bits.
+        white_background: Put transparent images on white.
         form: Response format.
     """
 
@@ -69,6 +70,7 @@ class TurnRenderer:
     num_frames: int = 8
     exif_transpose: bool = False
     scale_16bit: bool = False
+    white_background: bool = False
     form: ResponseFormat = field(default_factory=ResponseFormat)
 
     def make_request(self, settings: CallSettings, turns: Sequence[Turn]) -> Request:
@@ -143,6 +145,7 @@ class TurnRenderer:
             policy,
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
+            white_background=self.white_background,
             deadline=self.deadline,
         )
         if is_asked or image.min_tiles is not None or image.max_tiles is not None:
@@ -230,7 +233,8 @@ def _is_read_alike(data: bytes, rgb: Picture) -> bool:
     from PIL.Image import open as open_image  # noqa: PLC0415 - imported at first use
 
     with open_image(io.BytesIO(data)) as image:
-        return image.mode == "RGB" and read_orientation(image) == 1 and image.size == rgb.size
+        is_plain = image.mode == "RGB" and not image.has_transparency_data
+        return is_plain and read_orientation(image) == 1 and image.size == rgb.size
 
 
 def _png(picture: Picture) -> bytes:

@@ -11,7 +11,8 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, read_size
 from langchain_internvl.media.lazy_tiles import ImageTiles, TileList, hash_bytes, hash_pixels
-from langchain_internvl.media.pixels import PixelSource, no_memory
+from langchain_internvl.media.pixel_source import PixelSource
+from langchain_internvl.media.pixels import no_memory
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.messages.expand import FileReader
 from langchain_internvl.prompting.build import PromptOptions, build_prompt, with_think_suffix
@@ -29,6 +30,7 @@ from langchain_internvl.tool_calling.response_format import ResponseFormat
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image as Picture
 
     from langchain_internvl.checkpoint import Checkpoint
     from langchain_internvl.media.policy import MediaPolicy
@@ -57,6 +59,7 @@ class Renderer:
         num_frames: Number of frames of a video file, unless its block sets it.
         exif_transpose: Rotate images by their EXIF orientation.
         scale_16bit: Scale 16-bit grey images to 8 bits.
+        white_background: Put transparent images on white.
         form: Response format, whose instructions are part of the prompt.
         reasoning: Reasoning mode.
     """
@@ -72,6 +75,7 @@ class Renderer:
     num_frames: int = 8
     exif_transpose: bool = False
     scale_16bit: bool = False
+    white_background: bool = False
     form: ResponseFormat = field(default_factory=ResponseFormat)
     reasoning: Reasoning = "auto"
 
@@ -140,7 +144,9 @@ class Renderer:
 
     def _tiles_of(self, image: Image, count: int) -> ImageTiles:
         # All inputs of `_cut` besides the image itself.
-        options = self._limits(image), self.exif_transpose, self.scale_16bit
+        options = (
+            self._limits(image), self.exif_transpose, self.scale_16bit, self.white_background
+        )  # fmt: skip
         source = image.source
         if isinstance(source, BytesSource):
             return ImageTiles(hash_bytes(source.data, options), count, lambda: self._cut(image))
@@ -150,8 +156,8 @@ class Renderer:
             return ImageTiles.of_array(self._cut(image))
         import numpy as np  # noqa: PLC0415 - imported at first use
 
-        rgb = load_rgb(source, self.policy)
-        key = hash_pixels(np.asarray(rgb), options)
+        # Images that the reference shows alike may differ in depth or transparency.
+        key = hash_pixels(np.asarray(self._rgb(image)), options)
         return ImageTiles(key, count, lambda: self._cut(image))
 
     def fetch_images(self, prompt: Prompt) -> Prompt:
@@ -167,19 +173,26 @@ class Renderer:
 
     def _fetch(self, image: Image) -> Image:
         source = image.source
-        if isinstance(source, (BytesSource, PixelSource)):
+        if isinstance(source, BytesSource):
             return image
+        if isinstance(source, PixelSource):
+            data = source.undecoded(self.policy)
+            return image if data is None else replace(image, source=BytesSource(data, source.name))
         data = source.read(self.deadline.narrow(self.policy))
         return replace(image, source=BytesSource(data, source.name))
 
-    def _cut(self, image: Image) -> NDArray[np.uint8]:
-        rgb = load_rgb(
+    def _rgb(self, image: Image) -> Picture:
+        return load_rgb(
             image.source,
             self.policy,
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
+            white_background=self.white_background,
             deadline=self.deadline,
         )
+
+    def _cut(self, image: Image) -> NDArray[np.uint8]:
+        rgb = self._rgb(image)
         try:
             return self._limits(image).cut(rgb)
         except MemoryError as error:

@@ -44,6 +44,7 @@ class CallArguments(TypedDict, total=False):
     image_order: ImageOrder
     exif_transpose: bool
     scale_16bit: bool
+    white_background: bool
     default_system: str | None
     reasoning: Reasoning
     chat_template_kwargs: Mapping[str, Any]
@@ -64,11 +65,11 @@ class ModelArguments(CallArguments, total=False):
     max_retries: int
     served_model: str | None
     server_prompt: Literal["auto", "ids", "messages"]
+    adapter: str | os.PathLike[str] | None
     dtype: Literal["auto", "bfloat16", "float16", "float32"]
     device_map: str | Mapping[str, Any] | None
     attn_implementation: str
     quantization: Literal["8bit", "4bit"] | None
-    adapter: str | None
     engine_options: Mapping[str, Any]
     streaming: bool
     trust_remote_code: bool

@@ -24,47 +24,50 @@ class CallSettings(BaseModel):
     """Settings that `ChatInternVL` has as arguments, and that one call may change."""
 
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """0 is greedy. None: the checkpoint's; given `top_p` or `top_k` without it, 1."""
+    """Temperature; 0: greedy. None: the checkpoint's, or 1 if `top_p` or `top_k` is set."""
     top_p: float | None = Field(default=None, gt=0, le=1)
-    """Sample among the likeliest tokens with this much probability. None: the checkpoint's."""
+    """Nucleus sampling: cumulative probability of the likeliest tokens. None: the checkpoint's."""
     top_k: int | None = Field(default=None, ge=0)
-    """Sample among this many likeliest tokens, 0: all. None: the checkpoint's."""
+    """Number of likeliest tokens to sample from; 0: all. None: the checkpoint's."""
     repetition_penalty: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Factor against tokens the reply already has; 1: none. None: the checkpoint's."""
+    """Penalty factor for tokens already in the reply; 1: off. None: the checkpoint's."""
     seed: int | None = Field(default=None, ge=LEAST_SEED, le=GREATEST_SEED)
-    """Makes sampling repeatable, whatever else runs. (In 16 bits such a reply decodes by itself,
-    as the size of a batch changes the last digits there.)"""
+    """Seed of sampling: the reply is reproducible, independent of concurrent requests. (With 16-bit
+    weights it decodes in a batch of one, because the batch size changes rounding.)"""
     max_tokens: int = Field(default=DEFAULT_MAX_TOKENS, ge=1)
-    """Most tokens of a reply; None means the default, as in other models of LangChain."""
+    """Maximum number of tokens of a reply; None means the default, as in other LangChain models."""
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
-    """Texts that end a reply; they are cut off. JSON values of a `response_format` and forced tool
-    calls are never ended by them."""
+    """Stop strings, which end a reply and are cut off. They do not apply to JSON values of a
+    `response_format` and to forced tool calls."""
     logprobs: bool = False
-    """Report log probabilities in `response_metadata["logprobs"]`, in OpenAI's shape: of every
-    token that was made, those of a stop text that was cut off too."""
+    """Report log probabilities in `response_metadata["logprobs"]`, in OpenAI's format, for every
+    generated token, including those of a stop string that was cut off."""
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    """Also report this many likeliest tokens at each place."""
+    """Also report this many likeliest tokens at each position."""
     timeout: float | None = Field(default=None, gt=0)
-    """Seconds until a reply is given up, reading media and loading included; None: never."""
+    """Seconds until a call fails, including reading media and loading; None: no limit."""
 
     min_tiles: int | None = Field(default=None, ge=1, le=MOST_TILES)
-    """Fewest tiles of an image; None: the checkpoint's. A block's `min_tiles` comes first."""
+    """Minimum tiles of an image; None: the checkpoint's. A block's `min_tiles` overrides it."""
     max_tiles: int | None = Field(default=None, ge=1, le=MOST_TILES)
-    """Most tiles of an image; None: the checkpoint's. A block's `max_tiles` comes first."""
+    """Maximum tiles of an image; None: the checkpoint's. A block's `max_tiles` overrides it."""
     max_tiles_per_frame: int = Field(default=1, ge=1, le=MOST_TILES)
-    """Most tiles of a video frame."""
+    """Maximum number of tiles of a video frame."""
     num_frames: int = Field(default=8, ge=1)
-    """Frames that are taken from a video file. A block's `num_frames` comes first."""
+    """Number of frames sampled from a video file. A block's `num_frames` overrides it."""
     number_images: bool = True
     """Write `Image-k: ` before images, unless there is only one so far."""
     join_images: bool = False
-    """Show all images of a message under one pair of image tokens."""
+    """Put all images of a message between one pair of image tokens."""
     image_order: ImageOrder = "auto"
     """"auto": a message whose text all precedes its media shows them first; "as_given": never."""
     exif_transpose: bool = False
     """Turn photographs upright as their EXIF orientation says; the reference does not."""
     scale_16bit: bool = False
     """Scale grey images of 16 bits to 8; the reference shows all values over 255 as white."""
+    white_background: bool = False
+    """Put transparent images on white; the reference shows the colour that is stored under
+    transparent pixels, often black."""
     default_system: str | None = "template"
     """System text where messages have none; "template": the template's, None: no system turn."""
     reasoning: Reasoning = "auto"

@@ -1,8 +1,9 @@
-"""Settings of a model that a call cannot change: what is loaded, how, and what may be read."""
+"""Settings that a call cannot change: the model, its loading, the server and the media policy."""
 
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,20 +42,24 @@ _USED_BY: Mapping[str, frozenset[str]] = {
     "served_model": _SERVER,
     "server_prompt": _SERVER,
 }
-"""Arguments that not every kind of backend uses, and the kinds that do. All others are used by
-all, but for `_USED_BY_IDS` and a `revision` of a folder."""
+"""Arguments that only some kinds of backend use, and these kinds. All backends use the other
+arguments, except `_USED_BY_IDS` and the `revision` of a folder."""
 
 ENGINE_SETTINGS = frozenset(_USED_BY)
-"""Names of the arguments that say how an engine is made or reached."""
+"""Names of the arguments that configure an engine or the connection to a server."""
 
 _USED_BY_IDS = ("context_window", "join_images", "number_images")
-"""Settings without effect where a server writes the prompt itself."""
+"""Settings without effect if a server renders the prompt."""
 
 _GIVEN_TO_EVERY_MODEL = frozenset({"api_key", "max_retries"})
-"""Arguments that generic LangChain code gives to every chat model: where they have no effect they
-warn. Any other argument that a backend does not use raises."""
+"""Arguments that generic LangChain code passes to every chat model: they warn if they have no
+effect. Any other argument that a backend does not use raises."""
 
 ServerPrompt = Literal["auto", "ids", "messages"]
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""Token of RFC 9110, 5.6.2."""
+_HEADER_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 
 
 @describe_fields
@@ -62,7 +67,7 @@ class ModelSettings(CallSettings):
     """Settings that `ChatInternVL` has as arguments."""
 
     model_config = ConfigDict(
-        hide_input_in_errors=True,  # the input has the key
+        hide_input_in_errors=True,  # the input may have the API key
     )
 
     model: str = "OpenGVLab/InternVL2-8B"
@@ -72,54 +77,54 @@ class ModelSettings(CallSettings):
     backend: Any = "transformers"
     """"transformers", "lmdeploy", or any object with the methods of `backends.base.Backend`."""
     base_url: str | None = None
-    """Address of a server, up to `/v1`, that has the model: LMDeploy's, or any that speaks OpenAI's
-    protocol. Nothing is loaded here then. By default `INTERNVL_BASE_URL` of the environment, if
+    """Base URL of a server with the model, up to `/v1`: LMDeploy's, or any with OpenAI's API. No
+    model is loaded in this process then. Default: the environment variable `INTERNVL_BASE_URL`, if
     `backend` is not given."""
     api_key: SecretStr | None = Field(
         default_factory=secret_from_env("INTERNVL_API_KEY", default=None), validate_default=True
     )
-    """The server's key; by default `INTERNVL_API_KEY` of the environment. White space around it,
-    as files leave it, is taken off."""
+    """API key of the server. Default: the environment variable `INTERNVL_API_KEY`. Surrounding
+    white space, as in files, is removed."""
     default_headers: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
-    """Headers of every request to a server. Their values are secrets: no error has them."""
+    """Headers of every request to a server. Their values are secret, and masked in errors."""
     http_client: Any = Field(default=None, exclude=True, repr=False)
-    """`httpx.AsyncClient` for requests to a server, for proxies, certificates or transports. It
-    is not closed here."""
+    """`httpx.AsyncClient` for requests to a server, for proxies, certificates or transports. The
+    caller closes it."""
     max_retries: int = Field(default=2, ge=0)
-    """How often a request to a server is tried again, before its first token: without a connection,
-    on 429 and on 5xx."""
+    """Maximum number of retries of a request to a server, before its first token: on connection
+    errors, 429 and 5xx."""
     served_model: str | None = None
-    """The model's name at the server; None: as `model`."""
+    """Name of the model on the server; None: `model`."""
     server_prompt: ServerPrompt = "auto"
-    """How a server is asked: "ids", as everywhere else (LMDeploy only; the tokenizer of `model` is
-    needed); "messages", by the server's own template; "auto": by ids where that is possible."""
+    """Form of prompts for a server. "ids": token ids, as for other backends (LMDeploy only; needs
+    the tokenizer of `model`); "messages": the server's own template; "auto": ids if possible."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type of the weights; "auto": as stored."""
+    """Data type of the weights; "auto": as stored."""
     device_map: str | dict[str, Any] | None = "auto"
-    """Where the weights go, as in transformers; "auto": GPUs if there are any."""
+    """Placement of the weights, as in transformers; "auto": the GPUs, or the CPU without any."""
     attn_implementation: str = "auto"
-    """Attention of transformers; "auto": flash-attention where it can run, else SDPA."""
+    """Attention implementation of transformers; "auto": flash-attention if possible, else SDPA."""
     quantization: Literal["8bit", "4bit"] | None = None
     """Quantise the language model while loading, by bitsandbytes."""
     adapter: str | None = None
-    """A LoRA adapter as peft saves it, which is merged into the weights: a folder, or an id on the
-    Hugging Face hub. Each adapter has an engine of its own."""
+    """LoRA adapter in peft's format, which is merged into the weights: a folder, or an id on the
+    Hugging Face hub. Each adapter has its own engine."""
     engine_options: dict[str, Any] = Field(default_factory=dict)
-    """transformers: what the engine takes on at once, `max_rows`, `max_kv_bytes`, `max_queued`;
-    instances that share a model share its engine: they have the same options, or none. LMDeploy:
-    fields of its engine config, and `engine`, "turbomind" or "pytorch". A server:
-    `max_concurrency`, most requests at once."""
+    """transformers: limits of the engine, such as `max_rows`, `max_kv_bytes` and `max_queued`;
+    instances of the same model share its engine, so they must have the same options, or none.
+    LMDeploy: fields of its engine config, and `engine`, "turbomind" or "pytorch". A server:
+    `max_concurrency`, the maximum number of concurrent requests."""
     streaming: bool = False
-    """True: `invoke` and `ainvoke` stream inside, so that `on_llm_new_token` fires. False given
-    explicitly: `stream` and `astream` yield one chunk."""
+    """True: `invoke` and `ainvoke` stream internally, so that `on_llm_new_token` fires. Explicit
+    False: `stream` and `astream` yield one chunk."""
     trust_remote_code: bool = False
-    """Stays False: code that comes with a checkpoint is never run."""
+    """Must be False: remote code of a checkpoint is never run."""
     chat_template: str | None = None
     """Name of a template; None: the checkpoint's own."""
     media_policy: MediaPolicy = MediaPolicy()
     """Limits on images: bytes, pixels, addresses."""
 
-    @field_validator("model", mode="before")
+    @field_validator("model", "adapter", mode="before")
     @classmethod
     def _read_path(cls, value: Any) -> Any:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -131,6 +136,19 @@ class ModelSettings(CallSettings):
         if not (key.isascii() and key.isprintable()):
             raise ValueError("a key has printable ASCII characters only, as headers do")
         return SecretStr(key) if key else None
+
+    @field_validator("default_headers")
+    @classmethod
+    def _check_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, secret in value.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError("default_headers: a name has letters, digits and - _ . only")
+            if not _HEADER_VALUE.fullmatch(secret.get_secret_value()):
+                raise ValueError(
+                    f"default_headers: the value of {name} has characters other than printable "
+                    "ASCII, or white space around it"
+                )
+        return value
 
     @field_validator("http_client")
     @classmethod

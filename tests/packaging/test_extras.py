@@ -21,6 +21,10 @@ SMOKE = {
     "evaluation": "from langchain_internvl.evaluation import anls; assert anls('a', 'a') == 1",
     "docling": "import docling_core.types.doc, langchain_internvl.documents.docling",
     "server": "import openai",
+    "agents": "from langchain_internvl.documents import ClearImagesMiddleware",
+    "parquet": "import pyarrow.parquet",
+    "ray": "import ray.data",
+    "searchable-pdf": "import pikepdf",
 }
 
 
@@ -29,6 +33,12 @@ def test_an_extra_installs_alone(environment, wheel, extra):
     environment.install(f"langchain-internvl[{extra}] @ {wheel.as_uri()}")
     done = environment.run(SMOKE[extra])
     assert done.returncode == 0, done.stderr
+
+
+def test_every_extra_is_installed_by_a_test():
+    # LMDeploy's has `make resolve`; flash-attn builds from source, for a GPU.
+    elsewhere = {"transformers", "all", "quantization", "lmdeploy", "flash-attn"}
+    assert SMOKE.keys() | elsewhere == EXTRAS.keys()
 
 
 @pytest.mark.parametrize("resolution", ["lowest", "highest"])
@@ -42,7 +52,12 @@ def test_all_of_them_describe_an_image(with_torch, wheel, tmp_path, resolution):
         rows = [f"{name}=={found}" for name, found in _lowest("all").items() if name in kept]
         constraints.write_text("\n".join([f"torch=={torch}", *rows]), "utf-8")
     with_torch.install(
-        *("--upgrade", "--constraint", constraints, f"langchain-internvl[all] @ {wheel.as_uri()}")
+        *(
+            "--upgrade",
+            "--constraint",
+            constraints,
+            f"langchain-internvl[all,quantization] @ {wheel.as_uri()}",
+        )
     )
     image = ROOT / "cookbook" / "shapes.png"
     done = run(with_torch.bin / "langchain-internvl", "describe", image, "--model", "nano")

@@ -212,6 +212,30 @@ def test_pages_of_a_pdf_are_images(llm, backend):
         llm.invoke(ask({"type": "file", "base64": "AAAA", "mime_type": "application/pdf"}))
 
 
+def test_some_pages_of_a_pdf(llm, backend, tmp_path):
+    colours = ("red", "green", "blue", "white")
+    pages = [Image.new("RGB", (28, 28), colour) for colour in colours]
+    pages[0].save(tmp_path / "a.pdf", "PDF", save_all=True, append_images=pages[1:])
+    question = {"type": "text", "text": "x"}
+    policy = MediaPolicy(max_pages=2)
+    small = llm.model_copy(update={"media_policy": policy})
+    with pytest.raises(MediaTooLargeError, match=r"4 pages are over .*; select some with pages="):
+        small.invoke(ask(pdf_block(tmp_path / "a.pdf"), question))
+    for given in ("2-3", [1, 2], range(1, 3), slice(1, -1), "2, 3"):
+        block = pdf_block(tmp_path / "a.pdf", pages=given)
+        json.dumps(block)
+        small.invoke(ask(block, question), max_tiles=1)
+        shown = [np.asarray(tiles[0])[200, 200] for tiles in backend.requests[-1].tiles]
+        assert [int(colour.argmax()) for colour in shown] == [1, 2]
+    with pytest.raises(RequestError, match="it has 4 pages"):
+        llm.invoke(ask(pdf_block(tmp_path / "a.pdf", pages=[4]), question))
+    for wrong in ("0", [], [[1, 2]], [None], {"a": 1}, 1.5):
+        with pytest.raises(RequestError, match="pages"):
+            pdf_block(tmp_path / "a.pdf", pages=wrong)
+        with pytest.raises(MessageError, match="block 1: pages="):
+            llm.invoke(ask({**pdf_block(tmp_path / "a.pdf"), "pages": wrong}, question))
+
+
 def test_detail(llm, backend):
     url = "data:image/png;base64," + image_block(IMAGE)["base64"]
     for detail in ({"detail": "low"}, {"detail": "auto"}, {}):

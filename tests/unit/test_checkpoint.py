@@ -100,6 +100,7 @@ def test_end_tokens(tmp_path):
         (original_config(llm_config={"quantization_config": {"quant_method": "gptq"}}), "gptq"),
         (original_config(ps_version="v3"), "ps_version is 'v3'"),
         (original_config(ps_version=None), "ps_version is None"),
+        (original_config(ps_version=["v2"]), r"ps_version is \['v2'\]"),
     ],
 )
 def test_what_is_not_supported_says_so(config, words, tmp_path):

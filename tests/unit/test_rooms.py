@@ -1,6 +1,7 @@
 """Imports point down: no room knows a higher one, or one beside it."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,11 @@ def test_modules_import_each_other_in_no_circle(package):
 
     for module in sorted(edges):
         visit(module)
+
+
+def test_development_draws_the_rooms_in_their_order():
+    page = (PACKAGE.parent / "DEVELOPMENT.md").read_text("utf-8")
+    drawing = page.partition("```text\n")[2].partition("```")[0]
+    cells = [cell for line in drawing.splitlines() for cell in re.split(r" {2,}", line)]
+    drawn = [cell for cell in cells if cell in LEVELS]
+    assert drawn == [room for row in ROOMS for room in row if room != "__main__"]

@@ -84,8 +84,10 @@ def read_line(line: str) -> Event | None:
         payload = parse_json(text)
         if isinstance(payload, str):  # the proxy wraps some of its errors twice
             payload = parse_json(payload)
-    except ValueError:
-        raise BrokenReplyError(f"the server sent a line that is no JSON: {text}") from None
+    except ValueError as error:
+        raise BrokenReplyError(
+            f"the server sent a line that cannot be read as JSON ({error}): {text}"
+        ) from None
     if not isinstance(payload, Mapping):
         raise BrokenReplyError(f"the server sent no reply, but {text}")
     return _read(payload)

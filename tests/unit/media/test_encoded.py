@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from golden import checkpoint_folder
 from langchain_core.messages import HumanMessage
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, Jpeg2KImagePlugin
 from support import FixedBackend
 
-from langchain_internvl import ChatInternVL, MediaPolicy
+from langchain_internvl import ChatInternVL, MediaPolicy, image_block
 from langchain_internvl.errors import (
     MediaError,
     MediaTooLargeError,
@@ -22,6 +22,7 @@ from langchain_internvl.media import encoded, images
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.encoded import ReadOptions, decode_image, formats, is_slow, open_image
 from langchain_internvl.media.images import load_readable, load_rgb, read_size, sniff_mime_type
+from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.sources import BytesSource
 
 POLICY = MediaPolicy()
@@ -94,6 +95,63 @@ def test_slow_formats_are_decoded_elsewhere_to_the_same_pixels(make, size, monke
     small = load_rgb(BytesSource(make(40, 30), "x"), POLICY)
     assert small.size == (40, 30)
     assert len(used) == 1  # a small one costs less than a process
+
+
+@pytest.fixture
+def no_slow_decode(monkeypatch):
+    """Pillow images of slow formats must not be decoded in this process."""
+    load = ImageFile.ImageFile.load
+
+    def refuse(image):
+        assert not is_slow(image, b""), "decoded in this process"
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
+    monkeypatch.setattr(Jpeg2KImagePlugin.Jpeg2KImageFile, "load", refuse)
+
+
+@pytest.mark.parametrize(("make", "size"), SLOW.values(), ids=SLOW)
+def test_slow_images_that_the_caller_opened_are_decoded_elsewhere(make, size, tmp_path, request):
+    data = make(*size)
+    expected = decode_image(data, "x", POLICY, ReadOptions())
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    request.getfixturevalue("no_slow_decode")
+    with path.open("rb") as file:
+        for opened in (Image.open(path), Image.open(io.BytesIO(data)), Image.open(file)):
+            source = PixelSource(opened, "x")
+            assert read_size(source, POLICY) == size
+            assert source.read(POLICY) == data
+            shown = load_rgb(source, POLICY)
+            assert shown.tobytes() == expected.tobytes()
+            with pytest.raises(MediaTooLargeError, match="larger than"):
+                load_rgb(source, MediaPolicy(max_bytes=len(data) - 1))
+            backend = FixedBackend()
+            llm = ChatInternVL(model=str(checkpoint_folder("qwen2")), backend=backend, max_tiles=1)
+            for given in (image_block(opened), {"type": "image", "image": opened}):
+                llm.invoke([HumanMessage([given])])
+            first, second = (request.tiles[0] for request in backend.requests)
+            assert np.array_equal(first, second)
+
+
+def test_an_image_that_the_caller_opened_ends_with_the_deadline():
+    source = PixelSource(Image.open(io.BytesIO(qoi(8000, 8000))), "x.qoi")
+    with pytest.raises(RequestTimeoutError):
+        load_rgb(source, POLICY, deadline=Deadline(0.5))
+
+
+def test_changes_of_an_opened_image_are_kept():
+    data = qoi(600, 400)
+    loaded, changed = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(data))
+    loaded.load()
+    loaded.paste((1, 2, 3), (0, 0, 600, 400))
+    changed.info["transparency"] = (200, 100, 50)
+    assert load_rgb(PixelSource(loaded, "x"), POLICY).getpixel((9, 9)) == (1, 2, 3)
+    shown = load_rgb(PixelSource(changed, "x"), POLICY, white_background=True)
+    assert shown.getpixel((9, 9)) == (255, 255, 255)
+    small = Image.open(io.BytesIO(saved("JPEG2000")(2400, 1800)))
+    small.reduce = 1
+    assert load_rgb(PixelSource(small, "x"), POLICY).size == (1200, 900)
 
 
 def test_the_usual_formats_start_no_process():

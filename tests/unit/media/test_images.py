@@ -11,7 +11,7 @@ from PIL import Image
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
 from langchain_internvl.media.images import load_rgb, read_size, sniff_mime_type
-from langchain_internvl.media.pixels import PixelSource
+from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, PathSource, to_source
 

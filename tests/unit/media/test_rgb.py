@@ -12,8 +12,8 @@ from PIL import Image
 from support import FixedBackend
 
 from langchain_internvl import ChatInternVL, InternVLImageParser, MediaPolicy, image_block
-from langchain_internvl.media.images import load_readable, load_rgb
-from langchain_internvl.media.pixels import PixelSource
+from langchain_internvl.media.images import load_readable, load_rgb, read_size
+from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.rgb import scale_grey
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.tools.images import open_image
@@ -133,30 +133,96 @@ def test_messages_have_an_option(given):
     assert ChatInternVL(scale_16bit=True).scale_16bit
 
 
+def test_images_that_are_clipped_alike_have_keys_of_their_own():
+    backend = FixedBackend()
+    llm = ChatInternVL(model=str(checkpoint_folder("internlm2")), backend=backend, max_tiles=1)
+    for grey in (30_000, 60_000):
+        image = Image.fromarray(np.full((60, 80), grey, np.uint16))
+        llm.invoke([HumanMessage([{"type": "image", "image": image}])], scale_16bit=True)
+    first, second = (request.tiles.images[0].key for request in backend.requests)
+    assert first != second
+
+
 def letters(mode):
     """Black on a transparent ground, whose colour is black too."""
     image = Image.new("RGBA", (80, 60), (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (20, 20, 60, 40))
     if mode == "P":
         image = image.quantize(4)
+    elif mode == "I;16":
+        image = Image.fromarray(np.where(np.asarray(image)[:, :, 3] == 0, 9, 0).astype(np.uint16))
     elif mode in {"L", "RGB"}:  # one colour stands for transparent
         image = Image.new(mode, (80, 60), 9 if mode == "L" else (9, 9, 9))
         image.paste(0 if mode == "L" else (0, 0, 0), (20, 20, 60, 40))
     else:
         image = image.convert(mode)
-    transparency = {"L": 9, "RGB": (9, 9, 9)}.get(mode)
+    transparency = {"L": 9, "I;16": 9, "RGB": (9, 9, 9)}.get(mode)
     return encoded(image, "PNG", **({} if transparency is None else {"transparency": transparency}))
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])
+TRANSPARENT = ["RGBA", "LA", "P", "L", "RGB", "I;16"]
+
+
+@pytest.mark.parametrize("mode", TRANSPARENT)
 def test_transparency_is_white_for_tools_and_documents(mode):
     data = letters(mode)
     source = BytesSource(data, "x")
     assert paper_and_ink(load_readable(source, POLICY)) == (255, 0)
     assert paper_and_ink(open_image(source, POLICY).pixels) == (255, 0)
-    assert max(paper_and_ink(load_rgb(source, POLICY))) <= 9  # the reference drops alpha
+    with pytest.warns(UserWarning, match="white_background=True"):
+        assert max(paper_and_ink(load_rgb(source, POLICY))) <= 9  # the reference drops alpha
     backend = FixedBackend()
     llm = ChatInternVL(model=str(checkpoint_folder("internlm2")), backend=backend, max_tiles=1)
     assert list(InternVLImageParser(llm).lazy_parse(Blob.from_data(data)))
     tile = backend.requests[-1].tiles[0][0]
     assert (tile[5, 5, 0], tile[224, 224, 0]) == (255, 0)
+
+
+@pytest.mark.parametrize("mode", TRANSPARENT)
+@pytest.mark.parametrize("given", [image_block, lambda image: {"type": "image", "image": image}])
+def test_messages_have_an_option_for_transparency(mode, given):
+    backend = FixedBackend()
+    llm = ChatInternVL(model=str(checkpoint_folder("internlm2")), backend=backend, max_tiles=1)
+    message = [HumanMessage([given(Image.open(io.BytesIO(letters(mode))))])]
+    llm.invoke(message)
+    with pytest.warns(UserWarning, match="white_background=True"):
+        assert backend.requests[-1].tiles[0].max() <= 12  # bicubic
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        llm.invoke(message, white_background=True)
+        tile = backend.requests[-1].tiles[0][0]
+    assert (tile[5, 5, 0], tile[224, 224, 0]) == (255, 0)
+    keys = [request.tiles.images[0].key for request in backend.requests]
+    assert keys[0] != keys[1]
+    assert ChatInternVL(white_background=True).white_background
+
+
+@pytest.mark.parametrize("mode", ["RGBa", "La"])
+def test_premultiplied_alpha(mode):
+    image = Image.open(io.BytesIO(letters("RGBA" if mode == "RGBa" else "LA"))).convert(mode)
+    for source in (PixelSource(image, "x"), BytesSource(PixelSource(image, "x").read(POLICY), "x")):
+        assert paper_and_ink(load_readable(source, POLICY)) == (255, 0)
+        with pytest.warns(UserWarning, match="white_background=True"):
+            load_rgb(source, POLICY)
+
+
+OPAQUE = {
+    "alpha": lambda: Image.new("RGBA", (8, 8), (9, 9, 9, 255)),
+    "grey and alpha": lambda: Image.new("LA", (8, 8), (9, 255)),
+    "an unused transparent colour": lambda: Image.new("RGB", (8, 8), (9, 9, 9)),
+}
+
+
+@pytest.mark.parametrize("name", OPAQUE)
+def test_opaque_images_with_an_alpha_channel_do_not_warn(name, recwarn):
+    options = {"transparency": (1, 2, 3)} if name.startswith("an ") else {}
+    source = BytesSource(encoded(OPAQUE[name](), "PNG", **options), "x")
+    assert load_rgb(source, POLICY).getpixel((0, 0)) == (9, 9, 9)
+    assert load_rgb(source, POLICY, white_background=True).getpixel((0, 0)) == (9, 9, 9)
+    assert not recwarn.list
+
+
+def test_the_size_of_a_transparent_icon_is_read_without_a_warning(recwarn):
+    icon = encoded(Image.new("RGBA", (32, 32), (0, 0, 0, 0)), "ICO")
+    assert read_size(BytesSource(icon, "x"), POLICY) == (32, 32)
+    assert not recwarn.list

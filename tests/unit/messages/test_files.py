@@ -102,6 +102,8 @@ def data_url(data):
     [
         lambda data: {"type": "file", "base64": encoded(data), "mime_type": OCTETS},
         lambda data: {"type": "file", "base64": encoded(data), "mime_type": "binary/octet-stream"},
+        lambda data: {"type": "file", "base64": encoded(data), "mime_type": "application/unknown"},
+        lambda data: {"type": "file", "base64": encoded(data), "mime_type": "*/*"},
         lambda data: {"type": "file", "base64": encoded(data)},
         lambda data: {"type": "file", "file": {"file_data": data_url(data)}},
         lambda data: {"type": "file", "url": data_url(data)},

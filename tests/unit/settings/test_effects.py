@@ -19,7 +19,8 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.settings.call import CallSettings
 from langchain_internvl.settings.model import ModelSettings
 
-GREY = fromarray(np.full((28, 28), 300, np.uint16))
+GREY = fromarray(np.repeat(np.array([[0, 300]], np.uint16), 14, axis=1).repeat(28, axis=0))
+GREY.info["transparency"] = 0
 MODEL = str(checkpoint_folder("qwen2"))
 
 CALL = {
@@ -28,7 +29,7 @@ CALL = {
     "min_tiles": 4, "max_tiles": 1, "max_tiles_per_frame": 6, "num_frames": 3,
     "number_images": False, "join_images": True, "image_order": "as_given",
     "exif_transpose": True, "default_system": "S", "reasoning": True, "context_window": 20_000,
-    "scale_16bit": True, "chat_template_kwargs": {"a": 1},
+    "scale_16bit": True, "white_background": True, "chat_template_kwargs": {"a": 1},
 }  # fmt: skip
 """A value of each setting of a call that is not its default."""
 

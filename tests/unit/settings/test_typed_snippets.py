@@ -1,5 +1,7 @@
 """The types of arguments are those of the fields, and the snippets run as they are typed."""
 
+from pathlib import Path
+
 import pytest
 import typed_snippets
 from golden import PHOTOS
@@ -19,6 +21,10 @@ def test_arguments_are_the_fields():
     known = ChatArguments.__annotations__.keys() - {"model_name"}
     assert known == ChatInternVL.model_fields.keys()
     assert PolicyArguments.__annotations__.keys() == MediaPolicy.model_fields.keys()
+
+
+def test_the_adapter_of_a_path():
+    assert ChatInternVL(model="m", adapter=Path("a/b")).adapter == "a/b"
 
 
 @pytest.mark.filterwarnings("ignore:ChatInternVL")

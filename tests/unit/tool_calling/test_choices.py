@@ -65,3 +65,11 @@ def test_a_script_that_says_something_else():
     llm = ChatInternVL(model=QWEN2, backend=ScriptedBackend(["c"]))
     with pytest.raises(BackendError, match="none of the choices"):
         llm.invoke("?", choices=["a", "b"])
+
+
+@pytest.mark.parametrize("settings", [{"logprobs": True}, {"top_logprobs": 2}])
+def test_log_probabilities_beside_choices_are_warned_of(settings):
+    llm = ChatInternVL(model=QWEN2, backend=ScriptedBackend(["b"]))
+    with pytest.warns(UserWarning, match="no effect with choices: logprobs"):
+        reply = llm.invoke("?", choices=["a", "b"], **settings)
+    assert reply.response_metadata["choices"] == {"a": 0, "b": 1}

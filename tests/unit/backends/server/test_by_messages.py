@@ -276,6 +276,29 @@ def test_a_photograph_of_a_phone_is_turned_if_asked(served):
     assert np.array_equal(pixels(asked["content"][0]), np.asarray(upright))
 
 
+@pytest.mark.parametrize("mode", ["RGB", "I;16", "RGBA"])
+def test_what_is_sent_is_opaque(served, mode):
+    values = {
+        "RGB": (np.uint8, (9, 9, 9)),
+        "I;16": (np.uint16, 9),
+        "RGBA": (np.uint8, (9, 9, 9, 0)),
+    }
+    kind, value = values[mode]
+    buffer = io.BytesIO()
+    key = {} if mode == "RGBA" else {"transparency": value}
+    Image.fromarray(np.full((8, 8, np.size(value)), value, kind).squeeze()).save(
+        buffer, "PNG", **key
+    )
+    message = [HumanMessage([image_block(buffer.getvalue())])]
+    for options, expected in (({}, 9), ({"white_background": True}, 255)):
+        (asked,) = body_of(served, message, **options)["messages"]
+        url = asked["content"][0]["image_url"]["url"]
+        sent = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+        assert sent.mode == "RGB"
+        assert not sent.has_transparency_data
+        assert sent.getpixel((4, 4)) == (expected,) * 3
+
+
 def test_the_video_of_a_path(served):
     block = {"type": "video", "path": str(VIDEO), "num_frames": 2}
     (asked,) = body_of(served, [HumanMessage([block])])["messages"]

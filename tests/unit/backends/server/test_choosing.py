@@ -169,6 +169,12 @@ def test_white_space_around_a_key_is_taken_off(key, monkeypatch):
         {"base_url": "http://me:hush@host/v1"},
         {"base_url": "http://hush@host:port/v1"},
         {"base_url": "hush"},
+        {"default_headers": {"X-A": "hush\n"}},
+        {"default_headers": {"X-A": "hüsh hush"}},
+        {"default_headers": {"X-A": " hush"}},
+        {"default_headers": {"X A": "hush"}},
+        {"default_headers": {"": "hush"}},
+        {"default_headers": {"é": "hush"}},
         {"base_url": "http://host:hush/v1"},
         {"base_url": "http://host/hush key/v1"},
     ],
@@ -190,6 +196,12 @@ def test_addresses_that_are_none(url):
     with pytest.raises(RequestError) as caught:
         check_address(url)
     assert url in {"", "host"} or url not in str(caught.value)
+
+
+def test_headers_that_are_some():
+    headers = {"X-A": "b c", "x_b.1": "", "Authorization": "Basic YTpi"}
+    made = make("http://x/v1", default_headers=headers)
+    assert {name: one.get_secret_value() for name, one in made.default_headers.items()} == headers
 
 
 def test_addresses_that_are_some():

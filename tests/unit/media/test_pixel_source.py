@@ -12,7 +12,7 @@ from PIL import Image
 from langchain_internvl import MediaPolicy, image_block, video_block
 from langchain_internvl.errors import MediaError, MediaTooLargeError
 from langchain_internvl.media.images import load_rgb, orientation_of, read_size
-from langchain_internvl.media.pixels import PixelSource
+from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.sources import BytesSource, to_source
 
 POLICY = MediaPolicy()

@@ -1,0 +1,74 @@
+"""The encoded bytes of a Pillow image that the caller opened and nobody has decoded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_internvl.errors import InternVLError, MediaTooLargeError
+from langchain_internvl.media.encoded import formats, is_slow, open_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from langchain_internvl.media.policy import MediaPolicy
+
+
+def slow_bytes(image: Image.Image, name: str, policy: MediaPolicy) -> bytes | None:
+    """The bytes of an image that may take long to decode, which another process can do.
+
+    The caller holds the locks of the image and of its file.
+
+    Args:
+        image: A Pillow image.
+        name: Name in error messages.
+        policy: Limit on bytes.
+
+    Returns:
+        The bytes; None if the image decodes fast, is decoded already, was changed since it was
+        opened (`draft`, `seek`, `info`), or has no file of a format that is read here.
+
+    Raises:
+        MediaTooLargeError: It decodes slowly, and its file is over the limit.
+    """
+    if image.format not in formats() or not _is_undecoded(image):
+        return None
+    data = _read_all(getattr(image, "fp", None), policy.max_bytes + 1)
+    if data is None or not is_slow(image, data):
+        return None
+    if len(data) > policy.max_bytes:
+        raise MediaTooLargeError(name, f"larger than MediaPolicy.max_bytes={policy.max_bytes}")
+    try:
+        with open_image(data, name) as anew:
+            return data if _identity(anew) == _identity(image) else None
+    except InternVLError:
+        return None
+
+
+def _is_undecoded(image: Image.Image) -> bool:
+    fields = vars(image)  # Pillow's property `im` would raise
+    return fields.get("_im", fields.get("im")) is None
+
+
+def _read_all(file: Any, most: int) -> bytes | None:
+    """The bytes of a file object, whose position stays what it is; None if it cannot be read."""
+    try:
+        position = file.tell()
+        file.seek(0)
+        data = file.read(most)
+        file.seek(position)
+    except (AttributeError, OSError, ValueError):
+        return None
+    return data if isinstance(data, bytes) else None
+
+
+def _identity(image: Image.Image) -> tuple[Any, ...]:
+    """What decides how an image is decoded and shown, as far as it is known without decoding."""
+    info = image.info
+    tiles = [tuple(one) for one in getattr(image, "tile", ())]
+    if image.format == "JPEG2000":  # the last arguments are number and length of the open file
+        tiles = [(*one[:3], one[3][:3]) for one in tiles]
+        tiles.append((getattr(image, "_reduce", 0), getattr(image, "layers", 0)))
+    return (
+        image.format, image.mode, image.size, image.tell(), tiles,
+        info.get("transparency"), info.get("exif"),
+    )  # fmt: skip
