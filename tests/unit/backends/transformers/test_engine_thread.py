@@ -427,6 +427,8 @@ def test_closing_does_not_wait_for_weights(backend, monkeypatch):
 
 
 INTERRUPTED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in programs of a background job
 import sys, time
 from transformers import core_model_loading
 
