@@ -209,7 +209,7 @@ class DecodeLoop:
         return events
 
     def remove(self, sequence: Sequence) -> None:
-        """Remove a sequence, if it is still running; its keys and values go into the prefix cache."""
+        """Remove a sequence, if it still runs; the prefix cache may keep its keys and values."""
         if sequence in self._keys:
             self._end(sequence)
 

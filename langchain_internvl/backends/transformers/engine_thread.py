@@ -180,7 +180,7 @@ class EngineThread:
         self._clearing = []
 
     def _end_all(self, error: BaseException) -> None:
-        """Raise an error to the running requests; to the queued ones too if there is no loop."""
+        """End running requests with an error; queued ones too if closed or without a loop."""
         with self._lock:
             lost = list(self._handles.values())
             self._handles = {}
@@ -285,8 +285,8 @@ def _end() -> None:
     _ENDING.append(True)
 
 
-# Before `atexit`, Python joins the thread pools of `concurrent.futures`, in which transformers reads
-# tensors. Functions registered here run in reverse order, hence before that join. On a Python
+# Before `atexit`, Python joins the thread pools of `concurrent.futures`, in which transformers
+# reads tensors. Functions registered here run in reverse order, hence before that join. On a Python
 # without this hook, exit waits for the whole load.
 getattr(threading, "_register_atexit", atexit.register)(_end)
 

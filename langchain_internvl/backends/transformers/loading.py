@@ -228,7 +228,7 @@ def _use_norm_eps(model: Any) -> None:
 
 
 def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:
-    """Raise if tensors are missing or misshapen; transformers only warns, and fills them randomly."""
+    """Raise for missing or misshapen tensors, which transformers fills randomly with a warning."""
     gaps = {
         "missing": report["missing_keys"],
         "unknown": report["unexpected_keys"],
