@@ -119,7 +119,7 @@ class Checkpoint:
         """The folder with the weights, which are downloaded first if necessary.
 
         Raises:
-            CheckpointNotFoundError: Safetensors files are missing, all or some of the index.
+            CheckpointNotFoundError: There are no safetensors, or one in the index is missing.
             CheckpointError: The files are git-lfs pointers, not regular, or too small for the
                 model of the config, or the index is malformed.
         """
