@@ -34,7 +34,7 @@ PAGE_DELIMITER = "\n\f"
 """Separator of the pages of a file in mode "single", as in other PDF loaders of LangChain."""
 
 _VERSION = 1
-"""Version of the reading algorithm: raised when the same settings would give another text."""
+"""Version of the reading algorithm: incremented when the same settings give another text."""
 
 
 class InternVLLoader(BaseLoader):

@@ -77,10 +77,10 @@ def reads_badly(read: PageText, options: ReadOptions) -> bool:
 def read_any_way_up(image: Image.Image, options: ReadOptions) -> Script:
     """Read a page in the orientation with the best reading.
 
-    With "auto", a page that reads well costs one request. A page that reads badly is turned: first
-    by the orientation that the model reports, then by the others, until one reads well. If the
-    engine reports probabilities, the better reading is kept; otherwise the page is turned only if
-    the model is certain of the orientation.
+    With "auto", a page that reads well is read once. A page that reads badly is turned: first by
+    the orientation that the model reports, then by the others, until one reads well. If the engine
+    reports probabilities, the better reading is kept; otherwise the page is turned only to an
+    orientation with a probability of at least 0.9.
 
     Args:
         image: The page, in mode RGB.
@@ -107,7 +107,7 @@ def _try_turns(image: Image.Image, options: ReadOptions, first: PageText) -> Scr
         if degrees == 0:
             continue
         if first.probability is None and (not choices or probability < _SURE):
-            break  # nothing tells whether it reads better
+            break  # the readings cannot be compared
         read = yield from read_image(turn(image, degrees), once)
         attempts += read.attempts
         if goodness(read) > goodness(best):
@@ -126,7 +126,7 @@ def _weigh(image: Image.Image) -> Generator[Ask, Attempt, tuple[Mapping[str, flo
     """Probabilities of the four answers (empty if unsupported), and the number of replies."""
     try:
         reply = yield ask_orientation(image)
-    except (BackendError, RequestError):  # servers cannot weigh choices
+    except (BackendError, RequestError):  # servers do not support choices
         return {}, 0
     return reply.choices, 1
 
