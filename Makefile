@@ -59,6 +59,7 @@ bench: $(READY) ## Measure decoding, grammars, loading and cold starts (minutes,
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/grammar.py
 	$(BIN)/python benchmarks/load_memory.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/import_time.py
 

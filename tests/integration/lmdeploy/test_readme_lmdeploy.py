@@ -23,7 +23,8 @@ def test_a_page_runs_uncut_in_one_namespace(page, tmp_path, monkeypatch, nodes, 
         ('"OpenGVLab/InternVL2-8B"', repr(model)),
         ("http://127.0.0.1:23333/v1", node.url),
         ("http://127.0.0.1:8000/v1", proxy.url),
-        ("temperature=0", "temperature=0, max_tokens=6"),
+        ("temperature=0)", "temperature=0, max_tokens=6)"),
+        ("temperature=0,", "temperature=0, max_tokens=6,"),
     )
     assert len(node.state["seen"]) == 6
 
