@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, read from its small files; the weights stay where they are.
+"""Description of a checkpoint, read from its small files without loading the weights.
 
 Two formats: *original* (`OpenGVLab/InternVL2-8B`, ..., `model_type: internvl_chat`) and *-hf*
 (`model_type: internvl`, transformers' own).
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 ORIGINAL = "internvl_chat"
 HF = "internvl"
 QIANFAN_OCR = "qianfan_ocr"
-"""A document model with InternVL's architecture, in transformers under a name of its own."""
+"""A document model with InternVL's architecture, under its own name in transformers."""
 
 LANGUAGE_MODELS = (
     "gpt_oss", "internlm2", "internlm3", "llama", "phi3", "qwen2", "qwen3", "qwen3_moe",
@@ -70,20 +70,20 @@ LANGUAGE_MODELS = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's own account of itself.
+    """Description of a checkpoint.
 
     Attributes:
-        folder: Where its files are.
-        repo: Its id on the Hugging Face hub, if it came from there.
+        folder: Folder of its files.
+        repo: Its id on the Hugging Face hub; None for a local folder.
         config: `config.json`.
-        generation: `generation_config.json`, or nothing.
+        generation: `generation_config.json`; empty if there is none.
         language_model: `model_type` of its language model.
-        tiles: How it cuts up images unless told otherwise.
+        tiles: Default tile limits of images.
         tokens_per_tile: Context tokens of one tile.
         eos_ids: The end tokens that the checkpoint itself declares.
-        max_length: Longest sequence that its position encoding was made for; None: not said.
-        num_layers: Layers of its language model.
-        stored_dtype: Name of the type of its weights, as far as it says; else "float32".
+        max_length: Maximum sequence length of its position encoding, in tokens; None: not stated.
+        num_layers: Number of layers of its language model.
+        stored_dtype: Data type of its weights by the config; "float32" if it states none.
         pixel_shuffle: Version of the pixel shuffle, "v1" or "v2".
     """
 
@@ -107,25 +107,25 @@ class Checkpoint:
 
     @property
     def is_qianfan_ocr(self) -> bool:
-        """Whether it is Qianfan-OCR, which plans a page's layout in its thoughts."""
+        """Whether it is Qianfan-OCR, which analyses a page's layout in its thoughts."""
         return bool(self.config["model_type"] == QIANFAN_OCR)
 
     @property
     def thinks_unasked(self) -> bool:
-        """Whether it may think without being asked to."""
+        """Whether it may think by default, without a request for thinking."""
         return self.language_model in THINKING_MODELS and not self.is_qianfan_ocr
 
     def find_weights(self) -> Path:
-        """The folder with the weights, which are downloaded first if need be.
+        """The folder with the weights, which are downloaded first if necessary.
 
         Raises:
-            CheckpointNotFoundError: There are no safetensors, or the index names a missing one.
-            CheckpointError: They are pointers of git-lfs, no regular files or too small for the
-                model of the config, or their index is malformed.
+            CheckpointNotFoundError: There are no safetensors, or one in the index is missing.
+            CheckpointError: The files are git-lfs pointers, not regular, or too small for the
+                model of the config, or the index is malformed.
         """
         folder = self.folder
         if self.repo is not None:
-            # The folder is named after the commit: the weights must be of the same one.
+            # The folder is named after the commit; the weights must come from the same commit.
             folder = _download(self.repo, self.folder.name, WEIGHT_FILES)
         files = list(folder.glob("*.safetensors"))
         for file in files:
@@ -150,11 +150,11 @@ def open_checkpoint(
         model: "nano", the embedded model; a local folder; or an id on the Hugging Face hub (only
             small files are downloaded).
         revision: Branch, tag or commit on the hub; None: the default branch.
-        runs_here: Refuse what the transformers backend cannot run, such as quantised weights.
+        runs_here: Reject what the transformers backend cannot run, such as quantised weights.
 
     Raises:
-        CheckpointNotFoundError: It is not there, or lacks files.
-        UnsupportedCheckpointError: It is no InternVL, or one that cannot be loaded here.
+        CheckpointNotFoundError: The checkpoint does not exist, or lacks files.
+        UnsupportedCheckpointError: The checkpoint is no InternVL, or cannot be loaded here.
         CheckpointError: Its files are damaged.
     """
     if model == nano.NAME:
@@ -163,7 +163,7 @@ def open_checkpoint(
     try:
         local = Path(model).expanduser()
         is_local = local.is_dir()
-    except (OSError, RuntimeError) as error:  # a name too long, a home of nobody
+    except (OSError, RuntimeError) as error:  # a name too long, or an unknown user's home
         raise CheckpointNotFoundError(f"{model[:200]!r} is no folder: {error}") from error
     if is_local:
         return read_checkpoint(local, runs_here=runs_here)
@@ -176,10 +176,10 @@ def open_checkpoint(
 
 
 def find_cached(model: str, revision: str | None = None) -> Path | None:
-    """The folder of a checkpoint's small files, if they are on this machine; nothing is downloaded.
+    """The local folder of a checkpoint's small files, or None; downloads nothing.
 
     Args:
-        model: As for `open_checkpoint`.
+        model: See `open_checkpoint`.
         revision: Branch, tag or commit on the hub; None: the default branch.
     """
     if model == nano.NAME:
@@ -193,7 +193,7 @@ def find_cached(model: str, revision: str | None = None) -> Path | None:
     try:
         hub = require("huggingface_hub", extra="transformers")
         found = hub.try_to_load_from_cache(model, "config.json", revision=revision)
-    except (ImportError, ValueError):  # not installed, or no name of a repository
+    except (ImportError, ValueError):  # not installed, or not a repository's name
         return None
     return Path(found).parent if isinstance(found, str) else None
 
@@ -209,13 +209,13 @@ def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
 
 
 def find_adapter(adapter: str) -> Path:
-    """The folder of an adapter, downloaded if need be.
+    """The folder of an adapter, which is downloaded if necessary.
 
     Args:
         adapter: A local folder, or an id on the Hugging Face hub.
 
     Raises:
-        CheckpointNotFoundError: It is not there.
+        CheckpointNotFoundError: The adapter does not exist.
     """
     local = Path(adapter).expanduser()
     if local.is_dir():
@@ -248,7 +248,7 @@ def read_checkpoint(folder: Path, repo: str | None = None, *, runs_here: bool = 
         raise CheckpointError(f"the settings of {folder} are malformed: {reason}") from error
 
 
-# What comes of reading settings whose values are of any type.
+# Errors of reading settings with values of any type.
 _WRONG_TYPES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -277,7 +277,7 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
 def _pixel_shuffle(config: Mapping[str, Any]) -> str:
     """The version of the pixel shuffle; the original's default is the one of InternVL 1.x."""
     version = config.get("ps_version", "v1" if config["model_type"] == ORIGINAL else "v2")
-    if version not in ("v1", "v2"):  # no set: JSON may hold lists
+    if version not in ("v1", "v2"):  # not a set: JSON values may be unhashable lists
         raise UnsupportedCheckpointError(f"ps_version is {version!r}; v1 and v2 are known")
     return str(version)
 
@@ -307,9 +307,9 @@ def choose_template(
     Args:
         checkpoint: The checkpoint.
         tokenizer: Its tokenizer.
-        name: A template chosen by the user; None: the checkpoint's own. An original one names
-            it; of an -hf one the template is taken that writes the same as its jinja, since a
-            jinja template cannot keep text from forging control tokens.
+        name: A template chosen by the user; None: the checkpoint's own. The config of an original
+            checkpoint names it. For an -hf checkpoint it is the template with the same output
+            as its jinja template, which itself cannot prevent forged control tokens in text.
 
     Raises:
         PromptError: The chosen name is unknown, or the tokenizer lacks the template's end token.
@@ -317,7 +317,7 @@ def choose_template(
     """
     if name is not None:
         template = get_template(name)
-        tokenizer.stop_id(template.stop)  # checks that the two fit
+        tokenizer.stop_id(template.stop)  # raises if the tokenizer lacks the token
         return template
     if checkpoint.is_original:
         own = str(checkpoint.config.get("template"))
@@ -339,10 +339,10 @@ def _match_jinja(checkpoint: Checkpoint, tokenizer: PromptTokenizer) -> ChatTemp
     options = PromptOptions(default_system=None)
     for template in TEMPLATES.values():
         ours = build_prompt(_PROBE_TURNS, template, options).to_text()
-        # Qianfan-OCR's says `<image>`, which its processor replaces.
+        # Qianfan-OCR's template writes `<image>`, which its processor replaces.
         if template.stops_at_eos and {ours, ours.replace("<image>", IMAGE_CONTEXT)} & written:
             return template
-    if checkpoint.is_qianfan_ocr:  # its template has branches for thoughts, around the same turns
+    if checkpoint.is_qianfan_ocr:  # its template adds branches for thoughts to the same turns
         return TEMPLATES["internvl-hf"]
     raise UnsupportedCheckpointError(
         f"the chat template of {checkpoint.folder} is unknown; "
@@ -365,7 +365,7 @@ _PROBE_TURNS = (
 
 
 def _processor_jinja(folder: Path) -> str | None:
-    """The template that older -hf checkpoints keep beside their processor."""
+    """The chat template in the processor's files, as in older -hf checkpoints."""
     plain = folder / "chat_template.jinja"
     if plain.is_file():
         return read_text(plain)
@@ -393,7 +393,7 @@ def _refuse_strangers(config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
-    """Say at once, and in words, what the transformers backend cannot load."""
+    """Raise for checkpoints that the transformers backend cannot load."""
     text, _ = _sub_configs(config)
     refuse_by_config(config, folder)
     refuse_quantised((config, text), folder)
@@ -407,7 +407,7 @@ def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _preprocessor(folder: Path) -> Mapping[str, Any]:
-    """Settings of the image processor; transformers 5 saves them with the whole processor's."""
+    """Settings of the image processor; transformers 5 saves them in the processor's config."""
     whole = read_json(folder / "processor_config.json") or {}
     settings = read_json(folder / "preprocessor_config.json") or whole.get("image_processor") or {}
     check_rules({"image_processor": settings}, {"image_processor": SECTION}, str(folder))
@@ -422,7 +422,7 @@ def _tile_limits(config: Mapping[str, Any], folder: Path, tile_size: int) -> Til
     else:
         preprocessor = _preprocessor(folder)
         fewest, most = preprocessor.get("min_patches", 1), preprocessor.get("max_patches", 12)
-        # Their files say crop_to_patches: false, which transformers' InternVLProcessor overrides.
+        # Their files have crop_to_patches: false, which transformers' InternVLProcessor overrides.
         cuts, thumbnail = True, True
     if not cuts:
         fewest = most = 1

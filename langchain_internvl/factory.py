@@ -1,4 +1,4 @@
-"""From settings to engines: the only place that knows all kinds of backends."""
+"""Makes backends from settings; the only module that depends on all kinds of backends."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 
 def find_prompts(model: ModelSettings, engines: Engines) -> Prompts:
-    """What prompts of a model are made with.
+    """The tokenizer, template and other parts that build a model's prompts.
 
     Raises:
-        CheckpointError: The checkpoint is not there, or of no use here.
-        ImportError: A package that it needs is missing.
-        RequestError: A server has the model, and its tokenizer is not here.
+        CheckpointError: The checkpoint does not exist, or cannot be used here.
+        ImportError: A required package is not installed.
+        RequestError: The model is on a server, and its tokenizer is not on this machine.
     """
     kind = model.backend_kind
     try:
@@ -61,9 +61,9 @@ def find_prompts(model: ModelSettings, engines: Engines) -> Prompts:
 
 
 def known_context_window(model: ModelSettings) -> int | None:
-    """Most tokens of prompt and reply together, as far as settings or files on this machine say.
+    """Maximum tokens of prompt and reply together, from settings or local files; None: unknown.
 
-    Nothing is downloaded: a checkpoint of the hub is looked up in its cache. None: unknown.
+    Downloads nothing: a checkpoint of the hub is looked up in the local cache.
     """
     if model.context_window is not None:
         return model.context_window
@@ -79,12 +79,12 @@ def known_context_window(model: ModelSettings) -> int | None:
 
 
 def open_backend(model: ModelSettings, engines: Engines, prompts: Prompts) -> Backend:
-    """The engine of a model.
+    """The backend of a model.
 
     Args:
         model: The model's settings.
-        engines: What is loaded already.
-        prompts: What its prompts are made with.
+        engines: Registry of backends that are open already.
+        prompts: Tokenizer and template of the model.
     """
     return _OPENERS[model.backend_kind](model, engines, prompts)
 
@@ -92,10 +92,10 @@ def open_backend(model: ModelSettings, engines: Engines, prompts: Prompts) -> Ba
 def find_served(
     model: ModelSettings, engines: Engines, deadline: Deadline | None = None
 ) -> Served | None:
-    """The backend of a model that takes conversations, or a server; None: prompts are made here.
+    """The server or conversation backend of a model; None: this package builds the prompts.
 
-    A backend object that takes conversations gets them where the checkpoint's tokenizer is not on
-    this machine, or the packages that read it.
+    A backend object that takes conversations receives them if the checkpoint's tokenizer, or a
+    package that reads it, is not on this machine.
     """
     if not (model.backend_kind == "object" and getattr(model.backend, "takes_turns", False)):
         return find_server(model, engines, deadline)
@@ -113,15 +113,15 @@ def find_served(
 def find_server(
     model: ModelSettings, engines: Engines, deadline: Deadline | None = None
 ) -> Served | None:
-    """The server of a model, and how it is asked; None if it has none.
+    """The server of a model with its request format; None if the model has no server.
 
     Args:
         model: The model's settings.
-        engines: What is known already.
-        deadline: When it has to be known.
+        engines: Registry with the servers found so far.
+        deadline: Deadline of the call.
 
     Raises:
-        InternVLError: The server cannot be reached, or tokens are missing that are asked for.
+        InternVLError: The server cannot be reached, or requested control tokens are missing.
     """
     if model.backend_kind != "server":
         return None
@@ -140,7 +140,7 @@ def find_server(
 
 
 def system_of(model: ModelSettings, served: Served) -> str | None:
-    """System text of the template that a server's model was trained with, if that is known."""
+    """System text of the template of a server's model; None: unknown."""
     if model.chat_template is not None:
         return get_template(model.chat_template).default_system
     return None if served.prompts is None else served.prompts[2].default_system
@@ -171,7 +171,7 @@ def _find_out(model: ModelSettings, engines: Engines, deadline: ReplyDeadline) -
 
 
 def _ask_server(model: ModelSettings, prompts: Prompts | None) -> ServerBackend:
-    from langchain_internvl.backends.server.backend import (  # noqa: PLC0415 - only servers need it
+    from langchain_internvl.backends.server.backend import (  # noqa: PLC0415 - only for servers
         ServerBackend,
         ServerOptions,
     )
@@ -193,17 +193,18 @@ def _ask_server(model: ModelSettings, prompts: Prompts | None) -> ServerBackend:
 def _kind_of_server(
     backend: ServerBackend, name: str, deadline: ReplyDeadline, *, is_needed: bool
 ) -> ServerKind:
-    """The kind of a server, by its list of models.
+    """The kind of a server, detected from its list of models.
 
     Args:
         backend: The server.
-        name: The model's name there.
-        deadline: When it has to be known.
-        is_needed: Whether requests depend on it; else they are OpenAI's where it is unknown.
+        name: The model's name on the server.
+        deadline: Deadline of the call.
+        is_needed: Whether requests depend on the kind; if not, an unknown kind means OpenAI's
+            format.
 
     Raises:
-        ServerError: It is needed, and the server cannot be reached, or not with this key.
-        RequestTimeoutError: There is no time left, as a tokenizer may take a while to load.
+        ServerError: The kind is needed, and the server cannot be reached or rejects the API key.
+        RequestTimeoutError: The deadline has passed, for instance while a tokenizer loaded.
     """
     from langchain_internvl.backends.server.kinds import OTHER, kind_of  # noqa: PLC0415
 
@@ -219,7 +220,7 @@ def _kind_of_server(
             raise
         return OTHER
     except ServerError:
-        return OTHER  # it does not list its models: some gateways do not
+        return OTHER  # some gateways do not list their models
     own_first = sorted(models, key=lambda one: one.name != name)
     kinds = (kind_of(one.owner) for one in own_first)
     return next((kind for kind in kinds if kind is not OTHER), OTHER)

@@ -1,4 +1,4 @@
-"""What a model can do, as LangChain's model profiles state it."""
+"""Capabilities of a model, as a LangChain model profile."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def make_profile(
     """The profile of a model.
 
     Args:
-        reasoning: Whether the model is asked to think.
-        max_tokens: Most tokens of a reply.
-        context_window: Most tokens of prompt and reply together; None: unknown.
-        writes_prompt: Whether prompts are written by this package and not by a server.
+        reasoning: Whether thinking is requested.
+        max_tokens: Maximum number of tokens of a reply.
+        context_window: Maximum tokens of prompt and reply together; None: unknown.
+        writes_prompt: Whether this package builds the prompts, and not a server.
     """
     profile = ModelProfile(
         text_inputs=True,
@@ -45,7 +45,7 @@ def make_profile(
         "mid_conversation_system_messages": writes_prompt,
         **({} if writes_prompt else {"reasoning_effort_levels": list(LEVELS)}),
     }
-    known = ModelProfile.__annotations__  # older releases of langchain-core warn of other names
+    known = ModelProfile.__annotations__  # older langchain-core releases warn of unknown names
     profile.update({name: one for name, one in newer.items() if name in known})  # type: ignore[typeddict-item]
     if context_window is not None:
         profile["max_input_tokens"] = context_window

@@ -1,4 +1,4 @@
-"""The chat model up to its requests: names of arguments, copies, engines, preparation of calls."""
+"""Base of the chat model: argument names, copies, engines, and preparation of requests."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ from langchain_internvl.tool_calling.response_format import (
 
 
 class PreparedModel(ModelSettings, BaseChatModel):
-    """A chat model as far as its requests: what is loaded, and what backends are asked."""
+    """The part of the chat model that loads backends and prepares their requests."""
 
     _engines: Engines = PrivateAttr(default_factory=Engines)
     _warned: set[str] = PrivateAttr(default_factory=set)
-    # Tells backend objects apart in caches, as an address may be used again.
+    # Identifies backend objects in caches: an `id()` may be reused.
     _backend_key: str = PrivateAttr(default_factory=lambda: uuid4().hex)
 
     @model_validator(mode="before")
     @classmethod
     def _read_names(cls, values: Any) -> Any:
-        """LangChain passes arguments that not every model has, so unknown ones only warn."""
+        """Read alternative argument names; unknown ones warn, as LangChain passes extra ones."""
         if not isinstance(values, Mapping):
             return values
         known = cls.model_fields.keys()
@@ -70,7 +70,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
 
     @override
     def __copy__(self) -> Self:
-        """A copy that is closed, and gets other settings, without effect on this one."""
+        """A copy; closing it or changing its settings does not affect this instance."""
         copied = super().__copy__()
         copied._engines = self._engines.for_copy()  # noqa: SLF001 - of the same class
         return copied
@@ -85,14 +85,14 @@ class PreparedModel(ModelSettings, BaseChatModel):
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, which shares what is loaded; see `pydantic.BaseModel.model_copy`.
+        """A copy that shares the loaded model; see `pydantic.BaseModel.model_copy`.
 
         Args:
-            update: Other values of arguments; they are validated as by the constructor.
+            update: New values of arguments, validated as in the constructor.
             deep: Copy the values of arguments too.
 
         Raises:
-            ValidationError: A value is wrong.
+            ValidationError: A value is invalid.
         """
         known = type(self).model_fields
         changed = {name: one for name, one in (update or {}).items() if name in known}
@@ -112,16 +112,16 @@ class PreparedModel(ModelSettings, BaseChatModel):
 
     @property
     def engine_stats(self) -> EngineStats:
-        """What the engine is doing; all zero before the first reply."""
+        """Current statistics of the engine; all zero before the first reply."""
         if isinstance(self.backend, str):
             return self._engines.stats
         stats = getattr(self.backend, "stats", None)
         return stats if isinstance(stats, EngineStats) else EngineStats()
 
     def warm_up(self) -> None:
-        """Load the model now, and run it once, so that the first reply does not wait for it.
+        """Load the model and run it once, so that the first reply does not wait for loading.
 
-        Servers, and backends that have nothing to warm up, are left alone.
+        Has no effect with servers and with backends that need no warm-up.
 
         Raises:
             InternVLError: The model cannot be loaded.
@@ -134,15 +134,15 @@ class PreparedModel(ModelSettings, BaseChatModel):
             warm_up()
 
     def clear_caches(self) -> None:
-        """Forget the keys, values and vision features that are kept for later turns.
+        """Clear the KV cache and the vision features that are stored for later turns.
 
-        Replies that are being made go on. Other instances that share the model lose them too.
+        Running requests continue. The caches are shared by all instances with the same model.
         """
         clear = getattr(self.backend, "clear_caches", self._engines.clear_caches)
         clear()
 
     def close(self) -> None:
-        """Free the model, unless another instance uses it too; the next reply loads it again."""
+        """Free the model unless another instance uses it; the next request loads it again."""
         self._engines.close()
 
     # What a call is made with.
@@ -168,7 +168,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
     def _read_call(
         self, overrides: Mapping[str, Any], stop: list[str] | None = None
     ) -> tuple[CallSettings, ResponseFormat]:
-        """The settings of a call, and what its reply may be."""
+        """The settings of a call and its response format."""
         settings = {
             name: one
             for name, one in overrides.items()
@@ -193,7 +193,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
         deadline: Deadline,
         form: ResponseFormat | None = None,
     ) -> tuple[Backend, Request, ChunkMaker]:
-        """All that there is to do before the engine is asked."""
+        """The backend, the request for it, and the maker of message chunks from its deltas."""
         served = find_served(self, self._engines, deadline)
         try:
             if served is not None and served.takes_turns:
@@ -227,7 +227,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
         return self._backend(renderer), request, chunks
 
     def _warn_of_unused(self, settings: CallSettings) -> None:
-        """Warn, once for each, of settings without effect at a server prompted by messages."""
+        """Warn once about each setting without effect at a server that takes messages."""
         known = set() if self.server_prompt == "auto" else set(self.unused_by_messages())
         unused = set(self.unused_by_messages(settings)) - known - self._warned
         if unused:
@@ -261,7 +261,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
         deadline: Deadline,
         form: ResponseFormat | None,
     ) -> TurnRenderer:
-        """Makes requests without a tokenizer, for a server that writes its prompts itself."""
+        """Renderer of requests without a tokenizer, for a server that builds prompts itself."""
         return TurnRenderer(
             **self._context(settings, form, deadline),
             template_system=system_of(self, served),

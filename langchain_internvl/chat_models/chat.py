@@ -158,7 +158,7 @@ class ChatInternVL(PromptMethods, ToolMethods):
     @property
     @override
     def _identifying_params(self) -> dict[str, Any]:
-        """Everything that changes a reply, so that caches tell models apart."""
+        """All settings that change a reply: the identity of the model in caches."""
         own = type(self).model_fields.keys() - BaseChatModel.model_fields.keys()
         own -= {
             "api_key",
@@ -177,7 +177,7 @@ class ChatInternVL(PromptMethods, ToolMethods):
 
     @override
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """The cache's name for this model: LangChain's own leaves out what it cannot serialise."""
+        """Cache key of this model: LangChain's own omits values that it cannot serialise."""
         own = json.dumps(self._identifying_params, sort_keys=True, default=str)
         return f"{super()._get_llm_string(stop, **kwargs)}---{own}"
 
@@ -263,7 +263,7 @@ class ChatInternVL(PromptMethods, ToolMethods):
         settings, form = self._read_call(kwargs, stop)
         deadline = Deadline(settings.timeout)
         backend, request, chunks = self._prepare(messages, settings, deadline, form)
-        with closing(backend.stream(request)) as deltas:  # ends it when nobody reads on
+        with closing(backend.stream(request)) as deltas:  # ends the request if the consumer stops
             for delta in deltas:
                 yield from chunks.add(delta)
                 if chunks.is_done:
@@ -290,13 +290,13 @@ class ChatInternVL(PromptMethods, ToolMethods):
     ) -> AsyncIterator[ChatGenerationChunk]:
         settings, form = self._read_call(kwargs, stop)
         deadline = Deadline(settings.timeout)
-        # Media are read and cut up in another thread; from there on no thread waits for tokens.
+        # Media are read and tiled in a worker thread; after that no thread waits for tokens.
         try:
             backend, request, chunks = await run_in_executor(
                 None, self._prepare, messages, settings, deadline, form
             )
         except asyncio.CancelledError:
-            deadline.cancel()  # nobody waits for what is being decoded
+            deadline.cancel()  # stops decoding of media that is no longer needed
             raise
         async with aclosing(astream(backend, request)) as deltas:
             async for delta in deltas:

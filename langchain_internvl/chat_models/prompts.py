@@ -13,7 +13,7 @@ from langchain_internvl.chat_models.base import PreparedModel
 
 
 class PromptMethods(PreparedModel):
-    """Methods that show the exact prompt of messages."""
+    """Methods that return the exact prompt of messages and its token count."""
 
     def render(self, messages: LanguageModelInput, *, expand: bool = False, **kwargs: Any) -> str:
         """The exact prompt of messages, as text.
@@ -41,20 +41,20 @@ class PromptMethods(PreparedModel):
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
         """The exact number of prompt tokens of messages, images and tools included."""
-        # trim_messages asks for the length of nothing too.
+        # trim_messages also counts an empty list.
         return len(self.prompt_ids(messages, tools=tools)) if messages else 0
 
     @override
     def get_token_ids(self, text: str) -> list[int]:
-        """The ids of a text, as it would be read in the middle of a message.
+        """The token ids of a text as they are in the middle of a message.
 
-        Those of `custom_get_token_ids`, if it is given.
+        `custom_get_token_ids`, if given, is used instead of the tokenizer.
         """
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         return self._renderer(self).tokenizer.encode_text(text)
 
     def get_text(self, token_ids: Sequence[int]) -> str:
-        """What ids say, without special tokens: of a prompt or a reply, as tests look at them."""
+        """The text of the token ids of a prompt or a reply, without special tokens."""
         table = self._renderer(self).tokenizer.token_bytes
         return b"".join(table.get(one, b"") for one in token_ids).decode("utf-8", "replace")

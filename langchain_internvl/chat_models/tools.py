@@ -35,17 +35,17 @@ class ToolMethods(PreparedModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Give the model tools to call.
+        """Bind tools to the model.
 
-        The arguments of a call fit the tool's schema: nothing else can be written.
+        Decoding is constrained: the arguments of a tool call always match the tool's schema.
 
         Args:
             tools: Tools, functions, classes or schemas.
-            tool_choice: "auto" (also None): words or calls; "any" or "required": calls and
-                nothing else; the name of a tool: a call of it; "none": words only.
-            parallel_tool_calls: Whether a reply may call several times. None: only if it need not
-                call at all.
-            strict: True raises for a keyword of a schema that cannot be guaranteed; else such
+            tool_choice: "auto" (also None): text or tool calls; "any" or "required": tool calls
+                only; the name of a tool: a call of that tool; "none": text only.
+            parallel_tool_calls: Whether a reply may have several tool calls. None: yes, unless
+                `tool_choice` requires a call.
+            strict: True: a schema keyword that cannot be guaranteed raises; otherwise such
                 keywords are left to the tool's own validation.
             **kwargs: Settings of the calls.
 
@@ -70,21 +70,22 @@ class ToolMethods(PreparedModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Let replies be values of a schema: nothing else can be written.
+        """Constrain replies to values of a schema, and parse them.
 
         Args:
             schema: A JSON schema (replies are dictionaries), or a Python type (replies are its
                 values): a pydantic model, a dataclass, a TypedDict, an Enum, a Literal, a Union,
                 `list[...]`, `int`, `date` and all else that pydantic reads.
-            method: "json_schema" tells the model the schema, "json_mode" leaves that to your
-                prompt, "function_calling" tells it as a tool and forces a call of it.
-            include_raw: Give a dictionary of `raw` (the message), `parsed` and `parsing_error`.
-            strict: False: keywords that cannot be guaranteed are left out, else they raise.
+            method: "json_schema" adds the schema to the prompt; "json_mode" does not, so that your
+                prompt describes the value; "function_calling" passes it as a tool and forces a
+                call of it. Decoding is constrained to the schema with all three.
+            include_raw: Return a dictionary of `raw` (the message), `parsed` and `parsing_error`.
+            strict: False: keywords that cannot be guaranteed are ignored; otherwise they raise.
             **kwargs: Settings of the calls.
 
         Raises:
-            RequestError: There is no such method or schema.
-            SchemaError: A keyword of the schema cannot be guaranteed, and says where it stands;
+            RequestError: The method is unknown, or `schema` is not a schema.
+            SchemaError: A keyword of the schema cannot be guaranteed (the error gives its path),
                 or values of the type cannot be written in JSON.
         """
         settings = ask_for(schema, method, strict=strict)
@@ -94,6 +95,6 @@ class ToolMethods(PreparedModel):
         return read_with(llm, parser, include_raw=include_raw)
 
     def _bind(self, settings: dict[str, Any]) -> Runnable[LanguageModelInput, AIMessage]:
-        """Bind settings, of which what is wrong is told now."""
+        """Bind settings after validation, so that invalid ones raise now."""
         self._read_call(settings)
         return self.bind(**settings)

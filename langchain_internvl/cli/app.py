@@ -1,11 +1,11 @@
-"""The commands, put together, and what their errors become.
+"""The command-line application, and the exit codes of its errors.
 
-| exit code | |
+| exit code | meaning |
 |---|---|
-| 0 | all was done |
+| 0 | success |
 | 1 | something failed: a file, a case, a check, a server |
-| 2 | the command was not given as it takes it |
-| 3 | a package is missing; the message says which extra brings it |
+| 2 | invalid arguments or options |
+| 3 | a package is missing; the message names the extra that installs it |
 | 130 | interrupted |
 """
 
@@ -33,7 +33,7 @@ FAILED, MISSING, INTERRUPTED = 1, 3, 130
 
 
 class _Group(TyperGroup):
-    """Commands whose errors are a line and an exit code, not a traceback."""
+    """Command group that reports errors as one line and an exit code, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""What is installed on this machine, what works, and what to install."""
+"""Checks the installation: packages, devices, a checkpoint, and what to install."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ _PACKAGES = {
     "openai": ("server", "asks servers"),
     "mcp": ("mcp", "serves tools to MCP clients"),
 }
-"""Packages, the extra that brings each, and what it is for."""
+"""Optional packages, the extra that installs each, and its purpose."""
 
 _NEEDED = ("torch", "transformers")
-"""Without these nothing runs on this machine."""
+"""Packages that the local backend requires."""
 
 _DISTRIBUTION = "langchain-internvl"
 
 
 @dataclass
 class Report:
-    """What was found.
+    """Results of the checks.
 
     Attributes:
-        table: For people to read.
-        advice: What to do, a sentence each.
-        is_well: Whether the local backend can run, and the checkpoint too if one was named.
+        table: Table for the terminal.
+        advice: Recommended actions, one sentence each.
+        is_well: Whether the local backend can run, and also the checkpoint if one was named.
     """
 
     table: Table = field(default_factory=lambda: Table(show_header=False, box=None))
@@ -53,17 +53,17 @@ class Report:
     is_well: bool = True
 
     def add(self, name: str, found: str, *, is_well: bool | None = True) -> None:
-        """Add a line; `is_well` is None for what is optional and missing."""
+        """Add a line; `is_well` is None for a missing optional package."""
         mark = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]-[/]"}[is_well]
         self.table.add_row(mark, name, escape(found))
         self.is_well = self.is_well and is_well is not False
 
 
 def examine(model: str | None = None) -> Report:
-    """Look at this machine.
+    """Check this machine.
 
     Args:
-        model: A checkpoint to look at, too; only its small files are read.
+        model: A checkpoint to check too; only its small files are read. None: no checkpoint.
     """
     report = Report()
     report.add("langchain-internvl", f"{__version__}, Python {platform.python_version()}")
@@ -91,7 +91,7 @@ def examine(model: str | None = None) -> Report:
 
 
 def _add_version(report: Report, package: str, extra: str, found: str) -> None:
-    """A package that is installed, and whether its version is one that the extra allows."""
+    """Add an installed package, and whether the extra allows its version."""
     allowed = _allowed_versions(package, extra)
     if allowed is None or allowed.contains(found, prereleases=True):
         report.add(package, found)
@@ -102,7 +102,7 @@ def _add_version(report: Report, package: str, extra: str, found: str) -> None:
 
 
 def _base_packages(report: Report) -> None:
-    """What is needed whatever is done; only versions that do not work are worth a line."""
+    """Check the required packages; only unsupported versions are reported."""
     for requirement in _requirements():
         if requirement.marker is None and requirement.name not in _PACKAGES:
             found = _version(requirement.name)
@@ -114,7 +114,7 @@ def _base_packages(report: Report) -> None:
 
 
 def _allowed_versions(package: str, extra: str) -> SpecifierSet | None:
-    """The versions of a package that an extra allows; None: it says nothing of them."""
+    """The versions of a package that an extra allows; None: the extra does not limit them."""
     for requirement in _requirements():
         is_same = requirement.name.lower().replace("_", "-") == package
         is_meant = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
@@ -124,7 +124,7 @@ def _allowed_versions(package: str, extra: str) -> SpecifierSet | None:
 
 
 def _requirements() -> list[Requirement]:
-    """What this package requires, by its own metadata; empty where it is not installed."""
+    """Requirements from this package's metadata; empty if it is not installed."""
     try:
         return [Requirement(one) for one in requires(_DISTRIBUTION) or ()]
     except PackageNotFoundError:
@@ -139,7 +139,7 @@ def _version(package: str) -> str | None:
 
 
 def _devices(report: Report) -> None:
-    """Where models run, and which attention they use there."""
+    """Add the devices on which models run, and their attention implementation."""
     try:
         import torch
     except Exception as error:  # noqa: BLE001 - a broken installation raises anything

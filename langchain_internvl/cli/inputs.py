@@ -1,4 +1,4 @@
-"""What a person names on the command line: files, folders, URLs, standard input."""
+"""Inputs named on the command line: files, folders, URLs, standard input."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(_VIDEOS.split(), "video"),
     ".pdf": "pdf",
 }
-"""Kinds of files by their endings. Other files are taken for images, unless they are PDFs."""
+"""Kinds of files by suffix. Other files count as images, unless they are PDFs."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """One thing to look at.
+    """One input of a command.
 
     Attributes:
-        name: What it is called in results.
-        kind: What it is, as far as its name and first bytes tell.
-        path: Where it is; None: `name` is a URL.
-        error: Why there is nothing to look at; None: there is.
+        name: Name in results.
+        kind: Kind, detected from the name and the first bytes.
+        path: Path of the file; None: `name` is a URL.
+        error: Why the input cannot be used; None: it can.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Input:
 
 @contextmanager
 def open_inputs(names: Sequence[str], kinds: Collection[Kind]) -> Iterator[list[Input]]:
-    """Everything that some names mean; a folder is all files of some kinds in it and below.
+    """The inputs of names; a folder gives all files of `kinds` in it and its subfolders.
 
     Args:
         names: Paths, folders, http(s) URLs; "-" is standard input, once.
-        kinds: Kinds of files that are taken from folders.
+        kinds: Kinds of files that are read from folders.
 
     Raises:
         typer.BadParameter: Standard input is named twice.
@@ -99,7 +99,7 @@ def _kind_of(name: str) -> Kind:
     try:
         with Path(name).open("rb") as file:
             return "pdf" if kind == "image" and b"%PDF" in file.read(1024) else kind
-    except (OSError, ValueError):  # said when it is looked at
+    except (OSError, ValueError):  # reported when the input is read
         return kind
 
 

@@ -1,4 +1,4 @@
-"""Tools over many inputs: progress, results one by one, and a count of what failed."""
+"""Runs a tool over many inputs: progress, results one by one, and the number of failures."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What is done with an input.
+    """A tool call for one input.
 
     Attributes:
-        tool: The tool's class.
-        arguments: Its arguments beside the file.
-        argument: Name of the argument that is the file.
-        pages: Of PDFs: which pages, as after `#page=`.
+        tool: Class of the tool.
+        arguments: Arguments of the tool without the file.
+        argument: Name of the argument for the file.
+        pages: Pages of PDFs, as after `#page=`.
     """
 
     tool: type[InternVLTool]
@@ -44,19 +44,19 @@ def run_jobs(
     model: ModelOptions,
     output: OutputOptions,
 ) -> None:
-    """Do a job with every input, and exit with 1 if one failed; the others are not affected.
+    """Run a job for every input; a failed input does not affect the others.
 
     Args:
-        names: What the person named.
-        kinds: Kinds of files that are taken from folders.
-        job: What is done with an input.
-        model: The model that looks, greedily.
-        output: Where results go.
+        names: Inputs as named on the command line.
+        kinds: Kinds of files that are read from folders.
+        job: Makes the job of an input.
+        model: Model options; decoding is greedy.
+        output: Output options.
 
     Raises:
-        typer.BadParameter: Options are wrong.
-        typer.Exit: Something failed.
-        InternVLError: The model cannot be used, so that every input would fail alike.
+        typer.BadParameter: Options are invalid.
+        typer.Exit: An input failed; the exit code is 1.
+        InternVLError: The model cannot be used, so that every input would fail.
         ImportError: A package that the model needs is not installed.
     """
     folder = output.out
@@ -92,7 +92,7 @@ def run_jobs(
 
 
 def _is_folder(names: Sequence[str]) -> bool:
-    """Whether the only name is not that of its only file."""
+    """Whether the only name is that of a folder."""
     return len(names) == 1 and names[0] != "-" and Path(names[0]).is_dir()
 
 
@@ -111,11 +111,11 @@ def _is_expected(error: Exception) -> bool:
 
 _NEEDED = frozenset({"bitsandbytes", "huggingface_hub", "lmdeploy", "openai", "torch",
                      "transformers", "xgrammar"})  # fmt: skip
-"""Modules without which no question can be asked."""
+"""Modules without which no request can be sent."""
 
 
 def _ends_all(error: BaseException) -> bool:
-    """Whether an error of one input is one of the model, which each other input would meet too."""
+    """Whether an error of one input comes from the model, so that every input would fail."""
     from langchain_internvl.errors import CheckpointError, ModelNotServedError, ServerAccessError
 
     if isinstance(error, ImportError):
@@ -131,7 +131,7 @@ def _look(one: Input, job: Job, settings: Mapping[str, Any]) -> ToolMessage:
     pages = f"#page={job.pages or '1-'}" if one.kind == "pdf" and job.argument == "image" else ""
     if one.path is None:
         return _call(job.tool(**settings), {**job.arguments, job.argument: one.name + pages})
-    # A file that a person names is open to the tool, and no other.
+    # The tool may open the named file and no other.
     path = one.path.resolve()
     policy = MediaPolicy(roots=(str(path.parent),))
     tool = job.tool(**settings, media_policy=policy)
@@ -165,7 +165,7 @@ def _print_error(one: Input, reason: str, *, as_json: bool) -> None:
 
 
 def _write(folder: Path, number: int, one: Input, message: ToolMessage, *, as_json: bool) -> None:
-    """The result, and its image if it has one."""
+    """Write a result, and its image if it has one, to a folder."""
     from langchain_internvl.media.sources import decode_base64
 
     stem = re.sub(r"[^\w.-]+", "_", Path(one.name).stem)[:100]

@@ -33,7 +33,7 @@ Pages = Annotated[
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model looks, and how it is loaded."""
+    """Options for the model and its loading."""
 
     model: Annotated[
         str,
@@ -70,7 +70,7 @@ class ModelOptions:
             **settings: Other arguments of `ChatInternVL`.
 
         Raises:
-            typer.BadParameter: An option is out of range, or does not go with another.
+            typer.BadParameter: An option is out of range, or conflicts with another.
         """
         from pydantic import ValidationError
 
@@ -93,12 +93,12 @@ class ModelOptions:
 
 
 _OPTIONS = {"device_map": "device"}
-"""Options that are not called like their argument."""
+"""Names of options that differ from the name of their argument."""
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where results go."""
+    """Options for the output of results."""
 
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results as JSON, a line for each.")
@@ -109,9 +109,9 @@ class OutputOptions:
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take the fields of `ModelOptions` and `OutputOptions` as options.
+    """Add the fields of `ModelOptions` and `OutputOptions` to the options of a command.
 
-    Its parameters of these types are filled with what was given.
+    The command's parameters of these types receive the given values.
     """
     own = inspect.signature(command, eval_str=True)
     parameters: list[inspect.Parameter] = []

@@ -23,7 +23,7 @@ class Run:
     """Scores of a run.
 
     Attributes:
-        name: Its file, or "this run".
+        name: Name of the file, or "this run".
         metric: Name of the metric.
         scores: Scores by the id of the case.
     """
@@ -37,7 +37,7 @@ def read_run(path: Path) -> Run:
     """A run that `eval --out` wrote.
 
     Raises:
-        typer.BadParameter: It is no such file; names the line.
+        typer.BadParameter: The file is not one of `eval --out`; the error names the line.
     """
     scores: dict[str, float] = {}
     metrics: set[str] = set()
@@ -92,7 +92,7 @@ def print_difference(older: Run, newer: Run, *, as_json: bool) -> None:
     """Print the mean difference of two runs over the cases that both have.
 
     Raises:
-        typer.BadParameter: They have no case in common, or another metric.
+        typer.BadParameter: The runs have no case in common, or different metrics.
     """
     if older.metric != newer.metric:
         raise typer.BadParameter(

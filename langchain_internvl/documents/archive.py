@@ -1,7 +1,7 @@
 """Pages written to disk: a line of JSON each, rows of Parquet, or a text file for each document.
 
-Nothing is half written under its own name: a file is written beside it, as `NAME.part`, and takes
-its place when it is complete.
+Every file is written as `NAME.part` and renamed to `NAME` when it is complete, so that a file
+under its final name is never half written.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _ROWS = 256
 
 
 class PageWriter(Protocol):
-    """Where pages go."""
+    """Output of read pages: one of `JsonLines`, `Parquet` and `Folder`."""
 
     def add(self, file: File, page: Document) -> None:
-        """Write a page; pages of a file come one after the other."""
+        """Write a page; the pages of one file arrive consecutively."""
 
     def finish(self) -> None:
         """Complete what was written."""
@@ -36,17 +36,17 @@ class PageWriter(Protocol):
 def open_writer(
     out: Path, *, suffix: str, searchable_pdf: bool, policy: MediaPolicy, password: str | None
 ) -> PageWriter:
-    """A writer by the name of its output: `.jsonl`, `.parquet`, or else a folder.
+    """The writer for an output: `.jsonl`, `.parquet`, or a folder for any other name.
 
     Args:
         out: File or folder.
         suffix: Ending of text files in a folder, as ".txt".
         searchable_pdf: Also write a PDF with an invisible text layer for each document.
-        policy: Limits on files that are read for it.
+        policy: Limits on source files that are read again for searchable PDFs.
         password: Password of encrypted PDFs.
 
     Raises:
-        RequestError: Searchable PDFs are requested with something that is no folder.
+        RequestError: Searchable PDFs are requested but the output is not a folder.
         ImportError: The extra `parquet` or `searchable-pdf` is not installed.
     """
     kind = out.suffix.lower()

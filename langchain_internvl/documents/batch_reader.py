@@ -20,16 +20,16 @@ from langchain_internvl.media.policy import MediaPolicy
 class PageReader:
     """Reads batches of pages: columns in, columns out.
 
-    Made for `ray.data.Dataset.map_batches(PageReader, batch_format="numpy", ...)`, where one
-    object lives in each actor, and for any other program that works on batches. The constructor
-    makes one `ChatInternVL`; the pages of a batch are in flight together. A page that fails has
-    its reason in the column `error`, and the others are read.
+    Meant for `ray.data.Dataset.map_batches(PageReader, batch_format="numpy", ...)`, where each
+    actor holds one object, and for any other program that processes batches. The constructor
+    makes one `ChatInternVL`; the pages of a batch are read concurrently. A failed page reports
+    its error in the column `error` and does not affect the other pages.
 
     Args:
         model: Arguments of `ChatInternVL`, as {"model": "OpenGVLab/InternVL2-8B"}; or with
             "base_url", a client of a server.
         options: Fields of `ReadOptions`, as {"output": "markdown"}.
-        concurrency: Pages of a batch in flight together.
+        concurrency: Most pages of a batch in flight at once.
         image_column: Column with each page's image: encoded bytes, or uint8 arrays.
 
     Example:

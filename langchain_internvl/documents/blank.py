@@ -1,4 +1,4 @@
-"""Blank pages, found on their pixels: a model asked to read one may invent its text."""
+"""Detects blank pages from their pixels: a model may invent text for a blank page."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 from PIL import Image
 
 _LEAST_SIDE = 64
-"""Pictures smaller than this, in pixels, are icons or crops, not pages: they are read."""
+"""Images smaller than this, in pixels, are icons or crops, not pages: they are never blank."""
 _WORK_SIDE = 1792
-"""Longer side at which pixels are looked at; thinner lines than one pixel of it still count."""
+"""Longer side, in pixels, of the image that is analysed; lines thinner than one pixel count."""
 _EDGE = 0.03
-"""Share of each side that is left out: scanners leave shadows there."""
+"""Share of each side that is ignored: scanners leave shadows at the edges."""
 _CONTRAST = 36
-"""How much darker than its surroundings ink is at least, in steps of 8 bits."""
+"""Least contrast of ink to its surroundings, in 8-bit levels."""
 _GRAIN = 6
-"""How much darker it is at least, in standard deviations of the paper's grain."""
+"""Least contrast of ink, in standard deviations of the paper's grain."""
 _PAPER = 140
 """Least brightness of paper."""
 _COLOUR = 60
-"""Most difference of the channels of paper: a coloured picture is no paper."""
+"""Largest difference of the channels of paper: a coloured image is not paper."""
 _LEAST_INK = 8
 """Pixels of ink, at `_WORK_SIDE`, below which a page is blank: a digit at 7 pt has more."""
 

@@ -1,8 +1,8 @@
-"""Answers over scanned documents whose sentences say on which page they stand.
+"""Answers over scanned documents whose sentences cite pages.
 
-The model is shown the retrieved text and the page images, each under a number, and writes the
-numbers in brackets: "The rent is 900 EUR [2]." The brackets become LangChain `Citation`
-annotations; on request the cited region is found on its page (`ground`) and drawn.
+The prompt contains the retrieved text and the page images, each under a number; the reply cites
+the numbers in brackets: "The rent is 900 EUR [2]." The brackets become LangChain `Citation`
+annotations; with `ground`, the cited region is located on its page and drawn.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ _MARK = re.compile(r"\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 
 @dataclass(frozen=True)
 class CitedPage:
-    """A page that an answer was given from.
+    """A page that the prompt of an answer contained.
 
     Attributes:
         number: Its number in the answer, from 1.
-        document: What was retrieved of it.
+        document: The retrieved text of the page; retrieved parts of one page are joined.
         is_cited: Whether the answer cites it.
-        image: The page, in mode RGB; with the cited region drawn, if it was looked for; None: it
-            was not shown, or cannot be opened.
-        boxes: The cited regions on the page.
+        image: The page, in mode RGB, with the cited regions drawn if they were located; None: the
+            prompt had no image of the page, or the image cannot be opened.
+        boxes: The cited regions on the page, in the order of the citations.
     """
 
     number: int
@@ -61,13 +61,13 @@ class CitedPage:
 
 @dataclass(frozen=True)
 class CitedAnswer:
-    """An answer with its places.
+    """An answer with its cited pages.
 
     Attributes:
         text: The answer, without the marks.
         message: The same as a message, whose text block has `Citation` annotations.
-        pages: The pages it was given from, in the order of their numbers.
-        unknown: Numbers that the answer cites and that no page has.
+        pages: The pages of the prompt, in the order of their numbers.
+        unknown: Cited numbers that no page has.
     """
 
     text: str
@@ -93,17 +93,17 @@ def answer_with_citations(
     Args:
         llm: The model that answers: a `ChatInternVL`.
         retriever: Finds documents of `InternVLLoader`, or parts of them, for a question.
-        max_pages: Most pages that are shown. Parts of one page are shown as one.
-        show_images: Also show the page images, not only their text.
-        ground: Find what the answer says on the cited pages, and draw it.
+        max_pages: Most pages in the prompt. Parts of one page count as one page.
+        show_images: Send the page images as well as their text.
+        ground: Locate the cited statements on their pages, and draw the boxes.
         prompt: The prompt; has `{pages}` and `{question}`.
         page_image: Opens the image of a page; None: from `source` and `page` in its metadata,
             turned as `rotation` says.
         media_policy: Limits on files and addresses that are opened; None: the defaults.
 
     Returns:
-        A runnable. It raises what `llm` and `retriever` raise; a page whose image cannot be
-        opened is answered from by its text alone.
+        A runnable from a question to a `CitedAnswer`. It raises the errors of `llm` and
+        `retriever`; a page whose image cannot be opened contributes its text alone.
     """
     policy = media_policy or MediaPolicy(max_pages=1_000_000)
     opened = page_image or (lambda document: open_page_of(document, policy))
@@ -185,10 +185,10 @@ def cite(reply: AIMessage, documents: Sequence[Document]) -> CitedAnswer:
 
 
 def open_page_of(document: Document, policy: MediaPolicy) -> Image.Image:
-    """The image of a page, from `source` and `page` of its metadata, turned as it was read.
+    """The image of a page, from `source` and `page` in its metadata, rotated by `rotation`.
 
     Raises:
-        MediaError: It has no source, or the page cannot be opened.
+        MediaError: The document has no source, or the page cannot be opened.
     """
     source = document.metadata.get("source")
     if source is None:
@@ -240,7 +240,7 @@ def _messages(
 
 
 def _sentence_start(text: str, least: int) -> int:
-    """Where the last sentence begins."""
+    """Index at which the last sentence begins, at least `least`."""
     ends = [match.end() for match in re.finditer(r"[.!?]\s+|\n+", text[: len(text.rstrip(" .!?"))])]
     begin = max([least, *ends])
     return begin + len(text[begin:]) - len(text[begin:].lstrip())

@@ -1,4 +1,4 @@
-"""Middleware for agents: old images of a long conversation become their captions."""
+"""Agent middleware that replaces the old images of a long conversation by captions."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from langchain_internvl.tools.task_prompts import DESCRIBE
 
 
 class ClearImagesMiddleware(AgentMiddleware):
-    """Shows the model captions instead of old images once a conversation is long.
+    """Replaces old images by captions in the model's requests once a conversation is long.
 
-    Each call of the model is counted exactly (`get_num_tokens_from_messages`, images included).
-    Over `trigger_tokens`, the oldest images become text such as "[Image 1: A red circle.]", one
-    after the other, until the call is within the limit; the newest `keep` stay. The agent's state
-    is not changed: handles such as `image:1` still name the images, so tools can look again.
+    The tokens of each request are counted exactly (`get_num_tokens_from_messages`, images
+    included). Above `trigger_tokens`, the oldest images become text such as "[Image 1: A red
+    circle.]", one by one, until the request fits; the newest `keep` images stay. The agent's
+    state does not change: handles such as `image:1` still name the images, so tools can open them.
 
     Args:
-        llm: The model that describes images and counts tokens: a `ChatInternVL`.
-        trigger_tokens: Tokens of a call from which images are replaced.
-        keep: Newest images that stay whatever the count.
-        prompt: The question for a caption.
+        llm: The model that writes captions and counts tokens: a `ChatInternVL`.
+        trigger_tokens: Number of prompt tokens above which images are replaced.
+        keep: Number of newest images that are never replaced.
+        prompt: The prompt for a caption.
         max_caption_tokens: Most tokens of a caption.
 
     Raises:
@@ -68,7 +68,7 @@ class ClearImagesMiddleware(AgentMiddleware):
     def wrap_model_call(
         self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]
     ) -> ModelResponse:
-        """Replace old images, if the call is over the limit."""
+        """Replace old images, if the request is over the limit."""
         messages: list[BaseMessage] = list(request.messages)
         captions: dict[tuple[int, int], str] = {}
         for number, place in self._replaceable(messages):
@@ -92,7 +92,7 @@ class ClearImagesMiddleware(AgentMiddleware):
         return await handler(_with(request, messages, captions))
 
     def _replaceable(self, messages: list[BaseMessage]) -> list[tuple[int, tuple[int, int]]]:
-        """Images that may be replaced: their numbers from 1, and their places."""
+        """Images that may be replaced: number from 1, and (message index, block index)."""
         places = list(enumerate(image_places(messages), 1))
         return places[: len(places) - self._keep] if self._keep else places
 

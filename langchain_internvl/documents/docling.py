@@ -26,19 +26,19 @@ def describe_pictures(
     """Describe every picture of a document, in its `meta.description`, in place.
 
     Pictures that have a description keep it. Docling writes the descriptions into its Markdown and
-    its chunks, so that a retriever finds a figure by what it shows.
+    its chunks, so that a retriever finds a figure by its content.
 
     Args:
         document: A document whose pictures hold their images: convert it with
             `PdfPipelineOptions(generate_picture_images=True)`.
-        llm: The model that describes, such as `ChatInternVL`.
-        prompt: What it is asked about each picture.
-        concurrency: Most pictures in flight.
+        llm: The model that writes descriptions, such as `ChatInternVL`.
+        prompt: The prompt for each picture.
+        concurrency: Most requests in flight.
         **settings: Settings of every call, such as `max_tokens`.
 
     Returns:
-        What failed, by the picture's reference (`#/pictures/0`): `ValueError` for a picture
-        without an image, the model's error otherwise. The others are described all the same.
+        Errors by the picture's reference (`#/pictures/0`): `ValueError` for a picture without an
+        image, the model's error otherwise. A failed picture does not affect the others.
 
     Raises:
         ImportError: docling-core is not installed (extra `docling`).

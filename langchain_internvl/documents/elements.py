@@ -1,9 +1,9 @@
-"""Regions of a page that a layout-giving model names, apart from the text.
+"""Separates the regions of a layout reply from its text.
 
-Models that give layout write a region as InternVL writes boxes, `<ref>title</ref><box>[[x1, y1,
-x2, y2]]</box>`, or without tags; coordinates are thousandths of the page. What is read is what
-`langchain_internvl.grounding` reads, but only where the markup is unmistakable: a bracket with
-four numbers may be text of the page.
+Layout models write a region as InternVL writes boxes, `<ref>title</ref><box>[[x1, y1, x2,
+y2]]</box>`, or without tags; coordinates are thousandths of the page. The syntax is that of
+`langchain_internvl.grounding`, restricted to unambiguous markup: a bracket with four numbers may
+be text of the page.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""HTML tables in a text, closed and without attributes that say nothing of their structure."""
+"""Closes the HTML tables of a text and removes attributes that do not describe structure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 _STRUCTURE = {"table", "tr", "td", "th", "caption"}
 _DROPPED = {"thead", "tbody", "tfoot", "colgroup", "col"}
 _ENDS = {"td": {"td", "th"}, "th": {"td", "th"}, "tr": {"td", "th", "tr"}}
-"""Open elements that the start of another one closes."""
+"""For each start tag, the open elements that it closes."""
 
 
 def clean_tables(text: str) -> str:
@@ -27,7 +27,7 @@ def clean_tables(text: str) -> str:
 
 
 def _span(value: str | None) -> int:
-    """What a span says, or 1."""
+    """The number of cells that a span attribute gives; 1 if it is absent or malformed."""
     value = (value or "").strip()
     return int(value) if value.isdecimal() and len(value) < 5 else 1
 

@@ -1,4 +1,4 @@
-"""Images of messages and their captions: what `ClearImagesMiddleware` works with."""
+"""Finds the images of messages, captions them and replaces them, for `ClearImagesMiddleware`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _IMAGES = {"image", "image_url", "input_image"}
 
 
 def image_places(messages: Sequence[BaseMessage]) -> list[tuple[int, int]]:
-    """Where images stand: index of the message and of its block, oldest first."""
+    """Positions of images, oldest first: index of the message, and index of the content block."""
     return [
         (at, number)
         for at, message in enumerate(messages)
@@ -27,7 +27,12 @@ def image_places(messages: Sequence[BaseMessage]) -> list[tuple[int, int]]:
 def replace_images(
     messages: Sequence[BaseMessage], captions: dict[tuple[int, int], str]
 ) -> list[BaseMessage]:
-    """Messages in which some images are captions; the given ones are not changed."""
+    """Copies of messages in which some images are replaced by captions.
+
+    Args:
+        messages: The messages; they are not modified.
+        captions: Text by position, as `image_places` returns positions.
+    """
     replaced = []
     for at, message in enumerate(messages):
         own = {number: text for (place, number), text in captions.items() if place == at}
@@ -42,13 +47,13 @@ def replace_images(
 
 
 class ImageCaptions:
-    """Captions of images by a model, each made once.
+    """Captions of images by a model, in a bounded cache: each is generated once.
 
     Args:
-        llm: The model that describes: a `ChatInternVL`.
-        prompt: The question about each image.
+        llm: The model that writes captions: a `ChatInternVL`.
+        prompt: The prompt for each image.
         max_tokens: Most tokens of a caption.
-        most_kept: Captions that are kept, the latest used.
+        most_kept: Size of the cache, in captions; the oldest caption is dropped first.
     """
 
     def __init__(

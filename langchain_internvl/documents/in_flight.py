@@ -1,4 +1,4 @@
-"""Work on several items at once, with results in the order of the items and few items in memory."""
+"""Concurrent processing of items: results in the order of the items, bounded memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Result = TypeVar("_Result")
 
 _END = object()
 _MOST_DONE = 16
-"""Results that may wait behind a slow item, for each item in flight."""
+"""Finished results that may wait behind a slow item, per item in flight."""
 
 
 def in_order(
@@ -27,14 +27,14 @@ def in_order(
 ) -> Generator[_Result, None, None]:
     """Apply a function to items in threads; results come in the order of the items.
 
-    Items are taken from the iterator while earlier ones are worked on. At most `concurrency` items
-    are worked on, and half as many wait to be begun; finished ones may wait behind a slow one.
+    The iterator is advanced while earlier items are processed. At most `concurrency` items are
+    processed at once and half as many are queued; finished results may wait behind a slow item.
 
     Args:
         items: The items.
-        quick: Gives the result of an item that needs no work; None: it needs some.
-        work: Does the work; what it raises is raised in its item's place.
-        concurrency: Items that are worked on at once, from 1.
+        quick: Returns the result of an item that needs no work; None: the item needs `work`.
+        work: Processes an item; its exception is raised at the item's position.
+        concurrency: Items that are processed at once, from 1.
     """
     pending: deque[Future[_Result]] = deque()
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="internvl-pages")
@@ -65,8 +65,8 @@ async def ain_order(
 ) -> AsyncGenerator[_Result, None]:
     """Apply a coroutine function to items; see `in_order`.
 
-    The iterator is advanced in a thread. What is still being worked on when the caller stops is
-    cancelled.
+    The iterator is advanced in a thread. Items that are still being processed when the caller
+    stops are cancelled.
     """
     pending: deque[asyncio.Task[_Result] | Future[_Result]] = deque()
     gate = asyncio.Semaphore(concurrency)

@@ -1,4 +1,4 @@
-"""Pages of many files as one stream of jobs, and what becomes of each: a LangChain document."""
+"""Reads the pages of many files as one stream of jobs; each page becomes a LangChain document."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ from langchain_internvl.media.policy import MediaPolicy
 _LOG = logging.getLogger("langchain_internvl")
 
 OnError = Literal["raise", "skip", "record", "record_pages"]
-"""What becomes of failures: the first is raised; they are logged; each becomes a document without
-text; or those of pages become documents, and one of a whole file is raised."""
+"""Handling of failures. "raise": the first one is raised; "skip": they are logged; "record": each
+becomes a document without text; "record_pages": a failed page becomes a document, a failed file is
+raised."""
 
 ARCHIVES = MediaPolicy(max_pages=1_000_000, max_bytes=2 << 30)
-"""Limits for files that a program names: pages are streamed, so there may be many."""
+"""Limits for files named by a program: pages are streamed, so a file may have many."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Result:
     Attributes:
         file: The file.
         document: The page; None: it failed.
-        error: Why; None: it was read.
-        metadata: Of a failure: which page, if it was one.
-        is_resumed: Whether it comes from the journal.
+        error: Why it failed; None: it was read.
+        metadata: Metadata of a failure, such as the page number of a failed page.
+        is_resumed: Whether the page comes from the journal.
     """
 
     file: File
@@ -78,7 +79,7 @@ _Job: TypeAlias = "FileStart | Result | _PageJob"
 
 
 def page_id(digest: str, number: int) -> str:
-    """The identity of a page, wherever its file lies.
+    """The identity of a page, independent of the path of its file.
 
     Args:
         digest: SHA-256 of the document's bytes, in hexadecimal digits.
@@ -91,15 +92,15 @@ def page_id(digest: str, number: int) -> str:
 
 
 class Pipeline:
-    """Reads the pages of files, several at once, and gives them in order.
+    """Reads the pages of files concurrently and yields the results in order.
 
     Args:
-        llm: The model that reads: a `ChatInternVL`.
+        llm: The model that reads pages: a `ChatInternVL`.
         read: How pages are read.
-        pages: Which pages, and how they are rendered.
+        pages: Which pages are read, and how they are rendered.
         policy: Limits on files.
-        concurrency: Pages in flight together.
-        journal: Keeps what was read; None: nothing.
+        concurrency: Most pages in flight at once.
+        journal: Stores the pages that were read; None: nothing is stored.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Pipeline:
         self._journal = journal
 
     def run(self, files: Iterable[File | MediaError]) -> Generator[FileStart | Result, None, None]:
-        """Read files; a failure is a result, and the others follow."""
+        """Read files; a failed page or file is a result with `error`, and reading continues."""
         with closing(self._jobs(files)) as jobs:
             yield from in_order(jobs, self._quick, self._do, self._concurrency)
 
@@ -185,7 +186,7 @@ class Pipeline:
             yield _PageJob(file, page, digest)
 
     def _quick(self, job: _Job) -> FileStart | Result | None:
-        """The result of a job for which the model is not needed; None: it is."""
+        """The result of a job that needs no request to the model; None: it needs one."""
         if not isinstance(job, _PageJob):
             return job
         if job.page.picture is None:
@@ -213,7 +214,7 @@ class Pipeline:
         return await run_in_executor(None, self._done, job, read)
 
     def _failed(self, job: _PageJob, error: InternVLError) -> Result:
-        """A page that the model did not read: its text layer, if it has one, or the failure."""
+        """The result of a page that the model failed to read: its text layer, else the error."""
         layer = job.page.layer
         if layer is not None and layer.text.strip():
             return self._done(job, PageText(layer.text.strip(), "fallback", error=str(error)))
@@ -229,7 +230,7 @@ class Pipeline:
             where = f"{job.file.source.name}, page {job.page.number}"
             _LOG.warning("%s: may not be read to its end (%s)", where, read.problem)
         document = Document(id=metadata["page_id"], page_content=read.text, metadata=metadata)
-        # A fallback is not kept: the model may read the page the next time.
+        # A fallback is not stored: the model may succeed in the next run.
         if self._journal is not None and read.way != "fallback":
             own = job.file.metadata.keys() | {"source"}
             self._journal.add(metadata["page_id"], document, leave_out=own)
@@ -246,7 +247,7 @@ def _base(file: File) -> dict[str, Any]:
 
 
 def _metadata(job: _PageJob, read: PageText | None) -> dict[str, Any]:
-    """Metadata of a page; what there is nothing to say of is left out."""
+    """Metadata of a page, without keys that have no value."""
     page, layer = job.page, job.page.layer
     label = None if layer is None else layer.label
     values: dict[str, Any] = {
@@ -280,14 +281,14 @@ def _metadata(job: _PageJob, read: PageText | None) -> dict[str, Any]:
 
 
 def settle(result: FileStart | Result, on_error: OnError) -> Document | None:
-    """The document of a result, if it gives one, by the policy for failures.
+    """The document of a result under a policy for failures; None: the result has none.
 
     Args:
-        result: What `Pipeline.run` gives.
+        result: A result of `Pipeline.run`.
         on_error: See `OnError`.
 
     Raises:
-        InternVLError: It failed, and the policy raises.
+        InternVLError: The page or file failed, and `on_error` raises its error.
     """
     if isinstance(result, FileStart):
         return None

@@ -1,13 +1,13 @@
-"""What was read so far, on disk: a restart after a crash reads no page twice and loses none.
+"""On-disk journal of read pages: a restart after a crash reads no page twice and loses none.
 
-A journal is a folder with one file, `pages.jsonl`, that is only ever appended to. Each line is
-the CRC-32 of the rest in eight hexadecimal digits, a space, and a JSON object. A line that a
-crash tore is told by its CRC and is ignored; the next one begins on a line of its own. A line is
-on disk (fsync) before its page is given to the caller.
+A journal is a folder with one append-only file, `pages.jsonl`. Each line is the CRC-32 of the
+rest in eight hexadecimal digits, a space, and a JSON object. A line torn by a crash fails its CRC
+check and is ignored; the next entry begins on a new line. A line is on disk (fsync) before its
+page is returned to the caller.
 
-Lines of pages carry a key: the page's identity (`page_id`, which has the SHA-256 of the file) and
-a fingerprint of everything that changes its text. What was read of another version of a file, or
-with another model, prompt or setting, stays in the journal and is not found.
+The key of a page's line is its identity (`page_id`, which contains the SHA-256 of the file) and a
+fingerprint of everything that changes its text. Pages of another version of a file, or read with
+another model, prompt or setting, stay in the journal and do not match.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Journal:
     """A journal of pages.
 
     Args:
-        folder: The folder; it is made if it is not there.
-        fingerprint: What tells readings with other settings apart; see `fingerprint_of`.
+        folder: The folder; it is created if it does not exist.
+        fingerprint: Fingerprint of the settings that change the text; see `fingerprint_of`.
 
     Raises:
-        RequestError: Another process is using it, or it is no folder that can be written to.
+        RequestError: Another process uses the journal, or the folder is not writable.
     """
 
     def __init__(self, folder: str | os.PathLike[str], fingerprint: str) -> None:
@@ -60,7 +60,7 @@ class Journal:
         self._load()
 
     def total(self, digest: str) -> int | None:
-        """Number of pages of a file, if it is known.
+        """Number of pages of a file; None: not known.
 
         Args:
             digest: SHA-256 of the file.
@@ -68,11 +68,11 @@ class Journal:
         return self._totals.get(digest)
 
     def has(self, page_id: str) -> bool:
-        """Whether a page was read, with these settings."""
+        """Whether the journal has a page, read with these settings."""
         return page_id in self._places
 
     def read(self, page_id: str) -> Document:
-        """A page that was read."""
+        """A page of the journal; see `has`."""
         with self._lock:
             self._file.seek(self._places[page_id])
             entry = _parse(self._file.readline())
@@ -80,18 +80,19 @@ class Journal:
         return Document(id=page_id, page_content=entry["text"], metadata=entry["metadata"])
 
     def add_file(self, digest: str, total: int) -> None:
-        """Keep the number of pages of a file."""
+        """Store the number of pages of a file."""
         if self._totals.get(digest) != total:
             self._totals[digest] = total
             self._append({"file": digest, "pages": total})
 
     def add(self, page_id: str, document: Document, *, leave_out: Collection[str] = ()) -> None:
-        """Keep a page; when this returns, it is on disk.
+        """Store a page; it is on disk when this returns.
 
         Args:
-            page_id: Its identity.
+            page_id: Identity of the page.
             document: The page.
-            leave_out: Metadata that belong to the caller's name of the file, not to the page.
+            leave_out: Names of metadata that are not stored, such as `source`: they belong to the
+                path of the file, not to the page.
         """
         metadata = {name: one for name, one in document.metadata.items() if name not in leave_out}
         entry = {
@@ -103,12 +104,12 @@ class Journal:
         self._places[page_id] = self._append(entry)
 
     def close(self) -> None:
-        """Give the journal back to other processes."""
+        """Close the file and release its lock."""
         with self._lock:
             self._file.close()
 
     def _append(self, entry: Mapping[str, Any]) -> int:
-        """Write a line; the place where it begins."""
+        """Write a line; returns the byte offset at which it begins."""
         data = json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass")
         line = b"%08x %s\n" % (zlib.crc32(data), data)
         with self._lock:
@@ -121,7 +122,7 @@ class Journal:
         return place
 
     def _load(self) -> None:
-        """Find what was written before, and end a torn line."""
+        """Index the existing lines, and terminate a torn last line."""
         place = self._file.seek(0)
         line = b""
         for line in _lines(self._file):
@@ -152,10 +153,10 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _hold(file: IO[bytes]) -> None:
-    """Lock a file for this process; the lock ends with it, however it ends.
+    """Lock a file for this process; the system releases the lock when the process ends.
 
     Raises:
-        OSError: Another process has it.
+        OSError: Another process holds the lock.
     """
     try:
         import fcntl  # noqa: PLC0415 - not on Windows
@@ -168,7 +169,7 @@ def fingerprint_of(values: Mapping[str, Any]) -> str:
     """A fingerprint of settings: equal for equal values, whatever their order.
 
     Args:
-        values: What JSON can hold; other values by their `repr`.
+        values: JSON values; any other value counts by its `repr`.
     """
     text = json.dumps(values, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

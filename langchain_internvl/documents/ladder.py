@@ -30,26 +30,26 @@ from langchain_internvl.errors import ContextOverflowError
 _MORE = 4
 """Factor of the limit of tokens after a reply that reached it."""
 _LEAST_LIMIT = 1024
-"""The chat model's own default, for which it is taken where none is given."""
+"""Limit of tokens that is assumed where none is given: the chat model's default."""
 _DEPTH = 2
-"""How often an image is halved: four parts at most."""
+"""Depth of halving: at most four parts."""
 _LEAST_HEIGHT = 128
 """Images lower than this, in pixels, are not halved: a few lines of text."""
 
 
 def read_image(image: Image.Image, options: ReadOptions) -> Script:
-    """Read an image, in parts if it needs more tiles than there may be.
+    """Read an image, in parts if it needs more tiles than `options.budget`.
 
     Args:
         image: The page, upright, in mode RGB.
-        options: How.
+        options: How pages are read.
     """
     parts = cut_to_budget(image, options.budget)
     return (yield from _read_all(parts, options, 0))
 
 
 def _read_all(parts: Sequence[Image.Image], options: ReadOptions, depth: int) -> Script:
-    """Read parts one after the other, as one text."""
+    """Read parts in order, and join their texts."""
     read: list[PageText] = []
     for part in parts:
         read += [(yield from _read_part(part, options, depth))]
@@ -73,7 +73,7 @@ def ask(image: Image.Image, options: ReadOptions, **settings: Any) -> Ask:
 
 
 def _make_room(image: Image.Image, options: ReadOptions, cut: Attempt, depth: int) -> Script:
-    """After a reply that reached its limit: more tokens, then halves."""
+    """Read again after a reply that reached its limit: with more tokens, then in halves."""
     limit = _MORE * max(options.max_tokens or _LEAST_LIMIT, 1)
     attempts = 1
     try:
@@ -99,7 +99,7 @@ def _retry_loop(
     attempts: int,
     **settings: Any,
 ) -> Script:
-    """After a repetition loop: temperatures and seeds, until a reply ends otherwise."""
+    """Read again after a repetition loop, at other temperatures and seeds, until a reply ends."""
     best = stuck
     for seed, temperature in enumerate(options.temperatures, 1):
         changed: Mapping[str, Any] = {**settings, "temperature": temperature, "seed": seed}
@@ -113,14 +113,14 @@ def _retry_loop(
 
 
 def finished(attempt: Attempt, attempts: int) -> PageText:
-    """The text of a reply that is kept, and what is wrong with it.
+    """The text of an accepted reply, with its `problem` if it may be incomplete.
 
     A loop that ran up to the limit of tokens is cut after its first turn. A reply that ended by
     itself keeps all its text: a table may end in 24 equal rows.
 
     Args:
         attempt: The reply.
-        attempts: Replies so far, this one included.
+        attempts: Number of replies so far, this one included.
     """
     loop = attempt.loop
     problem: Problem | None = "repetition" if loop is not None else None
@@ -138,7 +138,7 @@ def finished(attempt: Attempt, attempts: int) -> PageText:
 
 
 def join(parts: Sequence[PageText]) -> PageText:
-    """The texts of parts as one; a problem of one is a problem of all."""
+    """Joins the texts of parts; the problem of one part becomes the problem of the whole."""
     if len(parts) == 1:
         return parts[0]
     known = [(one.probability, max(len(one.text), 1)) for one in parts if one.probability]

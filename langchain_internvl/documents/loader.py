@@ -31,29 +31,29 @@ from langchain_internvl.media.page_ranges import Pages
 from langchain_internvl.media.policy import MediaPolicy
 
 PAGE_DELIMITER = "\n\f"
-"""Between the pages of a file in mode "single", as in other PDF loaders of LangChain."""
+"""Separator of the pages of a file in mode "single", as in other PDF loaders of LangChain."""
 
 _VERSION = 1
-"""Of the way pages are read: raised when the same settings would give another text."""
+"""Version of the reading algorithm: incremented when the same settings give another text."""
 
 
 class InternVLLoader(BaseLoader):
     r"""Loads scanned documents: images, TIFFs with many pages, and PDFs, page by page.
 
-    Pages are read by the model, several in flight together, and come in order. A PDF's own text
+    The model reads several pages concurrently; documents come in page order. A PDF's own text
     layer is kept where it is good. Memory does not grow with the number of pages.
 
     Metadata of a page: `source`, `page` (from 0), `total_pages`, `page_label`, `page_id` (SHA-256
     of the file and the page number), `width` and `height` of the image in pixels (of a kept text
     layer in points), `ocr` ("model", "text_layer", "fallback": the text layer because the model
     failed, or "blank"), `text_layer` (the test that the text layer failed), `rotation` (degrees
-    clockwise that it was turned by), `attempts`, `finish_reason`, `token_probability` (mean, 0 to
-    1), `model`; where there is something to say, `skew`, `parts`, `elements`, `problem` ("length"
-    or "repetition") and `error`.
+    clockwise by which it was turned), `attempts`, `finish_reason`, `token_probability` (mean, 0 to
+    1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length" or "repetition")
+    and `error`.
 
     Args:
         sources: A path, folder, glob, http(s) URL, the bytes of a file or a `Blob`, or several.
-        llm: The model that reads: a `ChatInternVL`.
+        llm: The model that reads pages: a `ChatInternVL`.
         mode: "page": a document for each page; "single": one for each file.
         pages: Which pages of every file: indices from 0, a range, or numbers from 1 as text,
             "1-3, 7, 10-". None: all.
@@ -63,24 +63,24 @@ class InternVLLoader(BaseLoader):
         ocr: "auto": a good text layer is kept; "always": every page is read by the model;
             "never": text layers only.
         output: "text", or "markdown" with tables in HTML.
-        prompt: The question about each page; None: by `output`.
+        prompt: The prompt for each page; None: the prompt of `output`.
         max_tokens: Most tokens of the first attempt at a page; None: the model's own.
         max_tiles: Most tiles of one request, the thumbnail not counted; None: the model's own
             setting, or 12.
         rotation: "auto": other orientations are tried where a page reads badly; "always": the
-            model is asked first; "never": pages are read as they are.
-        deskew: Level lines that are up to 8 degrees askew.
-        skip_blank: Empty paper gives empty text, without asking the model.
-        concurrency: Pages in flight together.
-        on_error: What becomes of a page or file that fails: "raise"; "skip", with a warning in
-            the log; "record": a document without text whose metadata has the `error`;
-            "record_pages": the same for pages, and a file that cannot be read at all raises.
+            model reports the orientation first; "never": pages are read as they are.
+        deskew: Rotate pages whose lines are skewed by up to 8 degrees, so that lines are level.
+        skip_blank: Blank pages give empty text, without a request to the model.
+        concurrency: Most pages in flight at once.
+        on_error: Handling of a page or file that fails: "raise"; "skip", with a warning in the
+            log; "record": a document without text whose metadata has the `error`;
+            "record_pages": the same for pages, while a file that cannot be read at all raises.
         progress: Show a progress bar (tqdm).
         password: Password of encrypted PDFs.
-        resume_dir: Folder for a journal of what was read: after a crash, a restart with the same
-            settings reads the rest only.
-        recursive: Also take folders in folders.
-        page_delimiter: Between pages in mode "single".
+        resume_dir: Folder for a journal of read pages: after a crash, a restart with the same
+            settings reads only the remaining pages. None: no journal.
+        recursive: Include subfolders.
+        page_delimiter: Separator of pages in mode "single".
         media_policy: Limits on bytes, pixels, pages and addresses; None: as for messages, with
             2 GiB and a million pages for a file.
 
@@ -178,11 +178,11 @@ class InternVLLoader(BaseLoader):
             yield document
 
     def files(self) -> Iterator[File | MediaError]:
-        """The files that the sources name, or why one names none."""
+        """The files that the sources name; a `MediaError` for a source that names none."""
         return find_files(self._sources, recursive=self._recursive)
 
     def results(self) -> Generator[FileStart | Result, None, None]:
-        """What happens, step by step, failures included: for programs that report it."""
+        """Results as they are made, failures included: for programs that report progress."""
         with (
             self._journal() as journal,
             self._bar() as watch,
@@ -244,7 +244,7 @@ class InternVLLoader(BaseLoader):
 
 
 class _Grouped:
-    """Documents of results: as they come, or joined by file."""
+    """Turns results into documents: one for each page, or one for each file."""
 
     def __init__(self, mode: str, delimiter: str, on_error: OnError) -> None:
         self._mode = mode

@@ -1,4 +1,4 @@
-"""Markdown with tables in HTML, whatever form a model wrote them in.
+"""Converts the table formats of models to Markdown with HTML tables.
 
 | form | from |
 |---|---|
@@ -7,9 +7,9 @@
 | Markdown tables of pipes | most chat models |
 | OTSL: `<fcel>a<fcel>b<nl>`, `<lcel>`, `<ucel>`, `<xcel>` | models of the docling family |
 | LaTeX `tabular` | models trained on papers |
-| tables that break off | replies that reached their limit |
+| truncated tables | replies that reached their limit |
 
-Only structure is changed: the text of cells stays letter by letter.
+Only structure changes: the text of cells is kept unchanged.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def normalise_markup(text: str) -> str:
     """A page as Markdown whose tables are HTML of `table`, `tr`, `th` and `td` alone.
 
     Args:
-        text: What a model wrote.
+        text: A model's reply.
 
     Returns:
         The same text without fences around all of it; every table in HTML, closed, with no
@@ -133,7 +133,7 @@ def _from_otsl(match: re.Match[str]) -> str:
 def _run(
     grid: list[list[tuple[str, str]]], top: int, left: int, step: tuple[int, int], kinds: set[str]
 ) -> int:
-    """How many cells one covers in a direction."""
+    """Number of cells that a cell spans in the direction `step` (rows, columns)."""
     count = 1
     while True:
         row, column = top + step[0] * count, left + step[1] * count

@@ -1,4 +1,4 @@
-"""What about a chat model changes the text it reads, for the fingerprint of a journal."""
+"""The settings of a chat model that change its replies, for the fingerprint of a journal."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _WHERE = frozenset({
     "output_version", "profile", "rate_limiter", "server_prompt", "streaming", "tags", "timeout",
     "top_logprobs", "trust_remote_code", "verbose",
 })  # fmt: skip
-"""Fields that say where and how a model runs, not what it answers. A server's address is one:
-the same model may come back under another."""
+"""Fields that do not change replies: where and how a model runs. They include a server's address,
+since the same model may be served at another address later."""
 
 _OF_CHECKPOINTS = (".safetensors", ".bin", ".json", ".model", ".jinja", ".txt")
 
 
 def identify(llm: BaseChatModel) -> dict[str, Any]:
-    """Fields of a chat model that change its replies; of a local checkpoint its files too.
+    """Fields of a chat model that change its replies, and the files of a local checkpoint.
 
     Args:
-        llm: Any chat model; fields are those of its pydantic class.
+        llm: Any chat model; the fields are those of its pydantic class.
     """
     fields = type(llm).model_fields.keys() - _WHERE
     values = {name: getattr(llm, name, None) for name in sorted(fields)}

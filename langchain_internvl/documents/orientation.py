@@ -1,4 +1,4 @@
-"""Which way up a page is: what the model gives to four answers, and how well each way reads."""
+"""Page orientation, from the model's probabilities of four answers and from trial readings."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _TURNS = {
     270: Image.Transpose.ROTATE_90,
 }
 _SURE = 0.9
-"""Probability of an answer from which it is believed where readings cannot be compared."""
+"""Least probability of an answer that is accepted where readings cannot be compared."""
 _SMALL = 896
-"""Longer side of the page for the question: which way up it is shows at four tiles."""
+"""Longer side, in pixels, of the page in the orientation request: four tiles suffice."""
 
 
 def turn(image: Image.Image, degrees: int) -> Image.Image:
@@ -43,7 +43,7 @@ def turn(image: Image.Image, degrees: int) -> Image.Image:
 
 
 def ask_orientation(image: Image.Image) -> Ask:
-    """The question which way up a page is; the reply's `choices` has the probabilities."""
+    """The request for the orientation of a page; `choices` of the reply has probabilities."""
     small = image.copy()
     small.thumbnail((_SMALL, _SMALL))
     return Ask(small, QUESTION, {"choices": list(ANSWERS)})
@@ -53,8 +53,8 @@ def ranked(choices: Mapping[str, float]) -> list[tuple[int, float]]:
     """Turns in degrees with their probabilities, the most probable first.
 
     Args:
-        choices: Probabilities of the answers; an empty mapping, where the backend cannot weigh
-            choices, makes all equal, with the quarter turns first: sideways scans are the most
+        choices: Probabilities of the answers. An empty mapping (the backend does not support
+            choices) makes all equal, with the quarter turns first: sideways scans are the most
             common.
     """
     if not choices:
@@ -64,10 +64,10 @@ def ranked(choices: Mapping[str, float]) -> list[tuple[int, float]]:
 
 
 def reads_badly(read: PageText, options: ReadOptions) -> bool:
-    """Whether a page's reading looks as that of a turned page does.
+    """Whether the text of a page looks like that of a turned page.
 
-    Nothing was found on a page with ink, the reply ran in a loop up to its limit, or its tokens
-    were improbable.
+    The text of a page with ink is empty, the reply is a repetition loop up to its limit, or its
+    tokens have a mean probability below `options.least_probability`.
     """
     if not read.text or read.is_stuck:
         return True
@@ -75,16 +75,16 @@ def reads_badly(read: PageText, options: ReadOptions) -> bool:
 
 
 def read_any_way_up(image: Image.Image, options: ReadOptions) -> Script:
-    """Read a page, turned as it reads best.
+    """Read a page in the orientation with the best reading.
 
-    With "auto" a page that reads well is read once and nothing else is asked. One that does not is
-    turned: first as the model's own answer says, then the other ways, until one reads well. Of
-    readings that can be compared (the engine reports probabilities) the better is kept; where
-    they cannot be, a turn is made only if the model is sure of it.
+    With "auto", a page that reads well is read once. A page that reads badly is turned: first by
+    the orientation that the model reports, then by the others, until one reads well. If the engine
+    reports probabilities, the better reading is kept; otherwise the page is turned only to an
+    orientation with a probability of at least 0.9.
 
     Args:
         image: The page, in mode RGB.
-        options: How.
+        options: How pages are read.
     """
     if options.rotation == "always":
         choices, asked = yield from _weigh(image)
@@ -107,7 +107,7 @@ def _try_turns(image: Image.Image, options: ReadOptions, first: PageText) -> Scr
         if degrees == 0:
             continue
         if first.probability is None and (not choices or probability < _SURE):
-            break  # nothing tells whether it reads better
+            break  # the readings cannot be compared
         read = yield from read_image(turn(image, degrees), once)
         attempts += read.attempts
         if goodness(read) > goodness(best):
@@ -118,15 +118,15 @@ def _try_turns(image: Image.Image, options: ReadOptions, first: PageText) -> Scr
 
 
 def goodness(read: PageText) -> tuple[bool, float, int]:
-    """Of two readings of a page, the greater is the better."""
+    """Sort key of readings of a page: the greater, the better."""
     return not read.is_stuck and bool(read.text), read.probability or 0.0, len(read.text)
 
 
 def _weigh(image: Image.Image) -> Generator[Ask, Attempt, tuple[Mapping[str, float], int]]:
-    """The probabilities of the four answers, none where they cannot be had; and replies made."""
+    """Probabilities of the four answers (empty if unsupported), and the number of replies."""
     try:
         reply = yield ask_orientation(image)
-    except (BackendError, RequestError):  # servers cannot weigh choices
+    except (BackendError, RequestError):  # servers do not support choices
         return {}, 0
     return reply.choices, 1
 

@@ -1,4 +1,4 @@
-"""Page images: RGB, upright, ink dark and paper light, at the size at which they are read."""
+"""Page images: RGB, upright, dark ink on light paper, at the size sent to the model."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ LONG_SIDE = 1792
 """Longer side of an A4 page in pixels: four tiles of 448; its shorter side then takes three."""
 
 _SQUARE = 0.78
-"""Most of the shorter side, as a share of the longer: three tiles of 448 and a bit, of four."""
+"""Largest shorter side, as a share of the longer one: slightly over three of four 448 px tiles."""
 _STRIP = 2.0
-"""Ratio of the sides from which a page is a strip: its shorter side counts then."""
+"""Ratio of the sides from which a page is a strip, whose shorter side sets its scale."""
 
 
 def open_page(data: bytes, name: str, policy: MediaPolicy) -> Image.Image:
@@ -44,9 +44,9 @@ def open_page(data: bytes, name: str, policy: MediaPolicy) -> Image.Image:
         The page, in mode RGB, upright as its EXIF says.
 
     Raises:
-        MediaError: It is truncated or corrupt.
-        MediaTooLargeError: It is over a limit of the policy.
-        UnsupportedMediaError: It is no image of a known format.
+        MediaError: The image is truncated or corrupt.
+        MediaTooLargeError: The image is over a limit of the policy.
+        UnsupportedMediaError: The bytes are not an image of a known format.
     """
     if "HEIF" not in Image.OPEN or data[4:8] != b"ftyp":
         return load_readable(BytesSource(data, name), policy)
@@ -62,7 +62,7 @@ def open_page(data: bytes, name: str, policy: MediaPolicy) -> Image.Image:
 
 
 def page_from_array(values: NDArray[Any], name: str, policy: MediaPolicy) -> Image.Image:
-    """A page from an array, as PDF loaders of LangChain hand them over.
+    """A page from an array, as LangChain's PDF loaders pass images to `images_parser`.
 
     Args:
         values: Samples of shape [height, width] or [height, width, 1 to 4]: bool, 8 or 16 bits;
@@ -74,8 +74,8 @@ def page_from_array(values: NDArray[Any], name: str, policy: MediaPolicy) -> Ima
         The page in mode RGB.
 
     Raises:
-        MediaError: It has no pixels.
-        UnsupportedMediaError: It is of another type or shape.
+        MediaError: The array has no pixels.
+        UnsupportedMediaError: The array has another dtype or shape.
     """
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255
@@ -94,11 +94,11 @@ def page_from_array(values: NDArray[Any], name: str, policy: MediaPolicy) -> Ima
 
 
 def fit_size(width: float, height: float, long_side: int = LONG_SIDE) -> tuple[int, int]:
-    """Size at which a page is read.
+    """Size of the page image that is sent to the model.
 
-    A page gets `long_side` at its longer side, and at most 0.78 of it at its shorter one, so that
-    a square page takes no more tiles than A4. A strip of more than 2 to 1 (a receipt, a scroll)
-    gets half of it at its shorter side, so that its letters stay large enough.
+    The longer side becomes `long_side`, and the shorter one at most 0.78 of it, so that a square
+    page takes no more tiles than A4. The shorter side of a strip of more than 2 to 1 (a receipt, a
+    scroll) becomes half of `long_side`, so that its letters stay large enough.
 
     Args:
         width: Width, in any unit.
@@ -115,7 +115,7 @@ def fit_size(width: float, height: float, long_side: int = LONG_SIDE) -> tuple[i
 
 
 def shrink(image: Image.Image, long_side: int = LONG_SIDE) -> Image.Image:
-    """A page at the size of `fit_size`, if it is larger; smaller ones stay as they are."""
+    """Shrinks a page to `fit_size`; a smaller page is returned unchanged."""
     size = fit_size(*image.size, long_side)
     if size[0] >= image.width or size[1] >= image.height:
         return image

@@ -1,4 +1,4 @@
-"""Reads the pixels of a page with a chat model: the whole ladder, with or without an event loop."""
+"""Reads a page image with a chat model: runs the steps of `read_page`, sync or async."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_page(page: Image.Image, options: ReadOptions) -> Script:
 
     Args:
         page: The page, in mode RGB.
-        options: How.
+        options: How pages are read.
     """
     if options.skip_blank and is_blank(page):
         return PageText("", "blank")
@@ -40,10 +40,10 @@ def read_page(page: Image.Image, options: ReadOptions) -> Script:
 
 
 class Reader:
-    """Runs scripts that read pages against a chat model.
+    """Executes reading scripts with a chat model.
 
     Args:
-        llm: The model that reads: a `ChatInternVL`.
+        llm: The model that reads pages: a `ChatInternVL`.
         options: How pages are read.
     """
 
@@ -57,7 +57,7 @@ class Reader:
 
         Args:
             page: The page, in mode RGB.
-            config: Callbacks and tags of the calls.
+            config: Callbacks and tags of the requests.
 
         Raises:
             InternVLError: The model gave no reply.
@@ -76,7 +76,7 @@ class Reader:
     async def aread(self, page: Image.Image, config: RunnableConfig | None = None) -> PageText:
         """Read a page without blocking the event loop; see `read`."""
         script = read_page(page, self._options)
-        # Between questions pixels are worked on, which would hold up the loop.
+        # Image processing between requests would block the event loop.
         step = await run_in_executor(None, _advance, lambda: next(script))
         while isinstance(step, Ask):
             try:
@@ -107,12 +107,15 @@ class Reader:
             return await self._ainvoke(step, config)
 
     def _for(self, step: Ask) -> dict[str, Any]:
-        if "choices" in step.settings:  # their probabilities come anyway
+        if "choices" in step.settings:  # choices include probabilities
             return dict(step.settings)
         return {**self._settings, **step.settings}
 
     def _can_do_without_logprobs(self, settings: dict[str, Any], error: InternVLError) -> bool:
-        """Some servers refuse to report probabilities; from then on they are not requested."""
+        """Whether to retry without log probabilities, which some servers refuse.
+
+        If so, later requests do not ask for them either.
+        """
         if "logprobs" not in settings or "logprob" not in str(error).lower():
             return False
         if isinstance(error, EngineBusyError):
@@ -122,7 +125,7 @@ class Reader:
 
 
 def _advance(call: Callable[[], Ask]) -> Ask | PageText:
-    """The next question, or the text."""
+    """Runs a script up to its next request, or to the text it returns."""
     try:
         return call()
     except StopIteration as ended:

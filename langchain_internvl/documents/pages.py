@@ -1,4 +1,4 @@
-"""The pages of a file, one after the other, as images or as the text layer they have."""
+"""Iterates over the pages of a file, as images or as text layers."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from langchain_internvl.media.sources import PathSource, Source
 OcrMode = Literal["auto", "always", "never"]
 
 _WINDOW = 64
-"""Pages whose text layer is looked at before those of them that need it are rendered."""
+"""Batch size: text layers of this many pages are tested before the failing ones are rendered."""
 _HEAD = 1024
 
 
 @dataclass(frozen=True)
 class PageOptions:
-    """Which pages, and how they are rendered.
+    """Selection and rendering of pages.
 
     Attributes:
-        pages: Which pages; see `parse_pages`. None: all.
+        pages: Selected pages; see `parse_pages`. None: all.
         password: Password of encrypted PDFs.
-        ocr: "auto": a good text layer is kept; "always": pages are read whatever they have;
-            "never": only text layers are taken.
+        ocr: "auto": a good text layer is kept; "always": every page is read by the model;
+            "never": only text layers are used.
         dpi: Resolution at which pages of PDFs are rendered; None: by `long_side`.
         long_side: Longer side of an A4 page in pixels.
     """
@@ -61,12 +61,12 @@ class Page:
     """A page of a file.
 
     Attributes:
-        number: From 0.
-        total: How many pages the file has.
-        picture: RGB and upright, or why it cannot be rendered; None: its text layer is good, or
-            nothing but that is wanted.
-        layer: Text layer and facts of a PDF's page; None: it is no PDF.
-        failed: Name of the test that the text layer failed; None: it is good, or was not tested.
+        number: Index of the page, from 0.
+        total: Number of pages of the file.
+        picture: Image, in mode RGB and upright, or the error of rendering it; None: the text layer
+            is used.
+        layer: Text layer and properties of a PDF page; None: the file is not a PDF.
+        failed: Name of the test that the text layer failed; None: it passed, or was not tested.
     """
 
     number: int
@@ -81,17 +81,17 @@ def pages_of(
 ) -> Iterator[Page]:
     """The pages of an image, a TIFF, a PDF or a NumPy array.
 
-    A page that cannot be read is given with its error, and the others follow. Of a PDF at most
-    two rendered pages are in memory at a time.
+    A page that cannot be decoded is yielded with its error, and iteration continues. At most two
+    rendered pages of a PDF are in memory at a time.
 
     Args:
-        source: The file. Its kind is told by its bytes, not by its name.
+        source: The file. Its kind is detected from its bytes, not from its name.
         policy: Limits on bytes, pixels and pages.
-        options: Which pages, and how they are rendered.
+        options: Selection and rendering of pages; None: the defaults.
 
     Raises:
         MediaError: The file as a whole cannot be read.
-        RequestError: It does not have the requested pages.
+        RequestError: The file does not have the requested pages.
     """
     options = options or PageOptions()
     head = read_head(source, policy)
@@ -114,7 +114,7 @@ def pages_of(
 
 
 def read_head(source: Source, policy: MediaPolicy) -> bytes:
-    """The first bytes of a file; of a local one nothing more is read."""
+    """The first bytes of a file; no more than these is read of a local file."""
     if isinstance(source, PathSource):
         path = source.check(policy)
         try:
@@ -126,13 +126,13 @@ def read_head(source: Source, policy: MediaPolicy) -> bytes:
 
 
 def _is_pdf(head: bytes) -> bool:
-    """Whether a file begins as a PDF and as nothing else that is read."""
+    """Whether a file begins as a PDF and as no other supported format."""
     is_image = head.startswith((b"\x89PNG", b"\xff\xd8", b"II", b"MM", b"GIF8", b"RIFF", b"BM"))
     return b"%PDF" in head and not is_image
 
 
 def _single(name: str, load: Callable[[], Image.Image], long_side: int) -> Page:
-    """The only page of a file; a failure is the file's."""
+    """The page of a single-page file; an error is raised for the whole file."""
     try:
         return Page(0, 1, shrink(load(), long_side))
     except MediaError:
@@ -183,7 +183,7 @@ def _tiff_page(
 
 
 def _count(image: Image.Image) -> tuple[int, bool]:
-    """How many pages there are, and whether one more is damaged."""
+    """Number of readable pages, and whether a damaged one follows."""
     number = 0
     while True:
         number += 1
@@ -217,7 +217,7 @@ def _judged(text: PdfPageText, ocr: OcrMode) -> Page:
 def _rendered(
     pages: list[Page], source: Source, policy: MediaPolicy, options: PageOptions
 ) -> Iterator[Page]:
-    """Pages in their order, with pictures of those that have to be read."""
+    """Pages in order, with images of those that the model reads."""
 
     def key(page: Page) -> int | None:
         keeps_layer = options.ocr == "auto" and page.failed is None

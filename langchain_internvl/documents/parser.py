@@ -1,4 +1,4 @@
-"""Images, TIFFs and PDFs to documents, page by page, read by the model: a blob parser."""
+"""A LangChain blob parser: the model reads images, TIFFs and PDFs into one document per page."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class InternVLImageParser(BaseBlobParser):
     """Reads scanned pages: images, TIFFs with many pages, PDFs and NumPy arrays.
 
     The same reader as `InternVLLoader`, for a blob: every page becomes a `Document`, with the
-    same metadata. It also serves as `images_parser` of PDF loaders, which give it arrays.
+    same metadata. It also serves as `images_parser` of PDF loaders, which pass arrays.
 
     Args:
-        llm: The model that reads: a `ChatInternVL`.
-        prompt: The question about each page; None: by `output`.
-        on_error: What becomes of failures. None: a page that fails is a document without text
-            whose metadata has the `error`, and a blob that cannot be read at all raises. "report"
-            (or "record"): both become documents; "raise": both raise; "skip": both are left out,
-            with a warning in the log.
+        llm: The model that reads pages: a `ChatInternVL`.
+        prompt: The prompt for each page; None: the prompt of `output`.
+        on_error: Handling of failures. None: a failed page is a document without text whose
+            metadata has the `error`, and a blob that cannot be read at all raises. "report" (or
+            "record"): both become documents; "raise": both raise; "skip": both are left out, with
+            a warning in the log.
         media_policy: Limits on bytes, pixels and pages; None: those of `InternVLLoader`.
         ocr: "auto": a good text layer of a PDF is kept; "always" and "never" as in
             `InternVLLoader`. Default "always".
@@ -74,7 +74,7 @@ class InternVLImageParser(BaseBlobParser):
         InternVLLoader([], **self._settings)  # refuses what is out of range now
 
     def lazy_parse(self, blob: Blob) -> Iterator[Document]:
-        """Read the pages of a blob, several in flight together, in their order.
+        """Read the pages of a blob concurrently; documents come in page order.
 
         Args:
             blob: An image, a TIFF, a PDF or an array of `numpy.save`.

@@ -1,4 +1,4 @@
-"""Parts of a page, cut between its lines and overlapping, and their texts put together again."""
+"""Cuts a page into overlapping parts between its lines, and merges the texts of the parts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image
 TILE = 448
 """Side of a tile of InternVL in pixels."""
 _OVERLAP = 0.1
-"""Share of a part by which it reaches over each of its edges, into the next part."""
+"""Overlap with the next part, as a share of a part."""
 _ALIKE = 0.8
-"""Ratio of equal letters from which two lines are the same line, read twice."""
+"""Least similarity ratio of two lines that count as the same line."""
 _MOST_SHARED = 40
-"""Lines at most that two parts have in common."""
+"""Most lines that two neighbouring parts share."""
 
 
 def tiles_needed(width: int, height: int) -> int:
@@ -28,10 +28,10 @@ def tiles_needed(width: int, height: int) -> int:
 
 
 def cut_to_budget(page: Image.Image, max_tiles: int) -> list[Image.Image]:
-    """A page in parts of at most so many tiles each, in reading order.
+    """Cuts a page into parts of at most `max_tiles` tiles each, in reading order.
 
-    Bands over the whole width are preferred, as lines are not cut then; a page so wide that no
-    band fits is cut into columns of bands.
+    Full-width bands are preferred, because they do not cut lines; a page so wide that no band fits
+    is cut into columns of bands.
 
     Args:
         page: The page.
@@ -61,7 +61,7 @@ def cut_to_budget(page: Image.Image, max_tiles: int) -> list[Image.Image]:
 
 
 def cut_bands(page: Image.Image, count: int) -> list[Image.Image]:
-    """A page in so many bands from top to bottom, that overlap and begin and end between lines.
+    """Cuts a page into overlapping bands, top to bottom, that begin and end between lines.
 
     Args:
         page: The page.
@@ -79,7 +79,7 @@ def cut_bands(page: Image.Image, count: int) -> list[Image.Image]:
 
 
 def _spans(length: int, count: int) -> list[tuple[int, int]]:
-    """So many equal stretches of a length, each overlapping the next."""
+    """Splits a length into `count` equal spans (start, end), each overlapping the next."""
     if count <= 1:
         return [(0, length)]
     step = length / count
@@ -95,7 +95,7 @@ def _widest(length: int, count: int) -> int:
 
 
 def _ink_of_rows(page: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """How much each row of pixels differs from the paper."""
+    """Ink of each row of pixels: its difference from the paper."""
     grey = np.asarray(page.convert("L")).astype(np.float64)
     rows: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = np.abs(grey - np.median(grey)).mean(1)
     return rows
@@ -104,17 +104,17 @@ def _ink_of_rows(page: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.f
 def _nearest_gap(
     ink: np.ndarray[tuple[int, ...], np.dtype[np.float64]], near: int, reach: int
 ) -> int:
-    """The emptiest row within some rows of one; the nearest of equally empty ones."""
+    """The row with the least ink within `reach` rows of `near`; of equal rows the nearest."""
     first, last = max(0, near - reach), min(len(ink), near + reach + 1)
     return min(range(first, last), key=lambda row: (round(float(ink[row]), 1), abs(row - near)))
 
 
 def merge_texts(texts: list[str]) -> str:
-    """Texts of overlapping parts as one text, with what two of them share once.
+    """Merges the texts of overlapping parts; shared lines appear once.
 
-    The lines at the end of a part are compared with those at the start of the next. Small
-    differences of reading count as equal; a line that is cut off at the edge of a part is taken
-    from the part that has all of it.
+    The lines at the end of a part are compared with those at the start of the next. Lines with
+    small differences count as equal; a line that is cut at the edge of a part is taken from the
+    part that has it whole.
 
     Args:
         texts: The texts in reading order.
@@ -127,16 +127,15 @@ def merge_texts(texts: list[str]) -> str:
 
 
 def _join(upper: list[str], lower: list[str]) -> list[str]:
-    """Two lists of lines as one."""
+    """Joins the lines of two neighbouring parts."""
     tail, head = upper[-_MOST_SHARED:], lower[:_MOST_SHARED]
     best, place = 1, (len(tail), 0)
     for start in reversed(range(len(tail))):
         for skipped in (0, 1):  # the first line of a part may be half a line
             run = _shared(tail[start:], head[skipped:])
-            # All of the tail has to be there again, but for a last line that may be cut off.
+            # The whole tail must match, except a last line that may be cut.
             complete = run >= len(tail) - start - 1
-            # Equal rows of a table say nothing of how many are shared: the fewest are, so that
-            # none is lost.
+            # Equal table rows do not determine the overlap: the smallest one loses no row.
             letters = sum(len(line) for line in {one.strip() for one in tail[start : start + run]})
             if run and complete and letters > best:
                 best, place = letters, (start, skipped)
@@ -145,7 +144,7 @@ def _join(upper: list[str], lower: list[str]) -> list[str]:
 
 
 def _shared(tail: list[str], head: list[str]) -> int:
-    """How many lines from the first on are the same in both."""
+    """Number of equal leading lines."""
     count = 0
     for one, other in zip(tail, head, strict=False):
         if not _is_same(one, other):

@@ -1,4 +1,4 @@
-"""What is asked of a model about a page, what it answers, and what comes of it."""
+"""Requests about a page, the model's replies, and the resulting page text."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from langchain_internvl.tools.repetition import cut_repetition
 from langchain_internvl.tools.task_prompts import READ
 
 Problem = Literal["length", "repetition"]
-"""Why a text may not be all there: a reply reached its limit, or repeats itself at its end."""
+"""Why a text may be incomplete: a reply reached its token limit, or ends in a repetition loop."""
 
 Way = Literal["model", "text_layer", "fallback", "blank"]
-"""How a text came about: the model read it, it is the PDF's text layer, it is the text layer
-because the model's reading failed, or the page is empty."""
+"""Origin of a text. "model": read by the model; "text_layer": the PDF's text layer; "fallback":
+the text layer, because the model failed; "blank": the page is empty."""
 
 MARKDOWN = (
     "Convert this page to Markdown. Write tables as HTML (<table>, <tr>, <td>), formulas as LaTeX. "
     "Answer with the Markdown only."
 )
-"""Asks for a page with its headings, lists and tables."""
+"""Prompt for a page as Markdown, with its headings, lists and tables."""
 
 TEMPERATURES = (0.1, 0.1, 0.2, 0.3, 0.5, 0.8, 0.9, 1.0)
-"""Temperatures of the attempts after a repetition loop, each with a seed of its own: its number.
-A repetition penalty would break tables, whose cells do repeat."""
+"""Temperatures of the attempts after a repetition loop; the seed of each is its number. A
+repetition penalty would break tables, whose cells repeat legitimately."""
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a page is read.
+    """Options for reading a page.
 
     Attributes:
-        prompt: The question about each page; None: by `output`.
+        prompt: The prompt for each page; None: the prompt of `output`.
         output: "text", or "markdown" with tables in HTML.
-        max_tokens: Most tokens of the first attempt; None: the chat model's own.
-        temperatures: Those of the attempts after a repetition loop.
+        max_tokens: Most tokens of the first attempt; None: the chat model's own limit.
+        temperatures: Temperatures of the attempts after a repetition loop.
         rotation: "auto": other orientations are tried where a page reads badly; "always": the
-            model is asked for the orientation first; "never": pages are read as they are.
-        deskew: Level lines that are up to 8 degrees askew.
-        skip_blank: Do not ask about empty paper.
-        max_tiles: Tiles of one request, the thumbnail not counted; a page that needs more is read
-            in parts. None: the checkpoint's own limit, which is taken for 12.
-        least_probability: Mean probability of the tokens below which a page reads badly.
+            model reports the orientation first; "never": pages are read as they are.
+        deskew: Rotate pages whose lines are skewed by up to 8 degrees, so that lines are level.
+        skip_blank: Send no request for blank pages.
+        max_tiles: Most tiles of one request, the thumbnail not counted; a page that needs more is
+            read in parts. None: the checkpoint's own limit, assumed to be 12.
+        least_probability: Mean token probability, 0 to 1, below which a page reads badly.
     """
 
     prompt: str | None = None
@@ -81,19 +81,19 @@ class ReadOptions:
 
     @property
     def question(self) -> str:
-        """The question about each page."""
+        """The prompt for each page."""
         return self.prompt or (MARKDOWN if self.output == "markdown" else READ)
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A question about an image.
+    """A request about an image.
 
     Attributes:
-        image: What is shown, in mode RGB.
-        question: The text after it.
+        image: The image, in mode RGB.
+        question: The text after the image.
         settings: Settings of the call.
-        max_tiles: Most tiles of the image; None: the checkpoint's own.
+        max_tiles: Most tiles of the image; None: the checkpoint's own limit.
     """
 
     image: Image.Image
@@ -103,7 +103,7 @@ class Ask:
 
     @property
     def messages(self) -> list[HumanMessage]:
-        """The conversation."""
+        """The request as one message: the image, then the text."""
         image: dict[str, Any] = {"type": "image", "image": self.image}
         if self.max_tiles is not None:
             image["max_tiles"] = self.max_tiles
@@ -112,14 +112,14 @@ class Ask:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A reply to a question about a page.
+    """A reply to a request about a page.
 
     Attributes:
-        text: What it says, without thoughts.
-        thoughts: Its thoughts; layout-giving models write boxes there.
-        finish_reason: "stop", or "length" for its limit of tokens.
-        probability: Mean probability of its tokens, from 0 to 1; None: not reported.
-        choices: Probabilities of the choices, if it had some.
+        text: Text of the reply, without thoughts.
+        thoughts: Thoughts of the reply; layout models write boxes there.
+        finish_reason: "stop", or "length" if the reply reached its token limit.
+        probability: Mean probability of the tokens, from 0 to 1; None: not reported.
+        choices: Probabilities of the request's choices; empty without choices.
         model: Name of the model.
     """
 
@@ -132,7 +132,7 @@ class Attempt:
 
     @classmethod
     def of(cls, reply: AIMessage) -> Attempt:
-        """What a reply of a chat model says."""
+        """The attempt of a chat model's reply."""
         metadata = reply.response_metadata
         content = (metadata.get("logprobs") or {}).get("content") or ()
         weights = [one["logprob"] for one in content if one.get("logprob") is not None]
@@ -152,17 +152,17 @@ class Attempt:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it ended by itself."""
+        """Whether the reply ended before its token limit."""
         return self.finish_reason != "length"
 
     @property
     def loop(self) -> str | None:
-        """The text up to the end of the first turn of a repetition loop; None: there is none."""
+        """The text up to the end of a loop's first repetition; None: there is no loop."""
         return cut_repetition(self.text, is_complete=self.is_complete)
 
     @property
     def is_stuck(self) -> bool:
-        """Whether it repeats itself up to its limit of tokens."""
+        """Whether the reply is a repetition loop up to its token limit."""
         return not self.is_complete and self.loop is not None
 
 
@@ -172,17 +172,17 @@ class PageText:
 
     Attributes:
         text: The text.
-        way: How it came about.
-        problem: Why there may be more on the page, or less, than this; None: this is all.
-        attempts: Replies that were generated for it.
-        finish_reason: How the last reply ended; None: there was none.
-        probability: Mean probability of the tokens of the replies that were kept, from 0 to 1.
+        way: Origin of the text.
+        problem: Why the text may be incomplete or repetitive; None: no problem was found.
+        attempts: Number of replies that were generated for the page.
+        finish_reason: Finish reason of the last reply; None: there was no reply.
+        probability: Mean token probability of the accepted replies, from 0 to 1.
         rotation: Degrees by which the page was turned clockwise to read it: 0, 90, 180 or 270.
-        skew: Degrees by which its lines were levelled, counter-clockwise.
-        parts: In how many parts it was read.
+        skew: Skew of the lines that was corrected, in degrees counter-clockwise.
+        parts: Number of parts in which the page was read.
         elements: Regions of the page that the model named, in reading order.
         model: Name of the model.
-        error: Why the model did not read it, where the text is from elsewhere.
+        error: Why the model failed to read the page, where the text is a fallback.
     """
 
     text: str
@@ -200,13 +200,13 @@ class PageText:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether every reply repeated itself up to its limit of tokens."""
+        """Whether every reply is a repetition loop up to its token limit."""
         return self.problem == "repetition" and self.finish_reason == "length"
 
     def after(self, attempts: int) -> PageText:
-        """The same text, with attempts of other readings counted."""
+        """A copy whose `attempts` also counts other readings of the page."""
         return replace(self, attempts=self.attempts + attempts)
 
 
 Script = Generator[Ask, Attempt, PageText]
-"""Reads a page: yields questions, is sent the answers, and returns the text."""
+"""Generator that reads a page: yields requests, receives replies, and returns the text."""

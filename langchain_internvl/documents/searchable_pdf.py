@@ -1,8 +1,8 @@
-"""PDFs with an invisible text layer over their scans, for search and copying; by pikepdf.
+"""PDFs with an invisible text layer over their scans, for search and copying; needs pikepdf.
 
-Readers do not say where their lines stand, so lines are spread evenly over the page; with
-regions (`elements`) of a layout-giving model a page's text is put into their extent. Search finds
-the page and about the height of a line, not the word's exact place.
+Replies have no positions of lines, so lines are spread evenly over the page, or over the extent
+of its regions (`elements`) if the model reports layout. Search finds the page and the approximate
+height of a line, not the exact position of a word.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ def make_searchable(
     *,
     password: str | None = None,
 ) -> bytes:
-    """A PDF that looks as a document does and has the text of its pages.
+    """A PDF with the appearance of a document and the text of its pages.
 
-    Pages of a PDF stay as they are, and those whose own text layer was kept get no second one. An
-    image becomes a page, turned upright as it was read.
+    Pages of a PDF keep their content; a page whose own text layer was kept gets no second one. An
+    image becomes a page, rotated by the `rotation` of its reading.
 
     Args:
         source: The document.
-        pages: Its pages as `InternVLLoader` gives them.
+        pages: Its pages as `InternVLLoader` loads them.
         policy: Limits on files.
         password: Password of an encrypted PDF; the result is not encrypted.
 
     Returns:
-        The PDF.
+        The bytes of the PDF.
 
     Raises:
         MediaError: The document cannot be read.
@@ -76,7 +76,7 @@ def make_searchable(
 def _from_images(
     pikepdf: Any, source: Source, pages: Sequence[Document], policy: MediaPolicy
 ) -> tuple[Any, dict[int, Document]]:
-    """A PDF of the images that were read, in their order."""
+    """A PDF of the read images, in order, and the document of each page by its index."""
     read = {page.metadata.get("page"): page for page in pages}
     pdf = pikepdf.new()
     places: dict[int, Document] = {}
@@ -134,7 +134,7 @@ class _Layer:
         return "".join(f"{code:04X}" for code in codes)
 
     def finish(self) -> None:
-        """Say in the font which character each code is (ISO 32000-1, 9.10.3)."""
+        """Write the font's map from codes to characters (ISO 32000-1, 9.10.3)."""
         name, dictionary = self._pikepdf.Name, self._pikepdf.Dictionary
         maps = self._pdf.make_stream(_to_unicode(self._codes.items()).encode())
         descriptor = dictionary(

@@ -12,18 +12,18 @@ import numpy as np
 from PIL import Image
 
 _MOST = 8.0
-"""Largest angle that is looked for, in degrees."""
+"""Largest angle that is detected, in degrees."""
 _STEP = 0.25
 _LEAST = 0.5
-"""Smaller angles, in degrees, are left as they are: models read them."""
+"""Smaller angles, in degrees, are not corrected: models read such pages."""
 _GAIN = 1.15
-"""Factor by which the profile must vary more than that of the page as it is."""
+"""Least ratio of the profile's variation at the angle to that at 0 degrees."""
 _PEAK = 1.5
-"""Factor by which it must vary more than at most angles: noise varies the same at all."""
+"""Least ratio of the profile's variation to that at most angles: noise varies alike at all."""
 _STRIPS = 24
 _WORK_SIDE = 800
 _INK = 40
-"""How much darker than the paper ink is, in steps of 8 bits."""
+"""Least contrast of ink to paper, in 8-bit levels."""
 
 
 def find_skew(page: Image.Image) -> float:
@@ -33,8 +33,8 @@ def find_skew(page: Image.Image) -> float:
         page: The page, in mode RGB.
 
     Returns:
-        An angle from -8 to 8 in steps of a quarter; 0.0 too where nothing can be told: too little
-        ink, or a picture without lines.
+        An angle from -8 to 8 in steps of a quarter; also 0.0 if no angle can be determined: too
+        little ink, or an image without lines.
     """
     small = page.convert("L")
     small.thumbnail((_WORK_SIDE, _WORK_SIDE), Image.Resampling.BOX)
@@ -42,7 +42,7 @@ def find_skew(page: Image.Image) -> float:
     ink = (grey < np.median(grey) - _INK).astype(np.float32)
     if not 0.002 < ink.mean() < 0.4 or min(ink.shape) < 2 * _STRIPS:
         return 0.0
-    # Rows of ink of each vertical strip: a shift of strips stands for a turn of the page.
+    # Ink per row of each vertical strip: shifting the strips approximates a rotation.
     edges = np.linspace(0, ink.shape[1], _STRIPS + 1).astype(int)
     strips = [ink[:, a:b].sum(axis=1) for a, b in pairwise(edges)]
     centres = (edges[:-1] + edges[1:]) / 2 - ink.shape[1] / 2

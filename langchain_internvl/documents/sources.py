@@ -1,4 +1,4 @@
-"""What a loader is given, as sources of files: paths, folders, globs, URLs, bytes and blobs."""
+"""Resolves a loader's sources to files: paths, folders, globs, URLs, bytes and blobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUFFIXES = frozenset({
     ".webp", ".jp2", ".j2k", ".jpx", ".pbm", ".pgm", ".ppm", ".pnm", ".avif", ".qoi", ".tga",
     ".npy",
 })  # fmt: skip
-"""Endings of the files of a folder that are read, in lower case."""
+"""Suffixes, in lower case, of the files that are read from a folder."""
 _HEIF = frozenset({".heic", ".heif"})
 
 SourceLike: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
@@ -33,9 +33,9 @@ class File:
     """A file to read.
 
     Attributes:
-        source: Where its bytes come from.
-        name: What metadata call it: the path or URL as found; None: bytes without a name.
-        metadata: Metadata of each of its pages.
+        source: Source of the bytes.
+        name: Name in metadata: the path or URL as found; None: bytes without a name.
+        metadata: Metadata that each page of the file gets.
     """
 
     source: Source
@@ -43,7 +43,7 @@ class File:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def held(self, policy: MediaPolicy) -> File:
-        """The same file; what is at a URL is downloaded once, here."""
+        """The file with its bytes at hand: the content of a URL is downloaded here, once."""
         if isinstance(self.source, PathSource | BytesSource):
             return self
         data = self.source.read(policy)
@@ -53,7 +53,7 @@ class File:
         """SHA-256 of its bytes, in hexadecimal digits; a local file is not held in memory.
 
         Raises:
-            MediaError: It cannot be read.
+            MediaError: The file cannot be read.
         """
         if not isinstance(self.source, PathSource):
             return hashlib.sha256(self.source.read(policy)).hexdigest()
@@ -74,12 +74,13 @@ def find_files(
     """The files that sources name, in their order.
 
     Args:
-        sources: One, or several. Of a folder all readable kinds are taken, sorted by path, hidden
-            ones left out; of a glob all matches, sorted; folders among them too.
-        recursive: Also folders in folders.
+        sources: One source or several. A folder gives its files of supported kinds, sorted by
+            path, without hidden ones; a glob gives its matches, sorted, and the files of matching
+            folders.
+        recursive: Include subfolders.
 
     Yields:
-        Files; or why a source names none.
+        Files; for a source that names none, the error.
     """
     for number, one in enumerate(as_list(sources)):
         try:
@@ -152,7 +153,7 @@ def _glob(pattern: str, *, recursive: bool) -> Iterator[File]:
 
 
 def is_readable(path: Path) -> bool:
-    """Whether a file of a folder is read, by its ending."""
+    """Whether a file of a folder is read, by its suffix."""
     from PIL import Image  # noqa: PLC0415 - a reader of HEIC may be registered at any time
 
     suffix = path.suffix.lower()
@@ -163,7 +164,7 @@ def from_blob(blob: Blob) -> File:
     """A blob of LangChain as a file.
 
     Raises:
-        MediaError: It has neither data nor a path.
+        MediaError: The blob has neither data nor a path.
     """
     name = None if blob.source is None else str(blob.source)
     shown = name or "the blob"

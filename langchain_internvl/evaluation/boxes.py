@@ -12,16 +12,16 @@ Corners = Sequence[float]
 
 
 def acc_at_iou(box: Box | Corners | None, target: Box | Corners, threshold: float = 0.5) -> bool:
-    """Whether a box counts as right at an intersection over union (RefCOCO's Acc@0.5).
+    """Whether a box is correct at an intersection over union (RefCOCO's Acc@0.5).
 
     Args:
-        box: The box found, as a `Box` or as left, top, right, bottom; None: none was found.
-        target: The right box, in the same unit and on the same image.
+        box: Predicted box, as a `Box` or as left, top, right, bottom; None: no box was predicted.
+        target: Reference box, in the same unit and on the same image.
         threshold: Least intersection over union.
 
     Raises:
         TypeError: Only one of the two is a `Box`.
-        ValueError: A box has not four coordinates, or one is not a number.
+        ValueError: A box does not have four coordinates, or one is not a number.
     """
     if box is None:
         return False
@@ -40,7 +40,7 @@ def _iou(one: Corners, other: Corners) -> float:
     high = min(one[3], other[3]) - max(one[1], other[1])
     both = max(0.0, wide) * max(0.0, high)
     either = _area(one) + _area(other) - both
-    # Boxes without area: the same one or another.
+    # Boxes without area match only if they are equal.
     return both / either if either else float(list(one) == list(other))
 
 

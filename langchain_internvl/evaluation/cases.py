@@ -83,7 +83,7 @@ def read_cases(path: Path) -> Iterator[Case]:
     """The cases of a JSON Lines file, one object a line; relative paths are from its folder.
 
     Raises:
-        RequestError: A line is no case, or an id is used twice; names the line.
+        RequestError: A line is not a valid case, or an id is used twice; the error names the line.
     """
     seen: set[str] = set()
     with path.open(encoding="utf-8") as file:

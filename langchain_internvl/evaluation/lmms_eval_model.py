@@ -61,18 +61,18 @@ class LmmsEvalModel(lmms):  # type: ignore[misc] # lmms-eval has no types
         self._llm = ChatInternVL(model=pretrained, num_frames=num_frames, **settings)
 
     def generate_until(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer requests; lmms-eval's protocol.
+        """Replies to requests, in their order, as lmms-eval's protocol defines it.
 
         Raises:
-            RequestError: A request has media that the model cannot take.
-            InternVLError: A reply failed; a run with holes would give a wrong score.
+            RequestError: A request has media that the model does not support.
+            InternVLError: A request failed; an incomplete run would give a wrong score.
         """
         answered: list[Any] = []
         for start in range(0, len(requests), 4 * self.batch_size):
             chunk = requests[start : start + 4 * self.batch_size]
             asked = [self._messages(request) for request in chunk]
             options = RunnableConfig(max_concurrency=self.batch_size)
-            # A call has one set of settings, so requests of equal settings go together.
+            # A batch has one set of settings, so requests are grouped by equal settings.
             replies: list[AIMessage | None] = [None] * len(chunk)
             for settings, places in _grouped(request.args[2] for request in chunk):
                 done = self._llm.batch([asked[place] for place in places], options, **settings)
@@ -84,7 +84,7 @@ class LmmsEvalModel(lmms):  # type: ignore[misc] # lmms-eval has no types
         return answered
 
     def loglikelihood(self, requests: Sequence[Any]) -> Any:  # noqa: ARG002 - their protocol
-        """Not offered: InternVL's benchmarks generate.
+        """Not supported: InternVL's benchmarks use generation.
 
         Raises:
             RequestError: Always.
@@ -92,7 +92,7 @@ class LmmsEvalModel(lmms):  # type: ignore[misc] # lmms-eval has no types
         raise RequestError("chat_internvl has no loglikelihood; choose a task that generates")
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> Any:  # noqa: ARG002
-        """Not offered.
+        """Not supported.
 
         Raises:
             RequestError: Always.
@@ -121,7 +121,7 @@ def _block(part: Mapping[str, Any], max_tiles: int) -> Any:
 
 
 def _grouped(all_settings: Iterable[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list[int]]]:
-    """Settings of calls, each with the places of the requests that have them."""
+    """Distinct settings, each with the indices of the requests that have them."""
     groups: list[tuple[dict[str, Any], list[int]]] = []
     for place, given in enumerate(all_settings):
         settings = _settings(given)

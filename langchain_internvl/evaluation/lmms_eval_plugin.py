@@ -1,4 +1,4 @@
-"""What lmms-eval finds by its entry-point group `lmms_eval.models`."""
+"""Plugin of lmms-eval, registered in the entry-point group `lmms_eval.models`."""
 
 from __future__ import annotations
 

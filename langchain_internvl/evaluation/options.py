@@ -18,10 +18,10 @@ _ANSWER_PHRASES = (
     *("答案是", "答案为", "选"),
     "答えは",
 )
-"""What precedes a letter in a sentence that answers."""
+"""Phrases that precede the option letter in an answer."""
 
 _AFTER_LETTER = (("({})", 6), ("{}.", 5), ("{}:", 4), ("{})", 3), ("{} ", 2))
-"""Ways to write a letter as an option, with their weight."""
+"""Forms of an option letter, with their weights."""
 
 _STARTS, _ENDS, _PHRASE, _ANYWHERE = 10, 9, 7, 0
 
@@ -34,9 +34,9 @@ _FULL_STOP = re.compile(r"(?!<=\d)\.(?!\d)")
 def option_letter(reply: str, letters: Sequence[str] = "ABCD") -> str:
     """The option letter that a reply names (Video-MME, MLVU, LVBench).
 
-    Of all places that look like an option, the most telling form counts (a letter at the beginning,
-    then at the end, after "the answer is", in brackets, before a full stop, colon, bracket or
-    space), and of one form the last place. (As
+    Of all matches, the form with the greatest weight counts (a letter at the beginning, then at
+    the end, after "the answer is", in brackets, before a full stop, colon, bracket or space), and
+    of equal forms the last match. (As
     `lmms_eval.tasks._task_utils.mcq_extract.extract_mcq_answer`.)
 
     Args:
@@ -84,14 +84,14 @@ def _after_phrases(text: str, letters: Sequence[str]) -> list[tuple[int, int, st
 
 
 def mvbench_accuracy(prediction: str, answer: str) -> bool:
-    """Whether a reply names the right option in MVBench (`lmms_eval.tasks.mvbench.utils.mcq_acc`).
+    """Whether a reply is correct in MVBench (`lmms_eval.tasks.mvbench.utils.mcq_acc`).
 
     Both are reduced to an option letter A to E where one stands at the beginning ("B. a cat") or
     anywhere by itself after punctuation is removed; otherwise the texts are compared.
 
     Args:
         prediction: The model's answer.
-        answer: The right option, as a letter or in full.
+        answer: The correct option, as a letter or in full.
     """
     return _mvbench_option(prediction) == _mvbench_option(answer)
 
@@ -109,7 +109,7 @@ def _mvbench_option(text: str) -> str:
 
 
 def _without_punctuation(text: str) -> str:
-    """The VQA evaluation's way: a mark goes where it stands beside a space, else becomes one."""
+    """Removes marks as the VQA evaluation does: beside a space deleted, else made a space."""
     has_number = _DIGIT_COMMA.search(text) is not None
     result = text
     for mark in _MVBENCH_PUNCTUATION:

@@ -29,7 +29,7 @@ Metric = Callable[[str, Case], float]
 """Scores a reply to a case."""
 
 _CHUNK = 64
-"""Cases that are in flight or in memory at once."""
+"""Most cases in memory at once."""
 
 
 def _box_score(reply: str, case: Case) -> float:
@@ -66,14 +66,14 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What came of one case.
+    """Result of one case.
 
     Attributes:
         id: Name of the case.
         reply: The model's reply, without thoughts; "" if it failed.
         score: Its score; 0 (for error rates 1) if it failed.
         finish_reason: Why the reply ended; None if it failed.
-        error: What failed; None: nothing.
+        error: Why the case failed; None: it did not fail.
     """
 
     id: str
@@ -92,21 +92,21 @@ def evaluate(
     concurrency: int = 8,
     **settings: Any,
 ) -> Iterator[CaseResult]:
-    """Ask every case and score its reply; results come in the order of the cases.
+    """Send every case to a model and score the replies, in the order of the cases.
 
-    A case that fails is a result with `error` and the worst score, so that two runs always have
-    the same cases.
+    A failed case gives a result with `error` and the worst score, so that two runs always have the
+    same cases.
 
     Args:
-        llm: The model. Benchmarks are run greedily: give it `temperature=0`.
-        cases: The cases; read as they are needed, 64 at once.
+        llm: The model. Benchmarks use greedy decoding: set `temperature=0`.
+        cases: The cases; read lazily, 64 at once.
         metric: A name of `METRICS`.
         max_tiles: Most tiles of each image; see `tiles.MAX_TILES` for the usual ones.
         concurrency: Most requests in flight.
         **settings: Settings of every call.
 
     Raises:
-        RequestError: There is no such metric.
+        RequestError: The metric is unknown.
     """
     if metric not in METRICS:
         raise RequestError(f"there is no metric {metric!r}; choose one of {', '.join(METRICS)}")

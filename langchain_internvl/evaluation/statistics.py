@@ -50,7 +50,7 @@ def estimate(scores: Sequence[float]) -> Estimate:
 def compare(one: Sequence[float], other: Sequence[float]) -> Estimate:
     """The mean difference `other - one` over the same cases and its 95% interval, paired bootstrap.
 
-    An interval without 0 means that the runs differ beyond the choice of cases.
+    An interval that excludes 0 means that the runs differ by more than the sampling of cases.
 
     Raises:
         ValueError: There are no scores, or the lengths differ.

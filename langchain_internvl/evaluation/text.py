@@ -45,15 +45,15 @@ def anls(prediction: str, answers: str | Sequence[str], threshold: float = 0.5) 
 
 
 def relaxed_accuracy(prediction: str, target: str, tolerance: float = 0.05) -> bool:
-    """Whether an answer counts as right in ChartQA.
+    """Whether an answer is correct in ChartQA.
 
     Numbers may differ by a share of the target ("%" divides by 100); everything else, and a target
-    of 0, must be equal without regard to case. (Masry et al. 2022, section 5.1;
+    of 0, must be equal regardless of case. (Masry et al. 2022, section 5.1;
     `lmms_eval.tasks.chartqa.utils.relaxed_correctness`.)
 
     Args:
         prediction: The model's answer.
-        target: The right answer.
+        target: The reference answer.
         tolerance: Greatest relative difference of numbers.
     """
     found, right = _to_float(prediction), _to_float(target)
@@ -63,16 +63,16 @@ def relaxed_accuracy(prediction: str, target: str, tolerance: float = 0.05) -> b
 
 
 def ocrbench(prediction: str, answers: str | Sequence[str], dataset: str = "") -> bool:
-    """Whether an answer counts as right in OCRBench: it contains an accepted answer.
+    """Whether an answer is correct in OCRBench: it contains an accepted answer.
 
-    Full-width characters are folded, letters are in lower case and line ends are spaces; for the
-    formulas of HME100k case counts and spaces do not. (Liu et al. 2023;
+    Full-width characters are folded, letters are in lower case and line ends are spaces; formulas
+    of HME100k are compared with case and without spaces. (Liu et al. 2023;
     `lmms_eval.tasks.ocrbench.utils.ocrbench_process_results`.)
 
     Args:
         prediction: The model's answer.
         answers: The accepted answers, at least one.
-        dataset: Name of the data set that the question is from; only "HME100k" differs.
+        dataset: Data set of the question; only "HME100k" is compared differently.
 
     Raises:
         ValueError: `answers` is empty.
@@ -83,7 +83,7 @@ def ocrbench(prediction: str, answers: str | Sequence[str], dataset: str = "") -
 
 
 def exact_match(prediction: str, answers: str | Sequence[str]) -> bool:
-    """Whether an answer equals an accepted one, without regard to case and white space.
+    """Whether an answer equals an accepted one, ignoring case and white space.
 
     Raises:
         ValueError: `answers` is empty.

@@ -1,4 +1,4 @@
-"""Tiles per image that benchmarks give InternVL, as VLMEvalKit's `vlm/internvl` does."""
+"""Tile limits per benchmark, from VLMEvalKit's `vlm/internvl`."""
 
 from __future__ import annotations
 

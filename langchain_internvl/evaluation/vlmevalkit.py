@@ -18,7 +18,7 @@ from langchain_internvl.messages.media_blocks import image_block, video_block
 
 
 class VLMEvalKitModel:
-    """A `BaseModel` of VLMEvalKit by its shape (`generate`), without importing it.
+    """A model with the interface of VLMEvalKit's `BaseModel` (`generate`), without its import.
 
     Args:
         model_path: Hub id or folder, as `model` of `ChatInternVL`.
@@ -35,7 +35,7 @@ class VLMEvalKitModel:
         self._llm = ChatInternVL(model=model_path, max_tokens=max_new_tokens, **settings)
 
     def use_custom_prompt(self, dataset: str) -> bool:
-        """Whether prompts of a data set are built here: never, VLMEvalKit's own are used."""
+        """Whether the model builds a data set's prompts: never; VLMEvalKit's own are used."""
         del dataset
         return False
 
@@ -45,7 +45,7 @@ class VLMEvalKitModel:
     def generate(
         self, message: str | Sequence[str | Mapping[str, Any]], dataset: str | None = None
     ) -> str:
-        """Answer one message.
+        """The text of the reply to one message.
 
         Args:
             message: A text, or parts: texts, or `{"type": "text" | "image" | "video", "value"}`.

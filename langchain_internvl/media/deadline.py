@@ -1,4 +1,4 @@
-"""The deadline of a call for reading its media, and its cancellation."""
+"""Deadline and cancellation of a call that reads media."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Deadline:
         return policy.model_copy(update={"timeout": left})
 
     def cancel(self) -> None:
-        """Cancel the call, and stop the work that it waits for."""
+        """Cancel the call and stop its pending work."""
         with self._lock:
             self._is_cancelled = True
             stops = list(self._stops)
@@ -72,7 +72,7 @@ class Deadline:
 
     @contextmanager
     def stopping(self, stop: Callable[[], None]) -> Iterator[None]:
-        """A context whose work is stopped if the call is cancelled.
+        """Context in which cancellation of the call also stops its work.
 
         Args:
             stop: Stops the work; called from another thread.

@@ -1,6 +1,6 @@
-"""Encoded image files: opened by Pillow under limits, and decoded to RGB.
+"""Opens encoded image files with Pillow, under limits, and decodes them to RGB.
 
-Nothing here starts a process; `image_worker` runs it where it can be killed.
+This module starts no process; `image_worker` runs it in a process that can be killed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from langchain_internvl.media.rgb import to_rgb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Pillow reads more, but some of its readers start other programs (EPS) or are little tested.
-# HEIF is there once a reader is registered (pillow-heif).
+# Other readers of Pillow start programs (EPS) or are little tested. HEIF is available once a
+# reader is registered (pillow-heif).
 _FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA",
     "TIFF", "WEBP",
 )  # fmt: skip
 
-# What turns an image of each EXIF orientation upright (CIPA DC-008, tag Orientation).
+# Transposition that makes each EXIF orientation upright (CIPA DC-008, tag Orientation).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,25 +41,25 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = frozenset({5, 6, 7, 8})
-"""EXIF orientations whose image is turned by a quarter."""
+"""EXIF orientations that swap width and height."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 _MOST_SCANS = 100
-"""Of a progressive JPEG, which is drawn anew with each; encoders write about ten. (The cost is
-that of "Two Issues with the JPEG Standard", https://libjpeg-turbo.org/pmwiki/uploads/About/.)"""
+"""Maximum scans of a progressive JPEG; each decodes the whole image, and encoders write about ten.
+(For the cost see "Two Issues with the JPEG Standard", https://libjpeg-turbo.org/pmwiki/uploads/About/.)"""
 
 _MOST_READS = 10_000
-"""How often a reader of Pillow may read from a file, beside once for every 256 bytes of it: readers
-walk chunks, markers, tags and comments in Python, of which a hostile file has millions."""
+"""Maximum reads of a file by a Pillow reader, in addition to one per 256 bytes. Readers parse
+chunks, markers, tags and comments in Python, and a hostile file has millions of them."""
 
 _SMALL = 1 << 16
-"""Pixels that any decoder decodes in a fraction of a second."""
+"""Number of pixels that every decoder decodes in a fraction of a second."""
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How an image becomes RGB; see `images.load_rgb`."""
+    """Options of the conversion to RGB; see `images.load_rgb`."""
 
     exif_transpose: bool = False
     scale_16bit: bool = False
@@ -70,24 +70,24 @@ class ReadOptions:
         return asdict(self)
 
     def apply(self, image: Image.Image) -> Image.Image:
-        """An RGB image, another one in any case."""
+        """Convert an image to RGB; always returns a new image."""
         turn = _UPRIGHT.get(read_orientation(image)) if self.exif_transpose else None
         rgb = to_rgb(image, scale_16bit=self.scale_16bit, white_background=self.white_background)
         return rgb if turn is None else rgb.transpose(turn)
 
 
 def formats() -> tuple[str, ...]:
-    """Names of the image formats that are read, as far as this build of Pillow has them."""
+    """Names of the supported image formats that this build of Pillow reads."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
-    """Open an image; its pixels are not decoded.
+    """Open an image without decoding its pixels.
 
     Raises:
         MediaError: It is empty, or its header is corrupt.
-        MediaTooLargeError: It would take too long to read.
+        MediaTooLargeError: It has too many pixels, JPEG scans or parts to parse.
         UnsupportedMediaError: It is no image of a known format.
     """
     if not data:
@@ -107,18 +107,18 @@ def open_image(data: bytes, name: str) -> Image.Image:
     except Exception as error:  # Pillow's readers raise anything on broken files
         file.check(name)
         raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
-    # A raw TIFF may have a strip for every row; decoders in Python read pixel by pixel.
+    # A raw TIFF may have one strip per pixel row; decoders in Python read pixel by pixel.
     pixels = image.width * image.height
     file.allow(4 * (pixels if pixels <= _SMALL else image.height))
     return image
 
 
 def use_image(image: Image.Image, name: str, use: Callable[[Image.Image], Any]) -> Any:
-    """Do something with an opened image that may decode it.
+    """Call a function with an opened image, which may decode it; returns the result.
 
     Raises:
         MediaError: It is truncated or corrupt.
-        MediaTooLargeError: It would take too long, or too much memory.
+        MediaTooLargeError: Decoding would take too long or too much memory.
     """
     file = getattr(image, "fp", None)
     try:
@@ -134,7 +134,7 @@ def use_image(image: Image.Image, name: str, use: Callable[[Image.Image], Any]) 
 
 
 def decode_image(data: bytes, name: str, limit: PixelLimit, options: ReadOptions) -> Image.Image:
-    """Decode an image in this process, however long it takes.
+    """Decode an image in this process, without a time limit.
 
     Raises:
         MediaError: See `open_image` and `use_image`.
@@ -143,14 +143,14 @@ def decode_image(data: bytes, name: str, limit: PixelLimit, options: ReadOptions
     image = open_image(data, name)
     check_size(image.size, name, limit)
     if isinstance(file := getattr(image, "fp", None), _CountedFile):
-        file.allow(1 << 62)  # the process has a deadline
+        file.allow(1 << 62)  # the process itself has a deadline
     rgb: Image.Image = use_image(image, name, options.apply)
-    check_size(rgb.size, name, limit)  # icons hold images of other sizes than they say
+    check_size(rgb.size, name, limit)  # images in icons may differ from the stated size
     return rgb
 
 
 def is_slow(image: Image.Image, data: bytes) -> bool:
-    """Whether decoding may take seconds or gigabytes, so that it belongs in its own process.
+    """Whether decoding may take seconds or gigabytes, and so needs its own process.
 
     Readers written in Python (QOI, plain PPM, BMP RLE) take about 2 s for a million pixels or a
     megabyte; OpenJPEG takes about 20 bytes of memory for a pixel. A progressive JPEG is decoded
@@ -159,7 +159,7 @@ def is_slow(image: Image.Image, data: bytes) -> bool:
     pixels = image.width * image.height
     codecs = {str(tile[0]) for tile in getattr(image, "tile", ())}
     if image.format == "HEIF":
-        return False  # its reader is registered in this process alone
+        return False  # its reader is registered in this process only
     if image.format == "ICO" or codecs & Image.DECODERS.keys():
         return pixels > _SMALL or len(data) > 1 << 16
     if image.format in {"JPEG2000", "AVIF"}:
@@ -169,21 +169,21 @@ def is_slow(image: Image.Image, data: bytes) -> bool:
 
 
 class _CountedFile(io.BytesIO):
-    """A file in memory that may be read from a limited number of times."""
+    """An in-memory file with a limited number of reads."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self._left = _MOST_READS + len(data) // 256
 
     def allow(self, reads: int) -> None:
-        """Allow some more reads."""
+        """Raise the limit by a number of reads."""
         self._left += reads
 
     def check(self, name: str) -> None:
-        """Say so if the number was used up.
+        """Raise if the limit was exceeded.
 
         Raises:
-            MediaTooLargeError: It was.
+            MediaTooLargeError: There were more reads than allowed.
         """
         if self._left <= 0:
             raise MediaTooLargeError(

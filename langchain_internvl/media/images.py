@@ -42,10 +42,10 @@ def load_rgb(
     Args:
         source: Where the image comes from.
         policy: Limits on bytes, pixels and, for slow formats, seconds.
-        exif_transpose: Turn the image as its EXIF orientation says. The reference does not;
-            photographs of phones often need it.
+        exif_transpose: Apply the EXIF orientation. The reference ignores it; phone photographs
+            often need it.
         scale_16bit: Scale grey of more than 8 bits, see `to_rgb`.
-        white_background: Put transparent images on white, see `to_rgb`.
+        white_background: Composite transparent images on white, see `to_rgb`.
         deadline: Deadline of the call; None: none.
 
     Returns:
@@ -53,9 +53,9 @@ def load_rgb(
 
     Raises:
         MediaError: The image is empty, truncated or corrupt, or takes too long.
-        MediaTooLargeError: It is over a limit of the policy.
-        RequestTimeoutError: The deadline came first.
-        UnsupportedMediaError: It is no image of a known format.
+        MediaTooLargeError: The image exceeds a limit of the policy.
+        RequestTimeoutError: The deadline has passed.
+        UnsupportedMediaError: The format is not a supported image format.
     """
     from langchain_internvl.media import encoded  # noqa: PLC0415 - imported at first use
 
@@ -71,14 +71,14 @@ def load_rgb(
         held = BytesSource(data, source.name)
         return _decode_elsewhere(held, policy, options, deadline or Deadline())
     rgb: Image.Image = encoded.use_image(image, source.name, options.apply)
-    check_size(rgb.size, source.name, policy)  # icons hold images of other sizes than they say
+    check_size(rgb.size, source.name, policy)  # images in icons may differ from the stated size
     return rgb
 
 
 def _decode_elsewhere(
     source: BytesSource, policy: MediaPolicy, options: ReadOptions, deadline: Deadline
 ) -> Image.Image:
-    """Decode an image in a process of its own."""
+    """Decode an image in a separate process."""
     from PIL import Image  # noqa: PLC0415 - imported at first use
 
     task = {"options": options.as_json()}
@@ -90,9 +90,9 @@ def _decode_elsewhere(
 
 
 def load_readable(source: Source, policy: MediaPolicy) -> Image.Image:
-    """An image as a person would see it: upright, 16-bit grey scaled, transparency on white.
+    """Decode an image legibly: upright, 16-bit grey scaled, transparency on white.
 
-    For tools and documents; messages show what the reference shows. See `load_rgb`.
+    For tools and documents; images of messages are decoded as in the reference. See `load_rgb`.
     """
     return load_rgb(source, policy, exif_transpose=True, scale_16bit=True, white_background=True)
 
@@ -105,7 +105,7 @@ def read_size(
 
     def measure(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
-        if image.format == "ICO":  # it says another size than the images in it have
+        if image.format == "ICO":  # the stated size may differ from the images
             return load_readable(source, policy).size  # never warns
         is_sideways = exif_transpose and read_orientation(image) in SIDEWAYS
         return (height, width) if is_sideways else (width, height)
@@ -121,19 +121,19 @@ def orientation_of(source: Source, policy: MediaPolicy) -> int:
 
 
 def sniff_mime_type(data: bytes) -> str | None:
-    """The MIME type of an encoded image, or None if it is no image of a known format."""
+    """The MIME type of an encoded image, or None if the format is unknown."""
     from langchain_internvl.media.encoded import open_image  # noqa: PLC0415 - imported at first use
 
     try:
         with open_image(data, "") as image:
             mime_type: str | None = image.get_format_mimetype()
             return mime_type
-    except Exception:  # noqa: BLE001 - a broken file has no type; reading it will say why
+    except Exception:  # noqa: BLE001 - a broken file has no type; reading reports the error
         return None
 
 
 def _use(source: Source, policy: MediaPolicy, use: Callable[[Image.Image], Any]) -> Any:
-    """Ask a Pillow image of a source something."""
+    """Call a function with the opened Pillow image of a source; returns the result."""
     source = _with_slow_bytes(source, policy)
     if isinstance(source, PixelSource):
         with source.decoded(policy) as decoded:
@@ -146,7 +146,7 @@ def _use(source: Source, policy: MediaPolicy, use: Callable[[Image.Image], Any])
 
 
 def _with_slow_bytes(source: Source, policy: MediaPolicy) -> Source:
-    """The source of a slow image's bytes, if it is a Pillow image that nobody has decoded."""
+    """The encoded bytes as a source, for a slow Pillow image that is not decoded yet."""
     if not isinstance(source, PixelSource):
         return source
     check_size(source.image.size, source.name, policy)

@@ -20,7 +20,7 @@ def parse_pages(pages: Pages) -> list[Any] | None:
     Args:
         pages: An index from 0, negative from the end, or several of them; a `range` or `slice` of
             indices; or text with page numbers from 1 as people write them: "1-3, 7, 10-". None:
-            all pages. What this function returned is taken too. Order and repetition are kept.
+            all pages. Results of this function are accepted too. Order and repetition are kept.
 
     Returns:
         Items for `select_pages`: indices, and `[start, stop, step]` of slices; None: all pages.

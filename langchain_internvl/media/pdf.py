@@ -34,7 +34,7 @@ class PdfPage:
     Attributes:
         number: Index of the page in the file, from 0.
         total: Number of pages of the whole file, not only of those requested.
-        image: The rendered page, uint8 [height, width, 3], RGB; or why it cannot be rendered.
+        image: The rendered page, uint8 [height, width, 3], RGB; or the error of its rendering.
     """
 
     number: int
@@ -62,13 +62,13 @@ def read_pages(
 
     Returns:
         An image of each page, uint8 [height, width, 3], RGB, with its annotations and filled
-        forms, upright as the PDF says, `LONG_SIDE` pixels at its longer side.
+        forms, rotated as the PDF specifies; its longer side has `LONG_SIDE` pixels.
 
     Raises:
-        MediaError: It is no PDF, is damaged, needs another password or takes too long.
-        MediaTooLargeError: It is over a limit of the policy.
+        MediaError: The file is no PDF, is damaged, needs another password or takes too long.
+        MediaTooLargeError: The file exceeds a limit of the policy.
         RequestError: `pages` is malformed, or names pages that the file does not have.
-        RequestTimeoutError: The deadline came first.
+        RequestTimeoutError: The deadline has passed.
         ImportError: The extra `documents` is not installed.
     """
     require("pypdfium2", extra="documents")
@@ -89,16 +89,16 @@ def stream_pages(
 ) -> Iterator[PdfPage]:
     """Render pages of a PDF one after the other, with one or two of them in memory.
 
-    The next page is rendered while the caller works on the last one, then the process waits. A
-    page that cannot be rendered, crashes the process or takes too long is given with its error,
-    and the others follow. Close the iterator to end the process early.
+    The process renders one page ahead of the caller. A page that cannot be rendered, crashes the
+    process or takes too long is yielded with its error, and the following pages are still rendered.
+    Close the iterator to end the process early.
 
     Args:
         source: Where the PDF comes from.
         policy: Limits on bytes, the number of requested pages, pixels of a page, and seconds to
             wait for one page. `max_total_pixels` does not apply: pages are not kept.
         deadline: Deadline of the call; None: none.
-        pages: Which pages, in which order; see `parse_pages`. None: all.
+        pages: Pages in the order of rendering; see `parse_pages`. None: all.
         password: Password of an encrypted file.
         long_side: Longer side of each page in pixels.
 
@@ -106,8 +106,8 @@ def stream_pages(
         The requested pages. `PdfPage.total` is known from the first one on.
 
     Raises:
-        MediaError: The file as a whole cannot be read; see `read_pages`. Nothing was yielded
-            then, or three pages in a row have failed with the process.
+        MediaError: The whole file cannot be read (see `read_pages`; no page is yielded), or three
+            consecutive pages crashed the process or timed out.
     """
     require("pypdfium2", extra="documents")
     deadline = deadline or Deadline()
@@ -116,7 +116,7 @@ def stream_pages(
     todo: list[int] | None = None
     while todo is None or todo:
         if todo is not None:
-            task["pages"] = todo  # those that are left after a page that ended the process
+            task["pages"] = todo  # the pages after one that ended the process
         total = 0
         try:
             with decoding(
@@ -143,7 +143,7 @@ def stream_pages(
 def _task(
     policy: MediaPolicy, pages: list[Any] | None, password: str | None, long_side: int
 ) -> dict[str, Any]:
-    """What the process is given; see `pdf_worker.decode`."""
+    """Task of the process; see `pdf_worker.decode`."""
     if long_side < 1:
         raise MediaTooLargeError("long_side", f"is at least 1 pixel, not {long_side}")
     return {

@@ -1,4 +1,4 @@
-"""Text layer and facts of a PDF's pages, read by pypdfium2 in a separate process."""
+"""Text layers and properties of PDF pages, read by pypdfium2 in a separate process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PdfPageText:
-    """Text layer and facts of one page.
+    """Text layer and properties of one page.
 
     Attributes:
         number: Index of the page in the file, from 0.
@@ -52,21 +52,21 @@ def stream_texts(
 ) -> Iterator[PdfPageText]:
     """Read the text layers of pages one after the other.
 
-    A page that cannot be parsed is given without text. Close the iterator to end the process.
+    A page that cannot be parsed is yielded without text. Close the iterator to end the process.
 
     Args:
         source: Where the PDF comes from.
         policy: Limits on bytes, the number of requested pages, and seconds for one page.
         deadline: Deadline of the call; None: none.
-        pages: Which pages, in which order; see `parse_pages`. None: all.
+        pages: Pages in the order of reading; see `parse_pages`. None: all.
         password: Password of an encrypted file.
 
     Yields:
         The requested pages.
 
     Raises:
-        MediaError: It is no PDF, is damaged, has no pages or needs another password.
-        MediaTooLargeError: It is over a limit of the policy.
+        MediaError: The file is no PDF, is damaged, has no pages or needs another password.
+        MediaTooLargeError: The file exceeds a limit of the policy.
         RequestError: `pages` is malformed, or names pages that the file does not have.
         ImportError: The extra `documents` is not installed.
     """

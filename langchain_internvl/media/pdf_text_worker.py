@@ -14,11 +14,11 @@ from langchain_internvl.media.records import HEAD, write_record
 from langchain_internvl.media.worker import main
 
 _MOST_TEXT = 200_000
-"""Characters of a page that are read: a record is at most 1 MiB."""
+"""Maximum characters of a page: a record has at most 1 MiB."""
 _IMAGE = 3
 """FPDF_PAGEOBJ_IMAGE."""
 _DEPTH = 4
-"""How deep images are looked for in forms."""
+"""Maximum nesting depth of forms that are searched for images."""
 _MOST_OBJECTS = 400
 
 
@@ -27,13 +27,13 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
 
     Args:
         task: `path`, `pages` (for `select_pages`), `password` and `max_pages`.
-        records: Receives the number of pages and the indices that follow, then a record of
-            facts for each page (see `pdf_text.PdfPageText`).
+        records: Receives the number of pages and the indices of the requested ones, then a record
+            of properties for each page (see `pdf_text.PdfPageText`).
 
     Raises:
         MediaTooLargeError: Too many pages are requested.
         RequestError: The file does not have a requested page.
-        ValueError: It has no pages, or is encrypted and the password is missing or wrong.
+        ValueError: The file has no pages, or is encrypted and the password is missing or wrong.
     """
     document = open_document(task)
     total = len(document)
@@ -58,7 +58,7 @@ def _write(records: BinaryIO, values: Mapping[str, Any]) -> None:
 
 
 def _facts(document: Any, number: int) -> dict[str, Any]:
-    """Facts of a page; defaults for what cannot be read of it."""
+    """Properties of a page; unreadable ones have defaults."""
     facts: dict[str, Any] = {
         "text": "",
         "label": None,

@@ -22,13 +22,13 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     Args:
         task: `path`, `pages` (for `select_pages`), `password`, `long_side`, `max_pages` and
             `max_pixels`.
-        records: Receives the number of pages (`total`) and the indices (`numbers`) of those that
-            follow, then each page or why it cannot be rendered.
+        records: Receives the number of pages (`total`) and the indices of the requested ones
+            (`numbers`), then each page or the error of its rendering.
 
     Raises:
         MediaTooLargeError: Too many pages are requested.
         RequestError: The file does not have a requested page.
-        ValueError: It has no pages, or is encrypted and the password is missing or wrong.
+        ValueError: The file has no pages, or is encrypted and the password is missing or wrong.
     """
     document = open_document(task)
     total = len(document)
@@ -49,7 +49,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
             image = _render(document, number, task)
         except MediaTooLargeError as error:
             write_record(records, LIMIT, f"page {number}: {error.reason}".encode())
-        except Exception as error:  # noqa: BLE001 - of whatever type; the other pages are fine
+        except Exception as error:  # noqa: BLE001 - of any type; the other pages are unaffected
             write_record(records, FAULT, f"page {number}: {error}".encode("utf-8", "replace"))
         else:
             write_image(records, image)
@@ -57,17 +57,17 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
 
 
 def open_document(task: Mapping[str, Any]) -> Any:
-    """The document of a task, if the password opens it.
+    """Open the document of a task.
 
     Raises:
-        ValueError: It is encrypted, and the task's password is missing or wrong.
+        ValueError: The file is encrypted, and the task's password is missing or wrong.
     """
     pypdfium2 = require("pypdfium2", extra="documents")
     password = task["password"]
     try:
         return pypdfium2.PdfDocument(Path(task["path"]).read_bytes(), password=password)
     except pypdfium2.PdfiumError as error:
-        if "Success" in str(error):  # PDFium's way of refusing a file with no page
+        if "Success" in str(error):  # PDFium's error for a file without pages
             raise ValueError("it has no pages") from error
         if "password" not in str(error).lower():
             raise
@@ -76,10 +76,10 @@ def open_document(task: Mapping[str, Any]) -> Any:
 
 
 def _render(document: Any, index: int, task: Mapping[str, Any]) -> Any:
-    """A page, uint8 [height, width, 3]."""
+    """A rendered page, uint8 [height, width, 3]."""
     page = document[index]
     width, height = page.get_size()
-    # PDFium rounds up.
+    # PDFium rounds sizes up.
     scale = (task["long_side"] - 1e-3) / max(width, height, 1.0)
     check_size(round(width * scale), round(height * scale), task)
     bitmap = page.render(scale=scale)

@@ -1,4 +1,4 @@
-"""Images that are decoded already, or are Pillow objects that decode on first use."""
+"""Images in memory: arrays, and Pillow objects, which may decode on first use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PNG_MODES = {"1", "L", "LA", "RGB", "RGBA"}
 
 
 class _Locks:
-    """Locks of objects; a few objects share one, which costs a wait and nothing else."""
+    """Locks by object. Some objects share a lock, which may only delay a thread."""
 
     def __init__(self, count: int = 64) -> None:
         self._count = count
@@ -32,23 +32,23 @@ class _Locks:
         renew_after_fork(self, _Locks._renew)
 
     def _renew(self) -> None:
-        # Reentrant: what is done with a decoded image may decode it once more.
+        # Reentrant: code that uses a decoded image may decode it again.
         self._locks = [threading.RLock() for _ in range(self._count)]
 
     @contextmanager
     def held(self, value: object) -> Iterator[None]:
-        """Hold the lock of an object; it is the same for the same object."""
+        """Hold the lock of an object, chosen by its identity."""
         with self._locks[id(value) // 64 % self._count]:
             yield
 
 
-# Two sets, always taken in this order: images that were opened from one file share it.
+# Two sets, always locked in this order: several images may share one file object.
 _IMAGES = _Locks()
 _FILES = _Locks()
 
 
 def hold_file(file: object) -> AbstractContextManager[None]:
-    """Use a caller's file object for this thread alone, images that read from it included."""
+    """Lock a caller's file object for this thread, including images that read from it."""
     return _FILES.held(file)
 
 
@@ -56,9 +56,9 @@ def hold_file(file: object) -> AbstractContextManager[None]:
 class PixelSource:
     """A Pillow image as a source.
 
-    `PIL.Image.open` decodes nothing; the first use of the image does, and two threads that use
-    one such object at once read each other's bytes. So do two images that were opened from one file
-    object. All uses here are under the image's lock, and decoding under that of its file.
+    `PIL.Image.open` decodes nothing; the first use of the image does. Concurrent decoding of one
+    image, or of two images of one file object, mixes up the file position. Each use therefore holds
+    the lock of the image, and decoding also holds the lock of its file.
 
     Attributes:
         image: The image. It is not changed, and not closed.
@@ -69,12 +69,12 @@ class PixelSource:
     name: str
 
     def undecoded(self, policy: MediaPolicy) -> bytes | None:
-        """The encoded bytes of an image that was opened, is not decoded yet, and decodes slowly.
+        """The encoded bytes of a slow image that is not decoded yet; None for other images.
 
-        They are decoded elsewhere, under a deadline and a limit of memory; see `slow_bytes`.
+        A separate process decodes them, with a deadline and a memory limit; see `slow_bytes`.
 
         Raises:
-            MediaTooLargeError: They are over the policy's limit.
+            MediaTooLargeError: The bytes exceed the policy's limit.
         """
         if getattr(self.image, "fp", None) is None:
             return None
@@ -85,7 +85,7 @@ class PixelSource:
 
     @contextmanager
     def decoded(self, policy: MediaPolicy) -> Iterator[Image.Image]:
-        """The image, decoded, for this thread alone until the context ends.
+        """The decoded image, locked for this thread until the context ends.
 
         Raises:
             MediaError: It has no pixels, or is truncated, corrupt or closed.
@@ -94,7 +94,7 @@ class PixelSource:
         check_size(self.image.size, self.name, policy)
         with _IMAGES.held(self.image):
             try:
-                # An image that is decoded, and has one frame, has let its file go.
+                # A decoded image with one frame has released its file.
                 with hold_file(getattr(self.image, "fp", None) or self.image):
                     self.image.load()
                 yield self.image
@@ -111,7 +111,7 @@ class PixelSource:
     def read(self, policy: MediaPolicy) -> bytes:
         """The image as PNG, with its EXIF orientation; the pixels are kept exactly.
 
-        What is not decoded yet, and decodes slowly, is its file's bytes.
+        A slow image that is not decoded yet is returned as the bytes of its file.
         Grey that PNG cannot hold (floats, more than 16 bits, 0 for white) is written as TIFF.
         Other modes that PNG cannot hold are converted to RGB first, as they would be later.
 
@@ -158,7 +158,7 @@ def _in_stored_mode(image: Image.Image) -> Image.Image:
 
 
 def from_array(array: np.ndarray[Any, Any], name: str) -> PixelSource:
-    """The image of a uint8 array; later changes of the array do not change it.
+    """The image of a uint8 array, which is copied.
 
     Args:
         array: Shape [height, width], [height, width, 1], [height, width, 3] (RGB) or

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ORIENTATION = 0x0112
-"""EXIF tag: 1 is upright, 2 to 8 are turned or mirrored."""
+"""EXIF tag: 1 is upright, 2 to 8 are rotated or mirrored."""
 
 _MOST_EXIF = 1 << 20
 
 MAX_SIDE = 1 << 22
-"""Longest side of an image in pixels. Pillow's resizing takes 32 bytes for each pixel of a side,
-and raises a bare MemoryError from 2 GiB on."""
+"""Longest side of an image in pixels. Pillow's resizing allocates 32 bytes per pixel of a side, and
+raises a bare MemoryError from 2 GiB on."""
 
 
 class PixelLimit(Protocol):
@@ -28,16 +28,16 @@ class PixelLimit(Protocol):
 
 
 def check_size(size: tuple[int, int], name: str, limit: PixelLimit) -> None:
-    """Refuse images without pixels, or with too many.
+    """Reject images without pixels, or with too many.
 
     Args:
         size: Width and height in pixels.
         name: Name in error messages.
-        limit: The most pixels.
+        limit: Maximum number of pixels.
 
     Raises:
-        MediaError: There are none.
-        MediaTooLargeError: There are too many.
+        MediaError: The image has no pixels.
+        MediaTooLargeError: The image has more pixels than the limit, or a side is too long.
     """
     width, height = size
     if width < 1 or height < 1:
@@ -53,7 +53,7 @@ def check_size(size: tuple[int, int], name: str, limit: PixelLimit) -> None:
 
 
 def no_memory(size: tuple[int, int], name: str) -> MediaTooLargeError:
-    """The error of an image that needs more memory than there is, to decode or to resize."""
+    """The error for an image whose decoding or resizing runs out of memory."""
     width, height = size
     return MediaTooLargeError(
         name, f"{width} x {height} pixels need too much memory; reduce its width and height"
@@ -63,12 +63,12 @@ def no_memory(size: tuple[int, int], name: str) -> MediaTooLargeError:
 def read_orientation(image: Image.Image) -> int:
     """The EXIF orientation of an image, 1 to 8; broken EXIF means upright.
 
-    Pillow turns TIFF files by itself while it decodes them, so they are upright too.
+    TIFF files count as upright, because Pillow rotates them while it decodes.
     """
     if image.format == "TIFF":
         return 1
     if len(image.info.get("exif") or b"") > _MOST_EXIF:
-        return 1  # Pillow would walk its tags in Python
+        return 1  # Pillow would parse the tags in Python
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - Pillow's EXIF reader raises anything on broken data

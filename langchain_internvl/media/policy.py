@@ -34,29 +34,28 @@ class PolicyArguments(TypedDict, total=False):
 class MediaPolicy(Serializable):
     """Limits on the media of messages.
 
-    Python objects and explicit paths are the programmer's own and are read wherever they are;
-    `url` fields may come from anyone, so they hold data or public http(s) addresses only.
+    Python objects and explicit paths come from the program and have no restriction on location.
+    `url` fields are untrusted: only data URLs and public http(s) addresses are accepted.
 
     Attributes:
         max_bytes: Largest encoded size of one medium, in bytes. Default 64 MiB.
         max_video_bytes: Largest encoded size of a video, in bytes. Default 1 GiB.
-        max_frames: Most frames of one video.
-        max_pages: Most pages of a PDF.
+        max_frames: Maximum number of frames of one video.
+        max_pages: Maximum number of pages of a PDF.
         max_pixels: Largest width times height of one image or frame. The default is Pillow's own
-            limit; to read larger images raise `PIL.Image.MAX_IMAGE_PIXELS` too.
-        max_total_pixels: Most pixels of all frames of a video, or all pages of a PDF, together;
-            each takes three bytes.
-        max_redirects: How many redirects of a URL are followed.
-        timeout: Seconds for the whole of one download, and for decoding one video or PDF.
+            limit; for larger images also raise `PIL.Image.MAX_IMAGE_PIXELS`.
+        max_total_pixels: Maximum total pixels of the frames of a video, or of the pages of a PDF;
+            a pixel takes three bytes.
+        max_redirects: Maximum number of redirects of a URL.
+        timeout: Seconds for one whole download, and for decoding one video or PDF.
         allow_private_hosts: Also fetch from loopback, private and link-local addresses.
-            Only for hosts that you trust: a document could name your own services.
-        allowed_hosts: The only hosts to fetch from: names or addresses as they stand in URLs,
-            ".example.com" for a domain and all within; None: any public one.
-        roots: The only folders, with all within, that local files are read from where an agent
-            names them, as tools' arguments do; symbolic links may not lead out. None: an agent
-            reads no file. Paths that a program names itself (`image_block(path)`) are not
-            concerned.
-        loopback_ports: Ports of this machine that are fetched from all the same. For tests.
+            Use it only with trusted messages: an untrusted URL could reach internal services.
+        allowed_hosts: The only hosts to fetch from: names or addresses as written in URLs;
+            ".example.com" means a domain and its subdomains. None: any public host.
+        roots: The only folders, including subfolders, from which an agent's tool arguments may
+            name local files; symbolic links may not lead out. None: no files for agents. Paths
+            from the program itself (`image_block(path)`) are not restricted.
+        loopback_ports: Ports of this machine that are allowed in any case. For tests.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,25 +73,25 @@ class MediaPolicy(Serializable):
     roots: tuple[str, ...] | None = None
     loopback_ports: tuple[int, ...] = ()
 
-    if TYPE_CHECKING:  # pydantic reads more types than its fields have
+    if TYPE_CHECKING:  # pydantic accepts more types than the fields have
 
         def __init__(self, **limits: Unpack[PolicyArguments]) -> None: ...
 
     @field_validator("roots", mode="before")
     @classmethod
     def _as_text(cls, roots: Any) -> Any:
-        """Paths as text, as serialised models hold them."""
+        """Convert paths to text, which serialised models contain."""
         if isinstance(roots, (str, os.PathLike)) or roots is None:
             return roots if roots is None else (os.fspath(roots),)
         return tuple(os.fspath(root) for root in roots)
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """A policy is part of the serialised chat model."""
+        """True: a policy is part of the serialised chat model."""
         return True
 
     def for_videos(self) -> MediaPolicy:
-        """The same policy, with the limit of bytes that holds for videos."""
+        """A copy of the policy whose `max_bytes` is the limit for videos."""
         return self.model_copy(update={"max_bytes": self.max_video_bytes})
 
     def allows_host(self, host: str) -> bool:
@@ -116,7 +115,7 @@ class MediaPolicy(Serializable):
 def is_public(address: IPAddress) -> bool:
     """Whether an address is reachable on the public internet.
 
-    IPv6 forms that carry an IPv4 address (mapped, 6to4, Teredo, NAT64) are judged by that one.
+    IPv6 forms that carry an IPv4 address (mapped, 6to4, Teredo, NAT64) are judged by that address.
     """
     if any(address in network for network in _NEVER_PUBLIC if network.version == address.version):
         return False
@@ -127,7 +126,7 @@ def is_public(address: IPAddress) -> bool:
     return address.is_global and not address.is_multicast
 
 
-# What Python, or older ones of the supported versions, take for public.
+# Networks that some supported Python versions treat as public.
 _NEVER_PUBLIC = tuple(
     map(
         ipaddress.ip_network,
@@ -135,10 +134,10 @@ _NEVER_PUBLIC = tuple(
             "168.63.129.16/32",  # metadata and DNS of every Azure machine
             "64:ff9b:1::/48",  # NAT64 of a local network
             "fec0::/10",  # site-local
-            "::/96",  # IPv4-compatible; the mapped addresses lie elsewhere
+            "::/96",  # IPv4-compatible; IPv4-mapped addresses are elsewhere
             "::ffff:0:0:0/96",  # IPv4-translated (RFC 2765)
             "192.0.0.0/24",  # protocol assignments, and the metadata of some clouds
-            "192.88.99.0/24",  # 6to4 relays, given up
+            "192.88.99.0/24",  # 6to4 relays, deprecated
             "3fff::/20",  # for documentation
             "5f00::/16",  # segment routing
         ),

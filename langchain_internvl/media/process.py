@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from langchain_internvl.media.sources import Source
 
 MAX_MEMORY = 4 << 30
-"""Address space of a process that decodes a video or a PDF, in bytes."""
+"""Maximum address space of a process that decodes a video or a PDF, in bytes."""
 
 _ENVIRONMENT = {
     "CONDA_PREFIX", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH",
@@ -58,7 +58,7 @@ _PROGRAM = (
 
 
 class _Slots:
-    """Limits the number of processes that work at once to the number of processors."""
+    """Limits the number of concurrently working processes to the number of processors."""
 
     def __init__(self) -> None:
         self.renew()
@@ -94,7 +94,7 @@ class Decoding:
         name: Name of the medium in error messages.
         kind: Kind of the medium in error messages, such as "video".
         policy: Limits on pixels.
-        waiting: Function that makes the context of waiting for a record.
+        waiting: Returns the context in which a record is awaited.
         limits_total: Whether `max_total_pixels` applies.
     """
 
@@ -116,13 +116,13 @@ class Decoding:
         self._pixels = 0
 
     def head(self) -> dict[str, Any]:
-        """Facts about the whole medium: the first record."""
+        """Metadata of the whole medium: the first record."""
         head: dict[str, Any] = json.loads(self._read(HEAD, 1 << 20))
         return head
 
     def image(self) -> NDArray[np.uint8]:
         """The next image, uint8 [height, width, 3], RGB, read-only."""
-        import numpy as np  # noqa: PLC0415 - nothing else here needs it
+        import numpy as np  # noqa: PLC0415 - needed only here
 
         size, pixels = self.pixels()
         return np.frombuffer(pixels, np.uint8).reshape(size[1], size[0], 3)
@@ -166,7 +166,7 @@ class Decoding:
 
 
 @contextmanager
-def decoding(  # noqa: PLR0917 - all of them are needed
+def decoding(  # noqa: PLR0917 - all arguments are needed
     module: str,
     task: Mapping[str, Any],
     source: Source,
@@ -181,7 +181,7 @@ def decoding(  # noqa: PLR0917 - all of them are needed
 
     Args:
         module: Module of this folder that the process runs.
-        task: Its arguments, beside the path of the file and the limits.
+        task: Arguments of the module, in addition to the path of the file and the limits.
         source: Where the medium comes from.
         kind: Expected kind of the medium for error messages, such as "video".
         policy: Limits on bytes, pixels and seconds.
@@ -249,7 +249,7 @@ def decoding(  # noqa: PLR0917 - all of them are needed
 
 
 class _Alarm:
-    """Kills a process that works for too long, and at the end of its context."""
+    """Kills a process after a time limit, and at the end of its context."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.went_off = False
@@ -257,7 +257,7 @@ class _Alarm:
 
     @contextmanager
     def set(self, seconds: float) -> Iterator[None]:
-        """Kill the process unless this context ends within so many seconds."""
+        """Kill the process unless this context ends within the given seconds."""
         timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._ring)
         timer.daemon = True
         timer.start()
@@ -271,11 +271,11 @@ class _Alarm:
         self._process.kill()
 
     def __enter__(self) -> None:
-        """Do nothing: there is nothing to set up."""
+        """Enter the context; no set-up is needed."""
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is EOFError:
-            self._process.wait()  # it closed its output; its exit code follows
+            self._process.wait()  # its output is closed; wait for the exit code
         self._process.kill()
 
 
@@ -300,7 +300,7 @@ def _start(module: str, task: Mapping[str, Any], name: str) -> subprocess.Popen[
             f"no process can be started to read it: sys.executable is {sys.executable!r} ({error})",
         ) from error
     assert process.stdin is not None  # noqa: S101 - it is a pipe
-    # Not on the command line, which other users can read: a task may have a password.
+    # Not on the command line, which other users can read: a task may contain a password.
     with suppress(OSError), process.stdin as stdin:  # it may have crashed already
         stdin.write(json.dumps(task).encode())
     return process

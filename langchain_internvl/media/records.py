@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import IO, Any, BinaryIO
 
 HEAD = b"H"
-"""JSON: facts about the whole medium."""
+"""JSON: metadata of the whole medium."""
 IMAGE = b"F"
 """Height and width as four bytes each, and the pixels: uint8 [height, width, 3], RGB."""
 FAULT = b"E"
-"""Text: what is wrong with the file."""
+"""Text: error in the file."""
 LIMIT = b"L"
-"""Text: which limit the medium is over."""
+"""Text: limit that the medium exceeds."""
 REFUSAL = b"R"
-"""Text: what is wrong with the request."""
+"""Text: error in the request."""
 LACK = b"I"
-"""Text: which module is not installed."""
+"""Text: name of the missing module."""
 
 
 def write_record(stream: BinaryIO, kind: bytes, data: bytes) -> None:
@@ -38,14 +38,14 @@ def read_record(stream: IO[bytes], most: int) -> tuple[bytes, bytes]:
 
     Args:
         stream: Output of the process.
-        most: Longest data that is accepted, in bytes.
+        most: Maximum length of the data, in bytes.
 
     Returns:
         Kind and data.
 
     Raises:
         EOFError: The stream ends.
-        ValueError: It is longer.
+        ValueError: The data is longer than `most`.
     """
     head = _read_exactly(stream, 5)
     length = int.from_bytes(head[1:], "little")

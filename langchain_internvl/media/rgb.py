@@ -1,4 +1,4 @@
-"""Any mode of Pillow to RGB: as the reference does it, or so that a document can be read."""
+"""Converts any Pillow mode to RGB: as the reference does, or legibly for documents."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PHOTOMETRIC = 262
-"""TIFF tag; 0 means that 0 is white, which Pillow heeds for up to 8 bits only."""
+"""TIFF tag; value 0: 0 is white. Pillow applies it only up to 8 bits."""
 
 _DEPTHS = (8, 10, 12, 14, 16)
-"""Bits of a sample that scanners, cameras and microscopes have."""
+"""Common bits per sample of scanners, cameras and microscopes."""
 
 
 def to_rgb(
     image: Image.Image, *, scale_16bit: bool = False, white_background: bool = False
 ) -> Image.Image:
-    """An image in mode RGB.
+    """Convert an image to mode RGB.
 
     The reference is `image.convert("RGB")`: grey values over 255 become white, and transparent
-    pixels show whatever colour is stored under them.
+    pixels have their stored colour.
 
     Args:
         image: The image, in any mode.
         scale_16bit: Scale grey of more than 8 bits, see `scale_grey`; False: as the reference,
-            with a warning if something is cut off.
-        white_background: Put transparent images on white; False: as the reference, with a
+            with a warning if values are clipped.
+        white_background: Composite transparent images on white; False: as the reference, with a
             warning if any pixel is transparent.
 
     Returns:
-        Another image, whatever the mode was.
+        A new image, for every mode.
     """
-    if image.mode == "La":  # Pillow converts it to nothing else
+    if image.mode == "La":  # Pillow converts La to LA only
         image = image.convert("LA")
-    elif image.mode == "P" and image.has_transparency_data:  # the same colours, without its warning
+    elif image.mode == "P" and image.has_transparency_data:  # same colours, no warning
         image = image.convert("RGBA")
     deep = is_deep(image)
     rgb = _deep_to_rgb(image, scale_16bit=scale_16bit) if deep else image.convert("RGB")
-    rgb.info.pop("transparency", None)  # its pixels are opaque, in a PNG of them too
+    rgb.info.pop("transparency", None)  # RGB pixels are opaque, also when saved as PNG
     alpha = _alpha(image)
     if alpha is None or alpha.getextrema() == (255, 255):
         return rgb
@@ -61,14 +61,15 @@ def to_rgb(
 
 
 def scale_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey values of any range as 8 bits.
+    """Scale grey values of any range to 8 bits.
 
     Args:
         values: An array of integers or floats.
 
     Returns:
-        The 8 highest bits of the 8, 10, 12, 14 or 16 that the largest value needs; larger values in
-        proportion to the largest; floats up to 1 times 255. Negative values and NaN are 0.
+        An array of the same shape: the 8 highest bits of the 8, 10, 12, 14 or 16 that the largest
+        value needs. Larger values are scaled by the largest, floats up to 1 by 255. Negative values
+        and NaN become 0.
     """
     import numpy as np  # noqa: PLC0415 - imported at first use
 
@@ -91,7 +92,7 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def _alpha(image: Image.Image) -> Image.Image | None:
-    """The opacity of an image's pixels, in mode L; None if it has no transparency."""
+    """Alpha channel of an image in mode L; None if it has no transparency."""
     if not image.has_transparency_data:
         return None
     if not is_deep(image):
@@ -100,13 +101,13 @@ def _alpha(image: Image.Image) -> Image.Image | None:
     import numpy as np  # noqa: PLC0415 - imported at first use
     from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
 
-    # Of grey in 16 bits one value stands for transparent (PNG, chunk tRNS).
+    # In 16-bit grey one value marks transparent pixels (PNG, chunk tRNS).
     is_opaque = np.asarray(image) != image.info["transparency"]
     return PILImage.fromarray(np.where(is_opaque, 255, 0).astype(np.uint8))
 
 
 def is_negative(image: Image.Image) -> bool:
-    """Whether 0 is white in an image, and Pillow has not turned its values over."""
+    """Whether 0 is white in an image, and Pillow has not inverted its values."""
     tags = getattr(image, "tag_v2", None)
     return is_deep(image) and tags is not None and tags.get(PHOTOMETRIC) == 0
 
@@ -129,7 +130,7 @@ def _deep_to_rgb(image: Image.Image, *, scale_16bit: bool) -> Image.Image:
 
 
 def _what_is_lost(values: NDArray[Any]) -> str | None:
-    """What `image.convert("RGB")` does to grey values, if they do not fit in 8 bits."""
+    """Text on what `image.convert("RGB")` loses of grey values; None if they fit in 8 bits."""
     largest = values.max(initial=0)
     if largest > 255:
         return "grey values over 255 of a 16-bit image become white"

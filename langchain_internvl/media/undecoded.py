@@ -1,4 +1,4 @@
-"""The encoded bytes of a Pillow image that the caller opened and nobody has decoded."""
+"""Encoded bytes of a Pillow image that is opened and not decoded yet."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 def slow_bytes(image: Image.Image, name: str, policy: MediaPolicy) -> bytes | None:
-    """The bytes of an image that may take long to decode, which another process can do.
+    """The encoded bytes of a slow image, for decoding in another process.
 
     The caller holds the locks of the image and of its file.
 
     Args:
         image: A Pillow image.
         name: Name in error messages.
-        policy: Limit on bytes.
+        policy: Limits; `max_bytes` applies.
 
     Returns:
-        The bytes; None if the image decodes fast, is decoded already, was changed since it was
-        opened (`draft`, `seek`, `info`), or has no file of a format that is read here.
+        The bytes; None if the image decodes fast, is decoded already, was changed after opening
+        (`draft`, `seek`, `info`), or has no file of a supported format.
 
     Raises:
-        MediaTooLargeError: It decodes slowly, and its file is over the limit.
+        MediaTooLargeError: The image is slow, and its file exceeds the limit.
     """
     if image.format not in formats() or not _is_undecoded(image):
         return None
@@ -50,7 +50,7 @@ def _is_undecoded(image: Image.Image) -> bool:
 
 
 def _read_all(file: Any, most: int) -> bytes | None:
-    """The bytes of a file object, whose position stays what it is; None if it cannot be read."""
+    """All bytes of a file object, whose position is restored; None if it cannot be read."""
     try:
         position = file.tell()
         file.seek(0)
@@ -62,7 +62,7 @@ def _read_all(file: Any, most: int) -> bytes | None:
 
 
 def _identity(image: Image.Image) -> tuple[Any, ...]:
-    """What decides how an image is decoded and shown, as far as it is known without decoding."""
+    """Attributes that determine the decoded pixels of an image, as known before decoding."""
     info = image.info
     tiles = [tuple(one) for one in getattr(image, "tile", ())]
     if image.format == "JPEG2000":  # the last arguments are number and length of the open file

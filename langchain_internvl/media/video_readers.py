@@ -91,7 +91,7 @@ class DecordReader:
 # FFmpeg opens this file, as one of these formats, and no other file.
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
 
-# Containers whose index leads to the very keyframe.
+# Containers whose index locates keyframes exactly.
 _INDEXED = {"mov", "matroska", "mp4", "webm"}
 
 
@@ -233,7 +233,7 @@ def open_reader(path: str) -> VideoReader:
         return pyav
     try:
         decord = DecordReader(path, seeks=True)
-    except Exception:  # noqa: BLE001 - its FFmpeg is of 2021 and knows less, AV1 for one
+    except Exception:  # noqa: BLE001 - its FFmpeg of 2021 lacks formats such as AV1
         return pyav
     agree = decord.frame_count == pyav.frame_count and abs(decord.fps - pyav.fps) < 1e-3
     if not agree:

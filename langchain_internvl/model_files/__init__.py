@@ -1,1 +1,1 @@
-"""The files of a checkpoint, which nobody has to trust: what they may be and what they may say."""
+"""Validation of a checkpoint's untrusted files: their types, sizes and contents."""

@@ -1,7 +1,7 @@
-"""What the settings of a checkpoint may be, field by field.
+"""Allowed values of a checkpoint's settings, field by field.
 
-The bounds are far from any checkpoint of the family, and low enough that what is computed from
-them (grids, prompts, empty models) stays small.
+The bounds are far above all checkpoints of the family, and low enough that derived objects (grids,
+prompts, empty models) stay small.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ def check_config(config: Mapping[str, Any], where: str, *, is_original: bool) ->
         is_original: Whether it is in the original format.
 
     Raises:
-        CheckpointError: A value is out of range or of a wrong type, or values contradict each
-            other; names the file and the field.
+        CheckpointError: A value is out of range or has a wrong type, or values contradict each
+            other; the message names the file and the field.
     """
     check_rules(config, _ORIGINAL if is_original else _HF, where)
     language = "llm_config" if is_original else "text_config"
@@ -206,7 +206,7 @@ def _check_heads(section: Mapping[str, Any], where: str) -> None:
 
 
 def _check_grid(config: Mapping[str, Any], vision: Mapping[str, Any], where: str) -> None:
-    """A tile has a whole number of patches, and of features after the pixel shuffle."""
+    """Check that a tile has a whole number of patches, and of features after the pixel shuffle."""
     own_size = vision.get("image_size", 224 if "llm_config" in config else 448)
     size = config.get("force_image_size") or own_size
     patch, ratio = vision.get("patch_size", 14), config.get("downsample_ratio", 0.5)

@@ -1,7 +1,7 @@
-"""Which files of a checkpoint's folder are read, and what they have to be.
+"""Checks the files of a checkpoint's folder before they are read.
 
-transformers and tokenizers open files by themselves. A pipe among them would block for good and a
-huge file would fill the memory, so all are looked at before.
+transformers and tokenizers open files on their own. A pipe would block forever, and a huge file
+would fill the memory, so types and sizes are checked first.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from langchain_internvl.errors import CheckpointError, CheckpointNotFoundError
 from langchain_internvl.json_files import MOST_SETTINGS_BYTES, open_regular, read_json
 
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
-"""Patterns of the files that are read before the weights."""
+"""Patterns of the small files, which are read before the weights."""
 
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
-"""Patterns of the files with the weights."""
+"""Patterns of the weight files."""
 
 _MEBIBYTE = 1 << 20
 _MOST_BYTES: Mapping[str, int | None] = {
@@ -30,14 +30,14 @@ _MOST_BYTES: Mapping[str, int | None] = {
     "*.model": 64 * _MEBIBYTE,
     "*.txt": 64 * _MEBIBYTE,
 }
-"""Largest size of a file, by the first pattern that fits its name; None: any."""
+"""Maximum size of a file, by the first pattern that matches its name; None: no limit."""
 
 
 def check_files(folder: Path) -> None:
-    """Refuse files that are not regular, or larger than any of their kind.
+    """Reject files that are not regular, or larger than their kind allows.
 
     Raises:
-        CheckpointError: There is such a file, or the folder cannot be read.
+        CheckpointError: A file is rejected, or the folder cannot be read.
     """
     try:
         names = sorted(_names(folder))
@@ -54,7 +54,7 @@ def check_files(folder: Path) -> None:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """Files of the folder, and of the one in which transformers looks for more templates."""
+    """Files of the folder, and of its subfolder where transformers looks for more templates."""
     yield from (file.name for file in folder.iterdir())
     more = folder / "additional_chat_templates"
     if more.is_dir():
@@ -62,11 +62,11 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def check_index(folder: Path) -> None:
-    """Refuse an index of weights that names files elsewhere, or files that are not there.
+    """Reject a weight index that names files outside the folder, or missing files.
 
     Raises:
         CheckpointError: The index is malformed.
-        CheckpointNotFoundError: A file that it names is missing.
+        CheckpointNotFoundError: A file in the index is missing.
     """
     for index in sorted(folder.glob("*.safetensors.index.json")):
         weight_map = (read_json(index, 64 * _MEBIBYTE) or {}).get("weight_map")

@@ -1,7 +1,7 @@
-"""Relatives of InternVL that share its `model_type`, and are other models.
+"""Rejects models that share InternVL's `model_type` but have another architecture.
 
-Each would load in part, or load and answer wrongly. They are refused by their config or by the
-names of their tensors, which an index of weights holds, before weights are downloaded.
+Each would load in part, or load and answer wrongly. They are detected by the config, or by tensor
+names in the weight index, before weights are downloaded.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ OWN_CLASSES = frozenset(
         "processing_internvl.InternVLProcessor",
     }
 )
-"""Classes of remote code that this package stands in for, as `auto_map` names them."""
+"""Remote-code classes that this package replaces, by their names in `auto_map`."""
 
 _OWN_TENSORS = ("vision_model.", "language_model.", "mlp1.")
-"""Beginnings of the tensor names of an original checkpoint."""
+"""Prefixes of the tensor names of an original checkpoint."""
 
 _MOST_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
 class Relative:
-    """A kind of checkpoint that is no plain InternVL.
+    """A kind of checkpoint that is not a plain InternVL.
 
     Attributes:
-        name: What it is.
-        advice: What can be done instead.
-        in_config: Whether a config says so.
-        in_tensors: Whether names of tensors say so.
+        name: Description of the kind.
+        advice: Alternative for the user.
+        in_config: Whether a config is of this kind.
+        in_tensors: Whether tensor names are of this kind.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Relative:
 
 
 def _has(*parts: str) -> Callable[[Collection[str]], bool]:
-    """Whether the name of some tensor has one of some parts."""
+    """Predicate: whether any tensor name contains one of the parts."""
     return lambda names: any(part in name for name in names for part in parts)
 
 
@@ -58,7 +58,7 @@ def _architectures(config: Mapping[str, Any], section: str) -> list[str]:
 
 
 def _is_mono(config: Mapping[str, Any]) -> bool:
-    """Its language model has experts of its own for image tokens ("visual experts")."""
+    """Whether the language model has separate experts for image tokens ("visual experts")."""
     return any("VEFor" in one for one in _architectures(config, "llm_config")) or any(
         "Patch" in one for one in _architectures(config, "vision_config")
     )
@@ -105,10 +105,10 @@ _OWN_MODULES = frozenset(one.split(".")[0] for one in OWN_CLASSES)
 
 
 def refuse_by_config(config: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a relative that shows in `config.json`.
+    """Reject another architecture that `config.json` reveals.
 
     Raises:
-        UnsupportedCheckpointError: It is one.
+        UnsupportedCheckpointError: The model has another architecture.
     """
     for one in RELATIVES:
         if one.in_config(config):
@@ -116,7 +116,7 @@ def refuse_by_config(config: Mapping[str, Any], folder: Path) -> None:
     auto_map = config.get("auto_map") or {}
     for name in sorted({str(value) for value in _values(auto_map)}):
         own_class = name.rpartition("--")[2]
-        # What a class of settings is called matters little, if it is of InternVL's own files.
+        # The name of a config class is irrelevant if it comes from InternVL's own files.
         is_config = name in map(str, _values({"": auto_map.get("AutoConfig")}))
         is_own = is_config and own_class.split(".")[0] in _OWN_MODULES
         if own_class not in OWN_CLASSES and not is_own:
@@ -128,7 +128,7 @@ def refuse_by_config(config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _values(auto_map: Mapping[str, Any]) -> list[Any]:
-    """Classes of an `auto_map`; tokenizers, which are chosen by their files, left out."""
+    """Classes of an `auto_map` except tokenizers, which are selected by their files."""
     return [
         one
         for key, value in auto_map.items()
@@ -150,18 +150,18 @@ _STORED: Mapping[str, str] = {
     "fp8": _SERVE_BY_VLLM,
     "compressed-tensors": _SERVE_BY_VLLM,
 }
-"""What runs weights that are stored quantised, by `quant_method`."""
+"""Engines that run weights stored quantised, by `quant_method`."""
 
 
 def refuse_quantised(configs: Collection[Mapping[str, Any]], folder: Path) -> None:
-    """Refuse weights that are stored quantised.
+    """Reject weights that are stored quantised.
 
     Args:
-        configs: `config.json` and its part for the language model: either may say it.
+        configs: `config.json` and its section for the language model; either may state it.
         folder: The checkpoint.
 
     Raises:
-        UnsupportedCheckpointError: They are.
+        UnsupportedCheckpointError: The weights are stored quantised.
     """
     stored = next(filter(None, (one.get("quantization_config") for one in configs)), None)
     if stored is None:
@@ -192,12 +192,12 @@ _COUSINS = (
         ),
     ),
 )
-"""Models with types of their own that are asked for as InternVL's: how the type begins, what it is,
-what to do. The arguments for Qianfan-VL are of its own README (baidubce/Qianfan-VL)."""
+"""Related models with another `model_type`: prefix of the type, description, advice. The arguments
+for Qianfan-VL are from its README (baidubce/Qianfan-VL)."""
 
 
 def name_cousin(kind: object) -> str | None:
-    """What a checkpoint of another `model_type` is and what to do; None: nothing is known."""
+    """Description and advice for a checkpoint of another `model_type`; None: unknown."""
     return next(
         (
             f"it is {name}: {advice}"
@@ -209,10 +209,10 @@ def name_cousin(kind: object) -> str | None:
 
 
 def refuse_by_tensors(names: Collection[str], folder: Path, *, is_original: bool) -> None:
-    """Refuse a relative that shows in the names of its tensors.
+    """Reject another architecture that the tensor names reveal.
 
     Raises:
-        UnsupportedCheckpointError: It is one.
+        UnsupportedCheckpointError: The model has another architecture.
     """
     for one in RELATIVES:
         if one.in_tensors(names):
@@ -234,7 +234,7 @@ def _refuse(relative: Relative, folder: Path) -> None:
 
 
 def index_names(folder: Path) -> set[str]:
-    """Names of tensors as an index of weights has them; none if there is no index.
+    """Tensor names in the weight index; empty if there is no index.
 
     Raises:
         CheckpointError: The index is malformed.
@@ -249,16 +249,16 @@ def index_names(folder: Path) -> set[str]:
 
 
 def header_names(files: Collection[Path]) -> set[str]:
-    """Names of tensors as the headers of files of weights have them.
+    """Tensor names in the headers of weight files.
 
     Raises:
-        CheckpointError: A file is no safetensors.
+        CheckpointError: A file is not in safetensors format.
     """
     names: set[str] = set()
     for file in files:
         try:
             with open_regular(file) as opened:
-                # A length that is too large leaves JSON that is cut off, or is cut off here.
+                # A header length that is too large gives truncated JSON, or is truncated here.
                 length = min(int.from_bytes(opened.read(8), "little"), _MOST_HEADER_BYTES)
                 header = dict(parse_json(opened.read(length).decode("utf-8")))
             names.update(name for name in header if name != "__metadata__")

@@ -1,4 +1,4 @@
-"""What a value of a settings file may be: one small class a kind, each with one check."""
+"""Rules for values of settings files: one small class per kind of value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from langchain_internvl.errors import CheckpointError
 
 
 class Rule(Protocol):
-    """What one setting may be."""
+    """Rule for the value of one setting."""
 
     @property
     def expected(self) -> str:
@@ -25,7 +25,7 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number; `true` is none."""
+    """A whole number; booleans are rejected."""
 
     lowest: int
     highest: int
@@ -42,7 +42,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number; `true` is none."""
+    """A finite number; booleans are rejected."""
 
     lowest: float
     highest: float
@@ -112,7 +112,7 @@ class Square:
 
 @dataclass(frozen=True)
 class OrNull:
-    """What another rule accepts, or null."""
+    """Null, or a value that another rule accepts."""
 
     rule: Rule
 
@@ -134,16 +134,16 @@ SECTION = OfType(Mapping, "settings by name")
 def check_rules(
     settings: Mapping[str, Any], rules: Mapping[str, Rule], where: str, path: Sequence[str] = ()
 ) -> None:
-    """Check the settings that are there.
+    """Check the settings that are present.
 
     Args:
-        settings: Values by name; names without a rule are not looked at.
+        settings: Values by name; names without a rule are ignored.
         rules: Rules by name.
         where: The file.
         path: Names of the sections around these settings.
 
     Raises:
-        CheckpointError: A value breaks its rule; names the file and the field.
+        CheckpointError: A value breaks its rule; the message names the file and the field.
     """
     for name, rule in rules.items():
         if name in settings and not rule.accepts(settings[name]):
@@ -154,9 +154,9 @@ def check_rules(
 
 
 def shorten(value: Any) -> str:
-    """A value for an error; of a long one its beginning."""
+    """A value as text for an error message, truncated if long."""
     try:
         written = repr(value)
-    except (RecursionError, ValueError):  # a whole number of thousands of digits
+    except (RecursionError, ValueError):  # such as an integer of thousands of digits
         written = f"a {type(value).__name__}"
     return written if len(written) <= 100 else f"{written[:100]}..."

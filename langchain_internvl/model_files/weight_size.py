@@ -1,7 +1,7 @@
-"""Whether the weights can be those of the model that the config describes.
+"""Checks that the weight files are large enough for the model of the config.
 
-transformers makes what the files lack, at the size that the config says. A config that claims too
-many layers would fill the memory before the missing tensors are reported.
+transformers allocates missing tensors at the size in the config. A config with too many layers
+would fill the memory before the missing tensors are reported.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from langchain_internvl.errors import CheckpointError
 
 _FEWEST_BYTES = 0.4
-"""Bytes of a parameter, at least: 4 bits and rounding."""
+"""Minimum bytes per parameter: 4 bits, with a margin for rounding."""
 
 
 def check_size(config: Mapping[str, Any], stored_bytes: int, where: str) -> None:
@@ -20,11 +20,11 @@ def check_size(config: Mapping[str, Any], stored_bytes: int, where: str) -> None
 
     Args:
         config: `config.json`, checked already.
-        stored_bytes: Size of all files of weights.
-        where: The folder.
+        stored_bytes: Total size of the weight files, in bytes.
+        where: The folder, for the error.
 
     Raises:
-        CheckpointError: The files are too small.
+        CheckpointError: The files are too small for the config.
     """
     text = config.get("llm_config") or config.get("text_config") or {}
     vision = config.get("vision_config") or {}
@@ -38,7 +38,7 @@ def check_size(config: Mapping[str, Any], stored_bytes: int, where: str) -> None
 
 
 def _fewest_of_language_model(text: Mapping[str, Any]) -> int:
-    """Embeddings, and of each layer the query and output projections and the experts."""
+    """Minimum parameters: embeddings, and per layer query and output projections and experts."""
     width, layers = text.get("hidden_size", 0), text.get("num_hidden_layers", 0)
     heads = text.get("num_attention_heads", 1)
     head_size = text.get("head_dim") or width // heads

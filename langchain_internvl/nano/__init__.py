@@ -1,7 +1,7 @@
 """The embedded model, `ChatInternVL(model="nano")`, and nothing else.
 
-It is trained from scratch on pictures that `training/nano` draws; `README.md` beside this file is
-its model card.
+It is trained from scratch on images that `training/nano` draws; `README.md` in this folder is its
+model card.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 
 NAME = "nano"
-"""What `ChatInternVL(model=...)` calls it."""
+"""Its name in `ChatInternVL(model=...)`."""
 
 FOLDER = Path(__file__).parent
-"""Where it is: a `-hf` checkpoint."""
+"""Its folder, a `-hf` checkpoint."""
 
 NOTICE = (
     "model='nano' is a toy of 3.6 million parameters that is shipped for trying out and testing: "
@@ -22,10 +22,10 @@ NOTICE = (
     "takes for those. For real pictures use an InternVL of OpenGVLab, such as "
     "OpenGVLab/InternVL2-8B."
 )
-"""What it is not; logged when it is loaded."""
+"""Notice on the limits of the model; logged when it is loaded."""
 
 
 @cache
 def announce() -> None:
-    """Log the notice, once in a process."""
+    """Log the notice, once per process."""
     logging.getLogger("langchain_internvl").warning(NOTICE)

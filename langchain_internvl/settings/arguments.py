@@ -1,7 +1,7 @@
-"""Types of the constructor's arguments, wider than those of the fields that they are read into.
+"""Types of the constructor's arguments, wider than the types of the fields.
 
-Type checkers see these and not the fields, as pydantic reads a path into text, or text into a
-secret. A test compares the names.
+Type checkers use these instead of the fields, because pydantic converts a path to text, or text to
+a secret. A test compares the names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from langchain_internvl.reply_text.reasoning import Reasoning
 
 
 class CallArguments(TypedDict, total=False):
-    """Arguments that one call may change; see `CallSettings`."""
+    """Arguments that a single call may override; see `CallSettings`."""
 
     temperature: float | None
     top_p: float | None
@@ -78,7 +78,7 @@ class ModelArguments(CallArguments, total=False):
 
 
 class ChatArguments(ModelArguments, total=False):
-    """Arguments of `ChatInternVL`: LangChain's own too; see `BaseChatModel`."""
+    """Arguments of `ChatInternVL`, including LangChain's own; see `BaseChatModel`."""
 
     name: str | None
     cache: BaseCache | bool | None

@@ -1,4 +1,4 @@
-"""Settings of a reply: what a model is made with and a call may change."""
+"""Settings of a reply: constructor arguments that a single call may override."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEFAULT_MAX_TOKENS = 1024
 
 @describe_fields
 class CallSettings(BaseModel):
-    """Settings that `ChatInternVL` has as arguments, and that one call may change."""
+    """Arguments of `ChatInternVL` that a single call may override."""
 
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Temperature; 0: greedy. None: the checkpoint's, or 1 if `top_p` or `top_k` is set."""
@@ -37,13 +37,13 @@ class CallSettings(BaseModel):
     max_tokens: int = Field(default=DEFAULT_MAX_TOKENS, ge=1)
     """Maximum number of tokens of a reply; None means the default, as in other LangChain models."""
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
-    """Stop strings, which end a reply and are cut off. They do not apply to JSON values of a
-    `response_format` and to forced tool calls."""
+    """Stop strings; they end a reply and are removed from it. They do not apply to JSON values of a
+    `response_format` or to forced tool calls."""
     logprobs: bool = False
     """Report log probabilities in `response_metadata["logprobs"]`, in OpenAI's format, for every
-    generated token, including those of a stop string that was cut off."""
+    generated token, including tokens of a removed stop string."""
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    """Also report this many likeliest tokens at each position."""
+    """Number of likeliest tokens to report at each position in addition."""
     timeout: float | None = Field(default=None, gt=0)
     """Seconds until a call fails, including reading media and loading; None: no limit."""
 
@@ -56,33 +56,33 @@ class CallSettings(BaseModel):
     num_frames: int = Field(default=8, ge=1)
     """Number of frames sampled from a video file. A block's `num_frames` overrides it."""
     number_images: bool = True
-    """Write `Image-k: ` before images, unless there is only one so far."""
+    """Write `Image-k: ` before each image, if the conversation has more than one so far."""
     join_images: bool = False
     """Put all images of a message between one pair of image tokens."""
     image_order: ImageOrder = "auto"
-    """"auto": a message whose text all precedes its media shows them first; "as_given": never."""
+    """"auto": if a message's whole text precedes its media, media go first; "as_given": never."""
     exif_transpose: bool = False
-    """Turn photographs upright as their EXIF orientation says; the reference does not."""
+    """Apply the EXIF orientation of images; the reference ignores it."""
     scale_16bit: bool = False
-    """Scale grey images of 16 bits to 8; the reference shows all values over 255 as white."""
+    """Scale 16-bit grey images to 8 bits; the reference clips values over 255 to white."""
     white_background: bool = False
-    """Put transparent images on white; the reference shows the colour that is stored under
-    transparent pixels, often black."""
+    """Composite transparent images on white; the reference drops alpha, so that transparent pixels
+    have their stored colour, often black."""
     default_system: str | None = "template"
-    """System text where messages have none; "template": the template's, None: no system turn."""
+    """System text if the messages have none; "template": the template's; None: no system turn."""
     reasoning: Reasoning = "auto"
-    """True: ask the model to think first, by InternVL3.5's own system text: in place of the
-    template's, or in front of what messages or `default_system` say. False: no thoughts; the reply
-    of a model that may think unasked (InternVL3.5) is begun with an empty thought. "auto": neither.
-    "low", "medium", "high": how much to think, at servers whose models have levels. A server that
-    is prompted by messages gets `chat_template_kwargs={"enable_thinking": ...}` or
-    `reasoning_effort` as well. Thoughts are kept apart from every reply that has some: in
-    `content_blocks`, and not in later turns."""
+    """True: request thinking by InternVL3.5's own system text, which replaces the template's or
+    precedes that of the messages or `default_system`. False: no thinking; the reply of a model that
+    may think by default (InternVL3.5) starts with an empty thought. "auto": neither. "low",
+    "medium", "high": reasoning effort, for servers whose models have levels. A server that takes
+    messages also gets `chat_template_kwargs={"enable_thinking": ...}` or `reasoning_effort`.
+    Thoughts are always separated from the reply's text: they are in `content_blocks`, and left out
+    of later turns."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the chat template of a server that writes the prompt itself (not of mlx-vlm),
-    such as `{"enable_thinking": True}`."""
+    """Chat template arguments for a server that writes the prompt itself (not mlx-vlm), such as
+    `{"enable_thinking": True}`."""
     context_window: int | None = Field(default=None, ge=1)
-    """Most tokens of prompt and reply together. None: what tokenizer or config say."""
+    """Maximum tokens of prompt and reply together. None: the limit of the tokenizer or config."""
 
     @field_validator("max_tokens", mode="before")
     @classmethod
@@ -100,7 +100,10 @@ class CallSettings(BaseModel):
         return self
 
     def for_call(self, overrides: Mapping[str, Any]) -> CallSettings:
-        """These settings with those of one call.
+        """These settings with the overrides of one call.
+
+        Args:
+            overrides: Values by name.
 
         Raises:
             RequestError: A setting is unknown, cannot be changed in a call, or has a value of the
@@ -114,10 +117,10 @@ class CallSettings(BaseModel):
                 f"{', '.join([*known, *RESPONSE_SETTINGS])}"
             )
         own = {name: getattr(self, name) for name in known}
-        given = self.model_fields_set  # what was said stays apart from defaults
+        given = self.model_fields_set  # explicit values stay distinct from defaults
         defaults = {name: one.get_default(call_default_factory=True) for name, one in known.items()}
         own = {name: one for name, one in own.items() if name in given or one != defaults[name]}
-        if overrides.get("max_tokens", 0) is None:  # LangChain's way of not saying
+        if overrides.get("max_tokens", 0) is None:  # LangChain passes None for "not set"
             overrides = {name: one for name, one in overrides.items() if name != "max_tokens"}
         try:
             return CallSettings.model_validate({**own, **overrides})
@@ -129,7 +132,7 @@ class CallSettings(BaseModel):
             raise RequestError(f"bad settings of a call: {'; '.join(wrong)}") from error
 
     def sampling(self, generation: Mapping[str, Any]) -> Sampling:
-        """How tokens are chosen: what is set, then what the checkpoint says, then greedily.
+        """Sampling parameters: these settings, then the checkpoint's values, then greedy.
 
         Args:
             generation: `generation_config.json` of the checkpoint.
@@ -152,11 +155,11 @@ class CallSettings(BaseModel):
 
     @property
     def thinks(self) -> bool:
-        """Whether the model is asked to think before it answers."""
+        """Whether thinking is requested."""
         return asks_to_think(self.reasoning)
 
     def prompt_options(self) -> PromptOptions:
-        """How media are written into prompts."""
+        """Options for writing media into prompts."""
         return PromptOptions(
             number_images=self.number_images,
             join_images=self.join_images,
@@ -167,7 +170,7 @@ class CallSettings(BaseModel):
         )
 
     def tile_limits(self, own: TileLimits) -> TileLimits:
-        """How images are cut up.
+        """Minimum and maximum number of tiles of an image.
 
         Args:
             own: The checkpoint's limits.

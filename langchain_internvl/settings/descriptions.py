@@ -1,7 +1,7 @@
-"""Docstrings under fields as the fields' descriptions.
+"""Turns the docstrings of fields into the fields' descriptions.
 
-pydantic's own `use_attribute_docstrings` looks through all loaded modules for the source of every
-class, subclasses too, which took a third of the time to import `ChatInternVL`.
+pydantic's own `use_attribute_docstrings` searches all loaded modules for the source of every class
+and subclass, which took a third of the import time of `ChatInternVL`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Model = TypeVar("Model", bound=type[BaseModel])
 
 
 def describe_fields(model: Model) -> Model:
-    """Class decorator that gives fields their docstrings as descriptions; subclasses inherit them.
+    """Class decorator that makes docstrings the descriptions of fields; subclasses inherit them.
 
     Args:
-        model: A class of pydantic at the top of a module. Fields with a description keep theirs.
+        model: A pydantic class at module level. Existing descriptions are kept.
     """
     try:
         source = inspect.getsource(sys.modules[model.__module__])
-    except (OSError, TypeError):  # compiled modules alone; descriptions are no more than a help
+    except (OSError, TypeError):  # no source, as in compiled modules; descriptions are optional
         return model
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.ClassDef) and statement.name == model.__name__:

@@ -64,7 +64,7 @@ _HEADER_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 
 @describe_fields
 class ModelSettings(CallSettings):
-    """Settings that `ChatInternVL` has as arguments."""
+    """Arguments of `ChatInternVL`."""
 
     model_config = ConfigDict(
         hide_input_in_errors=True,  # the input may have the API key
@@ -187,16 +187,16 @@ class ModelSettings(CallSettings):
 
     @property
     def backend_kind(self) -> str:
-        """What runs the model: transformers, lmdeploy, a server, or an object of the user's."""
+        """Kind of the backend: transformers, lmdeploy, a server, or the user's own object."""
         if not isinstance(self.backend, str):
             return "object"
         return "server" if self.base_url is not None else self.backend
 
     def unused_by_messages(self, settings: CallSettings | None = None) -> list[str]:
-        """Settings that were given, and have no effect where a server writes the prompt itself.
+        """Names of explicit settings without effect if a server writes the prompt itself.
 
         Args:
-            settings: Those of a call; None: of the model.
+            settings: Settings of a call; None: the model's.
         """
         asked = self if settings is None else settings
         is_given = {
@@ -207,8 +207,8 @@ class ModelSettings(CallSettings):
         return [name for name in _USED_BY_IDS if is_given[name]]
 
     def _is_set(self, name: str) -> bool:
-        """Whether an argument was given, with another value than its default."""
-        if name == "api_key":  # whose default is of the environment
+        """Whether an argument is set explicitly, to another value than its default."""
+        if name == "api_key":  # its default comes from the environment
             return self.api_key is not None and name in self.model_fields_set
         default = type(self).model_fields[name].get_default(call_default_factory=True)
         return bool(getattr(self, name) != default)
@@ -217,7 +217,7 @@ class ModelSettings(CallSettings):
     def _is_local(self) -> bool:
         try:
             return self.model == nano.NAME or Path(self.model).expanduser().is_dir()
-        except (OSError, RuntimeError):  # a name too long, a home of nobody
+        except (OSError, RuntimeError):  # a name too long, or an unknown user's home
             return False
 
     @model_validator(mode="after")
@@ -250,7 +250,7 @@ _WHY_NOT: Mapping[str, str] = {
     "object": "a backend object has its own settings",
     "messages": "the server writes the prompt by its own template",
 }
-"""Why an argument is of no use, by the kind of backend."""
+"""Why an argument has no effect, by the kind of backend."""
 
 
 def _check_server(settings: ModelSettings) -> None:

@@ -1,7 +1,7 @@
 """Splits a streamed reply into text and tool calls.
 
-It knows a tool format and text, and neither messages nor grammars. Replies without a grammar are
-read too; a malformed call in one becomes a call whose arguments cannot be parsed.
+Depends on a tool format only, not on messages or grammars. Replies generated without a grammar
+are supported: a malformed tool call becomes a call whose arguments cannot be parsed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HEAD = re.compile(
     r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
-"""What comes before the arguments of a call."""
+"""Pattern of the beginning of a tool call, up to its arguments."""
 
 _CLOSERS = {"{": "}", "[": "]"}
 
@@ -32,10 +32,10 @@ class CallPiece:
     """A piece of a call.
 
     Attributes:
-        index: Which call of the reply, from 0.
-        arguments: A piece of its arguments, as JSON text; whatever it says, if it is no call.
-        name: Its name, in its first piece only.
-        id: What tells it apart, in its first piece only.
+        index: Index of the call in the reply, from 0.
+        arguments: Piece of the arguments, as JSON text; the raw text, if the call is malformed.
+        name: Name of the tool, in the first piece only.
+        id: Identifier of the call, in the first piece only.
     """
 
     index: int
@@ -47,9 +47,9 @@ class CallPiece:
 class CallStream:
     """Splits a streamed reply.
 
-    Text keeps its order. White space around calls belongs to their frame and is left out, except
-    between the text before and after a call. A call that ends before its arguments do gets an
-    unmatched bracket, so that parsers of partial JSON do not take it for complete.
+    Text keeps its order. White space around calls is dropped, except between the text before and
+    after a call. A call with incomplete arguments gets an unmatched bracket, so that parsers of
+    partial JSON do not accept it as complete.
 
     Args:
         tools: The format of calls.
@@ -57,7 +57,7 @@ class CallStream:
         either: The reply is text or calls, so a call after text is text.
         must: The reply is calls alone.
 
-    With `either` or `must`, a reply that is cut off where a call begins is an incomplete call.
+    With `either` or `must`, a reply truncated at the beginning of a call is an incomplete call.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class CallStream:
         self._stop = StopFilter(stop)
         self._is_last = False
         self._held = ""
-        self._space = ""  # white space whose fate the next words decide
+        self._space = ""  # white space, kept or dropped depending on the next text
         self._said = False
         self._parted = False  # whether a call has come since the last words
         self._calls = 0
@@ -109,7 +109,7 @@ class CallStream:
         return said, pieces
 
     def _words(self) -> bool:
-        """Text up to a call; a possible beginning of the trigger is held back."""
+        """Read text up to a call; a possible prefix of the trigger is held back."""
         said, trigger, rest = self._held.partition(self._trigger)
         begun = 0 if trigger else begun_length(said, self._trigger)
         said, held = said[: len(said) - begun], said[len(said) - begun :]
@@ -143,7 +143,7 @@ class CallStream:
         self._space, self._said, self._parted = text[len(shown) :], True, False
 
     def _head(self) -> bool:
-        """The beginning of a call, up to its arguments."""
+        """Read the beginning of a call, up to its arguments."""
         body = self._held.removeprefix(self._opening)
         found = _HEAD.match(body) if self._held.startswith(self._opening) else None
         name = None if found is None else _read_name(found[1])
@@ -173,7 +173,7 @@ class CallStream:
         self._calls += 1
 
     def _inside(self) -> bool:
-        """The arguments of a call."""
+        """Read the arguments of a call."""
         text, index = self._held, self._calls - 1
         end = self._arguments.read(text, self._closing)
         if end > 0:
@@ -188,7 +188,7 @@ class CallStream:
         return True
 
     def _tail(self) -> bool:
-        """What comes after the arguments, up to the end of the call."""
+        """Read the rest of a call after its arguments."""
         _, closing, rest = self._held.partition(self._closing)
         if not closing and not self._is_last:
             return False
@@ -213,7 +213,7 @@ def _read_name(quoted: str) -> str | None:
 
 
 def _read_call(body: str) -> tuple[str, str] | None:
-    """Name and arguments of a call; None if it is none."""
+    """Name and arguments (JSON text) of a call; None: the text is not a call."""
     try:
         said = json.loads(body)
         name, arguments = said["name"], said.get("arguments", said.get("parameters"))
@@ -241,14 +241,14 @@ class _Brackets:
         return ("\\" if self._escaped else "") + ('"' if self._in_string else "") + wrong
 
     def read(self, text: str, closing: str = "") -> int:
-        """Read on.
+        """Read the next piece of the text.
 
         Args:
-            text: The text.
-            closing: What ends it early, outside a string; nothing: nothing does.
+            text: The piece.
+            closing: Marker that ends the JSON early, outside strings; "": none.
 
         Returns:
-            Where it ends, or where it may end when more is known.
+            Index in `text` at which the JSON ends, or may end depending on further input.
         """
         for place, char in enumerate(text):
             if self._in_string:

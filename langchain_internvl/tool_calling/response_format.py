@@ -79,7 +79,7 @@ class ResponseFormat:
 
         Args:
             tools: The format of calls.
-            thinks: Whether thoughts may come before it.
+            thinks: Whether thoughts may precede the reply.
         """
         calls = [_call(name, schema, tools) for name, schema in self.callable.items()]
         if self.requires_call:
@@ -99,7 +99,7 @@ class ResponseFormat:
 
         Args:
             tools: The format of calls.
-            close: What ends a system turn.
+            close: Text that ends a system turn.
         """
         parts = tools.write_tools(self.tools, close) if self.tools else []
         return [*parts, *self.schema_instructions()]
@@ -134,7 +134,7 @@ def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
         settings: Those of `RESPONSE_SETTINGS` that are given.
 
     Raises:
-        RequestError: They do not fit together, or one is malformed.
+        RequestError: The settings are inconsistent, or one is malformed.
         SchemaError: A schema cannot be guaranteed.
     """
     tools = _tools(settings.get("tools") or ())
@@ -153,7 +153,7 @@ def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
         tools=tuple(tool for tool, _ in tools.values()),
         callable={name: tools[name][1] for name in called},
         requires_call=requires_call,
-        # A forced model cannot say that it is done, so it calls once unless told otherwise.
+        # A required call leaves the model no way to stop, so one call is the default.
         single_call=parallel is False or (requires_call and not parallel),
         schema=None if requires_call else schema,
         prompt_schema=None if requires_call else told,
@@ -162,7 +162,7 @@ def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
 
 
 def _warn_of_unused(settings: Mapping[str, Any]) -> None:
-    """Warn of settings that say how tools are called, where there are none."""
+    """Warn about settings for tool calls if there are no tools."""
     unused = [
         name for name in ("tool_choice", "parallel_tool_calls") if settings.get(name) is not None
     ]
@@ -199,7 +199,8 @@ _KINDS: Mapping[str | None, str] = {
 def _tool_choice(choice: Any, names: Sequence[str]) -> str:
     """One of "auto", "none" and "required", or "=" and the name of a tool.
 
-    A plain text that is a keyword is one though a tool is named so, which a dictionary forces.
+    A string that is a keyword is read as the keyword, even if a tool has that name; a dictionary
+    forces such a tool.
     """
     is_named = False
     if isinstance(choice, Mapping):  # OpenAI's and Anthropic's
@@ -243,7 +244,7 @@ def _schema(form: Any) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | No
 
 
 def _held(schema: Any, strict: Any) -> Mapping[str, Any]:
-    """The part of a schema that a reply is held to.
+    """The part of a schema that decoding guarantees.
 
     Args:
         schema: The schema.

@@ -41,13 +41,13 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
 
     Args:
         schema: A class or a JSON schema; None: any object.
-        method: "json_schema" tells the model the schema, "json_mode" leaves that to the prompt,
-            "function_calling" tells it as a tool and forces a call. All are held to it.
-        strict: False: what cannot be guaranteed is left out of what the reply is held to.
+        method: "json_schema" adds the schema to the prompt, "json_mode" does not,
+            "function_calling" passes it as a tool and forces a call. All constrain decoding.
+        strict: False: keywords that cannot be guaranteed are not enforced.
 
     Raises:
-        RequestError: The schema or the method is none.
-        SchemaError: The schema cannot be told in JSON.
+        RequestError: `schema` is not a schema, or the method is unknown.
+        SchemaError: The type cannot be described by a JSON schema.
     """
     if schema is None and method != "json_mode":
         raise RequestError(f"method={method!r} needs a schema")
@@ -70,7 +70,7 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
 
 
 def _schema_of(schema: Any, kind: ValueType | None) -> Mapping[str, Any]:
-    """The JSON schema that the model is given."""
+    """The JSON schema that is sent to the model."""
     if schema is None:
         return _ANY_OBJECT
     # LangChain knows descriptions in the annotations of a TypedDict.
@@ -78,7 +78,7 @@ def _schema_of(schema: Any, kind: ValueType | None) -> Mapping[str, Any]:
 
 
 def trace_of(schema: Any, method: Method, *, strict: bool | None) -> dict[str, Any]:
-    """What LangChain's traces show: the schema, or a function where they cannot read it."""
+    """The schema for LangChain's traces, as a function if they cannot represent it."""
     kind = to_value_type(schema)
     if not (kind is None or kind.is_partial or is_basemodel_subclass(schema)) or not _is_traced(
         schema
@@ -89,7 +89,7 @@ def trace_of(schema: Any, method: Method, *, strict: bool | None) -> dict[str, A
 
 
 def _is_traced(schema: Any) -> bool:
-    """Whether LangChain's traces can tell of a schema."""
+    """Whether LangChain's traces can represent a schema."""
     try:
         convert_to_json_schema(schema)
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
@@ -103,10 +103,10 @@ def read_with(
     """A model and the parser of its replies, as LangChain chains them.
 
     Args:
-        llm: The model, asked for such replies.
-        parser: Reads them.
-        include_raw: Give a dictionary of `raw`, `parsed` and `parsing_error`, and raise nothing
-            for what cannot be read. Streamed, `raw` comes in pieces and the others at its end.
+        llm: The model, bound to the settings of `ask_for`.
+        parser: Parser of the replies.
+        include_raw: Return a dictionary of `raw`, `parsed` and `parsing_error`, without raising
+            for unparsable replies. When streaming, `raw` comes in chunks and the others last.
     """
     if not include_raw:
         return llm | parser
@@ -128,13 +128,13 @@ def read_with(
 
 
 class ValueParser(BaseTransformOutputParser[Any]):
-    """Reads the value that a reply is, or the arguments of the call that it is.
+    """Parses the value of a reply, from its text or from the arguments of its tool call.
 
-    When streaming, a JSON schema or a TypedDict gives the value as far as it is known, again and
-    again; the last one is whole. Other types give it once.
+    When streaming, a JSON schema or a TypedDict yields growing partial values, the last of which
+    is complete. Other types yield one complete value.
 
     Attributes:
-        wanted: The schema; of a Python type, values are instances.
+        wanted: The schema; values of a Python type are its instances.
         is_call: Whether the value is the arguments of a call.
     """
 
@@ -153,7 +153,7 @@ class ValueParser(BaseTransformOutputParser[Any]):
 
     @property
     def is_partial(self) -> bool:
-        """Whether a stream shows the value before it is whole."""
+        """Whether a stream yields partial values."""
         is_v1 = isinstance(self.wanted, type) and is_basemodel_subclass(self.wanted)
         return not is_v1 if self._kind is None else self._kind.is_partial
 
@@ -168,10 +168,11 @@ class ValueParser(BaseTransformOutputParser[Any]):
         return self.read(result[0].message)
 
     def read(self, message: BaseMessage) -> Any:
-        """The value of a whole reply.
+        """The value of a complete reply.
 
         Raises:
-            OutputParserException: It is none, or does not fit the class.
+            OutputParserException: The reply is not a JSON value or has no tool call, or the value
+                does not match the type.
         """
         was_cut = message.response_metadata.get("finish_reason") == "length"
         hint = "; it was cut off: raise max_tokens" if was_cut else ""

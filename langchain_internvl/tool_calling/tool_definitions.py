@@ -1,8 +1,8 @@
-"""Tools and schemas of every kind that LangChain takes, as JSON.
+"""Converts tools and schemas of every kind that LangChain accepts to JSON.
 
-Functions, classes and tools become what OpenAI calls a tool; classes become the JSON schema of
-their values. What refers to itself keeps its `$ref`, where LangChain's own helpers would write
-"anything".
+Functions, classes and tools become tools in OpenAI's format; classes become the JSON schema of
+their values. Recursive types keep their `$ref`, which LangChain's own helpers replace by an
+unrestricted schema.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from langchain_internvl.errors import RequestError, SchemaError
 
 
 def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
-    """A tool as OpenAI writes it.
+    """A tool in OpenAI's format.
 
     Args:
         tool: A tool of LangChain, a function, a class of pydantic, a TypedDict, a JSON schema with
@@ -29,8 +29,8 @@ def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
         strict: Whether all of its schema must be guaranteed; None: not said.
 
     Raises:
-        RequestError: It is no tool, or one that runs at another provider.
-        SchemaError: Its arguments cannot be told in JSON.
+        RequestError: The value is not a tool, or the tool runs at another provider.
+        SchemaError: The arguments cannot be described by a JSON schema.
     """
     if is_typeddict(tool) and not is_read_by_langchain(tool):
         parameters = _schema_of(tool)
@@ -59,11 +59,11 @@ def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
 
 
 def to_json_schema(schema: Any) -> dict[str, Any]:
-    """The JSON schema of the values of a class, or one that is given as it is or in a tool.
+    """The JSON schema of a class, of a tool's arguments, or a given JSON schema itself.
 
     Raises:
-        RequestError: It is neither a class nor a schema.
-        SchemaError: Its values cannot be told in JSON.
+        RequestError: The value is neither a class nor a schema.
+        SchemaError: Values of the class cannot be described by a JSON schema.
     """
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         return _schema_of(schema)
@@ -85,11 +85,11 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
 
 
 _SHAPES = {"type", "properties", "anyOf", "oneOf", "allOf", "$ref", "enum", "const", "$defs"}
-"""Keywords that say what a schema's values are; a dictionary with a name and none is a function."""
+"""Keywords that define a schema's values; a dictionary with a name and none of them is a tool."""
 
 
 def name_of(schema: Any) -> str:
-    """What a schema is called."""
+    """The name of a schema."""
     if isinstance(schema, Mapping):
         named = schema.get("function", schema.get("json_schema", schema))
         name = named.get("name", named.get("title"))
@@ -108,7 +108,7 @@ def _schema_of(kind: type) -> dict[str, Any]:
 def is_read_by_langchain(typed_dict: Any) -> bool:
     """Whether LangChain, which knows descriptions in annotations, reads a TypedDict.
 
-    It stumbles over `NotRequired`, and over one that holds itself.
+    LangChain fails on `NotRequired` and on a TypedDict that contains itself.
     """
     try:
         convert_to_openai_tool(typed_dict)
@@ -134,7 +134,7 @@ def _arguments_model(tool: Any) -> type[BaseModel] | None:
 
 
 def _is_recursive(schema: Mapping[str, Any]) -> bool:
-    """Whether a definition leads back to itself."""
+    """Whether a definition refers to itself, directly or through others."""
     leads = {name: set(_references(one)) for name, one in schema.get("$defs", {}).items()}
     for start, first in leads.items():
         reached: set[str] = set()

@@ -28,7 +28,7 @@ from langchain_internvl.errors import SchemaError
 from langchain_internvl.tool_calling.tool_definitions import is_read_by_langchain, to_json_schema
 
 WRAPPER = "value"
-"""The argument that holds a value which is no object, when it is asked for as a tool call."""
+"""Name of the tool-call argument that holds a value which is not a JSON object."""
 
 _DEFINITIONS = ("$defs", "definitions")
 
@@ -37,7 +37,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class ValueType:
-    """A Python type, by its JSON schema and by how a value of it is read.
+    """A Python type with its JSON schema and the parser of its values.
 
     Attributes:
         kind: The type.
@@ -58,7 +58,7 @@ class ValueType:
 
     @property
     def is_partial(self) -> bool:
-        """Whether a value is worth showing before it is whole: that of a TypedDict is."""
+        """Whether a stream yields partial values: it does for a TypedDict."""
         return is_typeddict(self.kind)
 
     @cached_property
@@ -68,7 +68,7 @@ class ValueType:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The schema of arguments of a tool call that says a value: itself, or `{"value": ...}`."""
+        """Schema of the tool-call arguments of a value: itself, or `{"value": ...}`."""
         if self.is_object:
             return dict(self.schema)
         inner = {name: one for name, one in self.schema.items() if name not in _DEFINITIONS}
@@ -80,15 +80,15 @@ class ValueType:
         }
 
     def from_arguments(self, arguments: Any) -> Any:
-        """The JSON value that the arguments of a tool call say; see `arguments`."""
+        """The JSON value of the arguments of a tool call; see `arguments`."""
         wrapped = isinstance(arguments, Mapping) and set(arguments) == {WRAPPER}
         return arguments[WRAPPER] if wrapped and not self.is_object else arguments
 
     def read(self, value: Any) -> Any:
-        """The value of the type that a JSON value stands for.
+        """The Python value of a JSON value.
 
         Raises:
-            ValueError: It stands for none; pydantic's own error derives from it.
+            ValueError: The JSON value does not match the type (or pydantic's `ValidationError`).
         """
         return _read(self.kind, self._adapter, value)
 
@@ -150,7 +150,7 @@ def _is_class(kind: Any) -> bool:
 
 
 def shown(kind: Any) -> str:
-    """What a type is called in messages."""
+    """The name of a type in error messages."""
     return str(kind.__name__ if _is_class(kind) else kind)
 
 
@@ -168,7 +168,7 @@ def _schema_of(kind: Any, adapter: TypeAdapter[Any]) -> Mapping[str, Any]:
         for one, value in values.items()
         if isinstance(value, enum.Enum) and not isinstance(value.value, str)
     ]
-    if meanings:  # a number says nothing to a model
+    if meanings:  # numbers alone are meaningless to a model
         about = [told["description"]] if told.get("description") else []
         told["description"] = "\n".join([*about, ", ".join(meanings)])
     return {**told, "enum": spelled}
@@ -247,7 +247,7 @@ def _read(kind: Any, adapter: TypeAdapter[Any], value: Any) -> Any:
 
 
 def _to_json(value: Any) -> str | None:
-    """A value as JSON; None: it is none."""
+    """A value as JSON text; None: JSON cannot represent it."""
     try:
         return json.dumps(value)
     except (RecursionError, TypeError, ValueError):
@@ -259,8 +259,8 @@ def _is_object(schema: Any, root: Mapping[str, Any], followed: frozenset[str]) -
 
     Args:
         schema: The schema.
-        root: Where its references lead.
-        followed: References that led here.
+        root: Schema in which its references are resolved.
+        followed: References that were followed so far.
     """
     if not isinstance(schema, Mapping):
         return False

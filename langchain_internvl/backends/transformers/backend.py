@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 
 class TransformersBackend:
-    """Runs a checkpoint on this machine.
+    """Backend that runs a checkpoint in this process.
 
-    The weights are loaded by the first request.
+    The first request loads the weights.
 
     Args:
         checkpoint: The checkpoint.
         tokenizer: Its tokenizer.
-        options: How its weights are loaded.
-        limits: What it takes on at once.
+        options: Loading options of the weights.
+        limits: Limits on concurrent requests and on memory.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class TransformersBackend:
 
     @property
     def stats(self) -> EngineStats:
-        """Rows, queue and memory at this moment."""
+        """Current numbers of running and queued requests, memory in bytes, and counters."""
         return self._worker.stats
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
-        """Answer a request; see `Backend.stream`."""
+        """Stream the deltas of a request; see `Backend.stream`."""
         handle = ThreadRequestHandle(request)
         try:
             if request.timeout is None or self._grammars.has(request):
                 self._grammars.compile(request)
                 self._worker.submit(handle)
-            else:  # nothing interrupts a compilation, so another thread sees it through
+            else:  # compilation cannot be interrupted, so it runs in another thread
                 self._prepare_aside(handle)
             while True:
                 delta = handle.next()
@@ -76,12 +76,12 @@ class TransformersBackend:
             handle.leave()
 
     async def astream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Answer a request in an event loop, whose thread is never blocked; see `stream`."""
+        """Like `stream`, without blocking the event loop."""
         handle = TaskRequestHandle(request)
         try:
             if self._grammars.has(request):
                 self._worker.submit(handle)
-            else:  # compiling takes a while
+            else:  # compilation may take seconds
                 asyncio.get_running_loop().run_in_executor(None, self._prepare, handle)
             while True:
                 delta = await handle.next()
@@ -92,14 +92,14 @@ class TransformersBackend:
             handle.leave()
 
     def clear_caches(self) -> None:
-        """Forget kept keys and values and vision features; running requests go on."""
+        """Empty the prefix cache and the vision feature cache; running requests continue."""
         self._worker.clear_caches()
 
     def warm_up(self) -> None:
-        """Load the weights and run every part of the model once, on a black tile.
+        """Load the weights and run one request with a black tile through the model.
 
         Raises:
-            InternVLError: The checkpoint cannot be loaded, or the engine fails.
+            InternVLError: The checkpoint cannot be loaded, or the forward pass fails.
         """
         size = self._checkpoint.tiles.tile_size
         tile = np.zeros((1, size, size, 3), np.uint8)

@@ -1,8 +1,9 @@
-"""The decode loop: sequences are added, advance together by one token a step, and are removed.
+"""The decode loop: continuous batching with chunked prefill.
 
-A sequence first reads its prompt, some tokens a step, so that others wait for a chunk and never for
-a prompt; then it decodes. The loop knows tokens, tiles and tensors, and neither threads of callers
-nor messages. One thread owns it.
+Sequences are added and removed between steps, and each step decodes one token of every sequence
+whose prefill is complete. Prefill runs in chunks, so that a long prompt delays other sequences by
+one chunk only. The loop handles tokens, tiles and tensors; it has no knowledge of callers' threads
+or of messages. It is not thread-safe: one thread owns it.
 """
 
 from __future__ import annotations
@@ -42,16 +43,16 @@ from langchain_internvl.backends.transformers.slots import KVShape, Slot, SlotCa
 from langchain_internvl.errors import EngineMemoryError
 
 _PREFIX_SHARE = 4
-"""The kept keys and values have at most this part of the memory for keys and values."""
+"""Largest share of the KV-cache budget that the prefix cache may take."""
 
 _PATIENCE = 0.02
-"""Seconds that a step waits for an image if there is nothing else to do; cancellations come in
-between."""
+"""Seconds that a step waits for an image if there is nothing else to do. Cancellations are handled
+between steps."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A sequence ended by an error."""
+    """The error that ended a sequence."""
 
     error: Exception
 
@@ -60,19 +61,20 @@ Event = tuple[Sequence, Delta | Failure]
 
 
 class DecodeLoop:
-    """Decodes any number of sequences on one model.
+    """Runs prefill and decode steps of all sequences of one model.
 
     Args:
         model: A native InternVL, in evaluation mode.
         token_bytes: The bytes of each token id.
-        limits: What it takes on at once; `begin` itself refuses only what finds no memory.
-        grammars: Grammars of the vocabulary; None: its own.
-        shared_slots: As of `slots.SlotCache`.
+        limits: Limits on concurrent sequences and memory, which `can_admit` checks; `begin`
+            itself raises only if memory is insufficient.
+        grammars: Compiler of grammars for the vocabulary; None: a new one.
+        shared_slots: See `slots.SlotCache`.
 
     Attributes:
-        steps: Forward passes so far that gave sequences their next token.
-        images: Vision features of images.
-        prefixes: Keys and values of sequences that have ended.
+        steps: Number of decode steps (forward passes of a batch) so far.
+        images: Cache of vision features.
+        prefixes: Prefix cache: keys and values of sequences that have ended.
     """
 
     def __init__(
@@ -104,24 +106,24 @@ class DecodeLoop:
         )
         self._turn = 0
         self._owes_step = False
-        self._keys: dict[Sequence, Hashable] = {}  # from the oldest to the youngest
+        self._keys: dict[Sequence, Hashable] = {}  # oldest first
 
     @property
     def sequences(self) -> tuple[Sequence, ...]:
-        """The sequences that are being read or decoded, from the oldest to the youngest."""
+        """The running sequences, in prefill or decoding, oldest first."""
         return tuple(self._keys)
 
     @property
     def kv_bytes(self) -> int:
-        """Memory of the keys and values of all sequences, in bytes; any thread may ask."""
+        """KV cache of all running sequences, in bytes. Thread-safe."""
         slots = [one.slot for one in self.sequences]
         return sum(slot.nbytes for slot in slots if slot is not None)
 
     def can_admit(self, request: Request) -> bool:
-        """Whether a request may begin now, under the limits.
+        """Admission control: whether a request fits the limits now.
 
         Raises:
-            EngineMemoryError: It never may.
+            EngineMemoryError: The request exceeds the limits even when nothing else runs.
         """
         length, most = full_length(request), self._slots.max_bytes
         needed = length * self._slots.shape.token_bytes
@@ -136,13 +138,13 @@ class DecodeLoop:
 
     @torch.inference_mode()
     def begin(self, request: Request) -> Sequence:
-        """Take a request on; the next steps read its prompt and give it tokens.
+        """Add a sequence for a request; the next steps prefill its prompt and decode.
 
         Raises:
-            EngineMemoryError: There is no room within the limits.
-            SchemaError: The grammar cannot be made.
+            EngineMemoryError: The request does not fit the KV-cache budget.
+            SchemaError: The grammar cannot be compiled.
             PromptError: The tiles do not fit the context tokens of the prompt.
-            RuntimeError: Torch finds no memory; other sequences are as they were.
+            RuntimeError: Torch is out of memory; other sequences are unchanged.
         """
         language_model = self._language_model
         prompt = PromptPlan(request, language_model.context_id, self._model.config.image_seq_length)
@@ -153,17 +155,17 @@ class DecodeLoop:
 
     @torch.inference_mode()
     def add(self, request: Request) -> tuple[Sequence, Delta]:
-        """Take a request on and read its prompt at once, while all others wait.
+        """Add a sequence and run its whole prefill at once; all other sequences wait.
 
         Returns:
             The sequence, and the first token of its reply.
 
         Raises:
-            BackendError: The model gives scores that are no numbers.
+            BackendError: The logits are not finite.
             MediaError: An image cannot be decoded.
-            RuntimeError: Whatever else goes wrong in torch, full memory too; other sequences are
-                as they were.
-            InternVLError: What `begin` raises.
+            RuntimeError: Another failure of torch, such as lack of memory; other sequences are
+                unchanged.
+            InternVLError: See `begin`.
         """
         sequence = self.begin(request)
         try:
@@ -183,13 +185,14 @@ class DecodeLoop:
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
-        """Read some tokens of prompts, and give every sequence that has read its own a token.
+        """Run one step: prefill chunks, then one token for every sequence past its prefill.
 
-        First tokens are returned at once; the next step decodes then, and reads no prompts.
+        If the prefill yields first tokens, the step returns them at once; the next step decodes
+        only. Finished sequences are removed.
 
-        Those whose reply ended are gone afterwards. What fails for one sequence ends that one. For
-        want of memory what is kept for later goes, then the youngest sequence, and the others try
-        again; a pass that fails for another reason ends the sequences of its batch.
+        An error of one sequence ends that sequence only. If memory runs out, the caches are
+        emptied, then the youngest sequence fails, and the pass is repeated for the others. A
+        forward pass that fails for another reason ends all sequences of its batch.
         """
         events: list[Event] = []
         if not self._owes_step:
@@ -206,12 +209,12 @@ class DecodeLoop:
         return events
 
     def remove(self, sequence: Sequence) -> None:
-        """Drop a sequence, if it is still there; what it has read is kept for its next turn."""
+        """Remove a sequence, if it still runs; the prefix cache may keep its keys and values."""
         if sequence in self._keys:
             self._end(sequence)
 
     def clear(self) -> None:
-        """Drop all sequences, and all that is kept."""
+        """Remove all sequences and empty the caches."""
         for sequence in self.sequences:
             self._end(sequence, keep=False)
         self.images.stop()
@@ -219,15 +222,15 @@ class DecodeLoop:
 
     @property
     def model(self) -> weakref.ref[Any]:
-        """The model, which the loop owns."""
+        """Weak reference to the model, which the loop owns."""
         return weakref.ref(self._model)
 
     def clear_caches(self) -> bool:
-        """Forget kept keys and values and vision features; whether there were any."""
+        """Empty the prefix cache and the vision feature cache; whether they held anything."""
         had_prefixes, had_features = self.prefixes.clear(), self.images.clear()
         return had_prefixes or had_features
 
-    # Ends.
+    # End of sequences.
 
     def _end(self, sequence: Sequence, *, keep: bool = True) -> None:
         self._keys.pop(sequence, None)
@@ -237,7 +240,7 @@ class DecodeLoop:
         return self._limits.prefix_cache and self._rules.may_reuse(sequence)
 
     def _make_room(self, error: Exception, events: list[Event]) -> None:
-        """Free memory: what is kept, else the youngest sequence, which fails with the error."""
+        """Free memory: empty the caches, or if they are empty fail the youngest sequence."""
         forget_locals(error)
         if not self.clear_caches():
             self._fail(self.sequences[-1], error, events)
@@ -246,16 +249,16 @@ class DecodeLoop:
         events.append((sequence, Failure(error)))
         self._end(sequence, keep=False)
 
-    # Prompts.
+    # Prefill.
 
     def _read_prompts(self, events: list[Event]) -> None:
-        """Read as many tokens of prompts as one step may."""
+        """Prefill up to one step's budget of prompt tokens."""
         reading = [one for one in self.sequences if one.is_reading]
         if not reading:
             return
         others_wait = len(reading) < len(self._keys)
         self._turn += 1
-        if self._turn % 2:  # short prompts first, and in turn with them the oldest
+        if self._turn % 2:  # steps alternate: shortest prompt first, oldest sequence first
             reading.sort(key=lambda one: len(one.prompt) - one.length)
         self._collect_images(reading, events)
         budget, has_progress = self._chunks.budget(others_wait=others_wait), False
@@ -269,13 +272,13 @@ class DecodeLoop:
     def _collect_images(self, reading: list[Sequence], events: list[Event]) -> None:
         waiting, error = self.images.collect(reading)
         if error is not None and is_out_of_memory(error):
-            self._make_room(error, events)  # the image is tried again for those that are left
+            self._make_room(error, events)  # the remaining sequences retry the image
         elif error is not None:
             for one in waiting:
                 self._fail(one, error, events)
 
     def _read_until(self, sequence: Sequence, budget: int, events: list[Event]) -> int:
-        """Read the prompt of a sequence; how many tokens were read."""
+        """Prefill a sequence within a budget; the number of tokens that were read."""
         start = sequence.length
         if self._rules.is_repeatable(sequence.request):
             budget = self._limits.prefill_chunk if budget > 0 else 0
@@ -291,21 +294,23 @@ class DecodeLoop:
                 if isinstance(event, Failure) or event.finish_reason is not None:
                     self._end(sequence, keep=isinstance(event, Delta))
             if sequence.length == before:
-                break  # it waits for an image, or has ended
+                break  # the sequence waits for an image, or has ended
         return sequence.length - start
 
     def _attempt(
         self, run: Callable[[], Any], concerned: list[Sequence], events: list[Event]
     ) -> Any:
-        """Run something; for want of memory make room and try again, while those concerned live.
+        """Call `run`, and repeat it after freeing memory if torch is out of memory.
+
+        Any other error fails all sequences in `concerned`.
 
         Returns:
-            What it returns; None if it failed, and those concerned with it.
+            The result of `run`; None if no sequence in `concerned` is left.
         """
         while any(one in self._keys for one in concerned):
             try:
                 return run()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the callers must know
+            except Exception as error:  # noqa: BLE001 - reported to the callers
                 if is_out_of_memory(error):
                     self._make_room(error, events)
                     continue
@@ -315,17 +320,17 @@ class DecodeLoop:
         return None
 
     def _read_part(self, sequence: Sequence, most: int) -> Delta | Failure | None:
-        """Read the next tokens of a prompt.
+        """Run one prefill chunk of at most `most` tokens.
 
         Returns:
-            The first token of the reply, if the prompt is read to its end; None: there is more to
-            read, or an image to wait for.
+            The first token of the reply, if the prefill is complete; None: tokens are left, or an
+            image is not encoded yet.
         """
         prompt, start = sequence.prompt, sequence.length
         limit = length_limit(self._text_config)
-        is_whole = limit is not None and len(prompt) > limit  # its rope depends on the last token
+        is_whole = limit is not None and len(prompt) > limit  # RoPE depends on the length
         end = len(prompt) if is_whole else min(start + most, len(prompt))
-        rest = prompt.images_of(start, len(prompt))  # the next one is encoded meanwhile
+        rest = prompt.images_of(start, len(prompt))  # later images are encoded in the background
         missing = next((one for one, _ in rest if not self.images.find(prompt, one)), None)
         if missing is not None:
             end = start if is_whole else min(end, prompt.run.images[missing].start)
@@ -350,13 +355,13 @@ class DecodeLoop:
         return event
 
     def _read_prompt(self, sequence: Sequence, embeddings: torch.Tensor) -> torch.Tensor:
-        """Run part of a prompt through the model; the scores of the next token [1, vocabulary]."""
+        """Forward pass of a prefill chunk; logits of the next token [1, vocabulary]."""
         return self._language_model.read(sequence, embeddings)
 
-    # Replies.
+    # Decode steps.
 
     def _decode(self, batch: list[Sequence], events: list[Event]) -> None:
-        """Give each sequence of a batch its next token."""
+        """Decode one token of each sequence of a batch."""
         begun = perf_counter()
         ordered = batch
 
@@ -367,7 +372,7 @@ class DecodeLoop:
             try:
                 return self._sample(ordered, logits)
             except BaseException:
-                for one in ordered:  # the step is taken again, or not at all
+                for one in ordered:  # undo the step: it is repeated or dropped
                     one.length -= 1
                 raise
 
@@ -380,14 +385,14 @@ class DecodeLoop:
         events += new
 
     def _sample(self, sequences: list[Sequence], logits: torch.Tensor) -> list[Event]:
-        """Choose the next token of every sequence from its scores."""
+        """Sample the next token of every sequence from its logits."""
         masks: dict[int, torch.Tensor] = {}
         failures: dict[int, Failure] = {}
         for row, sequence in enumerate(sequences):
             if sequence.grammar is not None:
                 try:
                     masks[row] = sequence.grammar.mask()
-                except Exception as error:  # noqa: BLE001 - it fails for this one
+                except Exception as error:  # noqa: BLE001 - fails this sequence only
                     failures[row] = Failure(error)
         sampled = sample(apply_masks(logits, masks), [one.sampler for one in sequences])
         return [
@@ -397,12 +402,12 @@ class DecodeLoop:
 
 
 def _place(sequence: Sequence) -> tuple[int, int]:
-    slot: Slot = sequence.slot  # type: ignore[assignment] # those that decode have one
+    slot: Slot = sequence.slot  # type: ignore[assignment] # decoding sequences have a slot
     return DecodePass.order(slot)
 
 
 def _accept(sequence: Sequence, sampled: Any) -> Delta | Failure:
     try:
         return sequence.accept(sampled)
-    except Exception as error:  # noqa: BLE001 - such as scores that are no numbers
+    except Exception as error:  # noqa: BLE001 - such as logits that are not finite
         return Failure(error)

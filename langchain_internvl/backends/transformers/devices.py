@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def execution_device(module: nn.Module) -> torch.device:
     """The device on which a module computes.
 
-    This is the device of its weights, unless accelerate offloads them (or those of its first
-    submodule) and loads them on demand.
+    This is the device of its weights, unless accelerate offloads the weights (of the module or of
+    its first submodule) and loads them on demand.
     """
     for part in module.modules():
         device = getattr(getattr(part, "_hf_hook", None), "execution_device", None)

@@ -1,8 +1,8 @@
-"""One thread that owns a decode loop, for callers on any thread and in any event loop.
+"""The thread that owns a decode loop; requests come from any thread and any event loop.
 
-The thread exists only while there is work: it starts with a request and ends when the last row
-has left. It is waited for at the end of the program: Python kills a thread that is still inside
-torch then, and torch aborts the process for it.
+The thread runs only while there are requests: it starts with the first and ends with the last
+sequence. Interpreter exit waits for it: Python would kill a thread inside torch, and torch would
+then abort the process.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from langchain_internvl.forks import renew_after_fork
 
 
 class EngineThread:
-    """Runs requests on a decode loop.
+    """Runs requests on a decode loop, in one thread.
 
     Args:
-        load: Makes the loop, when the first request is there. Only the engine's thread calls it
-            and touches what it makes. It may raise anything: those who wait hear of it, and the
-            next request tries again.
-        max_queued: Most requests that wait to begin.
+        load: Makes the loop at the first request. Only the engine thread calls it and uses the
+            loop. An error of any type is raised to all waiting callers, and the next request
+            calls it again.
+        max_queued: Maximum number of queued requests. Default 1024.
     """
 
     def __init__(self, load: Callable[[], DecodeLoop], max_queued: int = 1024) -> None:
@@ -39,10 +39,10 @@ class EngineThread:
         self._loop: DecodeLoop | None = None
         self._lock = threading.Lock()
         self._inbox: deque[RequestHandle] = deque()
-        self._newcomer: RequestHandle | None = None  # for whom room is being made
+        self._newcomer: RequestHandle | None = None  # admitted, and not yet a sequence
         self._handles: dict[Sequence, RequestHandle] = {}
-        self._clearing: list[threading.Event] = []  # those that wait for the caches to be cleared
-        self._thread: threading.Thread | None = None  # the last one
+        self._clearing: list[threading.Event] = []  # set once the caches are empty
+        self._thread: threading.Thread | None = None  # the latest
         self._running = False
         self._closed: BackendError | None = None
         _ENGINE_THREADS.add(self)
@@ -50,7 +50,7 @@ class EngineThread:
 
     @property
     def stats(self) -> EngineStats:
-        """Rows, queue and memory at this moment."""
+        """Current numbers of running and queued requests, memory in bytes, and counters."""
         with self._lock:
             self._forget_those_who_left()
             active = len(self._handles) + (self._newcomer is not None)
@@ -75,8 +75,8 @@ class EngineThread:
         """Queue a request.
 
         Raises:
-            BackendError: The engine was closed, or there can be no thread for it.
-            EngineBusyError: Too many requests wait already.
+            BackendError: The engine is closed, or its thread cannot start.
+            EngineBusyError: The queue is full.
         """
         if _FORKED:
             raise for_another(_REFUSED)
@@ -99,19 +99,19 @@ class EngineThread:
             self._inbox.append(handle)
 
     def clear_caches(self) -> None:
-        """Forget what the loop keeps for later requests; running ones go on."""
+        """Empty the caches of the loop; running requests continue."""
         done = threading.Event()
         with self._lock:
             if self._loop is None:
                 return
-            if not self._running:  # and no thread can start meanwhile
+            if not self._running:  # the lock keeps a thread from starting
                 self._loop.clear_caches()
                 return
             self._clearing.append(done)
         done.wait()
 
     def close(self) -> None:
-        """End all requests, wait for the thread and free the model; it is safe to call twice."""
+        """End all requests, wait for the thread and free the model. Idempotent."""
         with self._lock:
             self._closed = self._closed or BackendError("the engine was closed")
             thread = self._thread
@@ -127,9 +127,9 @@ class EngineThread:
 
     @property
     def may_stop_loading(self) -> bool:
-        """Whether nobody wants what is being loaded: after `close`, or at the end of the program.
+        """Whether loading may stop: after `close`, or at interpreter exit.
 
-        Before that a load goes on also if its requests were cancelled: the next ones need it.
+        Cancelled requests do not stop it, because later requests need the model.
         """
         if self._closed is not None:
             return True
@@ -137,7 +137,7 @@ class EngineThread:
             return bool(_ENDING) and all(one.cancelled for one in self._inbox)
 
     def _after_fork(self) -> None:
-        """Make the copy in a forked process honest: it has lost its thread."""
+        """Reset the copy in a forked process, where the thread does not exist."""
         self._lock = threading.Lock()
         if self._loop is not None or self._running:
             _FORKED.append(True)
@@ -158,21 +158,21 @@ class EngineThread:
                 self._clear_for_callers()
                 self._forget_those_who_left()
                 if not (self._inbox or self._handles):
-                    # From here on a new thread may run; this one touches nothing any more.
+                    # From here on another thread may run: this one must not use the state again.
                     self._running = False
                     return
             try:
                 if self._loop is None:
                     self._loop = self._load()
                 self._work(self._loop)
-            except BaseException as error:  # noqa: BLE001 - no fault may hang those who wait
+            except BaseException as error:  # noqa: BLE001 - no error may leave callers waiting
                 self._end_all(error)
         self._end_all(closed)
         with self._lock:
             self._clear_for_callers()
 
     def _clear_for_callers(self) -> None:
-        """Clear the caches if somebody asked for it; needs the lock."""
+        """Empty the caches if `clear_caches` was called. The caller holds the lock."""
         if self._clearing and self._loop is not None:
             self._loop.clear_caches()
         for done in self._clearing:
@@ -180,7 +180,7 @@ class EngineThread:
         self._clearing = []
 
     def _end_all(self, error: BaseException) -> None:
-        """Tell all who are being answered what failed; also those who wait, if none can be."""
+        """End running requests with an error; queued ones too if closed or without a loop."""
         with self._lock:
             lost = list(self._handles.values())
             self._handles = {}
@@ -196,7 +196,7 @@ class EngineThread:
             handle.put(for_another(error))
 
     def _work(self, loop: DecodeLoop) -> None:
-        """Let requests begin while there is room, and let all go on by a step."""
+        """Admit queued requests that fit, then run one step of the loop."""
         while True:
             newcomer = self._next_in_line(loop)
             if newcomer is None:
@@ -205,7 +205,7 @@ class EngineThread:
         self._step(loop)
 
     def _forget_those_who_left(self) -> None:
-        """Take those out of the queue who want no reply any more; needs the lock."""
+        """Remove cancelled and late requests from the queue. The caller holds the lock."""
         if any(handle.cancelled or handle.is_late for handle in self._inbox):
             waiting = deque[RequestHandle]()
             for handle in self._inbox:
@@ -228,7 +228,7 @@ class EngineThread:
         except BaseException as fault:  # noqa: BLE001 - the caller raises it
             error = fault
         with self._lock:
-            if first not in self._inbox:  # it has left meanwhile
+            if first not in self._inbox:  # removed in the meantime
                 return None
             self._inbox.remove(first)
             self._newcomer = None if error else first
@@ -269,7 +269,7 @@ class EngineThread:
 _ENGINE_THREADS: WeakSet[EngineThread] = WeakSet()
 
 _FORKED: list[bool] = []
-"""Not empty in a process that was forked after torch had worked: no engine works there."""
+"""Not empty in a process that was forked after torch was used: no engine can run there."""
 
 _REFUSED = BackendError(
     "a model was loaded before os.fork(), and torch does not work in the forked process; start "
@@ -278,16 +278,16 @@ _REFUSED = BackendError(
 
 
 _ENDING: list[bool] = []
-"""Not empty when the program ends."""
+"""Not empty once the interpreter exits."""
 
 
 def _end() -> None:
     _ENDING.append(True)
 
 
-# Before `atexit`, Python waits for the thread pools of `concurrent.futures`, and so for all tensors
-# that transformers still has to read. Functions that are registered here run in reverse order, and
-# so before that. Where Python has no such thing, the wait is longer.
+# Before `atexit`, Python joins the thread pools of `concurrent.futures`, in which transformers
+# reads tensors. Functions registered here run in reverse order, hence before that join. On a Python
+# without this hook, exit waits for the whole load.
 getattr(threading, "_register_atexit", atexit.register)(_end)
 
 

@@ -1,8 +1,8 @@
-"""Where the layers and the experts of a mixture go, on a machine with several GPUs.
+"""Device map of a mixture-of-experts model on several GPUs.
 
 transformers keeps the experts of a layer in one tensor, so a device map can give the experts of a
-layer a GPU of their own, but not a single expert. That is what happens where a layer does not fit:
-its attention stays on one GPU, its experts go to the next.
+layer a GPU of their own, but cannot place a single expert. A layer that does not fit on one GPU is
+split: attention on one GPU, experts on the next.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 _ROUTER: Mapping[str, str] = {"qwen3_moe": "gate", "gpt_oss": "router"}
-"""What the module that chooses experts is called."""
+"""Names of the router module, which selects experts."""
 
 _FIRST = (
     "model.vision_tower", "model.multi_modal_projector", "model.language_model.embed_tokens",
     "model.language_model.rotary_emb", "model.language_model.norm", "lm_head",
 )  # fmt: skip
-"""What is on GPU 0 whatever else is."""
+"""Modules that are always on GPU 0."""
 
 _STEPS = 100
 """Fill levels that are tried, from empty to full."""
@@ -31,8 +31,8 @@ class MixtureSizes:
     Attributes:
         router: Name of the module that chooses experts, in its `mlp`.
         first: Vision tower, projector, embeddings and head together.
-        rest: For each layer, all but its experts.
-        experts: For each layer, its experts; 0 for a dense layer.
+        rest: Size of each layer without its experts.
+        experts: Size of each layer's experts; 0 for a dense layer.
     """
 
     router: str
@@ -44,12 +44,12 @@ class MixtureSizes:
 def mixture_sizes(
     text: Mapping[str, Any], vision: Mapping[str, Any], parameter_bytes: int
 ) -> MixtureSizes | None:
-    """The sizes of a mixture, from its config; None: it is none.
+    """The sizes of a mixture of experts, computed from its config; None for a dense model.
 
     Args:
         text: Config of the language model.
         vision: Config of the vision tower.
-        parameter_bytes: Bytes of a parameter.
+        parameter_bytes: Bytes per parameter.
     """
     router = _ROUTER.get(str(text.get("model_type")))
     if router is None:
@@ -83,14 +83,15 @@ def mixture_sizes(
 
 
 def split_mixture(sizes: MixtureSizes, room: Sequence[int]) -> dict[str, int] | None:
-    """Place a mixture by the sizes of its parts.
+    """Device map of a mixture of experts, from the sizes of its parts.
 
-    The GPUs are filled in order, all to the same share of their room, the least that is enough:
-    what stays free is for the KV cache. Only where whole layers do not fit, experts are apart.
+    The GPUs are filled in order, each to the same share of its room. The share is the smallest that
+    suffices, so that the KV cache gets the rest. Experts are separated from their layer only if
+    whole layers do not fit.
 
     Args:
-        sizes: The sizes.
-        room: Bytes that weights may take on each GPU.
+        sizes: Sizes of the parts, in bytes.
+        room: Bytes available to weights on each GPU.
 
     Returns:
         A device map by transformers' names; None: the weights do not fit.
@@ -107,7 +108,7 @@ def split_mixture(sizes: MixtureSizes, room: Sequence[int]) -> dict[str, int] | 
 def _fill(
     sizes: MixtureSizes, room: Sequence[int], *, is_whole: bool
 ) -> list[tuple[int, int]] | None:
-    """The GPUs of each layer and of its experts; None: they do not fit."""
+    """GPU indices of each layer and of its experts; None: they do not fit."""
     left = list(room)
     left[0] -= sizes.first
     if left[0] < 0:
@@ -146,10 +147,10 @@ def _to_device_map(sizes: MixtureSizes, places: Sequence[tuple[int, int]]) -> di
 
 
 def return_from_experts(model: Any) -> None:
-    """Let experts that have a device of their own give their results back to their layer's.
+    """Move the outputs of experts on another device back to the device of their layer.
 
-    accelerate moves what a module takes to its device, and leaves there what it makes; the layer
-    adds that to what it has itself.
+    accelerate moves the inputs of a module to its device and leaves the outputs there; the layer
+    then adds the outputs to its own hidden states.
 
     Args:
         model: A model that was loaded with a device map.

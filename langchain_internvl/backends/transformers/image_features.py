@@ -81,7 +81,7 @@ class ImageFeatures:
             features = self._checked(job.image, job.result())
         except Unwanted:
             return [], None
-        except Exception as error:  # noqa: BLE001 - the loop decides what it means
+        except Exception as error:  # noqa: BLE001 - the decode loop handles it
             return waiting, error
         self.cache.misses += 1
         self.cache.put(job.image.key, features)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
 
 _EAGER_ONLY = {"gpt_oss"}
-"""Language models whose attention has sinks, which torch's own kernels do not know."""
+"""Language models with attention sinks, which torch's own kernels do not support."""
 
 _DTYPES = {
     "bfloat16": torch.bfloat16,
@@ -56,14 +56,14 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How weights are loaded.
+    """Loading options of the weights.
 
     Attributes:
         dtype: "auto" (as stored), "bfloat16", "float16" or "float32".
         device_map: As in transformers: "auto", a device, or a map of module names to devices.
-        attn_implementation: "auto", or any name that transformers knows.
+        attn_implementation: "auto", or any name that transformers accepts.
         quantization: "8bit", "4bit" or None.
-        adapter: Folder of a LoRA adapter that is merged into the weights, or its id on the hub.
+        adapter: LoRA adapter to merge into the weights: a folder, or an id on the hub.
     """
 
     dtype: str = "auto"
@@ -84,22 +84,22 @@ def load_model(
     Args:
         checkpoint: The checkpoint.
         image_token_id: Id of `<IMG_CONTEXT>`, from its tokenizer.
-        options: How to load it.
-        may_stop: Whether nobody wants it any more; asked before each tensor.
+        options: Loading options.
+        may_stop: Returns whether to abandon loading; called before each tensor.
 
     Raises:
-        BackendError: `may_stop` said so.
-        CheckpointError: Tensors are missing or damaged, or do not fit where they shall go.
+        BackendError: `may_stop` returned True.
+        CheckpointError: Tensors are missing or damaged, or have the wrong shape.
         CheckpointNotFoundError: There are no weights.
-        ImportError: The chosen attention is not installed.
-        RequestError: A setting is unknown.
+        ImportError: The requested attention implementation is not installed.
+        RequestError: An option has an unknown value.
     """
     options = options or LoadOptions()
     if options.adapter is not None and options.quantization is not None:
         raise RequestError("an adapter cannot be merged into quantised weights: leave out one")
     adapter = None if options.adapter is None else find_adapter(options.adapter)
     folder = checkpoint.find_weights()
-    # Converted tensors that a device map sends to the disk have to be written there anew.
+    # Converted tensors that a device map offloads to disk must be written there again.
     offloaded = Path(mkdtemp(prefix="internvl-offload-"))
     try:
         with _LOADING:
@@ -123,22 +123,22 @@ def load_model(
     return native
 
 
-# transformers changes settings of the whole process while it loads, torch's default dtype among
-# them: two loads at once would get each other's.
+# transformers changes process-wide settings while it loads, such as torch's default dtype:
+# concurrent loads would mix them up.
 class _Loading:
-    """One at a time."""
+    """Lock that serialises loads."""
 
     def __init__(self) -> None:
         self.renew()
         renew_after_fork(self, _Loading.renew)
 
     def renew(self) -> None:
-        """Forget who loads: in a forked process nobody does."""
+        """Release the lock in a forked process, where no load is running."""
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
         self._lock.acquire()
-        # Progress bars would leave a thread that watches them.
+        # tqdm would start a monitor thread that outlives the load.
         self._interval, tqdm.monitor_interval = tqdm.monitor_interval, 0
 
     def __exit__(self, *_: object) -> None:
@@ -158,7 +158,7 @@ def _load(
     *,
     may_stop: Callable[[], bool],
 ) -> tuple[Any, dict[str, Any]]:
-    """The model, and transformers' report on its tensors."""
+    """The model, and transformers' loading report (missing and unexpected tensors)."""
     free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())]
     device_map = place(
         options.device_map, checkpoint.num_layers, free, _mixture(options, checkpoint)
@@ -195,7 +195,7 @@ def _load(
         ) from error
     except BackendError:
         raise
-    except Exception as error:  # damaged files and settings that do not fit fail in any way
+    except Exception as error:  # damaged files raise errors of any type
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"the model of {folder} cannot be loaded: {reason}") from error
     model, report = loaded
@@ -204,7 +204,7 @@ def _load(
 
 
 def _mixture(options: LoadOptions, checkpoint: Checkpoint) -> MixtureSizes | None:
-    """Sizes of a mixture of experts that is loaded without quantisation."""
+    """Sizes of an unquantised mixture of experts; None for other models."""
     if options.quantization is not None:
         return None
     config = checkpoint.config
@@ -217,9 +217,9 @@ def _mixture(options: LoadOptions, checkpoint: Checkpoint) -> MixtureSizes | Non
 
 
 def _use_norm_eps(model: Any) -> None:
-    """Norms of queries and keys take `layer_norm_eps`, as in the original `modeling_intern_vit.py`.
+    """Set the epsilon of query and key norms to `layer_norm_eps`.
 
-    transformers has 1e-6 there whatever the config says.
+    The original `modeling_intern_vit.py` uses that value; transformers always uses 1e-6.
     """
     for layer in model.model.vision_tower.encoder.layer:
         for norm in (layer.attention.q_norm, layer.attention.k_norm):
@@ -228,7 +228,7 @@ def _use_norm_eps(model: Any) -> None:
 
 
 def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:
-    """Transformers only warns of missing tensors and fills them with random numbers."""
+    """Raise for missing or misshapen tensors, which transformers fills randomly with a warning."""
     gaps = {
         "missing": report["missing_keys"],
         "unknown": report["unexpected_keys"],
@@ -267,10 +267,10 @@ def _attention(options: LoadOptions, checkpoint: Checkpoint, device_map: DeviceM
 
 
 def quantization_config(name: str | None, dtype: str = "auto") -> BitsAndBytesConfig | None:
-    """What bitsandbytes is told.
+    """The bitsandbytes config of a quantisation.
 
-    Only the language model is quantised, all of it but its head: the vision tower and the
-    projector are a small part of the memory, and what they lose is lost for every token.
+    Only the language model is quantised, except its head. The vision tower and the projector take
+    little memory, and their quantisation errors would affect every token.
 
     Args:
         name: "8bit", "4bit" (NF4, computed in `dtype`) or None.
@@ -278,7 +278,7 @@ def quantization_config(name: str | None, dtype: str = "auto") -> BitsAndBytesCo
 
     Raises:
         ImportError: bitsandbytes is not installed.
-        RequestError: There is no such quantisation.
+        RequestError: The name is unknown.
     """
     if name is None:
         return None

@@ -1,4 +1,4 @@
-"""How much memory there is, and whether an error says that it is full."""
+"""Memory of a device that the KV cache may take, and detection of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _FULL = re.compile(
     r"|(cublas|cudnn|cusolver|cusparse)\w*[^.]*(out of memory|alloc_failed)",
     re.IGNORECASE,
 )
-"""What errors without a type of their own say where memory is full: torch's allocator of the CPU,
-the CUDA runtime, and libraries that allocate handles and workspaces by themselves."""
+"""Out-of-memory messages of errors without a specific type: torch's CPU allocator, the CUDA
+runtime, and libraries that allocate their own handles and workspaces."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is full; torch has no type for most of them."""
+    """Whether an error means out of memory; judged by the message where torch has no type."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and _FULL.search(str(error)) is not None
     )
 
 
 def forget_locals(error: BaseException | None) -> None:
-    """Keep what happened where, but none of the tensors that were at work there.
+    """Clear the local variables of an error's traceback frames, which may hold tensors.
 
-    Callers may keep errors for long, and what runs on needs their memory.
+    Callers may keep errors for long; the running sequences need that memory.
     """
     while error is not None:
         traceback.clear_frames(error.__traceback__)
@@ -46,10 +46,10 @@ def forget_locals(error: BaseException | None) -> None:
 
 
 def free_model(model: weakref.ref[Any]) -> None:
-    """Free the weights of a model that nobody uses any more, and give their memory back.
+    """Free the weights of an unused model, and return the memory to the device.
 
     Args:
-        model: The model. Cycles may keep it alive: accelerate's hooks are such.
+        model: The model. Reference cycles may keep it alive, such as accelerate's hooks.
     """
     if (alive := model()) is not None:
         _drop_hooks(alive)
@@ -61,7 +61,7 @@ def free_model(model: weakref.ref[Any]) -> None:
 
 
 def _drop_hooks(model: Any) -> None:
-    """Drop accelerate's hooks; its own way to remove them first loads what is offloaded."""
+    """Drop accelerate's hooks; its own removal function would first load offloaded weights."""
     for module in model.modules():
         if hasattr(module, "_hf_hook"):
             for name in ("_hf_hook", "_old_forward", "forward"):
@@ -69,15 +69,15 @@ def _drop_hooks(model: Any) -> None:
 
 
 def free_for_cache(model: Any) -> int:
-    """Bytes that keys and values may take, if nobody said how many.
+    """Default KV-cache budget, in bytes.
 
     Args:
-        model: A native InternVL. Each layer's keys and values lie where the layer is, so of
-            several devices the one decides that has least for its share of the layers.
+        model: A native InternVL. Each layer's keys and values are on the device of the layer, so
+            the device with the least free memory per layer sets the budget.
 
     Returns:
-        Of GPUs four fifths of what is free now, also within torch's allocator; of the CPU half of
-        this machine's memory, or of what its container may have.
+        On GPUs four fifths of the free memory, including unused memory of torch's allocator; on the
+        CPU half of the machine's memory, or of its container's limit.
     """
     layers = Counter(layer_device(layer) for layer in model.model.language_model.layers)
     total = sum(layers.values())
@@ -88,7 +88,7 @@ def free_for_cache(model: Any) -> int:
 
 
 def layer_device(layer: Any) -> torch.device:
-    """Where a layer computes, and its keys and values are."""
+    """The device of a layer's computation, and of its keys and values."""
     hook = getattr(getattr(layer, "_hf_hook", None), "execution_device", None)
     return next(layer.parameters()).device if hook is None else torch.device(hook)
 
@@ -103,7 +103,7 @@ def _free(device: torch.device) -> float:
 def _machine() -> float:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not on every system
+    except (AttributeError, OSError, ValueError):  # not available on every system
         return 2 * _UNKNOWN
 
 
@@ -111,5 +111,5 @@ def _container() -> float:
     """The limit of this process's control group (Linux, version 2)."""
     try:
         return float(_CGROUP.read_text("ascii"))
-    except (OSError, ValueError):  # none; "max"
+    except (OSError, ValueError):  # no limit file, or "max"
         return float("inf")

@@ -1,6 +1,6 @@
-"""Progress of weight loading: bars where someone waits long enough to watch one, and an early end.
+"""Progress bar and early end of weight loading.
 
-transformers iterates over the tensors of a checkpoint by a bar, which is what can be reached.
+transformers iterates over the tensors of a checkpoint through a tqdm bar; this module replaces it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 from langchain_internvl.errors import BackendError
 
 _LARGE = 2**30
-"""Bytes of weights whose loading is worth a bar."""
+"""Size of the weights in bytes from which a progress bar appears."""
 
 
 @contextmanager
 def watched(folder: Path, may_stop: Callable[[], bool]) -> Iterator[None]:
-    """Watch a model being loaded by this thread.
+    """Context in which this thread loads a model.
 
-    transformers' bar is hidden, except for a large model at a terminal.
+    The progress bar appears only for large models at a terminal.
 
     Args:
         folder: The checkpoint.
-        may_stop: Whether nobody wants the model any more; asked before each tensor.
+        may_stop: Returns whether to abandon loading; called before each tensor.
 
     Raises:
-        BackendError: It was not loaded to its end, for `may_stop` said so.
+        BackendError: `may_stop` returned True before the model was loaded.
     """
     is_large = sum(one.stat().st_size for one in folder.glob("*.safetensors")) >= _LARGE
     is_shown = is_large and sys.stderr.isatty()
@@ -40,7 +40,7 @@ def watched(folder: Path, may_stop: Callable[[], bool]) -> Iterator[None]:
     def bar(factory: Any, arguments: tuple[Any, ...], settings: dict[str, Any]) -> Any:
         if not is_shown:
             settings = {**settings, "disable": True}
-        if arguments and threading.get_ident() == loader:  # others have bars too
+        if arguments and threading.get_ident() == loader:  # other threads have bars too
             tensors, *rest = arguments
             if hasattr(tensors, "__len__"):
                 settings = {"total": len(tensors), **settings}

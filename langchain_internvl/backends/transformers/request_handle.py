@@ -1,4 +1,4 @@
-"""A caller's end of a request: deltas and errors arrive in order, for a thread or for a task."""
+"""Per-request queue of deltas and errors, from the engine thread to a thread or asyncio task."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ from langchain_internvl.errors import (
 Event = Delta | BaseException
 
 _SIGNALS = 0.2
-"""Seconds after which the main thread looks for signals: one that arrives in the moment before it
-blocks does not wake it, and on Windows none does."""
+"""Seconds between checks for signals in the main thread: a signal just before it blocks does not
+wake it, and on Windows no signal does."""
 
 _YEAR = 365 * 24 * 3600.0
-"""Longer than this no event loop waits."""
+"""Maximum delay in seconds that every event loop accepts."""
 
 
 class RequestHandle:
-    """What a caller and the engine thread know of a request. Its time begins when it is made.
+    """State of a request that its caller and the engine thread share.
+
+    The timeout of the request is counted from the construction of the handle.
 
     Args:
         request: The request.
 
     Attributes:
         request: The request.
-        cancelled: Nobody waits for it any more; set by whoever knows first.
+        cancelled: Whether the caller has given up the request; set by either side.
     """
 
     def __init__(self, request: Request) -> None:
@@ -45,29 +47,29 @@ class RequestHandle:
 
     @property
     def is_late(self) -> bool:
-        """Whether its time is over."""
+        """Whether the deadline has passed."""
         return self._deadline is not None and monotonic() >= self._deadline
 
     def put(self, event: Event) -> None:
-        """Hand over what happened to the request; called by the engine thread."""
+        """Deliver a delta or an error to the caller; called by the engine thread."""
         if isinstance(event, BaseException):
             forget_locals(event)
         self._deliver(event)
 
     def end_late(self) -> None:
-        """Tell the caller that its time is over; called by the engine thread."""
+        """Deliver the timeout error to the caller; called by the engine thread."""
         self.cancelled = True
         self.put(self._timed_out())
 
     def leave(self) -> None:
-        """Want no more of it; called by the caller, at the latest when it has all."""
+        """Give up the request; called by the caller, at the latest after the last delta."""
         self.cancelled = True
 
     def _deliver(self, event: Event) -> None:
         raise NotImplementedError
 
     def _remaining(self) -> float | None:
-        """Seconds until the deadline."""
+        """Seconds until the deadline; None: there is none."""
         return None if self._deadline is None else max(0.0, self._deadline - monotonic())
 
     def _timed_out(self) -> RequestTimeoutError:
@@ -75,7 +77,7 @@ class RequestHandle:
 
 
 class ThreadRequestHandle(RequestHandle):
-    """A handle of a caller that blocks its thread."""
+    """Handle of a caller that blocks its thread."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
@@ -87,13 +89,13 @@ class ThreadRequestHandle(RequestHandle):
     def next(self) -> Delta:
         """Wait for the next delta.
 
-        What came before the deadline is given also after it.
+        Deltas that arrived before the deadline are returned even after it.
 
         Raises:
             BackendError: The engine failed.
-            ImportError: A package that it needs is missing.
-            InternVLError: The request is faulty, or the checkpoint cannot be loaded.
-            RequestTimeoutError: It took too long.
+            ImportError: A required package is not installed.
+            InternVLError: The request is invalid, or the checkpoint cannot be loaded.
+            RequestTimeoutError: The deadline has passed.
         """
         while True:
             remaining = self._remaining()
@@ -108,15 +110,15 @@ class ThreadRequestHandle(RequestHandle):
 
 
 class TaskRequestHandle(RequestHandle):
-    """A handle of a task; made, and waited on, in a running event loop."""
+    """Handle of an asyncio task; created and awaited in a running event loop."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         remaining = self._remaining()
-        # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes in the same
-        # turn of the loop as a token.
+        # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that arrives in the
+        # same iteration of the event loop as a token.
         self._alarm = (
             None
             if remaining is None
@@ -128,25 +130,25 @@ class TaskRequestHandle(RequestHandle):
     def _deliver(self, event: Event) -> None:
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the event loop was closed with the task unfinished
+        except RuntimeError:  # the event loop closed before the task ended
             self.cancelled = True
 
     def leave(self) -> None:
-        """Want no more of it; see `RequestHandle.leave`."""
+        """Give up the request; see `RequestHandle.leave`."""
         super().leave()
         if self._alarm is not None:
             self._alarm.cancel()
 
     async def next(self) -> Delta:
-        """Wait for the next delta; raises what `ThreadRequestHandle.next` does."""
+        """Wait for the next delta; for errors see `ThreadRequestHandle.next`."""
         return _delta(await self._events.get())
 
 
 def for_another(error: BaseException) -> BaseException:
-    """The same error for another caller: each is raised in a thread of its own."""
+    """A copy of an error for another caller, because each is raised in its own thread."""
     try:
         twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 - errors of libraries may refuse to be made again
+    except Exception:  # noqa: BLE001 - errors of libraries may not be copyable
         return error
     twin.__cause__ = error.__cause__
     return twin.with_traceback(error.__traceback__)

@@ -4,7 +4,7 @@ Two kinds of RoPE depend on the longest position of the whole batch: dynamic NTK
 base grows with every token past the trained length, and longrope (Phi3), which switches to another
 set of factors there. A short sequence in a batch with a long one would be encoded with the wrong
 frequencies. So sequences that stay short share a batch; of sequences that are or may become long,
-only those of longrope that start long can share one.
+only longrope sequences that start long can share one.
 
 A sequence that crosses the limit while decoding changes its encoding, and keeps its earlier keys,
 as in the reference and in transformers.

@@ -83,7 +83,7 @@ class Sequence:
     Attributes:
         reply: Token ids of the reply so far.
         length: Number of tokens whose keys and values are in the slot.
-        cached: Number of those that came from the prefix cache.
+        cached: Number of these tokens that came from the prefix cache.
         slot: Slot of the KV cache; None after the end.
         grammar: Current grammar state; None: unconstrained.
         sampler: Sampling state.
@@ -166,7 +166,7 @@ class Sequence:
 def full_length(request: Request) -> int:
     """Maximum number of tokens of a sequence in the KV cache.
 
-    The last token of a reply is never in the cache, but those of choices are.
+    The last token of a reply is never in the cache; the last token of a choice is.
     """
     choices = max((len(choice.ids) for choice in request.choices), default=0)
     return len(request.prompt_ids) + max(request.max_tokens, choices)

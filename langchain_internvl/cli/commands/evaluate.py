@@ -54,7 +54,7 @@ def evaluate(
     older = None if baseline is None else read_run(baseline)
     read = list(
         islice(evaluation.read_cases(cases), limit)
-    )  # a bad line is said before hours go by
+    )  # an invalid line is reported before a long run
     if not read:
         raise typer.BadParameter(f"{cases} has no cases")
     llm = model.open(temperature=0)
@@ -67,7 +67,7 @@ def evaluate(
             line = {**dataclasses.asdict(result), "metric": metric}
             if file is not None:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                file.flush()  # what is done is kept, whatever comes
+                file.flush()  # finished cases survive a crash
             write_case(line, as_json=as_json)
     print_summary(metric, done, older, as_json=as_json)
     if any(result.error for result in done):

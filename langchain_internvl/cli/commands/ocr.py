@@ -89,7 +89,7 @@ def ocr(
 
 
 def _read_all(loader: InternVLLoader, writer: PageWriter) -> int:
-    """Read everything, write it and report; how much failed."""
+    """Read all pages, write them and report; returns the number of failures."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
