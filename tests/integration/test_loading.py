@@ -435,6 +435,14 @@ def test_quantised_while_loading(bits, kind, loops, tmp_path):
     assert len(reply) == 3
 
 
+def test_bitsandbytes_logs_its_cast_once_and_not_for_each_product(caplog):
+    llm = ChatInternVL(model=str(checkpoint_folder("qwen2")), quantization="8bit", max_tokens=3)
+    llm.invoke("Hi")
+    casts = [one for one in caplog.messages if "inputs will be cast" in one]
+    assert len(casts) <= 1
+    llm.close()
+
+
 def test_what_bitsandbytes_is_told():
     eight, four = quantization_config("8bit"), quantization_config("4bit", "float16")
     assert eight.load_in_8bit

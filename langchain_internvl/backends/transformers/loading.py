@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import weakref
@@ -266,6 +267,23 @@ def _attention(options: LoadOptions, checkpoint: Checkpoint, device_map: DeviceM
     return "flash_attention_2" if flash else "sdpa"
 
 
+class _PassesOnce(logging.Filter):
+    """Passes each text once: bitsandbytes logs a line for each product of 8-bit weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        is_new = text not in self._passed
+        self._passed.add(text)
+        return is_new
+
+
+_PASSES_ONCE = _PassesOnce()
+
+
 def quantization_config(name: str | None, dtype: str = "auto") -> BitsAndBytesConfig | None:
     """The bitsandbytes config of a quantisation.
 
@@ -285,6 +303,7 @@ def quantization_config(name: str | None, dtype: str = "auto") -> BitsAndBytesCo
     if name not in {"8bit", "4bit"}:
         raise RequestError(f"quantization is 8bit, 4bit or None, not {name!r}")
     require("bitsandbytes", extra="quantization")
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_PASSES_ONCE)
     kept = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
     if name == "8bit":
         return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
