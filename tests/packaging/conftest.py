@@ -1,5 +1,6 @@
 """Builds the distributions once and makes clean environments for them."""
 
+import os
 import subprocess
 import sys
 import venv
@@ -10,6 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 UV = (sys.executable, "-m", "uv", "pip")
+
+# uv does not read pip's settings.
+if "PIP_CERT" in os.environ:
+    os.environ.setdefault("SSL_CERT_FILE", os.environ["PIP_CERT"])
 
 
 def run(*command, check=True, cwd=None):
@@ -43,6 +48,15 @@ class Environment:
     def run(self, program):
         """Run a program; `cwd` is the environment's folder, so that no clone is imported."""
         return run(self.python, "-c", program, check=False, cwd=self.folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _an_index_can_be_reached(tmp_path_factory):
+    asked = tmp_path_factory.mktemp("index") / "requirements.in"
+    asked.write_text("packaging", "utf-8")
+    done = run(*UV, "compile", "--quiet", asked, check=False)
+    if done.returncode:
+        pytest.skip(f"uv reaches no package index: {done.stderr[-300:]}")
 
 
 @pytest.fixture(scope="session")
