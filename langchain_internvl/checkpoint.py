@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_internvl import nano
-from langchain_internvl._optional import require
 from langchain_internvl.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -23,12 +22,14 @@ from langchain_internvl.json_files import read_json, read_text, refuse_pointer
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.media.tiling import TileLimits
 from langchain_internvl.messages.conversation import Image, Text, Turn
+from langchain_internvl.model_files import hub
 from langchain_internvl.model_files.config_rules import (
     check_config,
     check_generation,
     check_preprocessor,
 )
 from langchain_internvl.model_files.folders import (
+    ADAPTER_FILES,
     SMALL_FILES,
     WEIGHT_FILES,
     check_files,
@@ -126,7 +127,7 @@ class Checkpoint:
         folder = self.folder
         if self.repo is not None:
             # The folder is named after the commit; the weights must come from the same commit.
-            folder = _download(self.repo, self.folder.name, WEIGHT_FILES)
+            folder = hub.download(self.repo, self.folder.name, WEIGHT_FILES)
         files = list(folder.glob("*.safetensors"))
         for file in files:
             refuse_pointer(file)
@@ -160,19 +161,8 @@ def open_checkpoint(
     if model == nano.NAME:
         nano.announce()
         return read_checkpoint(nano.FOLDER, runs_here=runs_here)
-    try:
-        local = Path(model).expanduser()
-        is_local = local.is_dir()
-    except (OSError, RuntimeError) as error:  # a name too long, or an unknown user's home
-        raise CheckpointNotFoundError(f"{model[:200]!r} is no folder: {error}") from error
-    if is_local:
-        return read_checkpoint(local, runs_here=runs_here)
-    if model.count("/") != 1 or model.startswith(("/", ".", "~")):
-        raise CheckpointNotFoundError(
-            f"{model!r} is neither a folder nor an id on the Hugging Face hub (owner/name)"
-        )
-    folder = _download(model, revision, SMALL_FILES)
-    return read_checkpoint(folder, repo=model, runs_here=runs_here)
+    folder, is_of_hub = hub.find_folder(model, revision, SMALL_FILES)
+    return read_checkpoint(folder, repo=model if is_of_hub else None, runs_here=runs_here)
 
 
 def find_cached(model: str, revision: str | None = None) -> Path | None:
@@ -184,28 +174,12 @@ def find_cached(model: str, revision: str | None = None) -> Path | None:
     """
     if model == nano.NAME:
         return nano.FOLDER
-    with suppress(OSError, RuntimeError):
-        local = Path(model).expanduser()
-        if local.is_dir():
-            return local
-    if model.count("/") != 1 or model.startswith(("/", ".", "~")):
-        return None
-    try:
-        hub = require("huggingface_hub", extra="transformers")
-        found = hub.try_to_load_from_cache(model, "config.json", revision=revision)
-    except (ImportError, ValueError):  # not installed, or not a repository's name
-        return None
-    return Path(found).parent if isinstance(found, str) else None
-
-
-def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
-    hub = require("huggingface_hub", extra="transformers")
-    try:
-        return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
-    except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
-        raise CheckpointNotFoundError(
-            f"{repo!r} is no local folder and cannot be had from the Hugging Face hub: {error}"
-        ) from error
+    folder = None
+    with suppress(CheckpointNotFoundError):
+        folder = hub.local_folder(model)
+    if folder is None and hub.is_repository(model):
+        folder = hub.find_cached(model, revision)
+    return folder
 
 
 def find_adapter(adapter: str) -> Path:
@@ -217,14 +191,10 @@ def find_adapter(adapter: str) -> Path:
     Raises:
         CheckpointNotFoundError: The adapter does not exist.
     """
-    local = Path(adapter).expanduser()
-    if local.is_dir():
-        return local
-    if adapter.count("/") != 1 or adapter.startswith(("/", ".", "~")):
-        raise CheckpointNotFoundError(
-            f"adapter {adapter!r} is neither a folder nor an id on the Hugging Face hub"
-        )
-    return _download(adapter, None, ["adapter_config.json", "adapter_model.safetensors"])
+    try:
+        return hub.find_folder(adapter, None, ADAPTER_FILES)[0]
+    except CheckpointNotFoundError as error:
+        raise CheckpointNotFoundError(f"adapter {error}") from error
 
 
 def read_checkpoint(folder: Path, repo: str | None = None, *, runs_here: bool = True) -> Checkpoint:

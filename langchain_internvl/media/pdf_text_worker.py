@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from langchain_internvl.errors import MediaTooLargeError
-from langchain_internvl.media.page_ranges import select_pages
-from langchain_internvl.media.pdf_worker import open_document
+from langchain_internvl.media.pdf_worker import open_pages
 from langchain_internvl.media.records import HEAD, write_record
 from langchain_internvl.media.worker import main
 
@@ -35,17 +33,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         RequestError: The file does not have a requested page.
         ValueError: The file has no pages, or is encrypted and the password is missing or wrong.
     """
-    document = open_document(task)
-    total = len(document)
-    if total < 1:
-        raise ValueError("it has no pages")
-    numbers = select_pages(task["pages"], total)
-    if len(numbers) > task["max_pages"]:
-        raise MediaTooLargeError(
-            "",
-            f"{len(numbers)} pages are over MediaPolicy.max_pages={task['max_pages']}; select some "
-            "with pages=, or raise the limit",
-        )
+    document, total, numbers = open_pages(task)
     _write(records, {"total": total, "numbers": numbers})
     for number in numbers:
         _write(records, _facts(document, number))

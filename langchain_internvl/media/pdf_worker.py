@@ -30,17 +30,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         RequestError: The file does not have a requested page.
         ValueError: The file has no pages, or is encrypted and the password is missing or wrong.
     """
-    document = open_document(task)
-    total = len(document)
-    if total < 1:
-        raise ValueError("it has no pages")
-    numbers = select_pages(task["pages"], total)
-    if len(numbers) > task["max_pages"]:
-        raise MediaTooLargeError(
-            "",
-            f"{len(numbers)} pages are over MediaPolicy.max_pages={task['max_pages']}; select some "
-            "with pages=, or raise the limit",
-        )
+    document, total, numbers = open_pages(task)
     document.init_forms()
     write_record(records, HEAD, json.dumps({"total": total, "numbers": numbers}).encode())
     records.flush()
@@ -56,7 +46,29 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         records.flush()
 
 
-def open_document(task: Mapping[str, Any]) -> Any:
+def open_pages(task: Mapping[str, Any]) -> tuple[Any, int, list[int]]:
+    """Open the document of a task: the document, its number of pages and the requested indices.
+
+    Raises:
+        MediaTooLargeError: Too many pages are requested.
+        RequestError: The file does not have a requested page.
+        ValueError: The file has no pages, or is encrypted and the password is missing or wrong.
+    """
+    document = _open_document(task)
+    total = len(document)
+    if total < 1:
+        raise ValueError("it has no pages")
+    numbers = select_pages(task["pages"], total)
+    if len(numbers) > task["max_pages"]:
+        raise MediaTooLargeError(
+            "",
+            f"{len(numbers)} pages are over MediaPolicy.max_pages={task['max_pages']}; select some "
+            "with pages=, or raise the limit",
+        )
+    return document, total, numbers
+
+
+def _open_document(task: Mapping[str, Any]) -> Any:
     """Open the document of a task.
 
     Raises:

@@ -19,6 +19,9 @@ SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
 """Patterns of the weight files."""
 
+ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors"]
+"""Files of a LoRA adapter, as peft saves it."""
+
 _MEBIBYTE = 1 << 20
 _MOST_BYTES: Mapping[str, int | None] = {
     "*.safetensors": None,

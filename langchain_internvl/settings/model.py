@@ -6,7 +6,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from langchain_core.utils import secret_from_env
@@ -18,8 +17,9 @@ from langchain_internvl.backends.base import Backend
 from langchain_internvl.backends.lmdeploy.options import EngineOptions
 from langchain_internvl.backends.server.addresses import check_address
 from langchain_internvl.backends.transformers.limits import Limits
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import CheckpointNotFoundError, RequestError
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.model_files.hub import local_folder
 from langchain_internvl.prompting.templates import get_template
 from langchain_internvl.settings.call import CallSettings
 from langchain_internvl.settings.descriptions import describe_fields
@@ -216,8 +216,8 @@ class ModelSettings(CallSettings):
     @property
     def _is_local(self) -> bool:
         try:
-            return self.model == nano.NAME or Path(self.model).expanduser().is_dir()
-        except (OSError, RuntimeError):  # a name too long, or an unknown user's home
+            return self.model == nano.NAME or local_folder(self.model) is not None
+        except CheckpointNotFoundError:  # the name cannot be a path
             return False
 
     @model_validator(mode="after")

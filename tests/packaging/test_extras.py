@@ -111,3 +111,22 @@ def test_the_pins_of_development_resolve(python):
         *("--constraint", "constraints.txt", "--python-version", python),
         cwd=ROOT,
     )
+
+
+def test_bridges_to_packages_that_the_development_environment_cannot_hold(with_torch, wheel):
+    """supervision brings OpenCV; langchain-mcp-adapters wants mcp 1.x, the environment has 2.x."""
+    with_torch.install(
+        f"langchain-internvl[all,mcp] @ {wheel.as_uri()}",
+        *("supervision", "langchain-mcp-adapters", "mcp<2"),
+        *("pytest", "pytest-asyncio", "pytest-socket", "hypothesis", "langchain", "font-manrope"),
+    )
+    tests = ROOT / "tests"
+    done = run(
+        *(with_torch.python, "-m", "pytest", "-q", "-rs", "--rootdir", ROOT),
+        *("-o", "addopts=", "-p", "no:cacheprovider"),
+        tests / "unit/grounding/test_detections.py",
+        f"{tests / 'integration/test_mcp_server.py'}::test_langchains_adapters_get_the_tools_back",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "skipped" not in done.stdout

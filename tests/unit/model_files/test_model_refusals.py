@@ -7,10 +7,10 @@ import pytest
 from checkpoints import original_config
 from golden import TINY, checkpoint_folder
 
-from langchain_internvl import checkpoint as checkpoints
 from langchain_internvl import nano
 from langchain_internvl.checkpoint import open_checkpoint, read_checkpoint
 from langchain_internvl.errors import CheckpointError, UnsupportedCheckpointError
+from langchain_internvl.model_files import hub
 from langchain_internvl.model_files.refusals import header_names, index_names
 
 PLAIN = [
@@ -96,7 +96,7 @@ def test_nothing_is_downloaded_before(tmp_path, monkeypatch):
         asked.append(patterns)
         return write(tmp_path, original_config(), [*PLAIN, "mlp2.0.weight"])
 
-    monkeypatch.setattr(checkpoints, "_download", download)
+    monkeypatch.setattr(hub, "download", download)
     with pytest.raises(UnsupportedCheckpointError, match="Flash"):
         open_checkpoint("OpenGVLab/InternVL3_5-8B-Flash")
     assert asked == [["*.json", "*.jinja", "*.model", "*.txt"]]
@@ -128,7 +128,7 @@ def test_quantised_weights_name_what_loads_them(config, words, tmp_path, monkeyp
         asked.append(patterns)
         return write(tmp_path, config, [*PLAIN, "language_model.model.layers.0.wo.qweight"])
 
-    monkeypatch.setattr(checkpoints, "_download", download)
+    monkeypatch.setattr(hub, "download", download)
     with pytest.raises(UnsupportedCheckpointError) as caught:
         open_checkpoint("OpenGVLab/InternVL2-8B-AWQ")
     assert [word for word in (*words, "quantization='4bit'") if word not in str(caught.value)] == []
