@@ -15,7 +15,7 @@ ROOMS = (
     ("settings",),
     ("tool_calling",),
     ("backends",),
-    ("checkpoint", "profile"),
+    ("checkpoint", "profile", "tracing"),
     ("prompting",),
     ("messages",),
     ("grammars",),
