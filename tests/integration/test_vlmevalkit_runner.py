@@ -66,7 +66,7 @@ def predictions(out, name):
 
 
 def test_answers_of_a_data_set_are_those_of_our_own(kit, tmp_path):
-    cases = read_cases(evaluation_sets.write_set(evaluation_sets.documents, tmp_path, 4))
+    cases = [*read_cases(evaluation_sets.write_set(evaluation_sets.documents, tmp_path, 4))]
     rows = [
         {"index": number, "image": encoded(case.images[0]), "question": READ,
          "answer": case.answers[0]}
