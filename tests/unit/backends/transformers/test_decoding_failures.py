@@ -8,7 +8,7 @@ from engine_support import solo, words
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from langchain_internvl.backends.base import Delta, Request
-from langchain_internvl.backends.transformers.decoding import Failure
+from langchain_internvl.backends.transformers.next_tokens import Failure
 from langchain_internvl.errors import PromptError
 
 
