@@ -64,7 +64,7 @@ def _gains(module: nn.Module) -> bool:
         and module.weight.device.type == "cpu"
         and module.weight.dtype == torch.float32
         and module.weight.numel() >= _LEAST_WEIGHTS
-        and torch.backends.mkl.is_available()
+        and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     )
 
 

@@ -227,18 +227,18 @@ def _draw_by_rejection(
     limit = _column([state.top_p for state in states], scores)
     ids = _invert(probabilities, draws)
     rows = list(range(len(states)))  # which may need another draw
-    for attempt in range(_ATTEMPTS):
-        own = probabilities[rows] if attempt else probabilities
+    for _ in range(_ATTEMPTS):
+        own = probabilities if len(rows) == len(states) else probabilities[rows]
         likelier = own > own.gather(-1, ids[rows][:, None])
         above = torch.where(likelier, own, 0).sum(-1, keepdim=True)
         rejected = (above >= limit[rows]).squeeze(-1).tolist()
         rows = [row for row, is_rejected in zip(rows, rejected, strict=True) if is_rejected]
         if not rows:
             return ids
-        again = _column([states[row].draw() for row in rows], scores, torch.float64)
-        ids[rows] = _invert(probabilities[rows], again)
+        draws = _column([states[row].draw() for row in rows], scores, torch.float64)
+        ids[rows] = _invert(probabilities[rows], draws)
     rest, chosen = scores[rows], [states[row] for row in rows]
-    ids[rows] = _draw_from(*rest.sort(-1, descending=True), rest, chosen, again)[0]
+    ids[rows] = _draw_from(*rest.sort(-1, descending=True), rest, chosen, draws)[0]
     return ids
 
 
@@ -290,7 +290,7 @@ def _invert(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     if size <= _BLOCK:
         return _invert_sum(probabilities.cumsum(-1, dtype=torch.float64), draws)[0]
     # Sums of blocks first: a float64 sum over each entry of 16 x 151,674 takes 12 ms.
-    blocks = pad(probabilities, (0, -size % _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    blocks = pad(probabilities, (0, -size % _BLOCK)).reshape(len(draws), -1, _BLOCK)
     block, inside = _invert_sum(blocks.sum(-1).cumsum(-1, dtype=torch.float64), draws)
     chosen = blocks[torch.arange(len(blocks), device=block.device), block]
     index, _ = _invert_sum(chosen.cumsum(-1, dtype=torch.float64), inside)
