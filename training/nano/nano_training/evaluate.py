@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -54,7 +55,7 @@ def answer(llm: ChatInternVL, trials: Sequence[Trial], at_once: int = 16) -> lis
         media = (
             [video_block(list(trial.pictures))]
             if trial.is_video
-            else [image_block(picture) for picture in trial.pictures]
+            else [image_block(one, max_tiles=trial.most_tiles) for one in trial.pictures]
         )
         messages.append([HumanMessage([*media, {"type": "text", "text": trial.question}])])
     replies = []
@@ -88,14 +89,14 @@ def cold_start() -> dict[str, float]:
 
 def figures(name: str, answers: Answers) -> dict[str, Score]:
     """The figures of a job."""
-    if name in ("few lines", "page"):
+    if name in ("few lines", "page", "short lines"):
         lines = [right for pair in answers for right in right_lines(*pair)]
         return {
             f"{name}: character error rate": error_rate(answers),
             f"{name}: exact lines": share(lines),
         }
-    if name == "ground":
-        return {"ground: accuracy at IoU 0.5": share([overlap(*pair) >= 0.5 for pair in answers])}
+    if name in ("ground", "find line"):
+        return {f"{name}: accuracy at IoU 0.5": share([overlap(*pair) >= 0.5 for pair in answers])}
     return {f"{name}: exact": share([said == truth for said, truth in answers])}
 
 
@@ -120,7 +121,7 @@ def evaluate(folder: Path, count: int, names: Sequence[str]) -> dict[str, Any]:
         seconds = time.perf_counter() - began
         others = trials[1:] + trials[:1]
         shifted = [
-            Trial(other.pictures, trial.question, trial.truth, trial.is_video)
+            replace(trial, pictures=other.pictures)
             for trial, other in zip(trials[:CONTROLS], others, strict=False)
         ]
         control = answer(llm, shifted)
