@@ -157,7 +157,7 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
         },
         # Which of several things is meant is learnt last.
         "shapes": {
-            SHAPES: 0.3,
+            SHAPES: 0.27,
             "scene": 0.2,
             "wide scene": 0.02,
             "pair": 0.02,
@@ -165,12 +165,13 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "dense": 0.08,
             "any size": 0.02,
             "stretched": 0.03,
-            "sign": 0.04,
-            "one tile sign": 0.04,
-            "wide": 0.12,
+            "sign": 0.03,
+            "one tile sign": 0.03,
+            "wide": 0.16,
             "video": 0.03,
+            "blank": 0.01,
         },
-        # The same, with pages of short lines and pictures of nothing.
+        # The same, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,
             "scene": 0.2,
