@@ -63,12 +63,22 @@ def draw_list(
         left = margin if rng.random() < 0.85 else rng.randint(margin, width // 2)
         text = fit(style.writer(rng), font, width - left - 8)
         if text and all(text != line.text for line in lines):
-            draw.text((left, top), text, fill=ink, font=font)
-            box = draw.textbbox((left, top), text, font=font)
-            whole = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
-            lines.append(Line(text, whole, tuple(letters_of(text, font, left, top))))
+            place = left, round(top)
+            draw.text(place, text, fill=ink, font=font)
+            letters = tuple(letters_of(text, font, *place))
+            lines.append(Line(text, _ink(picture.size, place, text, font), letters))
             top += step
     return picture, lines
+
+
+def _ink(size: tuple[int, int], place: tuple[int, int], text: str, font: fonts.Font) -> Box:
+    """The box of a text's ink, to the pixel; its metrics add what is beside the letters."""
+    alone = Image.new("L", size)
+    ImageDraw.Draw(alone).text(place, text, fill=255, font=font)
+    box = alone.getbbox()
+    if box is None:
+        raise ValueError(f"{text!r} has no ink")
+    return box
 
 
 def found(line: Line, width: int, height: int) -> str:
