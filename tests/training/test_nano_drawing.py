@@ -62,7 +62,8 @@ def test_pages_of_short_lines_hold_their_lines_where_they_say():
             inside = is_ink[top:bottom, left:right]
             assert inside.any(0)[[0, -1]].all()
             assert inside.any(1)[[0, -1]].all()
-            assert all(left <= one.x <= right and top <= one.y <= bottom for one in line.letters)
+            assert all(left - 4 < one.x < right + 4 for one in line.letters)  # "1" leans aside
+            assert all(top <= one.y <= bottom for one in line.letters)
             is_ink[top:bottom, left:right] = False
         assert not is_ink.any()
         tops = [line.box[1] for line in lines]

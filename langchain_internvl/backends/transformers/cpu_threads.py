@@ -31,7 +31,8 @@ def compute_alone() -> None:
     Does nothing if OMP_NUM_THREADS is set, because the user has chosen then, or if torch does not
     use OpenMP, whose number of threads is the only one that a thread has to itself.
     """
-    if "OMP_NUM_THREADS" in os.environ or not torch.backends.openmp.is_available():
+    has_openmp = torch.backends.openmp.is_available()  # type: ignore[no-untyped-call]
+    if "OMP_NUM_THREADS" in os.environ or not has_openmp:
         return
     everywhere = torch.get_num_threads()
     if everywhere == 1:
