@@ -238,6 +238,8 @@ class ModelSettings(CallSettings):
         whys = {_WHY_NOT[kind]: unused}
         if self.revision is not None and self._is_local:
             whys["a local folder has one revision"] = ["revision"]
+        if kind == "transformers" and not self.merge_adapter and self.adapter is None:
+            whys["there is no adapter"] = ["merge_adapter"]
         if kind == "server" and self.server_prompt == "messages":
             whys[_WHY_NOT["messages"]] = self.unused_by_messages()
         told = [f"{', '.join(names)} ({why})" for why, names in whys.items() if names]
