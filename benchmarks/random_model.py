@@ -95,13 +95,13 @@ def ours(loop: DecodeLoop, request: Request) -> Timed:
     return Timed(sequence.reply, first, time.perf_counter() - start)
 
 
-class _Clock(BaseStreamer):  # type: ignore[misc] # transformers has no types here
+class _Clock(BaseStreamer):
     """Notes when `generate` has its first token."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def put(self, value: Any) -> None:
+    def put(self, value: Any) -> None:  # noqa: ARG002 - by the base class
         """Note the time; the first call passes the prompt."""
         self.times.append(time.perf_counter())
 
@@ -116,7 +116,7 @@ def plain(model: Any, ids: list[int], tiles: Tiles | None, tokens: int) -> Timed
     output = model.generate(
         input_ids=torch.tensor([ids]),
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-        pixel_values=None if tiles is None else normalise_on_device(tiles, model.device),
+        **({} if tiles is None else {"pixel_values": normalise_on_device(tiles, model.device)}),
         do_sample=False,
         max_new_tokens=tokens,
         eos_token_id=None,

@@ -14,7 +14,7 @@ from langchain_internvl.backends.base import Delta, Request
 
 @torch.inference_mode()
 def measure(bench: Bench) -> dict[str, Result]:
-    """A reply runs while a prompt of 13 tiles is encoded and read, and a short prompt comes late."""
+    """A reply runs while a prompt of 13 tiles is read, and a short prompt comes late."""
     pauses, late, notes = [], [], []
     for number in range(bench.rounds):
         pause, steps, step = _one(bench, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -46,11 +47,11 @@ def _written(bench: Bench) -> Result:
     return Result([changed / column], f"{rows} sequences x {length} tokens, {column:,} bytes")
 
 
-class _Reads(TorchDispatchMode):  # type: ignore[misc] # torch has no types here
+class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations that wait for a number from the device."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -74,12 +75,8 @@ def _device_reads(bench: Bench) -> Result:
         lists += 1
         return tolist(tensor)
 
-    torch.Tensor.tolist = counted  # type: ignore[method-assign]
-    try:
-        with _Reads() as reads:
-            loop.step()
-    finally:
-        torch.Tensor.tolist = tolist  # type: ignore[method-assign]
+    with patch.object(torch.Tensor, "tolist", counted), _Reads() as reads:
+        loop.step()
     loop.clear()
     return Result([float(reads.count + lists)], "counted on this CPU's path, 8 rows")
 

@@ -62,9 +62,7 @@ def _encoder_runs(model: Any) -> int:
 
 STUDY = Study(
     (
-        Row(
-            "later_turns", "first token of later turns about one 12-tile image, ours / plain", 0.05
-        ),
+        Row("later_turns", "first token of later turns, one 12-tile image, ours / plain", 0.05),
         Row("ten_turns", "ten turns about one image, ours / plain", 0.25),
         Row("encoder_runs", "encoder runs for one image in 8 conversations", 1, "runs"),
     ),

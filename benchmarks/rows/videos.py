@@ -26,7 +26,7 @@ def measure(bench: Bench) -> dict[str, Result]:
         path = str(Path(folder) / "video.mp4")
         seconds, height = bench.size(120, 8), bench.size(1080, 180)
         write_video(path, seconds, height)
-        source, policy = PathSource(path), MediaPolicy()
+        source, policy = PathSource(Path(path)), MediaPolicy()
         clip = read_clip(source, policy, FRAMES)
         frames = read_with_decord(path)
         if not all(map(np.array_equal, clip.frames, frames)):
@@ -54,12 +54,19 @@ def read_with_decord(path: str) -> list[np.ndarray[tuple[int, ...], np.dtype[np.
 def write_video(path: str, seconds: int, height: int) -> None:
     """Write H.264 of a moving pattern: encoded 8 seconds, repeated up to the length."""
     width = height * 16 // 9
-    packets = _encode(width, height, 8 * RATE)
-    with av.open(path, "w") as container:
-        stream = container.add_stream_from_template(packets[0].stream)
+    with tempfile.TemporaryDirectory(prefix="internvl-bench-") as folder:
+        _encode(f"{folder}/part.mp4", width, height, 8 * RATE)
+        _repeat(f"{folder}/part.mp4", path, -(-seconds // 8))
+
+
+def _repeat(part: str, path: str, times: int) -> None:
+    """Write the packets of a video several times, one after the other."""
+    with av.open(part) as source, av.open(path, "w") as container:
+        packets = [one for one in source.demux(video=0) if one.size]
+        stream = container.add_stream_from_template(source.streams.video[0])
         frames = len(packets)
         step = int(1 / RATE / packets[0].time_base)
-        for repeat in range(-(-seconds // 8)):
+        for repeat in range(times):
             for packet in packets:
                 copy = av.Packet(bytes(packet))
                 copy.pts = packet.pts + repeat * frames * step
@@ -70,24 +77,21 @@ def write_video(path: str, seconds: int, height: int) -> None:
                 container.mux(copy)
 
 
-def _encode(width: int, height: int, count: int) -> list[av.Packet]:
-    """Packets of a closed group of pictures, in decoding order."""
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-        with av.open(file.name, "w") as container:
-            stream = container.add_stream("libx264", rate=RATE)
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.options = {"preset": "veryfast", "x264-params": "keyint=250:open-gop=0"}
-            noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 4), np.uint8)
-            base = np.repeat(np.repeat(noise, 8, 0), 8, 1)
-            for number in range(count):
-                shown = base[:, 4 * number % width :][:, :width]
-                shown = np.pad(shown, ((0, height - shown.shape[0]), (0, width - shown.shape[1])))
-                frame = av.VideoFrame.from_ndarray(np.stack([shown] * 3, -1), format="rgb24")
-                frame.pts, frame.time_base = number, Fraction(1, RATE)
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-        with av.open(file.name) as container:
-            return [one for one in container.demux(video=0) if one.size]
+def _encode(path: str, width: int, height: int, count: int) -> None:
+    """Encode a closed group of pictures."""
+    noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 4), np.uint8)
+    base = np.repeat(np.repeat(noise, 8, 0), 8, 1)
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"preset": "veryfast", "x264-params": "keyint=250:open-gop=0"}
+        for number in range(count):
+            shown = base[:, 4 * number % width :][:, :width]
+            shown = np.pad(shown, ((0, height - shown.shape[0]), (0, width - shown.shape[1])))
+            frame = av.VideoFrame.from_ndarray(np.stack([shown] * 3, -1), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
 
 
 STUDY = Study(
