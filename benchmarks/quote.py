@@ -48,10 +48,13 @@ def table(results: dict[str, Any]) -> str:
     """The machine in a sentence, and a table of all rows."""
     machine = results["machine"]
     layers = max(1, round(24 * machine["scale"]))
-    lines = [
+    conditions = (
         f"Measured on {_machine(machine)} (float32, {machine['gemm_gflops']:g} GFLOP/s in matrix "
         f"products, {machine['bandwidth_gb_s']:g} GB/s), {machine['date'][:10]}, with {layers} + "
-        f"{layers} of the 24 + 24 layers; the values are medians, the spread is of all repetitions.",
+        f"{layers} of the 24 + 24 layers. Values are medians; the spread is of all repetitions."
+    )
+    lines = [
+        conditions,
         "",
         "| what | measured | spread | goal | |",
         "|---|---|---|---|---|",

@@ -110,7 +110,6 @@ def _invoke(bench: Bench) -> Result:
         own.append(timed(invoke))
         require_same(backend.reply, expected.tokens)
         ratios.append(own[-1] / other[-1])
-    backend.close()
     return Result(
         ratios,
         f"1 tile, {len(ids)} + {tokens} tokens; {statistics.median(own):.2f} s, plain "

@@ -81,7 +81,7 @@ def test_results_are_quoted_between_their_markers():
     assert "old" not in page
     assert between(page, table(results)) == page
     assert "0 of 1 goals" in line(results)
-    with pytest.raises(ValueError, match="markers|must have"):
+    with pytest.raises(ValueError, match="must have"):
         between("no markers", "text")
 
 
