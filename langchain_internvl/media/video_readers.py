@@ -224,7 +224,7 @@ def _from_zero(starts: Sequence[float], end: float) -> tuple[Sequence[float], fl
 
 
 def open_reader(path: str) -> VideoReader:
-    """Open a video with PyAV, or with decord if it is exact for this video and PyAV's pixels differ.
+    """Open a video with PyAV, or with decord where that is exact and the pixels of PyAV differ.
 
     decord is the reference's reader. Where both give the same frames to the bit, PyAV gives them in
     half the time: decord converts all frames that it decodes on the way, and its FFmpeg is of 2021.
