@@ -78,7 +78,7 @@ def run_jobs(
                 message = _look(one, job(one), settings)
                 if folder is not None:
                     _write(folder, number, one, message, as_json=output.as_json)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - unexpected ones are raised again
                 failures.append(_of_one_input(error))
                 _print_error(one, str(failures[-1]), as_json=output.as_json)
             else:
