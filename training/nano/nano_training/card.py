@@ -100,7 +100,7 @@ def _speed(report: dict[str, Any]) -> str:
         f"{cold['slowest']:.1f} s for the slowest\n(load of others {cold['load']:.1f}), and "
         f"{cold['without_disk_cache']:.1f} s for the first one, whose files are in no cache of "
         "the\ndisk (`benchmarks/cold_start.py`). Four fifths are imports of torch and "
-        "transformers; the tokenizer\nitself loads in 0.02 s.\n\n"
+        "transformers; the tokenizer\nitself loads in a hundredth of a second.\n\n"
         "Warm, one question after another in one process, from picture to the last letter, median "
         f"of ten:\n{jobs}.\n"
     )
