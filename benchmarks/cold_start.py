@@ -3,8 +3,8 @@
 Each process imports the package, makes `ChatInternVL(model="nano")`, shows it a picture and prints
 the answer, as a user's script does. The first one finds none of the installed files in the disk's
 cache (but for those that other processes have open at that time), and is reported by itself; the
-others find them all. Prints the median and the range of each stage, the processor time, and the load
-of the machine: while others work, only the fastest run says what an idle machine takes.
+others find them all. Prints the median and the range of each stage, the processor time, and the
+load of the machine: while others work, only the fastest run says what an idle machine takes.
 
     python benchmarks/cold_start.py [RUNS] [--json]
 """
