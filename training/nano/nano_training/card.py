@@ -68,8 +68,8 @@ def _quality(report: dict[str, Any]) -> str:
         f"On held-out pictures (seed {report['seed']}, which no choice between weights has seen):",
         "fonts, words, and places and doings of coloured shapes that training never saw (list",
         f"`{report['held_out'][:12]}`), asked through `ChatInternVL`, greedily. In brackets 95%",
-        f"intervals; *wrong picture*: {CONTROLS} of the questions asked about another picture, as a",
-        "control.",
+        f"intervals; *wrong picture*: {CONTROLS} of the questions asked about another picture,",
+        "as a control.",
         "",
         "| job | pictures | figure | | target | wrong picture |",
         "|---|---|---|---|---|---|",
@@ -78,10 +78,8 @@ def _quality(report: dict[str, Any]) -> str:
         job, _, kind = name.partition(": ")
         target = figure["target"] and f"{'<=' if 'error' in kind else '>='} {figure['target']:.0%}"
         span = f"({figure['low']:.1%} to {figure['high']:.1%})"
-        lines.append(
-            f"| {_TASKS[job]} | {figure['pictures']} | {kind} | **{figure['value']:.1%}** {span} | {target or ''} "
-            f"| {figure['control']:.1%} |"
-        )
+        told = f"{_TASKS[job]} | {figure['pictures']} | {kind} | **{figure['value']:.1%}** {span}"
+        lines.append(f"| {told} | {target or ''} | {figure['control']:.1%} |")
     lines += ["", "The first answers of each job:", "", "| truth | answer |", "|---|---|"]
     lines += [
         f"| {_cell(example['truth'])} | {_cell(example['said'])} |"
