@@ -74,7 +74,9 @@ def _quality(report: dict[str, Any]) -> str:
         "| job | pictures | figure | | target | wrong picture |",
         "|---|---|---|---|---|---|",
     ]
-    for name, figure in report["figures"].items():
+    order = list(_TASKS)
+    for name in sorted(report["figures"], key=lambda name: order.index(name.partition(":")[0])):
+        figure = report["figures"][name]
         job, _, kind = name.partition(": ")
         target = figure["target"] and f"{'<=' if 'error' in kind else '>='} {figure['target']:.0%}"
         span = f"({figure['low']:.1%} to {figure['high']:.1%})"
@@ -83,8 +85,8 @@ def _quality(report: dict[str, Any]) -> str:
     lines += ["", "The first answers of each job:", "", "| truth | answer |", "|---|---|"]
     lines += [
         f"| {_cell(example['truth'])} | {_cell(example['said'])} |"
-        for examples in report["examples"].values()
-        for example in examples[:2]
+        for job in order
+        for example in report["examples"].get(job, [])[:2]
     ]
     return "\n".join(lines) + "\n"
 

@@ -165,17 +165,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the report goes, as JSON")
     parser.add_argument("--add", action="store_true", help="keep what the report has of other jobs")
     arguments = parser.parse_args()
-    known = json.loads(arguments.out.read_text("utf-8")) if arguments.out and arguments.add else {}
-    report = {**known}
+    report: dict[str, Any] = {}
     if arguments.speed != "not":
-        report.update(speed(arguments.folder))
+        report = speed(arguments.folder)
     if arguments.speed != "only":
-        found = evaluate(arguments.folder, arguments.count, arguments.jobs, arguments.seed)
-        for name in ("figures", "seconds_per_answer", "examples"):
-            found[name] = {**known.get(name, {}), **found[name]}
-        report.update(found)
+        report |= evaluate(arguments.folder, arguments.count, arguments.jobs, arguments.seed)
     if arguments.out:
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+        # Read only now: another process may have measured other jobs meanwhile.
+        known = json.loads(arguments.out.read_text("utf-8")) if arguments.add else {}
+        for name in ("figures", "seconds_per_answer", "examples"):
+            report[name] = {**known.get(name, {}), **report.get(name, {})}
+        arguments.out.write_text(json.dumps({**known, **report}, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
