@@ -60,8 +60,11 @@ class Element:
         across, down = (right - left) / size[0], (bottom - top) / size[1]
         x, y = 1000 * left / size[0], 1000 * top / size[1]
         x1, y1, x2, y2 = self.box
-        box = x + x1 * across, y + y1 * down, x + x2 * across, y + y2 * down
-        return replace(self, box=tuple(round(one) for one in box))
+        box = (
+            round(x + x1 * across), round(y + y1 * down),
+            round(x + x2 * across), round(y + y2 * down),
+        )  # fmt: skip
+        return replace(self, box=box)
 
 
 def split_elements(text: str) -> tuple[str, tuple[Element, ...]]:

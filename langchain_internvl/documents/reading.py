@@ -62,7 +62,7 @@ class ReadOptions:
     skip_blank: bool = True
     max_tiles: int | None = None
     least_probability: float = 0.9
-    max_retries: int | None = None
+    max_retries: int | None = 16
 
     def __post_init__(self) -> None:
         for name, allowed in (
