@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from checkpoints import OLDER, original_config, random_model, write_hf
 from golden import checkpoint_folder
 from int4 import pack_awq, pack_gptq, pack_integers
 from safetensors.torch import load_file, save_file
@@ -91,6 +92,36 @@ def test_logits_are_those_of_the_meant_weights(method, name, place, tmp_path):
     scale = logits[1].abs().max()
     assert (logits[0] - logits[1]).abs().max() < 0.02 * scale
     assert (logits[0].argmax(-1) == logits[1].argmax(-1)).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("are_old", [False, True])
+def test_hf_names(are_old, tmp_path):
+    """As llm-compressor writes them from transformers' own class, before and since version 5."""
+    pytest.importorskip("compressed_tensors")
+    source = random_model(original_config("qwen3"), dtype=torch.float32)
+    folder = write_hf(tmp_path, source)
+    tensors, meant = {}, {}
+    for key, tensor in source.state_dict().items():
+        is_layer = key.startswith("model.language_model.layers.") and tensor.dim() == 2
+        parts, meant[key] = pack_integers(tensor, GROUP) if is_layer else ({}, tensor)
+        name = key
+        if are_old:
+            for new, old in OLDER.items():
+                name = old + key.removeprefix(new) if key.startswith(new) else name
+        tensors |= {name.removesuffix("weight") + last: part for last, part in parts.items()}
+        tensors |= {} if is_layer else {name: tensor.clone()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    _, settings = PACKED["compressed-tensors"]
+    config["quantization_config"] = {
+        "quant_method": "compressed-tensors", **settings,
+        "ignore": ["re:.*vision_tower.*", "re:.*multi_modal_projector.*", "lm_head"],
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    loaded = load_model(read_checkpoint(folder), 1005, LoadOptions(dtype="float32")).state_dict()
+    assert loaded.keys() == meant.keys()
+    for key, tensor in meant.items():
+        assert torch.allclose(loaded[key], tensor, atol=1e-6), key
 
 
 def arguments(folder):

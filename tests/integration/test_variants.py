@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from checkpoints import original_config, random_model, to_original, write_hf, write_original
+from checkpoints import OLDER, original_config, random_model, to_original, write_hf, write_original
 from golden import checkpoint_folder
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -208,15 +208,9 @@ def test_hf_names_before_transformers_5(tmp_path):
     """As transformers 4.52 saved them."""
     source = random_model(original_config("qwen2"))
     write_hf(tmp_path, source)
-    older = {
-        "model.language_model.": "language_model.model.",
-        "lm_head.": "language_model.lm_head.",
-        "model.vision_tower.": "vision_tower.",
-        "model.multi_modal_projector.": "multi_modal_projector.",
-    }
     file = tmp_path / "model.safetensors"
     tensors = load_file(file)
-    for new, old in older.items():
+    for new, old in OLDER.items():
         tensors = {
             old + name.removeprefix(new) if name.startswith(new) else name: one
             for name, one in tensors.items()
