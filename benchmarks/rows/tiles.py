@@ -40,7 +40,7 @@ def _one(bench: Bench) -> Result:
     if not torch.equal(normalise_on_device(_own_tiles(data), device), formula_pixels(data)):
         raise SystemExit("OTHER PIXELS")
     ratios, tiles_only, own = [], [], []
-    for _ in range(bench.size(15, 1)):
+    for _ in range(bench.size(25, 1)):
         own.append(timed(lambda: normalise_on_device(_own_tiles(data), device)))
         ratios.append(own[-1] / timed(lambda: formula_pixels(data)))
         tiles_only.append(timed(lambda: _own_tiles(data)) / timed(lambda: formula_tiles(data)))
