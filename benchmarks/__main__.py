@@ -73,6 +73,7 @@ def run(
         start = time.perf_counter()
         results = study.measure(bench)
         seconds = time.perf_counter() - start
+        gc.unfreeze()
         for row in study.rows:
             rows[row.name] = record = _record(row, results[row.name], machine)
             _print(row, results[row.name], record)

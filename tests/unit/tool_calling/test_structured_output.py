@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import pytest
 from golden import PHOTOS, checkpoint_folder
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ai
 from langchain_core.runnables.utils import add
 from pydantic import BaseModel, Field
 from typing_extensions import NotRequired, TypedDict
@@ -296,8 +296,6 @@ def test_response_format_in_the_words_of_openai():
 @pytest.mark.parametrize("method", METHODS)
 def test_a_long_reply_is_parsed_once_as_it_streams(method, monkeypatch):
     """Counted in characters: LangChain parses a call anew whenever two chunks of it are added."""
-    from langchain_core.messages import ai
-
     parsed = 0
     parse = ai.parse_partial_json
 
