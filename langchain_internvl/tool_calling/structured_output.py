@@ -258,13 +258,13 @@ class _Growing:
             self._call = pieces[0]["index"]
         return "".join(one["args"] or "" for one in pieces if one["index"] == self._call)
 
-    def values(self, texts: Iterator[str]) -> Iterator[Any]:
+    def values(self, texts: Iterator[Any]) -> Iterator[Any]:
         """The value whenever it has changed, and at the end."""
         for text in texts:
             yield from self._add(text)
         yield from self._end()
 
-    async def avalues(self, texts: AsyncIterator[str]) -> AsyncIterator[Any]:
+    async def avalues(self, texts: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """See `values`."""
         async for text in texts:
             for value in self._add(text):
