@@ -84,7 +84,8 @@ def line(results: dict[str, Any]) -> str:
     met = sum(row["met"] for row in rows.values())
     return (
         f"Times over those of transformers' own `generate`, on {_machine(results['machine'])}: "
-        f"{', '.join(told)} ({met} of {len(rows)} goals met: [performance](docs/guides/performance.md))."
+        f"{', '.join(told)} ({met} of {len(rows)} goals met: "
+        "[performance](docs/guides/performance.md))."
     )
 
 
