@@ -24,6 +24,7 @@ _PACKAGES = {
     "decord": ("video", "reads videos"),
     "av": ("video", "reads videos"),
     "pypdfium2": ("documents", "reads PDFs"),
+    "pikepdf": ("documents", "finds damage of PDFs"),
     "bitsandbytes": ("quantization", "8 and 4 bits"),
     "flash-attn": ("flash-attn", "faster attention on CUDA"),
     "lmdeploy": ("lmdeploy", "the LMDeploy backend"),

@@ -67,6 +67,8 @@ class Page:
             is used.
         layer: Text layer and properties of a PDF page; None: the file is not a PDF.
         failed: Name of the test that the text layer failed; None: it passed, or was not tested.
+        damage: What of the page may be missing because the file is damaged; None: no damage was
+            found.
     """
 
     number: int
@@ -74,6 +76,7 @@ class Page:
     picture: Image.Image | MediaError | None
     layer: PdfPageText | None = None
     failed: str | None = None
+    damage: str | None = None
 
 
 def pages_of(
@@ -211,7 +214,7 @@ def _pdf(source: Source, policy: MediaPolicy, options: PageOptions) -> Iterator[
 
 def _judged(text: PdfPageText, ocr: OcrMode) -> Page:
     failed = failed_test(text) if ocr == "auto" else None
-    return Page(text.number, text.total, None, text, failed)
+    return Page(text.number, text.total, None, text, failed, text.damage)
 
 
 def _rendered(
@@ -236,7 +239,7 @@ def _rendered(
             for page, drawn in zip(known, rendered, strict=True):
                 image = drawn.image
                 shown = image if isinstance(image, MediaError) else Image.fromarray(image)
-                yield replace(page, picture=shown)
+                yield replace(page, picture=shown, damage=drawn.damage or page.damage)
         finally:
             rendered.close()  # type: ignore[attr-defined]
 

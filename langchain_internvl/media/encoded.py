@@ -53,6 +53,9 @@ _MOST_READS = 10_000
 """Maximum reads of a file by a Pillow reader, in addition to one per 256 bytes. Readers parse
 chunks, markers, tags and comments in Python, and a hostile file has millions of them."""
 
+_FAST = frozenset({"BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP"})
+"""Formats with decoders in C that take about a second for the largest image."""
+
 _SMALL = 1 << 16
 """Number of pixels that every decoder decodes in a fraction of a second."""
 
@@ -152,18 +155,23 @@ def decode_image(data: bytes, name: str, limit: PixelLimit, options: ReadOptions
 def is_slow(image: Image.Image, data: bytes) -> bool:
     """Whether decoding may take seconds or gigabytes, and so needs its own process.
 
-    Readers written in Python (QOI, plain PPM, BMP RLE) take about 2 s for a million pixels or a
-    megabyte; OpenJPEG takes about 20 bytes of memory for a pixel. A progressive JPEG is decoded
-    once for every scan.
+    Only decoders in C of common formats count as fast, and small images. Readers written in Python
+    (QOI, plain PPM, BMP RLE) take about 2 s for a million pixels or a megabyte; OpenJPEG takes
+    about 20 bytes of memory for a pixel. A progressive JPEG is decoded once for every scan.
     """
     pixels = image.width * image.height
-    codecs = {str(tile[0]) for tile in getattr(image, "tile", ())}
+    tiles = getattr(image, "tile", ())
     if image.format == "HEIF":
         return False  # its reader is registered in this process only
-    if image.format == "ICO" or codecs & Image.DECODERS.keys():
-        return pixels > _SMALL or len(data) > 1 << 16
+    if pixels <= _SMALL and len(data) <= 1 << 16:
+        return False
     if image.format in {"JPEG2000", "AVIF"}:
         return pixels > 1 << 22
+    # Pillow starts a decoder in Python for every strip or tile of a TIFF.
+    if image.format not in _FAST or len(tiles) > _MOST_READS + 4 * image.height:
+        return True
+    if {str(tile[0]) for tile in tiles} & Image.DECODERS.keys():  # in Python
+        return True
     scans = data.count(b"\xff\xda") if image.format in {"JPEG", "MPO"} else 1
     return pixels * max(scans, 1) > 1 << 26
 

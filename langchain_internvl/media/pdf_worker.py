@@ -12,6 +12,7 @@ import numpy as np
 from langchain_internvl._optional import require
 from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.page_ranges import select_pages
+from langchain_internvl.media.pdf_damage import PdfInspector
 from langchain_internvl.media.records import FAULT, HEAD, LIMIT, write_image, write_record
 from langchain_internvl.media.worker import check_size, main
 
@@ -23,7 +24,8 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         task: `path`, `pages` (for `select_pages`), `password`, `long_side`, `max_pages` and
             `max_pixels`.
         records: Receives the number of pages (`total`) and the indices of the requested ones
-            (`numbers`), then each page or the error of its rendering.
+            (`numbers`), then for each page its `damage` and its image, or the error of its
+            rendering.
 
     Raises:
         MediaTooLargeError: Too many pages are requested.
@@ -32,16 +34,18 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     """
     document, total, numbers = open_pages(task)
     document.init_forms()
+    inspector = inspect(task, total)
     write_record(records, HEAD, json.dumps({"total": total, "numbers": numbers}).encode())
     records.flush()
     for number in numbers:
         try:
-            image = _render(document, number, task)
+            image, damage = _render(document, number, task, inspector)
         except MediaTooLargeError as error:
             write_record(records, LIMIT, f"page {number}: {error.reason}".encode())
         except Exception as error:  # noqa: BLE001 - of any type; the other pages are unaffected
             write_record(records, FAULT, f"page {number}: {error}".encode("utf-8", "replace"))
         else:
+            write_record(records, HEAD, json.dumps({"damage": damage}).encode())
             write_image(records, image)
         records.flush()
 
@@ -87,8 +91,20 @@ def _open_document(task: Mapping[str, Any]) -> Any:
         raise ValueError(f"it is encrypted: {reason}") from error
 
 
-def _render(document: Any, index: int, task: Mapping[str, Any]) -> Any:
-    """A rendered page, uint8 [height, width, 3]."""
+def inspect(task: Mapping[str, Any], total: int) -> PdfInspector:
+    """The inspector of the file of a task, which has `total` pages."""
+    return PdfInspector(Path(task["path"]).read_bytes(), task["password"], total)
+
+
+def _render(
+    document: Any, index: int, task: Mapping[str, Any], inspector: PdfInspector
+) -> tuple[Any, str | None]:
+    """A rendered page, uint8 [height, width, 3], and its damage.
+
+    Raises:
+        MediaTooLargeError: The page has more pixels than the task allows.
+        ValueError: Nothing is drawn on the page although it has content.
+    """
     page = document[index]
     width, height = page.get_size()
     # PDFium rounds sizes up.
@@ -97,8 +113,14 @@ def _render(document: Any, index: int, task: Mapping[str, Any]) -> Any:
     bitmap = page.render(scale=scale)
     image = np.asarray(bitmap.to_pil().convert("RGB"))
     bitmap.close()
+    damage = inspector.damage(index, page)
+    if image.min() == 255 and (hidden := damage or inspector.hidden(index, page)) is not None:
+        raise ValueError(
+            f"nothing is drawn on it although it has content: {hidden}; repair the file, or leave "
+            "the page out (pages=)"
+        )
     page.close()
-    return image
+    return image, damage
 
 
 if __name__ == "__main__":

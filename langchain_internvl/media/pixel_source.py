@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.errors import InternVLError, MediaError, UnsupportedMediaError
 from langchain_internvl.forks import renew_after_fork
+from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.pixels import ORIENTATION, check_size, no_memory, read_orientation
 from langchain_internvl.media.rgb import PHOTOMETRIC, is_deep, is_negative
 
@@ -68,20 +69,22 @@ class PixelSource:
     image: Image.Image
     name: str
 
-    def undecoded(self, policy: MediaPolicy) -> bytes | None:
+    def undecoded(self, policy: MediaPolicy, deadline: Deadline | None = None) -> bytes | None:
         """The encoded bytes of a slow image that is not decoded yet; None for other images.
 
         A separate process decodes them, with a deadline and a memory limit; see `slow_bytes`.
 
         Raises:
+            MediaError: The image cannot be decoded in a separate process.
             MediaTooLargeError: The bytes exceed the policy's limit.
+            RequestTimeoutError: The deadline has passed.
         """
         if getattr(self.image, "fp", None) is None:
             return None
         from langchain_internvl.media.undecoded import slow_bytes  # noqa: PLC0415 - imports Pillow
 
         with _IMAGES.held(self.image), hold_file(getattr(self.image, "fp", None) or self.image):
-            return slow_bytes(self.image, self.name, policy)
+            return slow_bytes(self.image, self.name, policy, deadline or Deadline())
 
     @contextmanager
     def decoded(self, policy: MediaPolicy) -> Iterator[Image.Image]:
@@ -119,11 +122,14 @@ class PixelSource:
             MediaError: See `decoded` and `undecoded`. (`max_bytes` does not apply to pixels in
                 memory.)
         """
+        check_size(self.image.size, self.name, policy)
+        encoded = self.undecoded(policy)
+        return self.decoded_bytes(policy) if encoded is None else encoded
+
+    def decoded_bytes(self, policy: MediaPolicy) -> bytes:
+        """The image as PNG or TIFF, decoded in this process; see `read`."""
         from PIL import Image  # noqa: PLC0415 - imported at first use
 
-        check_size(self.image.size, self.name, policy)
-        if (encoded := self.undecoded(policy)) is not None:
-            return encoded
         exif = Image.Exif()
         with self.decoded(policy) as image:
             exif[ORIENTATION] = read_orientation(image)

@@ -21,6 +21,7 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.forks import renew_after_fork
 from langchain_internvl.media.records import (
+    DATA,
     FAULT,
     HEAD,
     IMAGE,
@@ -119,6 +120,10 @@ class Decoding:
         """Metadata of the whole medium: the first record."""
         head: dict[str, Any] = json.loads(self._read(HEAD, 1 << 20))
         return head
+
+    def data(self) -> bytes:
+        """The next encoded image: as PNG or TIFF, of at most 8 bytes per pixel."""
+        return self._read(DATA, self._policy.max_pixels * 8 + (1 << 20))
 
     def image(self) -> NDArray[np.uint8]:
         """The next image, uint8 [height, width, 3], RGB, read-only."""
