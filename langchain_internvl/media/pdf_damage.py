@@ -215,7 +215,7 @@ def _image_damage(page: Any) -> Iterator[str]:
                 yield f"an image on it {reason}"
         elif filters == ["DCTDecode"]:
             data = bytes(image.get_data(decode_simple=False))
-            if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") or data[:2] != b"\xff\xd8":
+            if data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda") or data[:2] != b"\xff\xd8":
                 yield "a JPEG image on it is cut off or damaged: it has no end mark"
 
 
