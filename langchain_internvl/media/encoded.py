@@ -19,6 +19,7 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.pixels import PixelLimit, check_size, no_memory, read_orientation
 from langchain_internvl.media.rgb import to_rgb
+from langchain_internvl.media.signatures import identify, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +43,6 @@ _UPRIGHT = {
 }
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap width and height."""
-
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 _MOST_SCANS = 100
 """Maximum scans of a progressive JPEG; each decodes the whole image, and encoders write about ten.
@@ -79,6 +78,12 @@ class ReadOptions:
         return rgb if turn is None else rgb.transpose(turn)
 
 
+_RAW = (
+    "is a raw photograph (CR2, NEF, ARW, DNG ...), of which only a thumbnail can be read here: "
+    "develop it (rawpy.imread(path).postprocess() gives an array), or export it as JPEG"
+)
+
+
 def formats() -> tuple[str, ...]:
     """Names of the supported image formats that this build of Pillow reads."""
     Image.init()
@@ -109,8 +114,13 @@ def open_image(data: bytes, name: str) -> Image.Image:
         ) from error
     except Exception as error:  # Pillow's readers raise anything on broken files
         file.check(name)
-        raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
-    # A raw TIFF may have one strip per pixel row; decoders in Python read pixel by pixel.
+        kind = f"{name_of(data)} of {len(data)} bytes"
+        raise MediaError(
+            name, f"the image is truncated or corrupt ({kind}): {error}; get the whole file"
+        ) from error
+    if image.format == "TIFF" and (_is_raw(image) or data[8:10] == b"CR"):
+        raise UnsupportedMediaError(name, _RAW)
+    # An uncompressed TIFF may have one strip per pixel row; decoders in Python read pixel by pixel.
     pixels = image.width * image.height
     file.allow(4 * (pixels if pixels <= _SMALL else image.height))
     return image
@@ -133,7 +143,9 @@ def use_image(image: Image.Image, name: str, use: Callable[[Image.Image], Any]) 
     except Exception as error:  # Pillow's readers raise anything on broken files
         if isinstance(file, _CountedFile):
             file.check(name)
-        raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
+        raise MediaError(
+            name, f"the {image.format or ''} image is truncated or corrupt: {error}"
+        ) from error
 
 
 def decode_image(data: bytes, name: str, limit: PixelLimit, options: ReadOptions) -> Image.Image:
@@ -206,9 +218,21 @@ class _CountedFile(io.BytesIO):
 
 
 def _why_unknown(data: bytes) -> str:
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        return (
-            "is a HEIC/HEIF image, which needs a reader: pip install pillow-heif, then call "
-            "pillow_heif.register_heif_opener()"
-        )
-    return f"is not an image that can be read ({', '.join(formats())}), or is damaged"
+    known = ", ".join(formats())
+    found = identify(data)
+    if found is None:
+        return f"is not an image that can be read ({known}), or is damaged"
+    reader = next((name for name in ("AVIF", "HEIF") if name in found.name), None)
+    damaged = f"it is damaged or cut off ({len(data)} bytes)"
+    remedy = damaged if reader in formats() else found.remedy
+    return f"is {found.name}, which cannot be read as an image: {remedy}. Images are {known}"
+
+
+_SUBFILE, _SUB_IMAGES, _DNG = 254, 330, 50706
+"""Tags of TIFF (TIFF 6.0; TIFF/EP, ISO 12234-2; DNG 1.7)."""
+
+
+def _is_raw(image: Image.Image) -> bool:
+    """Whether a TIFF is a raw photograph (DNG, NEF, ARW ...), of which Pillow reads a thumbnail."""
+    tags = getattr(image, "tag_v2", {})
+    return _DNG in tags or (_SUB_IMAGES in tags and bool(tags.get(_SUBFILE, 0) & 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, Jpeg2KImagePlugin
 
 from langchain_internvl.media.encoded import ReadOptions, decode_image
 from langchain_internvl.media.pixel_source import PixelSource
@@ -31,7 +31,8 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
 
     Args:
         task: `path`, `max_pixels` and `options`, of `ReadOptions`; or instead of these, for an
-            image that the caller has opened with Pillow, its `format`, `frame` and `identity`.
+            image that the caller has opened with Pillow, its `format`, `frame`, `reduce`,
+            `layers` and `identity`.
         records: Receives the warnings, then the image; or whether the image of the file has the
             given identity, then its encoded bytes.
 
@@ -56,6 +57,8 @@ def _decode_opened(task: Mapping[str, Any], records: BinaryIO) -> None:
     with Image.open(task["path"], formats=[_READERS.get(task["format"], task["format"])]) as image:
         if image.tell() != task["frame"]:
             image.seek(task["frame"])
+        if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
+            image.reduce, image.layers = task["reduce"], task["layers"]
         policy = MediaPolicy(max_pixels=task["max_pixels"])
         check_size(image.size, "", policy)
         is_same = repr(identity(image)) == task["identity"]

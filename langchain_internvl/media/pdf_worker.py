@@ -14,6 +14,7 @@ from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.page_ranges import select_pages
 from langchain_internvl.media.pdf_damage import PdfInspector
 from langchain_internvl.media.records import FAULT, HEAD, LIMIT, write_image, write_record
+from langchain_internvl.media.signatures import name_of
 from langchain_internvl.media.worker import check_size, main
 
 
@@ -76,18 +77,25 @@ def _open_document(task: Mapping[str, Any]) -> Any:
     """Open the document of a task.
 
     Raises:
-        ValueError: The file is encrypted, and the task's password is missing or wrong.
+        ValueError: The file is no PDF, or is encrypted and the task's password is missing or wrong.
     """
     pypdfium2 = require("pypdfium2", extra="documents")
     password = task["password"]
+    data = Path(task["path"]).read_bytes()
     try:
-        return pypdfium2.PdfDocument(Path(task["path"]).read_bytes(), password=password)
+        return pypdfium2.PdfDocument(data, password=password)
     except pypdfium2.PdfiumError as error:
         if "Success" in str(error):  # PDFium's error for a file without pages
             raise ValueError("it has no pages") from error
         if "password" not in str(error).lower():
-            raise
-        reason = "the given password is wrong" if password else "pass password=..."
+            if b"%PDF-" in data[:1024]:
+                raise
+            raise ValueError(f"it is {name_of(data)}") from error
+        reason = (
+            "the given password is wrong"
+            if password
+            else "pass password=... (pdf_block(), a block, or the loader)"
+        )
         raise ValueError(f"it is encrypted: {reason}") from error
 
 

@@ -20,6 +20,7 @@ from langchain_internvl.errors import (
     RequestError,
 )
 from langchain_internvl.forks import renew_after_fork
+from langchain_internvl.media.byte_sources import PathSource
 from langchain_internvl.media.records import (
     DATA,
     FAULT,
@@ -30,7 +31,6 @@ from langchain_internvl.media.records import (
     REFUSAL,
     read_record,
 )
-from langchain_internvl.media.sources import PathSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from langchain_internvl.media.byte_sources import Source
     from langchain_internvl.media.deadline import Deadline
     from langchain_internvl.media.policy import MediaPolicy
-    from langchain_internvl.media.sources import Source
 
 MAX_MEMORY = 4 << 30
 """Maximum address space of a process that decodes a video or a PDF, in bytes."""

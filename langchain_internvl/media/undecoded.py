@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from langchain_internvl.errors import InternVLError, MediaError, MediaTooLargeError
+from langchain_internvl.media.byte_sources import BytesSource
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.encoded import formats, is_slow, open_image
 from langchain_internvl.media.process import decoding
-from langchain_internvl.media.sources import BytesSource
 
 if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
 
-_MOST_CHANGED = 1 << 22
+_MOST_CHANGED = 1 << 20
 """Maximum number of pixels of an image of a slow format that was changed after opening."""
 
 _PROGRAMS = frozenset({"EPS", "WMF"})
@@ -41,7 +42,7 @@ def slow_bytes(
     Returns:
         The bytes; None if the image decodes fast, is decoded already, or is of a format whose
         reader is registered in this process only. Also None if it was changed after opening
-        (`draft`, `info`) and is not large.
+        (`info`) and is not large.
 
     Raises:
         MediaError: The image is slow, large, and was changed after opening; or it cannot be
@@ -63,18 +64,20 @@ def slow_bytes(
     if len(data) > policy.max_bytes:
         raise MediaTooLargeError(name, f"larger than MediaPolicy.max_bytes={policy.max_bytes}")
     if image.format in formats() and image.tell() == 0:
-        try:
-            with open_image(data, name) as anew:
-                if identity(anew) == identity(image):
-                    return data
-        except InternVLError:
-            pass
-    else:
-        task = {"format": image.format, "frame": image.tell(), "identity": repr(identity(image))}
-        source = BytesSource(data, name)
-        with decoding("image_worker", task, source, "image", policy, deadline) as records:
-            if records.head()["is_same"]:
-                return records.data()
+        with suppress(InternVLError), open_image(data, name) as anew:
+            if identity(anew) == identity(image):
+                return data
+    task = {
+        "format": image.format,
+        "frame": image.tell(),
+        "reduce": getattr(image, "_reduce", 0),
+        "layers": getattr(image, "layers", 0),
+        "identity": repr(identity(image)),
+    }
+    source = BytesSource(data, name)
+    with decoding("image_worker", task, source, "image", policy, deadline) as records:
+        if records.head()["is_same"]:
+            return records.data()
     if image.width * image.height <= _MOST_CHANGED:
         return None
     raise MediaError(
