@@ -139,11 +139,11 @@ def _kind_of_file(fields: Fields, where: str) -> str:
     if family == "text" or mime_type in _TEXT_TYPES or isinstance(fields.get("text"), str):
         return "text"
     if mime_type is None:
-        kind = "pdf"  # a URL, or a file that cannot be read: reading it reports the error
-        if _has_content(fields) and (head := read_head(source := _source(fields, where))):
-            kind = sniff_kind(source)
-            if kind is None:
-                raise MessageError(_why_refused(head, where))
+        source = _source(fields, where) if _has_content(fields) else None
+        if source is None or not (head := read_head(source)):
+            return "pdf"  # a URL, or a file that cannot be read: reading it reports the error
+        if (kind := sniff_kind(source)) is None:
+            raise MessageError(_why_refused(head, where))
         return kind
     if mime_type == "application/pdf":
         return "pdf"
