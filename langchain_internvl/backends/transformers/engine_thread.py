@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable
 from weakref import WeakSet
 
 from langchain_internvl.backends.base import EngineStats
-from langchain_internvl.backends.transformers.decoding import DecodeLoop, Failure
+from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.memory import free_model
+from langchain_internvl.backends.transformers.next_tokens import Failure
 from langchain_internvl.backends.transformers.request_handle import RequestHandle, for_another
 from langchain_internvl.backends.transformers.sequences import Sequence
 from langchain_internvl.errors import BackendError, EngineBusyError
