@@ -225,7 +225,7 @@ def _why_unknown(data: bytes) -> str:
     reader = next((name for name in ("AVIF", "HEIF") if name in found.name), None)
     damaged = f"it is damaged or cut off ({len(data)} bytes)"
     remedy = damaged if reader in formats() else found.remedy
-    return f"is {found.name}, which cannot be read as an image: {remedy}. Images are {known}"
+    return f"is {found.name}, and not an image that can be read ({known}): {remedy}"
 
 
 _SUBFILE, _SUB_IMAGES, _DNG = 254, 330, 50706

@@ -148,21 +148,19 @@ def _kind_of_file(fields: Fields, where: str) -> str:
     if mime_type == "application/pdf":
         return "pdf"
     raise MessageError(
-        f"{where}: a file of type {mime_type} cannot be shown to InternVL; {_ACCEPTED}"
+        f"{where}: a file of type {mime_type} cannot be shown to InternVL, which takes images, "
+        f"videos, PDFs and text; {_CONVERT}"
     )
 
 
-_ACCEPTED = (
-    "images, videos, PDFs and texts can. Convert others: an office document to PDF "
-    "(libreoffice --headless --convert-to pdf FILE)"
-)
+_CONVERT = "convert it, an office document to PDF (libreoffice --headless --convert-to pdf FILE)"
 
 
 def _why_refused(head: bytes, where: str) -> str:
     """Error for a file whose bytes are neither an image, a video, a PDF nor text."""
     found = identify(head)
-    remedy = _ACCEPTED if found is None else f"images, videos, PDFs and texts can: {found.remedy}"
-    return f"{where}: the file is {name_of(head)}, which cannot be shown to InternVL; {remedy}"
+    remedy = _CONVERT if found is None else found.remedy
+    return f"{where}: the file is {name_of(head)}, no image, video, PDF or text; {remedy}"
 
 
 def _mime_type(fields: Fields) -> str | None:

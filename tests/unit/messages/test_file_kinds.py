@@ -58,7 +58,7 @@ def test_a_missing_file_is_not_called_anything_else():
 
 
 def test_what_is_accepted_is_said_for_other_types():
-    with pytest.raises(MessageError, match=r"type application/zip .* images, videos, PDFs and"):
+    with pytest.raises(MessageError, match=r"type application/zip .* takes images, videos"):
         read_block({"type": "file", "base64": "AAAA", "mime_type": "application/zip"}, "here")
 
 
