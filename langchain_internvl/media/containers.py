@@ -38,6 +38,11 @@ def check_container(path: Path) -> None:
         raise ValueError("it is a text or a playlist, no video")
     if not has_signature(head):
         kind = name_of(head) if head else "empty"
+        if kind in {"a PNG image", "a WebP image"}:
+            raise ValueError(
+                f"it is {kind}, no video; pass the frames of an animation as a list: [frame.copy() "
+                "for frame in PIL.ImageSequence.Iterator(PIL.Image.open(path))]"
+            )
         raise ValueError(
             f"it is {kind}, no video; MP4, MOV, Matroska, WebM, AVI, MPEG, TS, WMV ... are read"
         )

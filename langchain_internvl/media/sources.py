@@ -59,13 +59,17 @@ def to_source(value: Any, name: str) -> Source:
     if is_file_object(value):
         return BytesSource(_read_file_object(value, name), name)
     if _is_a(value, "PIL.Image", "Image"):
-        return PixelSource(value, name)
+        return PixelSource(value, name, value.tell())
     if _is_a(value, "numpy", "ndarray"):
         return from_array(value, name)
+    remedy = "pass bytes, a path, a URL, a binary file object, a PIL image or a uint8 array"
+    if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
+        remedy = (
+            "pass a NumPy array, uint8 [height, width, 3]; for a tensor of shape [3, height, "
+            "width] with values from 0 to 1: (x * 255).byte().permute(1, 2, 0).cpu().numpy()"
+        )
     raise UnsupportedMediaError(
-        name,
-        f"an object of type {type(value).__name__} is no medium; "
-        "pass bytes, a path, a URL, a binary file object, a PIL image or a uint8 array",
+        name, f"an object of type {type(value).__name__} is no medium; {remedy}"
     )
 
 
