@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from typing import Literal
 
 import numpy as np
@@ -156,7 +156,8 @@ def _array(data: bytes, name: str, policy: MediaPolicy) -> Image.Image:
 def _tiff(data: bytes, name: str, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:
     """The pages of a TIFF, up to where its chain of pages is broken."""
     with Image.open(io.BytesIO(data), formats=formats()) as image:
-        total, broken = _count(image)
+        places, broken = _find_pages(image)
+        total = len(places)
         numbers = select_pages(parse_pages(options.pages), total + broken)
         if len(numbers) > policy.max_pages:
             limit = f"MediaPolicy.max_pages={policy.max_pages}"
@@ -167,7 +168,7 @@ def _tiff(data: bytes, name: str, policy: MediaPolicy, options: PageOptions) -> 
                 error = MediaError(page, "this page and all after it are damaged")
                 yield Page(number, total + broken, error)
                 continue
-            picture = _tiff_page(image, number, page, policy)
+            picture = _tiff_page(image, places[number], page, policy)
             if isinstance(picture, Image.Image):
                 picture = shrink(picture, options.long_side)
             yield Page(number, total + broken, picture)
@@ -185,17 +186,29 @@ def _tiff_page(
         return MediaError(name, f"the image is truncated or corrupt: {error}")
 
 
-def _count(image: Image.Image) -> tuple[int, bool]:
-    """Number of readable pages, and whether a damaged one follows."""
-    number = 0
-    while True:
-        number += 1
+_SUBFILE = 254
+"""Tag NewSubfileType of TIFF 6.0: bit 0 marks a smaller copy of another image of the file."""
+
+
+def _find_pages(image: Image.Image) -> tuple[list[int], bool]:
+    """Frames that are pages, and whether a damaged one follows.
+
+    Smaller copies of a page (of pyramids and thumbnails) are no pages, unless there are no others.
+    """
+    found: list[int] = []
+    copies: list[int] = []
+    broken = False
+    for number in count():
         try:
             image.seek(number)
+            kind = getattr(image, "tag_v2", {}).get(_SUBFILE, 0)
+            (copies if isinstance(kind, int) and kind & 1 else found).append(number)
         except EOFError:
-            return number, False
+            break
         except Exception:  # noqa: BLE001 - Pillow's readers raise anything on broken files
-            return number, True
+            broken = True
+            break
+    return found or copies, broken
 
 
 def _pdf(source: Source, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _MOST_CHANGED = 1 << 20
 """Maximum number of pixels of an image of a slow format that was changed after opening."""
 
+_FAST_ANYWAY = frozenset({"GIF", "PNG", "TIFF", "WEBP"})
+"""Formats whose speed does not depend on the content of the file."""
+
 _PROGRAMS = frozenset({"EPS", "WMF"})
 """Formats whose readers start other programs, or interpret programs."""
 
@@ -58,6 +61,8 @@ def slow_bytes(
             f"{image.format} files are programs, which are not run here; load the image yourself "
             "(image.load()), or convert it to PNG",
         )
+    if image.format in _FAST_ANYWAY and not is_slow(image, b""):
+        return None  # without reading the whole file for each of its pages
     data = _read_all(getattr(image, "fp", None), policy.max_bytes + 1)
     if data is None or not is_slow(image, data):
         return None
