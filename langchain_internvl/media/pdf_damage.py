@@ -23,6 +23,8 @@ _MOST_IMAGES = 200
 _MOST_PARSED = 1 << 20
 """Maximum size in bytes of a content stream whose operators are read: that is slow."""
 _CHUNK = 1 << 20
+_MOST_DECODED = 1 << 28
+"""Maximum bytes that are decompressed of a content stream, and of all images of a page."""
 
 _OPERATORS = frozenset({
     "b", "B", "b*", "B*", "BDC", "BI", "BMC", "BT", "BX", "c", "cm", "CS", "cs", "d", "d0", "d1",
@@ -135,10 +137,14 @@ class PdfInspector:
                     yield f"it draws {operands[0]}, which is missing from the file"
 
 
-def _streams(owner: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
-    """Content streams of a page or a form and of the forms in it, each with its XObjects."""
-    if depth > _DEPTH:
-        return
+def _streams(
+    owner: Any, depth: int = 0, known: set[Any] | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """Content streams of a page or a form and of the forms in it, each with its XObjects.
+
+    Forms often share one dictionary of resources, which names all of them: each comes once.
+    """
+    known = set() if known is None else known
     node, resources = owner, owner.get("/Resources")
     while resources is None and (node := node.get("/Parent")) is not None:  # inherited
         resources = node.get("/Resources")
@@ -149,8 +155,10 @@ def _streams(owner: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
         if isinstance(stream, pikepdf.Stream):
             yield stream, objects
     for one in objects.values():
-        if one is not None and one.get("/Subtype") == "/Form":
-            yield from _streams(one, depth + 1)
+        is_new = one is not None and one.objgen not in known
+        if is_new and depth < _DEPTH and one.get("/Subtype") == "/Form":
+            known.add(one.objgen)
+            yield from _streams(one, depth + 1, known)
 
 
 def _stream_damage(stream: Any) -> str | None:
@@ -171,7 +179,7 @@ def _flate_damage(raw: bytes, least: int = 0) -> str | None:
 
     Args:
         raw: The data; its checksum may be missing, as some programs leave it out.
-        least: Least size of the decompressed data, in bytes.
+        least: Least size of the decompressed data, in bytes: the rest is not read. 0: all is.
     """
     raw = raw.lstrip(b"\r\n")
     if not raw:
@@ -182,6 +190,8 @@ def _flate_damage(raw: bytes, least: int = 0) -> str | None:
     pending, size, checksum = raw[2:], 0, 1
     try:
         while pending and not decoder.eof:
+            if size > (least or _MOST_DECODED):
+                return None
             block = decoder.decompress(pending, _CHUNK)
             size, checksum = size + len(block), zlib.adler32(block, checksum)
             pending = decoder.unconsumed_tail
@@ -202,11 +212,14 @@ def _images(page: Any) -> Iterator[Any]:
 
 def _image_damage(page: Any) -> Iterator[str]:
     """Images of a page that are cut off: PDFium draws them up to there, or not at all."""
+    left = _MOST_DECODED
     for image in _images(page):
         filters = image.get_filters()
         if filters in ([], ["FlateDecode"]):
             facts = image.get_metadata()
             least = facts.height * -(-facts.width * facts.bits_per_pixel // 8)
+            if (left := left - least) < 0:
+                return
             data = bytes(image.get_data(decode_simple=False))
             reason = _flate_damage(data, least) if filters else None
             if not filters and len(data) < least:

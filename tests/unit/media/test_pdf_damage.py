@@ -164,3 +164,20 @@ def test_a_text_layer_tells_of_damage():
     assert "cut off" in cut.damage
     (binary,) = stream_texts(BytesSource(UNDRAWN["binary"][0], "a"), POLICY)
     assert "no drawing operators" in binary.damage
+
+
+def test_forms_that_share_their_resources_are_looked_at_once_each():
+    """100 forms that name each other: 100 million ways through four levels of them."""
+    pdf = pikepdf.new()
+    add_page(pdf, WORDS + b"/F0 Do")
+    objects = pikepdf.Dictionary()
+    shared = pdf.make_indirect(pikepdf.Dictionary(XObject=objects))
+    for number in range(100):
+        form = pikepdf.Stream(pdf, b"0 0 9 9 re f")
+        form.Type, form.Subtype = pikepdf.Name.XObject, pikepdf.Name.Form
+        form.BBox, form.Resources = [0, 0, 99, 99], shared
+        objects[f"/F{number}"] = pdf.make_indirect(form)
+    shared.XObject = objects
+    pdf.pages[0].Resources.XObject = objects
+    (page,) = stream_pages(BytesSource(saved(pdf), "paper"), POLICY)
+    assert (page.damage, page.image.min()) == (None, 0)
