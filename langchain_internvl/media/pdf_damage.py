@@ -69,7 +69,8 @@ class PdfInspector:
         """
         try:
             return next(
-                chain(self._contents_damage(number), _image_damage(page) if page else ()), None
+                chain(self._contents_damage(number), () if page is None else _image_damage(page)),
+                None,
             )
         except Exception as error:  # noqa: BLE001 - qpdf and PDFium raise anything on broken files
             return f"its structure cannot be followed ({type(error).__name__})"
@@ -108,8 +109,8 @@ class PdfInspector:
     def _had_contents(self, page: Any) -> bool:
         """Whether a page names content that is not in the file; qpdf leaves such names out."""
         start = rb"(?<!\d)%d +%d +obj\b" % page.objgen
-        found = re.search(start + rb"((?:(?!endobj).){0,65536})", self._data, re.DOTALL)
-        return found is not None and b"/Contents" in found[1]
+        found = re.findall(start + rb"((?:(?!endobj).){0,65536})", self._data, re.DOTALL)
+        return bool(found) and b"/Contents" in found[-1]  # updates of a file are at its end
 
     def _operator_damage(self, number: int) -> Iterator[str]:
         """Content that is no page description, or draws what is missing."""
@@ -119,7 +120,7 @@ class PdfInspector:
             data = stream.read_bytes()
             if len(data) > _MOST_PARSED or not data.strip(b"\0\t\n\f\r "):
                 continue
-            before = len(self._file.get_warnings())
+            self._file.get_warnings()  # clears them
             try:
                 steps = [
                     (str(step.operator), step.operands)
@@ -130,7 +131,7 @@ class PdfInspector:
             unknown = [name for name, _ in steps if name not in _OPERATORS]
             if unknown and not any(name == "BX" for name, _ in steps):
                 yield "its content stream has no drawing operators, only other data"
-            if not steps or len(self._file.get_warnings()) > before:
+            if self._file.get_warnings():
                 yield "its content stream is cut off or malformed"
             for name, operands in steps:
                 if name == "Do" and str(operands[0]) not in resources:

@@ -88,6 +88,7 @@ WHITE = b"1 1 1 rg 0 0 595 842 re f"
 EMPTY = {
     "no content": pdf_of(b""),
     "spaces": pdf_of(b" \n"),
+    "comment": pdf_of(b"% nothing"),
     "no drawing": pdf_of(b"q 1 0 0 1 9 9 cm /Artifact BMC EMC Q"),
     "white box": pdf_of(WHITE),
     "white image": pdf_of(DRAW, image=(b"\xff" * 180_000, None)),
