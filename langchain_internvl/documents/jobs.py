@@ -13,6 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables.config import run_in_executor
 from PIL import Image
 
+from langchain_internvl.documents.elements import Element
 from langchain_internvl.documents.in_flight import ain_order, in_order
 from langchain_internvl.documents.journal import Journal
 from langchain_internvl.documents.page_reader import Reader
@@ -286,9 +287,14 @@ def _metadata(job: _PageJob, read: PageText | None) -> dict[str, Any]:
         "parts": read.parts if read.parts > 1 else None,
         "problem": read.problem,
         "error": read.error,
-        "elements": [{"label": one.label, "box": list(one.thousandths)} for one in read.elements],
+        "elements": [_element(one) for one in read.elements],
     }
     return values | {name: value for name, value in optional.items() if value not in (None, [])}
+
+
+def _element(one: Element) -> dict[str, Any]:
+    values = {"label": one.label, "box": list(one.box), "brief": one.brief}
+    return {name: value for name, value in values.items() if name != "brief" or value is not None}
 
 
 def settle(result: FileStart | Result, on_error: OnError) -> Document | None:

@@ -68,6 +68,9 @@ class InternVLLoader(BaseLoader):
         max_tokens: Most tokens of the first attempt at a page; None: the model's own.
         max_tiles: Most tiles of one request, the thumbnail not counted; None: the model's own
             setting, or 12.
+        max_retries: Most replies for a page in addition to the first; then the best reading so far
+            is taken, with its `problem`. None: no limit: a page on which every remedy fails takes
+            9 to 60 replies.
         rotation: "auto": other orientations are tried where a page reads badly; "always": the
             model reports the orientation first; "never": pages are read as they are.
         deskew: Rotate pages whose lines are skewed by up to 8 degrees, so that lines are level.
@@ -112,6 +115,7 @@ class InternVLLoader(BaseLoader):
         prompt: str | None = None,
         max_tokens: int | None = None,
         max_tiles: int | None = None,
+        max_retries: int | None = 16,
         rotation: Literal["auto", "always", "never"] = "auto",
         deskew: bool = True,
         skip_blank: bool = True,
@@ -148,6 +152,7 @@ class InternVLLoader(BaseLoader):
             deskew=deskew,
             skip_blank=skip_blank,
             max_tiles=max_tiles or getattr(llm, "max_tiles", None),
+            max_retries=max_retries,
         )
         self._pages = PageOptions(pages, password, ocr, dpi, long_side)
         self._policy = media_policy or ARCHIVES
