@@ -48,8 +48,9 @@ class InternVLLoader(BaseLoader):
     layer in points), `ocr` ("model", "text_layer", "fallback": the text layer because the model
     failed, or "blank"), `text_layer` (the test that the text layer failed), `rotation` (degrees
     clockwise by which it was turned), `attempts`, `finish_reason`, `token_probability` (mean, 0 to
-    1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length" or "repetition")
-    and `error`.
+    1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length" or "repetition"),
+    `damage` (what of a PDF's page may be missing because the file is damaged) and `error`. A page
+    that has content of which nothing can be drawn is an error (see `on_error`), not "blank".
 
     Args:
         sources: A path, folder, glob, http(s) URL, the bytes of a file or a `Blob`, or several.
@@ -279,7 +280,7 @@ class _Grouped:
         first = pages[0].metadata
         own = {"page", "page_label", "page_id", "width", "height", "ocr", "rotation", "attempts",
                "finish_reason", "token_probability", "skew", "parts", "problem", "error",
-               "elements", "text_layer"}  # fmt: skip
+               "elements", "text_layer", "damage"}  # fmt: skip
         shared = {name: value for name, value in first.items() if name not in own}
         per_page = [
             {name: value for name, value in page.metadata.items() if name in own} for page in pages
