@@ -39,7 +39,7 @@ class PromptOptions:
         image_order: "auto": if all text of a message precedes its media, the media are moved to
             the front, as in the models' training; "as_given": no change.
         default_system: "template", a text, or None for no system turn; used if the conversation
-            has no system turn of its own.
+            does not begin with a system turn of its own.
         reasoning: Request reasoning by a system text, which replaces the template's or precedes
             another one.
         reply_start: Prefix of the reply, at the end of the prompt.
@@ -174,20 +174,22 @@ def build_prompt(
 def with_system(
     turns: Sequence[Turn], template_system: str | None, options: PromptOptions
 ) -> Sequence[Turn]:
-    """The conversation with its final system turn.
+    """The conversation with its final system text, at the start.
+
+    A system turn in the middle stays there and replaces nothing: the prompt of a later turn begins
+    with that of an earlier one, so that its cached keys and values stay valid.
 
     Args:
         turns: The conversation.
         template_system: System text of the template; None: none.
         options: The default system text, and whether reasoning is requested.
     """
-    own = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
-    if own is not None and not options.reasoning:
+    if _has_system(turns) and not options.reasoning:
         return turns
-    if own is not None:
-        thinking = Instruction(THINKING_SYSTEM + ("\n\n" if turns[own].parts else ""))
-        asking = replace(turns[own], parts=(thinking, *turns[own].parts))
-        return [*turns[:own], asking, *turns[own + 1 :]]
+    if _has_system(turns):
+        own = turns[0]
+        thinking = Instruction(THINKING_SYSTEM + ("\n\n" if own.parts else ""))
+        return [replace(own, parts=(thinking, *own.parts)), *turns[1:]]
     system = options.default_system
     if options.reasoning:
         return with_system([_system(None if system == "template" else system), *turns],
@@ -207,19 +209,23 @@ def with_think_suffix(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def with_instructions(turns: Sequence[Turn], instructions: Sequence[Part]) -> Sequence[Turn]:
-    """The conversation with instructions appended to its system text."""
+    """The conversation with instructions appended to its system text at the start."""
     if not instructions:
         return turns
-    place = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
-    if place is None:
-        turns, place = [Turn("system"), *turns], 0
-    own = turns[place]
+    if not _has_system(turns):
+        turns = [Turn("system"), *turns]
+    own = turns[0]
     if not own.parts:  # no text to separate from
         first = instructions[0]
         if isinstance(first, (Text, Instruction)):
             instructions = [replace(first, text=first.text.lstrip("\n")), *instructions[1:]]
     told = replace(own, parts=(*own.parts, *instructions))
-    return [*turns[:place], told, *turns[place + 1 :]]
+    return [told, *turns[1:]]
+
+
+def _has_system(turns: Sequence[Turn]) -> bool:
+    """Whether a conversation begins with its own system text."""
+    return bool(turns) and turns[0].role == "system"
 
 
 def _system(text: str | None) -> Turn:

@@ -241,7 +241,6 @@ def make_request(
         context_tokens,
         settings.max_tokens,
     )
-    asks_logprobs = settings.logprobs or settings.top_logprobs is not None
     return Request(
         prompt_ids=prompt_ids,
         tiles=renderer.tile_images(prompt, context_tokens),
@@ -249,7 +248,7 @@ def make_request(
         max_tokens=max_tokens,
         stop_ids=frozenset(stop_ids),
         stop=_stop_texts(settings, renderer) if form.is_plain else (),
-        top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
+        top_logprobs=settings.num_logprobs,
         timeout=renderer.deadline.remaining(),
         grammar=form.grammar(tools, thinks=settings.thinks),
         markup=renderer.tokenizer.special_bytes(*_shown_marks(renderer)),

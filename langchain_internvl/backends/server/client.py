@@ -86,6 +86,9 @@ class Client:
         )
         # The client reads them from environment variables that are meant for OpenAI.
         self._is_shared = address.http_client is not None
+        if self._is_shared:
+            # The constructor takes an instance of httpx's class only.
+            self._client._client = _BoundedClient(address.http_client)  # noqa: SLF001
         self._client.organization = self._client.project = None
 
     async def models(self) -> list[ServedModel]:
@@ -171,8 +174,34 @@ class Client:
             ) from error
 
 
+class _BoundedClient:
+    """The user's own HTTP client with a limit on response bodies; that client is not changed.
+
+    Args:
+        client: A `httpx.AsyncClient`.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        """Send a request, as `httpx.AsyncClient.send` does."""
+        response = await self._client.send(request, stream=True, **options)
+        try:
+            await _bound_body(response)
+            if not stream:
+                await response.aread()
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
+
+
 def _own_client(openai: Any) -> Any:
-    """An HTTP client with a limit on response bodies; the user's own client is left unchanged."""
+    """An HTTP client with a limit on response bodies."""
     return openai.DefaultAsyncHttpxClient(event_hooks={"response": [_bound_body]})
 
 

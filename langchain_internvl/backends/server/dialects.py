@@ -78,7 +78,7 @@ _MOST_TOKENS = 2**53
 
 def _count(value: Any) -> int:
     try:
-        count = int(value or 0)
+        count = -1 if isinstance(value, bool) else int(value or 0)
     except (OverflowError, TypeError, ValueError):
         count = -1
     if not 0 <= count <= _MOST_TOKENS:
