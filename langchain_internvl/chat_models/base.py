@@ -23,6 +23,7 @@ from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages.conversation import Turn
 from langchain_internvl.messages.convert import to_turns
 from langchain_internvl.messages.references import normalise_messages
+from langchain_internvl.prompting.reply_ids import replies_of
 from langchain_internvl.requests.arguments import CallArguments, call_arguments
 from langchain_internvl.requests.chunks import ChunkMaker
 from langchain_internvl.requests.message_request import (
@@ -198,6 +199,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
         settings: CallSettings,
         deadline: Deadline,
         form: ResponseFormat | None = None,
+        message_id: str | None = None,
     ) -> tuple[Backend, Request, ChunkMaker]:
         """The backend, the request for it, and the maker of message chunks from its deltas."""
         served = find_served(self, self._engines, deadline)
@@ -210,7 +212,9 @@ class PreparedModel(ModelSettings, BaseChatModel):
                     check_for_server(turn_renderer.form, turn_renderer.options, turns)
                 request = turn_renderer.make_request(settings, turns)
                 calls = turn_renderer.call_stream(settings)
-                chunks = ChunkMaker(self.model, 0, {}, calls, request.choices)
+                chunks = ChunkMaker(
+                    self.model, 0, {}, calls, request.choices, message_id=message_id
+                )
                 return served.backend, request, chunks
             if served is not None and form is not None:
                 refuse_thoughts(form, thinks=settings.thinks)
@@ -229,6 +233,9 @@ class PreparedModel(ModelSettings, BaseChatModel):
             calls,
             request.choices,
             channels=renderer.template.channels,
+            message_id=message_id,
+            replies=replies_of(renderer.tokenizer),
+            stop_ids=request.stop_ids,
         )
         return self._backend(renderer), request, chunks
 

@@ -17,6 +17,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import run_in_executor
+from langchain_core.utils.utils import LC_ID_PREFIX
 from typing_extensions import Unpack, override
 
 from langchain_internvl.backends.base import astream
@@ -262,7 +263,9 @@ class ChatInternVL(PromptMethods, ToolMethods):
     ) -> Iterator[ChatGenerationChunk]:
         settings, form = self._read_call(kwargs, stop)
         deadline = Deadline(settings.timeout)
-        backend, request, chunks = self._prepare(messages, settings, deadline, form)
+        backend, request, chunks = self._prepare(
+            messages, settings, deadline, form, _message_id(run_manager)
+        )
         with closing(backend.stream(request)) as deltas:  # ends the request if the consumer stops
             for delta in deltas:
                 yield from chunks.add(delta)
@@ -293,7 +296,7 @@ class ChatInternVL(PromptMethods, ToolMethods):
         # Media are read and tiled in a worker thread; after that no thread waits for tokens.
         try:
             backend, request, chunks = await run_in_executor(
-                None, self._prepare, messages, settings, deadline, form
+                None, self._prepare, messages, settings, deadline, form, _message_id(run_manager)
             )
         except asyncio.CancelledError:
             deadline.cancel()  # stops decoding of media that is no longer needed
@@ -304,3 +307,8 @@ class ChatInternVL(PromptMethods, ToolMethods):
                     yield chunk
                 if chunks.is_done:
                     break
+
+
+def _message_id(run: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None) -> str | None:
+    """The id that LangChain gives the message of a run; known while the reply is generated."""
+    return None if run is None else f"{LC_ID_PREFIX}-{run.run_id}"

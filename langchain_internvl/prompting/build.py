@@ -21,6 +21,11 @@ from langchain_internvl.messages.conversation import (
     Turn,
     Video,
 )
+from langchain_internvl.prompting.reply_ids import (
+    ReplyIds,
+    repeats_replies,
+    with_generated_ids,
+)
 from langchain_internvl.prompting.segments import Markup, Prompt, Segment, Slot, Words
 from langchain_internvl.prompting.templates import ChatTemplate, Frame
 from langchain_internvl.prompting.tool_formats import HERMES, ToolFormat
@@ -148,6 +153,8 @@ def build_prompt(
     options: PromptOptions | None = None,
     tools: ToolFormat = HERMES,
     instructions: Sequence[Part] = (),
+    *,
+    replies: ReplyIds | None = None,
 ) -> Prompt:
     """Render a conversation with a template, up to the beginning of the reply.
 
@@ -157,6 +164,7 @@ def build_prompt(
         options: Options of media and the system text.
         tools: The format of tool calls and results.
         instructions: Instructions appended to the system text.
+        replies: Token ids of earlier replies; None: their text alone is known.
 
     Raises:
         PromptError: The template cannot express the conversation.
@@ -166,9 +174,11 @@ def build_prompt(
     options = options or PromptOptions()
     turns = with_instructions(with_system(turns, template.default_system, options), instructions)
     laid_out, images = lay_out(turns, options)
+    if not repeats_replies(template):
+        replies = None
     if options.reply_start:
         template = replace(template, reply=template.reply + options.reply_start)
-    return Prompt(frame_turns(laid_out, template, tools), images)
+    return Prompt(frame_turns(laid_out, template, tools, replies), images)
 
 
 def with_system(
@@ -233,7 +243,10 @@ def _system(text: str | None) -> Turn:
 
 
 def frame_turns(
-    turns: Sequence[LaidOutTurn], template: ChatTemplate, tools: ToolFormat = HERMES
+    turns: Sequence[LaidOutTurn],
+    template: ChatTemplate,
+    tools: ToolFormat = HERMES,
+    replies: ReplyIds | None = None,
 ) -> tuple[Segment, ...]:
     """Put laid-out turns into the frames of a template; see `build_prompt`."""
     segments: list[Segment] = []
@@ -251,7 +264,10 @@ def frame_turns(
             elif role == "user":
                 segments += _framed(template.user, laid_out.segments)
             else:
-                segments += _framed(template.assistant, _said(laid_out, tools))
+                said: Sequence[Segment] = _said(laid_out, tools)
+                if replies is not None:
+                    said = with_generated_ids(said, laid_out.turn.message_id, replies)
+                segments += _framed(template.assistant, said)
     return tuple(
         segment for segment in (*segments, Markup(template.reply)) if segment != Markup("")
     )

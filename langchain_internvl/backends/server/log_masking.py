@@ -12,9 +12,10 @@ import weakref
 from langchain_internvl.backends.server.redaction import MOST_READ, Redactor
 
 _LOGGERS = (
-    "openai", "openai._base_client", "openai._response", "openai._legacy_response", "httpx",
-    "httpx2", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy",
-    "httpcore.socks",
+    "openai", "openai._base_client", "openai._response", "openai._legacy_response",
+    "httpx", "httpx2",
+    *(f"{library}.{module}" for library in ("httpcore", "httpcore2")
+      for module in ("connection", "http11", "http2", "proxy", "socks")),
 )  # fmt: skip
 """Loggers with records of responses. (A filter of a logger does not see its children's records.)"""
 
