@@ -199,7 +199,6 @@ class PreparedModel(ModelSettings, BaseChatModel):
         settings: CallSettings,
         deadline: Deadline,
         form: ResponseFormat | None = None,
-        message_id: str | None = None,
     ) -> tuple[Backend, Request, ChunkMaker]:
         """The backend, the request for it, and the maker of message chunks from its deltas."""
         served = find_served(self, self._engines, deadline)
@@ -212,9 +211,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
                     check_for_server(turn_renderer.form, turn_renderer.options, turns)
                 request = turn_renderer.make_request(settings, turns)
                 calls = turn_renderer.call_stream(settings)
-                chunks = ChunkMaker(
-                    self.model, 0, {}, calls, request.choices, message_id=message_id
-                )
+                chunks = ChunkMaker(self.model, 0, {}, calls, request.choices)
                 return served.backend, request, chunks
             if served is not None and form is not None:
                 refuse_thoughts(form, thinks=settings.thinks)
@@ -233,7 +230,6 @@ class PreparedModel(ModelSettings, BaseChatModel):
             calls,
             request.choices,
             channels=renderer.template.channels,
-            message_id=message_id,
             replies=replies_of(renderer.tokenizer),
             stop_ids=request.stop_ids,
         )

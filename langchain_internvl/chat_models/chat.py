@@ -17,7 +17,6 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import run_in_executor
-from langchain_core.utils.utils import LC_ID_PREFIX
 from typing_extensions import Unpack, override
 
 from langchain_internvl.backends.base import astream
@@ -263,9 +262,7 @@ class ChatInternVL(PromptMethods, ToolMethods):
     ) -> Iterator[ChatGenerationChunk]:
         settings, form = self._read_call(kwargs, stop)
         deadline = Deadline(settings.timeout)
-        backend, request, chunks = self._prepare(
-            messages, settings, deadline, form, _message_id(run_manager)
-        )
+        backend, request, chunks = self._prepare(messages, settings, deadline, form)
         with closing(backend.stream(request)) as deltas:  # ends the request if the consumer stops
             for delta in deltas:
                 yield from chunks.add(delta)
@@ -296,7 +293,7 @@ class ChatInternVL(PromptMethods, ToolMethods):
         # Media are read and tiled in a worker thread; after that no thread waits for tokens.
         try:
             backend, request, chunks = await run_in_executor(
-                None, self._prepare, messages, settings, deadline, form, _message_id(run_manager)
+                None, self._prepare, messages, settings, deadline, form
             )
         except asyncio.CancelledError:
             deadline.cancel()  # stops decoding of media that is no longer needed
@@ -307,8 +304,3 @@ class ChatInternVL(PromptMethods, ToolMethods):
                     yield chunk
                 if chunks.is_done:
                     break
-
-
-def _message_id(run: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None) -> str | None:
-    """The id that LangChain gives the message of a run; known while the reply is generated."""
-    return None if run is None else f"{LC_ID_PREFIX}-{run.run_id}"

@@ -58,10 +58,10 @@ class ReplyIds:
             message_id: Id of its message.
             ids: The token ids.
         """
-        try:
-            text = b"".join(self._added.get(one) or self._bytes[one] for one in ids).decode()
-        except (KeyError, UnicodeDecodeError):  # no text has these ids
-            return
+        # Hidden control tokens are part of this text and not of the message, which is then told
+        # apart: a later prompt does not repeat them.
+        data = b"".join(self._added.get(one) or self._bytes.get(one, b"") for one in ids)
+        text = data.decode("utf-8", "replace")
         with self._lock:
             self._drop(message_id)
             self._kept[message_id] = text, array("q", ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
@@ -39,7 +40,6 @@ class ChunkMaker:
         calls: Parser of tool calls in the answer; None: no tool calls.
         choices: Candidate replies; empty: free generation.
         channels: Delimiters of the channels of the reply; None: no channels.
-        message_id: Id of the message; None: LangChain's choice.
         replies: Keeps the token ids of the complete reply; None: not kept.
         stop_ids: Tokens that end a reply and are no part of it.
 
@@ -56,7 +56,6 @@ class ChunkMaker:
         choices: Sequence[Choice] = (),
         *,
         channels: Channels | None = None,
-        message_id: str | None = None,
         replies: ReplyIds | None = None,
         stop_ids: Iterable[int] = (),
     ) -> None:
@@ -70,7 +69,8 @@ class ChunkMaker:
         self._calls = calls
         self._call_ids: tuple[str, ...] = ()
         self._choices = choices
-        self._message_id = message_id
+        # LangChain's own id is not known here while a reply streams.
+        self._message_id = f"internvl-{uuid4().hex}"
         self._replies = replies
         self._no_ids = {NO_TOKEN, *stop_ids}
         self._ids: list[int] = []
@@ -122,7 +122,7 @@ class ChunkMaker:
 
     def _keep_ids(self) -> None:
         """Keep the token ids for the prompts of later turns."""
-        if self._replies is not None and self._message_id is not None:
+        if self._replies is not None:
             self._replies.keep(self._message_id, self._ids)
 
     def _weigh(self, delta: Delta) -> dict[str, float]:

@@ -138,9 +138,10 @@ class CallSettings(BaseModel):
         unknown = sorted(overrides.keys() - known.keys())
         if unknown:
             names = [*known, *RESPONSE_SETTINGS]
+            hints = (did_you_mean(one, names) for one in unknown if one not in names)
             raise RequestError(
                 f"a call of ChatInternVL takes no {', '.join(unknown)}"
-                f"{did_you_mean(unknown[0], names)}; it takes {', '.join(names)}"
+                f"{next(filter(None, hints), '')}; it takes {', '.join(names)}"
             )
         own = {name: getattr(self, name) for name in known}
         given = self.model_fields_set  # explicit values stay distinct from defaults

@@ -157,18 +157,23 @@ def test_the_cache_covers_the_prompt_and_the_reply(tools, tmp_path):
     else:
         asked = llm
     messages = [SystemMessage("Be terse."), *ask(image_block(IMAGE, max_tiles=1), "What?")]
+    begun, covered = None, 0
     try:
-        prompt = None
-        for turn in range(3):
-            reply = asked.invoke(messages, temperature=1.0, seed=turn)
+        for turn in range(6):
+            reply = asked.invoke(messages, temperature=1.0, seed=turn, logprobs=True)
             usage = reply.usage_metadata
-            if prompt is not None:
-                read = usage["input_token_details"]["cache_read"]
-                assert prompt - 1 <= read <= usage["input_tokens"]
-            prompt = usage["input_tokens"] + usage["output_tokens"]
+            if begun is not None:
+                # All but the last token, whose keys and values nothing has needed yet.
+                assert usage["input_token_details"]["cache_read"] >= begun - 1
+                covered += 1
+            # Random weights write control tokens, too, which a message does not show.
+            *tokens, _ = reply.response_metadata["logprobs"]["content"]
+            is_hidden = any(not token["bytes"] for token in tokens)
+            begun = None if is_hidden else usage["input_tokens"] + usage["output_tokens"]
             messages = [*messages, reply, *_answers(reply), HumanMessage(f"And {turn}?")]
     finally:
         llm.close()
+    assert covered
 
 
 def _answers(reply):
