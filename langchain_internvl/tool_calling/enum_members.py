@@ -43,7 +43,7 @@ def validator_of(adapter: TypeAdapter[Any]) -> Validator:
         return adapter
     try:
         # pydantic 2.10 and later would use the validators of nested models, without the change.
-        return SchemaValidator(changed, _use_prebuilt=False)  # type: ignore[call-arg,no-any-return]
+        return SchemaValidator(changed, _use_prebuilt=False)
     except TypeError:
         return SchemaValidator(changed)
 

@@ -184,7 +184,7 @@ class _BoundedClient:
         self._client = client
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # type: ignore[misc]
         """The class of the user's client, which OpenAI's client checks by `isinstance`."""
         return type(self._client)
 
