@@ -1,15 +1,18 @@
 """Engines of a tiny checkpoint, for tests of many callers."""
 
+import random
 import threading
 import time
 
 from golden import checkpoint_folder
 from patience import PATIENCE
+from support import decode
 
 from langchain_internvl.backends.base import Request
 from langchain_internvl.backends.transformers.backend import TransformersBackend
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.loading import LoadOptions
+from langchain_internvl.backends.transformers.request_handle import ThreadRequestHandle
 from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.prompting.tokenization import load_tokenizer
 
@@ -38,3 +41,25 @@ def wait_until(condition, seconds=PATIENCE):
 
 def threads():
     return [thread for thread in threading.enumerate() if thread.name == "internvl"]
+
+
+def submit(engine_thread, request):
+    handle = ThreadRequestHandle(request)
+    engine_thread.submit(handle)
+    return handle
+
+
+def read_all(handle):
+    while True:
+        handle.next()
+
+
+def words(engine, count, seed=0):
+    """A prompt of so many random tokens."""
+    chance = random.Random(seed)
+    return [chance.randrange(300, 900) for _ in range(count)]
+
+
+def solo(engine, request):
+    ((ids, _),) = decode(engine.loop, request)
+    return ids

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -21,7 +20,7 @@ from langchain_internvl.backends.base import Delta, Request
 from langchain_internvl.backends.transformers.batch_rules import BatchRules
 from langchain_internvl.backends.transformers.chunks import ChunkSizes
 from langchain_internvl.backends.transformers.forward import LanguageModel
-from langchain_internvl.backends.transformers.grammars import GrammarBook, apply_masks
+from langchain_internvl.backends.transformers.grammars import GrammarBook
 from langchain_internvl.backends.transformers.image_features import ImageFeatures
 from langchain_internvl.backends.transformers.kv_passes import DecodePass
 from langchain_internvl.backends.transformers.kv_room import KVRoom
@@ -31,9 +30,9 @@ from langchain_internvl.backends.transformers.memory import (
     free_for_cache,
     is_out_of_memory,
 )
+from langchain_internvl.backends.transformers.next_tokens import Event, Failure, add_next_tokens
 from langchain_internvl.backends.transformers.prefixes import PrefixCache
 from langchain_internvl.backends.transformers.rope import length_limit
-from langchain_internvl.backends.transformers.sampling import sample
 from langchain_internvl.backends.transformers.sequences import (
     PromptPlan,
     Sequence,
@@ -48,16 +47,6 @@ _PREFIX_SHARE = 4
 _PATIENCE = 0.02
 """Seconds that a step waits for an image if there is nothing else to do. Cancellations are handled
 between steps."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The error that ended a sequence."""
-
-    error: Exception
-
-
-Event = tuple[Sequence, Delta | Failure]
 
 
 class DecodeLoop:
@@ -351,7 +340,7 @@ class DecodeLoop:
                 for choice in sequence.request.choices
             ]
             return sequence.choose(weights)
-        ((_, event),) = self._sample([sequence], scores)
+        ((_, event),) = add_next_tokens([sequence], scores)
         return event
 
     def _read_prompt(self, sequence: Sequence, embeddings: torch.Tensor) -> torch.Tensor:
@@ -370,7 +359,7 @@ class DecodeLoop:
             ordered = sorted((one for one in batch if one in self._keys), key=_place)
             logits = self._language_model.decode(ordered)
             try:
-                return self._sample(ordered, logits)
+                return add_next_tokens(ordered, logits)
             except BaseException:
                 for one in ordered:  # undo the step: it is repeated or dropped
                     one.length -= 1
@@ -384,30 +373,7 @@ class DecodeLoop:
                 self._end(sequence, keep=isinstance(event, Delta))
         events += new
 
-    def _sample(self, sequences: list[Sequence], logits: torch.Tensor) -> list[Event]:
-        """Sample the next token of every sequence from its logits."""
-        masks: dict[int, torch.Tensor] = {}
-        failures: dict[int, Failure] = {}
-        for row, sequence in enumerate(sequences):
-            if sequence.grammar is not None:
-                try:
-                    masks[row] = sequence.grammar.mask()
-                except Exception as error:  # noqa: BLE001 - fails this sequence only
-                    failures[row] = Failure(error)
-        sampled = sample(apply_masks(logits, masks), [one.sampler for one in sequences])
-        return [
-            (one, failures.get(row) or _accept(one, sampled[row]))
-            for row, one in enumerate(sequences)
-        ]
-
 
 def _place(sequence: Sequence) -> tuple[int, int]:
     slot: Slot = sequence.slot  # type: ignore[assignment] # decoding sequences have a slot
     return DecodePass.order(slot)
-
-
-def _accept(sequence: Sequence, sampled: Any) -> Delta | Failure:
-    try:
-        return sequence.accept(sampled)
-    except Exception as error:  # noqa: BLE001 - such as logits that are not finite
-        return Failure(error)

@@ -11,8 +11,9 @@ from test_prefixes import prompt_of, tiles_of, words
 
 from langchain_internvl.backends.base import Delta, Request
 from langchain_internvl.backends.transformers.chunks import ChunkSizes
-from langchain_internvl.backends.transformers.decoding import DecodeLoop, Failure
+from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.limits import Limits
+from langchain_internvl.backends.transformers.next_tokens import Failure
 from langchain_internvl.errors import MediaError, PromptError
 from langchain_internvl.media.lazy_tiles import ImageTiles, TileList
 

@@ -1,0 +1,61 @@
+"""Steps draw the same batches whenever they are drawn."""
+
+import threading
+
+import pytest
+import torch
+from nano_training.feeding import feed
+from nano_training.mixture import MIXTURES, Course, Steps
+from nano_training.train import Plan
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_steps_are_the_same_whenever_they_are_drawn(mixture):
+    course = Course(mixture=mixture, parts=2, seed=7)
+    whole, rest = Steps(course, 0, 3, 0), Steps(course, 2, 3, 0)
+    assert (len(whole), len(rest)) == (3, 1)
+    for one, other in zip(whole[2], rest[0], strict=True):
+        assert one.kind == other.kind
+        assert torch.equal(one.ids, other.ids)
+        assert torch.equal(one.tiles, other.tiles)
+
+
+def test_the_first_steps_have_a_mixture_of_their_own_and_batches_a_scale():
+    plan = Plan(steps=100, first="first", mixture="all", first_share=0.1, scale=3)
+    assert [plan.course.at(step) for step in (0, 9, 10, 99)] == [
+        MIXTURES["first"], MIXTURES["first"], MIXTURES["all"], MIXTURES["all"],
+    ]  # fmt: skip
+    assert len(Steps(Course(seed=1), 0, 1, 0)[0][0].ids) * 3 == len(
+        Steps(Course(seed=1, scale=3), 0, 1, 0)[0][0].ids
+    )
+
+
+def test_steps_are_shown_again_until_the_next_is_there():
+    """Each first in its order, then at most as often as it may; and what fails is told."""
+    drawn = [[object()] for _ in range(5)]
+    gate = threading.Semaphore(1)
+
+    def slowly():
+        for step in drawn:
+            gate.acquire()
+            yield step
+
+    shown = []
+    for step in feed(slowly(), list, 3, seed=1):
+        shown.append(step[0])
+        if len(shown) % 2 == 0:
+            gate.release()
+    assert [one for number, one in enumerate(shown) if one not in shown[:number]] == [
+        step[0] for step in drawn
+    ]
+    assert 5 < len(shown) <= 15
+    assert max(shown.count(step[0]) for step in drawn) <= 3
+
+    def broken():
+        yield drawn[0]
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        list(feed(broken(), list, 1, seed=1))

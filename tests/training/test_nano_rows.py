@@ -1,0 +1,238 @@
+"""Rows of training are what `ChatInternVL` asks, and tokens are told what is there."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from nano_training.batches import IGNORED, collate
+from nano_training.encoding import Encoder
+from nano_training.mixture import KINDS
+from nano_training.model import TOKENS, answer, build_model, see
+from nano_training.pointing import pointing
+from nano_training.scenes import describe, described, draw_scene, scene_sample
+from nano_training.things import FACTS, LETTERS, UNKNOWN, Letter, Thing, landmarks, letters_known
+from support_nano import SMALL, TOKENIZER, export_random, reply
+
+from langchain_internvl import ChatInternVL, image_block, video_block
+from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.media.tiling import normalise
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_what_chat_internvl_would_ask(kind, tmp_path):
+    """Ids, tiles and the ids of answers, for every question of a sample."""
+    export_random(tmp_path)
+    llm = ChatInternVL(model=str(tmp_path))
+    rng = random.Random(kind)
+    sample = next(one for one in iter(lambda: KINDS[kind].draw(rng), None) if not one.is_chat)
+    row = Encoder().row(sample)
+    pictures = list(sample.pictures)
+    media = [image_block(one, max_tiles=sample.most_tiles) for one in pictures]
+    if sample.is_video:
+        media = [video_block(pictures)]
+    for number, question in enumerate(sample.questions, 1):
+        messages = [("user", [*media, {"type": "text", "text": question.text}])]
+        if sample.system is not None:
+            messages.insert(0, ("system", sample.system))
+        # Alone a question is part of what all see.
+        mine = [place for place, one in enumerate(row.segments) if one in (0, number)]
+        prompt = [row.ids[place] for place in mine if row.labels[place] == IGNORED]
+        assert prompt == llm.prompt_ids(messages)
+        reply = [row.ids[place] for place in mine if row.labels[place] != IGNORED]
+        assert llm.get_text(reply) == question.answer
+        assert reply[-1] == TOKENIZER.convert_tokens_to_ids("<|im_end|>")
+    request = llm._prepare([*llm._convert_input(messages).to_messages()], llm, Deadline())[1]
+    assert np.array_equal(np.concatenate(request.tiles), row.tiles)
+
+
+def test_questions_that_share_a_picture_do_not_see_each_other():
+    """Logits of a row of three are those of three rows of one."""
+    model = build_model(SMALL).eval()
+    rng = random.Random(5)
+    sample = scene_sample(rng, 448, 448, count=3)
+    while sample.is_chat or len(sample.questions) < 3:
+        sample = scene_sample(rng, 448, 448, count=3)
+    encoder = Encoder()
+    singles = [
+        encoder.row(type(sample)(sample.pictures, [one], system=sample.system))
+        for one in sample.questions
+    ]
+    with torch.no_grad():
+        together, labels = reply(model, collate("", [encoder.row(sample)], 0))
+        apart = [reply(model, collate("", [row], 0)) for row in singles]
+    assert torch.equal(labels, torch.cat([right for _, right in apart]))
+    assert torch.allclose(together, torch.cat([logits for logits, _ in apart]), atol=1e-4)
+
+
+def test_chats_learn_every_answer():
+    rng = random.Random(2)
+    sample = next(
+        one for one in iter(lambda: scene_sample(rng, 448, 448), None)
+        if one.is_chat and len(one.questions) > 1
+    )  # fmt: skip
+    row = Encoder().row(sample)
+    learnt = [id_ for id_ in row.labels if id_ != IGNORED]
+    end = TOKENIZER.convert_tokens_to_ids("<|im_end|>")
+    assert learnt.count(end) == len(sample.questions)
+    assert not any(row.segments)
+
+
+def test_windows_are_seen_as_the_model_sees_tiles():
+    model = build_model(SMALL).eval()
+    tiles = torch.randint(0, 256, (2, 448, 448, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        own = model.model.get_image_features(torch.from_numpy(normalise(tiles.numpy())))
+        assert torch.equal(see(model, tiles, (0, 0)), own.pooler_output)
+        assert see(model, tiles[:, :128, :224], (2, 4)).shape == (2, 28, 32)
+
+
+def test_tokens_are_told_what_is_in_their_squares():
+    """A red circle over four tokens, its middle in one, and a sign that none of it touches."""
+    circle = Thing((10, 16, 58, 62), "red circle", "red", "circle")
+    known = landmarks([circle], (128, 64), (0, 0, 128, 64), (2, 4)).reshape(2, 4, FACTS)
+    assert known[..., 0].tolist() == [[0, 0, 8, 8], [0, 0, 8, 8]]
+    assert known[..., 1].tolist() == [[0, 0, 5, 5], [0, 0, 5, 5]]
+    assert known[..., 2].sum() == known[1, 1, 2] == 1
+    assert known[0, 0, 3:7] == pytest.approx([10 / 128, 16 / 64, 58 / 128, 62 / 64])
+    assert known[0, 0, 7:11] == pytest.approx([10 / 32, 16 / 32, 1, 1])
+    assert known[1, 1, 7:11] == pytest.approx([0, 0, 26 / 32, 30 / 32])
+    assert (known[..., 11:] == UNKNOWN).all()
+    # Of a window the places are those of the whole tile.
+    part = landmarks([circle], (128, 64), (32, 32, 128, 64), (1, 3))
+    assert np.array_equal(part, known[1, 1:].reshape(3, FACTS))
+
+
+def test_tokens_are_told_their_letters():
+    letters = [Letter("a", 3, 5), Letter("b", 9, 20), Letter("!", 63, 31), Letter("z", 300, 5)]
+    known = letters_known(letters, (0, 0, 64, 32), (1, 2))
+    slots = known[:, 11:].reshape(2, 2, 5)
+    none = len(LETTERS)
+    assert LETTERS[int(slots[0, 0, 0])] == "a"
+    assert LETTERS[int(slots[0, 1, 1])] == "b"
+    assert LETTERS[int(slots[1, 1, 4])] == "!"
+    assert (slots == none).sum() == 20 - 3
+    assert (known[:, :11] == UNKNOWN).all()
+
+
+@pytest.mark.parametrize(
+    "kind", ["few lines", "wide", "any size", "list", "scene", "wide scene", "video"]
+)
+def test_every_token_of_a_row_is_told_or_not(kind):
+    """Tiles of text know their letters, single tiles their things; a thumbnail of text nothing."""
+    row = Encoder().row(KINDS[kind].draw(random.Random(kind)))
+    known = row.known.reshape(len(row.tiles), TOKENS, FACTS)
+    has_letters, has_things = known[..., -1] != UNKNOWN, known[..., 0] != UNKNOWN
+    many = len(row.tiles) > 1 and kind != "video"
+    if "scene" in kind or kind == "video":
+        assert not has_letters.any()
+        assert has_things.all(-1).tolist() == [not many or tile == len(row.tiles) - 1
+                                               for tile in range(len(row.tiles))]  # fmt: skip
+    else:
+        assert not has_things.any()
+        assert has_letters.all(-1).tolist() == [not many or tile < len(row.tiles) - 1
+                                                for tile in range(len(row.tiles))]  # fmt: skip
+        assert (known[..., 11:] < len(LETTERS)).any()
+
+
+def test_answers_point_at_what_they_are_about():
+    """The red circle's box at its tokens, a count at none."""
+    rng = random.Random(1)
+    sample = next(
+        one
+        for one in iter(lambda: KINDS["scene"].draw(rng), None)
+        if len(one.things[0]) > 1
+        and {"ground", "describe", "ask"} == {question.job for question in one.questions}
+        and not one.is_chat
+    )
+    row = Encoder().row(sample)
+    place = TOKENIZER.convert_tokens_to_ids("<IMG_CONTEXT>")
+    context = [index for index, id_ in enumerate(row.ids) if id_ == place]
+    starts = {}
+    for index, segment in enumerate(row.segments):
+        if row.labels[index] != IGNORED:
+            starts.setdefault(segment, index)
+    told = dict(zip(row.pointers, row.targets, strict=True))
+    for number, question in enumerate(sample.questions, 1):
+        if not question.about:
+            assert starts[number] - 1 not in told
+        for about in question.about:
+            target = told[starts[number] + about.begin - 1]
+            right = [
+                one
+                for one in sample.things[0]
+                if about.colour in (None, one.colour) and one.shape == (about.kind or one.shape)
+                if about.kind or one.shape != "sign"
+            ]
+            looked_at = [token for token, index in enumerate(context) if target[index]]
+            side = sample.pictures[0].width / 14
+            for token in looked_at:
+                x, y = (token % 14 + 0.5) * side, (token // 14 + 0.5) * side
+                assert any(
+                    one.box[0] - side < x < one.box[2] + side
+                    and one.box[1] - side < y < one.box[3] + side
+                    for one in right
+                )
+            assert looked_at
+
+
+def test_descriptions_point_at_each_thing_while_they_name_it():
+    rng = random.Random(4)
+    for count in (1, 3, 4):
+        _, things = draw_scene(rng, 448, 448, count=count)
+        said = describe(things)
+        said = said[0].lower() + said[1:] if count == 1 else said
+        names = [said[about.begin : about.end] for about in described(things)]
+        assert sorted(names) == sorted(thing.full_name for thing in things)
+        assert [about.begin for about in described(things)] == [said.index(one) for one in names]
+    # The comma between two names is about neither.
+    sample = next(
+        one
+        for one in iter(lambda: KINDS["scene"].draw(rng), None)
+        if len(one.things[0]) == 4 and one.questions[0].job == "describe" and not one.is_chat
+    )
+    row = Encoder().row(sample)
+    start = next(index for index, id_ in enumerate(row.labels) if id_ != IGNORED)
+    pointers = {place - start + 1 for place in row.pointers if row.segments[place + 1] == 1}
+    answer = sample.questions[0].answer
+    unsaid = "".join(letter for index, letter in enumerate(answer) if index not in pointers)
+    assert unsaid == "From left to right: , , , ."
+
+
+def test_answers_about_a_line_point_at_its_letters():
+    sample = KINDS["short list"].draw(random.Random(6))
+    question = next(one for one in sample.questions if one.job == "ground")
+    alone = type(sample)(
+        sample.pictures, [question], letters=sample.letters, most_tiles=sample.most_tiles
+    )
+    row = Encoder().row(alone)
+    place = TOKENIZER.convert_tokens_to_ids("<IMG_CONTEXT>")
+    context = [index for index, id_ in enumerate(row.ids) if id_ == place]
+    seen = {token for token, index in enumerate(context) if row.targets[0][index]}
+    letters = question.about[0].letters
+    assert seen == {int(one.y // 32) * 14 + int(one.x // 32) for one in letters}
+    assert "".join(one.letter for one in letters) in question.answer.replace(" ", "")
+    assert len(row.pointers) == sum(id_ != IGNORED for id_ in row.labels)
+
+
+def test_heads_learn_to_point():
+    """The loss is that of an even gaze at first, and falls."""
+    torch.manual_seed(0)
+    model = build_model(SMALL)
+    rng = random.Random(2)
+    batch = collate("scene", [Encoder().row(KINDS["scene"].draw(rng)) for _ in range(2)], 0)
+    features = see(model, batch.tiles, (0, 0)).detach()
+    optimiser = torch.optim.Adam(model.model.language_model.parameters(), 3e-3)
+    losses = []
+    for _ in range(30):
+        loss = pointing(model, batch, answer(model, batch, features)[2])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    seen = batch.mask.reshape(-1, batch.ids.shape[1])[batch.pointers].sum(-1)
+    even = -(batch.targets.sum(-1) / seen).log().mean()
+    assert losses[0] == pytest.approx(float(even), rel=0.2)
+    assert losses[-1] < 0.7 * losses[0]

@@ -1,0 +1,121 @@
+"""Failures in the decode loop, lack of memory included, end the sequences they concern alone."""
+
+import weakref
+
+import pytest
+import torch
+from engine_support import solo, words
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.transformers.next_tokens import Failure
+from langchain_internvl.errors import PromptError
+
+
+def test_wrong_images_are_refused_and_nothing_is_left(loops):
+    engine = loops("qwen2")
+    context = engine.tokenizer.image_context_id
+    with pytest.raises(PromptError, match="256 context tokens, its images give 0"):
+        engine.loop.add(Request([1, *[context] * 256, 2]))
+    assert engine.loop.sequences == ()
+
+
+def test_a_sequence_that_fails_fails_alone(loops, monkeypatch):
+    engine = loops("qwen2")
+    good, _ = engine.loop.add(Request([1, 2, 3], max_tokens=3))
+    bad, _ = engine.loop.add(Request([1, 2, 3], max_tokens=3))
+    monkeypatch.setattr(bad, "accept", lambda sampled: 1 / 0)
+    events = dict(engine.loop.step())
+    assert isinstance(events[bad], Failure)
+    assert isinstance(events[good], Delta)
+    assert engine.loop.sequences == (good,)
+    while engine.loop.sequences:
+        engine.loop.step()
+    assert good.reply == solo(engine, Request([1, 2, 3], max_tokens=3))
+
+
+def test_a_pass_that_fails_ends_its_batch_and_no_other(loops, monkeypatch):
+    engine = loops("internlm2")
+    short = [engine.loop.add(Request(words(engine, 5), max_tokens=4))[0] for _ in range(3)]
+    long, _ = engine.loop.add(Request(words(engine, 2053), max_tokens=3))
+    decode_ = engine.loop._language_model.decode
+    monkeypatch.setattr(
+        engine.loop._language_model,
+        "decode",
+        lambda sequences: 1 / 0 if len(sequences) == 3 else decode_(sequences),
+    )
+    events = engine.loop.step()
+    failed = [one for one, event in events if isinstance(event, Failure)]
+    assert failed == short
+    assert engine.loop.sequences == (long,)
+    while engine.loop.sequences:
+        engine.loop.step()
+    assert len(long.reply) == 3
+
+
+class Memory(TorchDispatchMode):
+    """Memory that holds so many bytes: counts the storages that are alive."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+        self.alive = {}
+
+    def used(self):
+        self.alive = {
+            name: (ref, size) for name, (ref, size) in self.alive.items() if ref() is not None
+        }
+        return sum(size for _, size in self.alive.values())
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (list, tuple)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                # The Python object of a storage may go while the memory stays: tensors keep it.
+                self.alive[storage.data_ptr()] = weakref.ref(tensor), storage.nbytes()
+        if self.used() > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return result
+
+
+@pytest.mark.parametrize("length", [3, 300])
+def test_a_sequence_that_finds_no_memory_leaves_the_others_as_they_were(length, loops):
+    engine = loops("qwen2")
+    requests = [Request(words(engine, 10, n), max_tokens=6) for n in range(2)]
+    alone = [solo(engine, request) for request in requests]
+    for most in (1_000, 30_000, 60_000):
+        others = [engine.loop.add(request)[0] for request in requests]
+        with Memory(most), pytest.raises(torch.OutOfMemoryError):
+            engine.loop.add(Request(words(engine, length), max_tokens=600))
+        assert engine.loop.sequences == tuple(others)
+        while engine.loop.sequences:
+            engine.loop.step()
+        assert [one.reply for one in others] == alone
+        assert engine.loop._slots.nbytes == 0
+
+
+def test_the_youngest_end_one_by_one_when_memory_is_full(loops, monkeypatch):
+    """However much is missing, those that fit say what they would have said."""
+    engine = loops("qwen2")
+    requests = [Request(words(engine, 10 + n, n), max_tokens=8) for n in range(16)]
+    alone = [solo(engine, request) for request in requests]
+    begun = [engine.loop.add(request)[0] for request in requests]
+    decode_ = engine.loop._language_model.decode
+
+    def limited(sequences):
+        result = decode_(sequences)
+        if len(sequences) > 11:  # after the keys were written
+            for one in sequences:
+                one.length -= 1
+            raise RuntimeError("CUDA error: out of memory")
+        return result
+
+    monkeypatch.setattr(engine.loop._language_model, "decode", limited)
+    events = engine.loop.step()
+    failed = [one for one, event in events if isinstance(event, Failure)]
+    assert failed == begun[:10:-1]
+    assert engine.loop.sequences == tuple(begun[:11])
+    while engine.loop.sequences:
+        engine.loop.step()
+    assert [one.reply for one in begun[:11]] == alone[:11]
