@@ -183,8 +183,8 @@ class _BoundedClient:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         """The class of the user's client, which OpenAI's client checks by `isinstance`."""
         return type(self._client)
 
@@ -205,8 +205,12 @@ class _BoundedClient:
 
 
 def _own_client(openai: Any) -> Any:
-    """An HTTP client with a limit on response bodies."""
-    return openai.DefaultAsyncHttpxClient(event_hooks={"response": [_bound_body]})
+    """An HTTP client with a limit on response bodies.
+
+    It follows no redirects: they would send the conversation and `default_headers` to another host.
+    """
+    hooks = {"response": [_bound_body]}
+    return openai.DefaultAsyncHttpxClient(event_hooks=hooks, follow_redirects=False)
 
 
 async def _bound_body(response: Any) -> None:
@@ -220,7 +224,7 @@ async def _bound_body(response: Any) -> None:
     Raises:
         BrokenReplyError: The body of a successful response is longer.
     """
-    if response.status_code < 400 and response.request.method != "GET":
+    if response.status_code < 300 and response.request.method != "GET":
         return  # a streamed reply; see `split_lines`
     body = bytearray()
     async for piece in response.aiter_bytes():

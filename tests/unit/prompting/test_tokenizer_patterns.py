@@ -1,7 +1,12 @@
 """Regular expressions of tokenizers that would never end are refused."""
 
-import pytest
+import json
+import shutil
 
+import pytest
+from golden import checkpoint_folder
+
+from langchain_internvl import ChatInternVL
 from langchain_internvl.errors import CheckpointError
 from langchain_internvl.prompting.tokenizer_patterns import check_patterns
 
@@ -43,3 +48,17 @@ def test_those_that_may_never_end_are_refused(pattern):
     replace = {"type": "Replace", "pattern": {"Regex": pattern}, "content": ""}
     with pytest.raises(CheckpointError, match="normalizer has the pattern"):
         check_patterns({"normalizer": replace, "pre_tokenizer": None})
+
+
+def test_a_checkpoint_with_such_a_tokenizer_is_refused(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint_folder("qwen2"), folder)
+    file = folder / "tokenizer.json"
+    tokenizer = json.loads(file.read_text("utf-8"))
+    tokenizer["pre_tokenizer"] = {
+        "type": "Sequence", "pretokenizers": [
+            state("(a+)+b")["pre_tokenizer"]["pretokenizers"][0], tokenizer["pre_tokenizer"]],
+    }  # fmt: skip
+    file.write_text(json.dumps(tokenizer), "utf-8")
+    with pytest.raises(CheckpointError, match=r"'\(a\+\)\+b', which repeats a group"):
+        ChatInternVL(model=folder).render("a" * 5000)
