@@ -8,6 +8,7 @@ from golden import checkpoint_folder
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.errors import CheckpointError
+from langchain_internvl.prompting.tokenization import load_tokenizer
 from langchain_internvl.prompting.tokenizer_patterns import check_patterns
 
 KNOWN = {
@@ -27,7 +28,12 @@ KNOWN = {
 
 
 def state(pattern):
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": pattern},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     return {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [split]}, "normalizer": None}
 
 
@@ -53,6 +59,7 @@ def test_those_that_may_never_end_are_refused(pattern):
 def test_a_checkpoint_with_such_a_tokenizer_is_refused(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(checkpoint_folder("qwen2"), folder)
+    load_tokenizer(folder).save(folder)
     file = folder / "tokenizer.json"
     tokenizer = json.loads(file.read_text("utf-8"))
     tokenizer["pre_tokenizer"] = {
