@@ -47,6 +47,7 @@ class PromptOptions:
             does not begin with a system turn of its own.
         reasoning: Request reasoning by a system text, which replaces the template's or precedes
             another one.
+        reasoning_system: That system text.
         reply_start: Prefix of the reply, at the end of the prompt.
         max_tiles_per_frame: Maximum number of tiles of a video frame, unless its block sets it.
     """
@@ -56,6 +57,7 @@ class PromptOptions:
     image_order: ImageOrder = "auto"
     default_system: str | None = "template"
     reasoning: bool = False
+    reasoning_system: str = THINKING_SYSTEM
     reply_start: str = ""
     max_tiles_per_frame: int = 1
 
@@ -198,7 +200,7 @@ def with_system(
         return turns
     if _has_system(turns):
         own = turns[0]
-        thinking = Instruction(THINKING_SYSTEM + ("\n\n" if own.parts else ""))
+        thinking = Instruction(options.reasoning_system + ("\n\n" if own.parts else ""))
         return [replace(own, parts=(thinking, *own.parts)), *turns[1:]]
     system = options.default_system
     if options.reasoning:

@@ -93,6 +93,9 @@ class Renderer:
         options = replace(self.options, reply_start=self._reply_start())
         if options.reasoning and self.checkpoint.is_qianfan_ocr:
             options, turns = replace(options, reasoning=False), with_think_suffix(turns)
+        if self.reasoning in LEVELS and self.template.effort_system is not None:
+            effort_text = self.template.effort_system.format(effort=self.reasoning)
+            options = replace(options, reasoning_system=effort_text)
         replies = replies_of(self.tokenizer)
         return build_prompt(turns, self.template, options, self.tools, told, replies=replies)
 
@@ -102,10 +105,11 @@ class Renderer:
         Raises:
             RequestError: A reasoning level is set, and the checkpoint has no levels.
         """
-        if self.reasoning in LEVELS:
+        if self.reasoning in LEVELS and self.template.effort_system is None:
             raise RequestError(
                 f"reasoning={self.reasoning!r}: {self.checkpoint.folder} has no levels of "
-                "reasoning; set it to True, False or 'auto'"
+                "reasoning (InternVL3.5's gpt-oss models have them); set it to True, False or "
+                "'auto'"
             )
         if self.template.channels is not None:
             is_bound = not self.form.is_plain or bool(self.form.choices)
