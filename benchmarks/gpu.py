@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,8 +74,8 @@ class Checks:
         self, dtype: str = "float32", device: str = "", **options: Any
     ) -> Iterator[ChatInternVL]:
         """The embedded model, closed afterwards."""
-        settings: Any = {"temperature": 0, "max_tokens": 24, **options}
-        llm = ChatInternVL(model="nano", dtype=dtype, device_map=device or self.device, **settings)
+        settings: Any = {"temperature": 0, "max_tokens": 24, "dtype": dtype, **options}
+        llm = ChatInternVL(model="nano", device_map=device or self.device, **settings)
         try:
             yield llm
         finally:
@@ -260,13 +261,13 @@ class Checks:
             for option in (False, True) if self.device == "cuda" else (False,):
                 loop = DecodeLoop(model, {}, Limits(prefix_cache=False, cuda_graphs=option))
                 row["engine, graphs" if option else "engine"] = best(
-                    lambda p=prompts, e=loop: run_engine(e, p, tokens), self.device
+                    partial(run_engine, loop, prompts, tokens), self.device
                 )
                 loop.clear()
             for kind in ("dynamic", "static"):
                 try:
                     row[f"generate, {kind}"] = best(
-                        lambda p=prompts, k=kind: run_generate(model, p, tokens, k), self.device
+                        partial(run_generate, model, prompts, tokens, kind), self.device
                     )
                 except Exception as error:  # noqa: BLE001 - compilers fail in many ways
                     row[f"generate, {kind}"] = f"{type(error).__name__}: {error}"[:300]
