@@ -19,7 +19,6 @@ import torch
 from langchain_internvl.backends.base import Delta, Request
 from langchain_internvl.backends.transformers.batch_rules import BatchRules
 from langchain_internvl.backends.transformers.chunks import ChunkSizes
-from langchain_internvl.backends.transformers.decode_graphs import can_capture
 from langchain_internvl.backends.transformers.forward import LanguageModel
 from langchain_internvl.backends.transformers.grammars import GrammarBook
 from langchain_internvl.backends.transformers.image_features import ImageFeatures
@@ -87,13 +86,10 @@ class DecodeLoop:
             self._slots = SlotCache(shape, free(), shared_slots, free)
         else:
             self._slots = SlotCache(shape, most, shared_slots)
-        text_config = model.config.get_text_config()
-        if can_capture(shape.devices, text_config, option=self._limits.cuda_graphs):
-            self._language_model.use_graphs()
         kept = self._slots.max_bytes // _PREFIX_SHARE if self._limits.prefix_cache else 0
         self.prefixes = PrefixCache(self._slots, kept)
         self._room = KVRoom(self._slots, self.prefixes, self.images.clear)
-        self._text_config = text_config
+        self._text_config = model.config.get_text_config()
         self._rules = BatchRules(self._text_config, model.dtype)
         self._token_bytes = token_bytes
         self._grammars = grammars or GrammarBook(token_bytes)

@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from langchain_internvl.backends.transformers.attention import slot_attention
-from langchain_internvl.backends.transformers.decode_graphs import (
-    CUDAGraph,
-    DecodeGraphs,
-    Graph,
-    GraphPass,
-)
 from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.backends.transformers.kv_passes import DecodePass, PromptPass
 from langchain_internvl.backends.transformers.narrow_products import NarrowProducts
 from langchain_internvl.backends.transformers.rope import DynamicRope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from collections.abc import Sequence as Items
 
     from langchain_internvl.backends.transformers.attention import KVPass
@@ -40,17 +33,6 @@ class LanguageModel:
         self._text_config = model.config.get_text_config()
         self._rope = DynamicRope(model)
         self._narrow_products = NarrowProducts(model)
-        self._graphs: DecodeGraphs | None = None
-
-    def use_graphs(self, make_graph: Callable[[], Graph] = CUDAGraph) -> None:
-        """Capture decode steps as graphs from now on, where that is possible."""
-
-        def forward(step: GraphPass) -> torch.Tensor:
-            return self._run(
-                step, input_ids=step.ids, position_ids=step.positions, length=1, logits_to_keep=1
-            )
-
-        self._graphs = DecodeGraphs(forward, make_graph)
 
     @property
     def device(self) -> torch.device:
@@ -114,21 +96,18 @@ class LanguageModel:
             Logits of their next tokens, float32 [sequences, vocabulary].
         """
         lengths = [one.length for one in sequences]
-        ids = [one.reply[-1] for one in sequences]
-        slots = [_slot(one) for one in sequences]
-        logits = None if self._graphs is None else self._graphs.decode(slots, ids, lengths)
-        if logits is None:
-            tokens, positions = torch.tensor([ids, lengths], device=self.device)[:, :, None]
-            logits = self._run(
-                DecodePass(slots, lengths),
-                input_ids=tokens,
-                position_ids=positions,
-                length=max(lengths) + 1,
-                logits_to_keep=1,
-            )[:, -1].float()
+        both = torch.tensor([[one.reply[-1] for one in sequences], lengths], device=self.device)
+        tokens, positions = both[:, :, None]
+        logits = self._run(
+            DecodePass([_slot(one) for one in sequences], lengths),
+            input_ids=tokens,
+            position_ids=positions,
+            length=max(lengths) + 1,
+            logits_to_keep=1,
+        )
         for one in sequences:
             one.length += 1
-        return logits
+        return logits[:, -1].float()
 
     def weigh(self, sequence: Sequence, first: torch.Tensor, ids: Items[int]) -> float:
         """Natural logarithm of the probability of a continuation, which is not kept.

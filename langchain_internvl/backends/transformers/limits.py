@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from langchain_internvl.errors import RequestError
 
@@ -23,9 +23,6 @@ class Limits:
             prefix, in at most a quarter of `max_kv_bytes`.
         prefill_chunk: Maximum number of prompt tokens between two decode steps.
         feature_cache_bytes: Maximum size of the cache of vision features, in bytes; 0: no cache.
-        cuda_graphs: Whether decode steps are captured as CUDA graphs; "auto": where that is
-            possible (one GPU, and a rope that does not depend on the length). Not yet run on a GPU,
-            so the default is False.
 
     Raises:
         RequestError: A value is out of range.
@@ -37,7 +34,6 @@ class Limits:
     prefix_cache: bool = True
     prefill_chunk: int = 512
     feature_cache_bytes: int = 256 << 20
-    cuda_graphs: bool | Literal["auto"] = False
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -47,8 +43,6 @@ class Limits:
 
         if not isinstance(self.prefix_cache, bool):
             raise RequestError(f"prefix_cache is True or False, not {self.prefix_cache!r}")
-        if self.cuda_graphs != "auto" and not isinstance(self.cuda_graphs, bool):
-            raise RequestError(f"cuda_graphs is True, False or 'auto', not {self.cuda_graphs!r}")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Limits:
