@@ -54,14 +54,10 @@ typing: $(READY) ## Check types, also of the Python in the README and in docs
 	$(BIN)/mypy
 	$(BIN)/python tests/check_pages.py
 
-bench: $(READY) ## Measure decoding, grammars, loading and cold starts (minutes, 3 GB of disk)
-	$(BIN)/python benchmarks/decode.py
-	$(BIN)/python benchmarks/engine.py
-	$(BIN)/python benchmarks/grammar.py
-	$(BIN)/python benchmarks/load_memory.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/cold_start.py
-	$(BIN)/python benchmarks/import_time.py
+BENCH ?=
+
+bench: $(READY) ## Measure the table of docs/guides/performance.md (BENCH="--rows tiles,video"; minutes)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 RUN ?= training/runs/nano
 STEPS ?= 12000
@@ -86,7 +82,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group test --group lint --group docs --group packaging
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group test --group lint --group docs --group packaging --group bench
 	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt lmms-eval # its scores; without torchvision
 	touch $@
 

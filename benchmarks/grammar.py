@@ -30,10 +30,11 @@ from langchain_internvl.backends.transformers.grammars import (
     grammars_of,
 )
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
-from langchain_internvl.checkpoint import choose_template, read_checkpoint
+from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.grammars.grammar import Grammar, compact_json, only_calls, tag
 from langchain_internvl.grammars.schemas import check_schema
 from langchain_internvl.prompting.tokenization import load_tokenizer
+from langchain_internvl.template_choice import choose_template
 
 ITEM = {
     "type": "object",

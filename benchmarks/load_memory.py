@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TINY = Path(__file__).parent.parent / "tests" / "data" / "golden" / "tiny-internvl2-internlm2"
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "tests" / "data" / "golden" / "tiny-internvl2-internlm2"
 HIDDEN, INNER, HEADS, KV_HEADS, VOCABULARY = 2048, 8192, 16, 8, 92553
 SHARD_BYTES = 500_000_000
 
@@ -45,10 +48,30 @@ def main() -> None:
         print(f"checkpoint: {size / 1e9:.2f} GB in {shards} shards, bfloat16")
         print(f"{'':32}{'seconds':>9}{'anonymous':>11}{'resident':>10}   (peak over size of files)")
         for way in ("auto", "float32", "copy"):
-            run = [sys.executable, __file__, "--load", way, "--folder", name]
-            done = subprocess.run(run, capture_output=True, text=True, check=True)  # noqa: S603
-            seconds, anonymous, resident = json.loads(done.stdout.splitlines()[-1])
-            print(f"{WAYS[way]:32}{seconds:9.1f}{anonymous / size:11.2f}{resident / size:10.2f}")
+            peak = peak_of(way, folder)
+            print(
+                f"{WAYS[way]:32}{peak.seconds:9.1f}{peak.anonymous / size:11.2f}"
+                f"{peak.resident / size:10.2f}"
+            )
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Seconds of a load, and peaks of its process in bytes, beyond those before it."""
+
+    seconds: float
+    anonymous: int
+    resident: int
+
+
+def peak_of(way: str, folder: Path) -> Peak:
+    """Load a checkpoint in a process of its own; see `WAYS`."""
+    run = [sys.executable, __file__, "--load", way, "--folder", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(  # noqa: S603 - this file
+        run, capture_output=True, text=True, check=True, env=environment
+    )
+    return Peak(*json.loads(done.stdout.splitlines()[-1]))
 
 
 WAYS = {

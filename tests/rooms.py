@@ -15,6 +15,7 @@ ROOMS = (
     ("settings",),
     ("tool_calling",),
     ("backends",),
+    ("template_choice",),
     ("checkpoint", "profile"),
     ("prompting",),
     ("messages",),

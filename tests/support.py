@@ -9,8 +9,9 @@ from langchain_internvl.backends.base import Delta, Request
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
-from langchain_internvl.checkpoint import choose_template, read_checkpoint
+from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.prompting.tokenization import load_tokenizer
+from langchain_internvl.template_choice import choose_template
 
 
 def load_loop(folder, **options):

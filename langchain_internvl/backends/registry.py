@@ -20,11 +20,12 @@ from langchain_internvl.backends.base import EngineStats
 from langchain_internvl.backends.lmdeploy.options import EngineOptions
 from langchain_internvl.backends.served import Prompts, Served, Servers
 from langchain_internvl.backends.transformers.limits import Limits
-from langchain_internvl.checkpoint import Checkpoint, choose_template, open_checkpoint
+from langchain_internvl.checkpoint import Checkpoint, open_checkpoint
 from langchain_internvl.errors import RequestError
 from langchain_internvl.forks import renew_after_fork
 from langchain_internvl.media.reader import MediaReader
 from langchain_internvl.prompting.tokenization import PromptTokenizer, load_tokenizer
+from langchain_internvl.template_choice import choose_template
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend

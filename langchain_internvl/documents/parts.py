@@ -12,6 +12,8 @@ TILE = 448
 """Side of a tile of InternVL in pixels."""
 _OVERLAP = 0.1
 """Overlap with the next part, as a share of a part."""
+_LEAST_SCALE = 0.5
+"""Least scale of a wide page that is shrunk and not cut."""
 _ALIKE = 0.8
 """Least similarity ratio of two lines that count as the same line."""
 _MOST_SHARED = 40
@@ -30,18 +32,23 @@ def tiles_needed(width: int, height: int) -> int:
 def cut_to_budget(page: Image.Image, max_tiles: int) -> list[Image.Image]:
     """Cuts a page into parts of at most `max_tiles` tiles each, in reading order.
 
-    Full-width bands are preferred, because they do not cut lines; a page so wide that no band fits
-    is cut into columns of bands.
+    Full-width bands are preferred, because they do not cut lines. A page more than twice as wide as
+    high is shrunk, by at most half, if it then fits as a whole: its few lines would be cut. A page
+    so wide that no band fits is cut into columns of bands.
 
     Args:
         page: The page.
         max_tiles: Most tiles of one part, from 1, the thumbnail not counted.
 
     Returns:
-        The page itself, if it fits; else parts that overlap.
+        The page itself, if it fits, or a smaller copy of a wide page; else parts that overlap.
     """
     if tiles_needed(*page.size) <= max_tiles:
         return [page]
+    scale = _scale_to_fit(page, max_tiles)
+    if page.width > 2 * page.height and scale >= _LEAST_SCALE:
+        size = int(page.width * scale), int(page.height * scale)
+        return [page.resize(size, Image.Resampling.LANCZOS)]
     across = tiles_needed(page.width, 1)
     columns = math.ceil(across / max_tiles)
     while columns > 1 and tiles_needed(_widest(page.width, columns), 1) > max_tiles:
@@ -58,6 +65,18 @@ def cut_to_budget(page: Image.Image, max_tiles: int) -> list[Image.Image]:
             bands = cut_bands(column, count)
         parts += bands
     return parts
+
+
+def _scale_to_fit(page: Image.Image, max_tiles: int) -> float:
+    """The largest scale at which a page needs at most `max_tiles` tiles."""
+
+    def side(tiles: int) -> float:
+        return (tiles + 0.125) * TILE  # the longest that `tiles_needed` counts as so many
+
+    return max(
+        min(side(max_tiles // rows) / page.width, side(rows) / page.height)
+        for rows in range(1, max_tiles + 1)
+    )
 
 
 def cut_bands(page: Image.Image, count: int) -> list[Image.Image]:

@@ -6,6 +6,7 @@ direction is that of the lines (W. Postl, US patent 4,723,297, expired).
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -71,7 +72,29 @@ def _score(
 
 
 def level(page: Image.Image, angle: float) -> Image.Image:
-    """A page turned back by the angle of its lines; the size grows, new corners are white."""
+    """A page turned back by the angle of its lines; new corners are white.
+
+    The turned page is shrunk to the width and height of the page, so that it needs no more tiles.
+
+    Args:
+        page: The page, in mode RGB.
+        angle: The angle of its lines, in degrees, counter-clockwise; see `find_skew`.
+    """
     if angle == 0:
         return page
-    return page.rotate(-angle, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+    sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+    width = page.width * cosine + page.height * abs(sine)
+    height = page.height * cosine + page.width * abs(sine)
+    scale = min(page.width / width, page.height / height)
+    size = round(width * scale), round(height * scale)
+    # From a pixel of the result to its place on the page: both turn about their centres.
+    a, b = cosine / scale, sine / scale
+    left = page.width / 2 - a * size[0] / 2 - b * size[1] / 2
+    top = page.height / 2 + b * size[0] / 2 - a * size[1] / 2
+    return page.transform(
+        size,
+        Image.Transform.AFFINE,
+        (a, b, left, -b, a, top),
+        Image.Resampling.BICUBIC,
+        fillcolor="white",
+    )

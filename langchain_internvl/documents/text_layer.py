@@ -19,6 +19,7 @@ _SCAN = 0.5
 _STAMP = 200
 """Number of letters below which the text layer of a scan is only a stamp or a page number."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_RUN = re.compile(r"([^\w\s]|_)(?:\s*\1){2,}")
 _VOWELS = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøœùúûüýÿаеёиоуыэюяαεηιουω]", re.IGNORECASE)
 
 
@@ -41,8 +42,12 @@ def is_decoded(page: PdfPageText) -> bool:
 
 
 def is_prose(page: PdfPageText) -> bool:
-    """Most characters are letters or digits; bad OCR has many punctuation marks."""
-    visible = [one for one in page.text if not one.isspace()]
+    """Most characters are letters or digits; bad OCR has many punctuation marks.
+
+    A run of one mark counts once: dots lead to the numbers of a table of contents, and underscores
+    are the blanks of a form.
+    """
+    visible = [one for one in _RUN.sub(r"\1", page.text) if not one.isspace()]
     return sum(map(str.isalnum, visible)) >= 0.6 * len(visible)
 
 

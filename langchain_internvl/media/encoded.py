@@ -40,6 +40,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SINGLE = {"BMP", "DIB", "JPEG"}
+"""Formats of one image, whose file is released once it is decoded."""
+
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap width and height."""
 
@@ -69,11 +72,29 @@ class ReadOptions:
         """The options, for a task of `image_worker`."""
         return asdict(self)
 
-    def apply(self, image: Image.Image) -> Image.Image:
-        """Convert an image to RGB; always returns a new image."""
+    def apply(self, image: Image.Image, *, may_keep: bool = False) -> Image.Image:
+        """Convert an image to RGB.
+
+        Args:
+            image: The image, in any mode.
+            may_keep: Return the image itself if it is RGB already, instead of a copy (35 MB for an
+                A4 page at 300 dpi). For images that this package has opened.
+        """
         turn = _UPRIGHT.get(read_orientation(image)) if self.exif_transpose else None
-        rgb = to_rgb(image, scale_16bit=self.scale_16bit, white_background=self.white_background)
+        is_own = may_keep and image.mode == "RGB" and image.format in _SINGLE
+        if is_own:
+            image.load()
+        if is_own and not image.has_transparency_data:
+            rgb = image
+        else:
+            rgb = to_rgb(
+                image, scale_16bit=self.scale_16bit, white_background=self.white_background
+            )
         return rgb if turn is None else rgb.transpose(turn)
+
+    def apply_own(self, image: Image.Image) -> Image.Image:
+        """Convert an image that this package has opened, see `apply`."""
+        return self.apply(image, may_keep=True)
 
 
 def formats() -> tuple[str, ...]:
@@ -144,7 +165,7 @@ def decode_image(data: bytes, name: str, limit: PixelLimit, options: ReadOptions
     check_size(image.size, name, limit)
     if isinstance(file := getattr(image, "fp", None), _CountedFile):
         file.allow(1 << 62)  # the process itself has a deadline
-    rgb: Image.Image = use_image(image, name, options.apply)
+    rgb: Image.Image = use_image(image, name, options.apply_own)
     check_size(rgb.size, name, limit)  # images in icons may differ from the stated size
     return rgb
 

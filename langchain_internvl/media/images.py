@@ -70,7 +70,7 @@ def load_rgb(
     if encoded.is_slow(image, data):
         held = BytesSource(data, source.name)
         return _decode_elsewhere(held, policy, options, deadline or Deadline())
-    rgb: Image.Image = encoded.use_image(image, source.name, options.apply)
+    rgb: Image.Image = encoded.use_image(image, source.name, options.apply_own)
     check_size(rgb.size, source.name, policy)  # images in icons may differ from the stated size
     return rgb
 

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 MAX_MEMORY = 4 << 30
 """Maximum address space of a process that decodes a video or a PDF, in bytes."""
 
+_PIPE_BYTES = 1 << 20
+"""Size of a process's output pipe, where the system grants it: pixels pass in larger pieces."""
+
 _ENVIRONMENT = {
     "CONDA_PREFIX", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH",
     "PYTHONHOME", "PYTHONPATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV",
@@ -300,6 +303,10 @@ def _start(module: str, task: Mapping[str, Any], name: str) -> subprocess.Popen[
             f"no process can be started to read it: sys.executable is {sys.executable!r} ({error})",
         ) from error
     assert process.stdin is not None  # noqa: S101 - it is a pipe
+    with suppress(AttributeError, ImportError, OSError):  # Linux only, and users have a quota
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type]
     # Not on the command line, which other users can read: a task may contain a password.
     with suppress(OSError), process.stdin as stdin:  # it may have crashed already
         stdin.write(json.dumps(task).encode())

@@ -146,18 +146,16 @@ def tile_image(
     from PIL import Image  # noqa: PLC0415 - imported at first use
 
     columns, rows = choose_grid(image.width, image.height, min_tiles, max_tiles, tile_size)
-    resized = np.asarray(
-        image.resize((columns * tile_size, rows * tile_size), Image.Resampling.BICUBIC)
+    count = rows * columns
+    has_thumbnail = thumbnail and count > 1
+    tiles = np.empty((count + has_thumbnail, tile_size, tile_size, 3), np.uint8)
+    grid = image.resize((columns * tile_size, rows * tile_size), Image.Resampling.BICUBIC)
+    tiles[:count].reshape(rows, columns, tile_size, tile_size, 3)[...] = (
+        np.asarray(grid).reshape(rows, tile_size, columns, tile_size, 3).swapaxes(1, 2)
     )
-    tiles = (
-        resized.reshape(rows, tile_size, columns, tile_size, 3)
-        .swapaxes(1, 2)
-        .reshape(rows * columns, tile_size, tile_size, 3)
-    )
-    if thumbnail and rows * columns > 1:
-        whole = np.asarray(image.resize((tile_size, tile_size), Image.Resampling.BICUBIC))
-        tiles = np.concatenate([tiles, whole[None]])
-    return np.ascontiguousarray(tiles)
+    if has_thumbnail:
+        tiles[count] = np.asarray(image.resize((tile_size, tile_size), Image.Resampling.BICUBIC))
+    return tiles
 
 
 def normalise(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:

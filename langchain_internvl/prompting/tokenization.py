@@ -35,10 +35,15 @@ from langchain_internvl.prompting.segments import (
     Slot,
     Words,
 )
+from langchain_internvl.prompting.tokenizer_state import (
+    adds_prefix,
+    build_tokenizer,
+    without_added_tokens,
+    without_first_prefix,
+)
 from langchain_internvl.reply_text.detokenization import piece_bytes
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 # Rust's definition of whitespace; Python's also has the separators U+001C to U+001F.
@@ -106,15 +111,15 @@ class PromptTokenizer:
             )
         self._any_added = _matcher(self._added)
         self._allowed = _matcher(set(GROUNDING_MARKUP) & self._added.keys())
-        plain = _without_added_tokens(state)
+        plain = without_added_tokens(state)
         self._vocabulary: dict[str, int] = state["model"]["vocab"]
         if not self._vocabulary:
             raise UnsupportedCheckpointError("the tokenizer knows no words: a file is missing")
         self._decoder: dict[str, Any] = state["decoder"]
-        self._first = _build(plain)
-        self._adds_prefix = _adds_prefix(plain["pre_tokenizer"])
-        inside = {**plain, "pre_tokenizer": _without_first_prefix(plain["pre_tokenizer"])}
-        self._inside = self._first if inside == plain else _build(inside)
+        self._first = build_tokenizer(plain)
+        self._adds_prefix = adds_prefix(plain["pre_tokenizer"])
+        inside = {**plain, "pre_tokenizer": without_first_prefix(plain["pre_tokenizer"])}
+        self._inside = self._first if inside == plain else build_tokenizer(inside)
         self._prefix = _prefix_ids(tokenizer)
 
     @property
@@ -339,37 +344,6 @@ def _matcher(contents: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, ordered)) if ordered else r"(?!)")
 
 
-def _without_added_tokens(state: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer (as JSON) without its added tokens, so that no text becomes one of them."""
-    model = dict(state["model"])
-    if model["type"] != "BPE":
-        raise UnsupportedCheckpointError(
-            f"tokenizers of type {model['type']} are not supported; InternVL's are BPE"
-        )
-    control = {token["id"] for token in state["added_tokens"]}
-    vocabulary: dict[str, int] = model["vocab"]
-    # SentencePiece vocabularies have control tokens as pieces, under their own or an older name.
-    model["merges"] = [
-        (left, right)
-        for left, right in map(_merge_pair, model["merges"])
-        if not control & {vocabulary.get(piece) for piece in (left, right, left + right)}
-    ]
-    if model.get("ignore_merges"):  # whole words are looked up before merging
-        model["vocab"] = {piece: id_ for piece, id_ in vocabulary.items() if id_ not in control}
-    return {**state, "added_tokens": [], "post_processor": None, "model": model}
-
-
-def _build(state: dict[str, Any]) -> Tokenizer:
-    from tokenizers import Tokenizer  # noqa: PLC0415 - part of an optional extra
-
-    return Tokenizer.from_str(json.dumps(state))
-
-
-def _merge_pair(merge: str | Sequence[str]) -> tuple[str, str]:
-    left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left, right
-
-
 def _is_shown(token: str) -> bool:
     """Whether a special token is part of a reply's text, as grounding markup is."""
     return token in GROUNDING_MARKUP or _COORDINATE.fullmatch(token) is not None
@@ -377,26 +351,6 @@ def _is_shown(token: str) -> bool:
 
 _COORDINATE = re.compile(r"<COORD_\d{1,4}>")
 """Coordinate tokens of Qianfan-OCR: thousandths of an image's width and height."""
-
-
-def _adds_prefix(pre_tokenizer: Any) -> bool:
-    """Whether the first text of a prompt gets SentencePiece's dummy prefix."""
-    if not isinstance(pre_tokenizer, dict):
-        return False
-    inner = pre_tokenizer.get("pretokenizers", ())
-    return pre_tokenizer.get("prepend_scheme") == "first" or any(map(_adds_prefix, inner))
-
-
-def _without_first_prefix(pre_tokenizer: Any) -> Any:
-    """A pre-tokenizer for text inside a prompt, where the prefix scheme "first" adds no prefix."""
-    if not isinstance(pre_tokenizer, dict):
-        return pre_tokenizer
-    changed = dict(pre_tokenizer)
-    if changed.get("prepend_scheme") == "first":
-        changed["prepend_scheme"] = "never"
-    if "pretokenizers" in changed:
-        changed["pretokenizers"] = [_without_first_prefix(one) for one in changed["pretokenizers"]]
-    return changed
 
 
 def _prefix_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:

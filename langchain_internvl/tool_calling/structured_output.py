@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.output_parsers import BaseTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import (
@@ -19,17 +20,17 @@ from langchain_core.runnables import (
     RunnablePassthrough,
 )
 from langchain_core.utils.function_calling import convert_to_json_schema
-from langchain_core.utils.json import parse_partial_json
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import PrivateAttr
 from typing_extensions import override
 
 from langchain_internvl.errors import RequestError
+from langchain_internvl.tool_calling.partial_json import PartialJson
 from langchain_internvl.tool_calling.tool_definitions import name_of, to_json_schema
 from langchain_internvl.tool_calling.value_types import ValueType, shown, to_value_type
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
@@ -221,38 +222,40 @@ class ValueParser(BaseTransformOutputParser[Any]):
 
 
 class _Growing:
-    """The value of a reply while it streams."""
+    """The value of a reply while it streams, in time linear in its length."""
 
     def __init__(self, parser: ValueParser) -> None:
         self._parser = parser
-        self._message = AIMessageChunk(content="")
-        self._last: Sequence[Any] = ()  # the value that was given last, if one was
+        self._chunks: list[AIMessageChunk] = []
+        self._partial = PartialJson()
+        self._call: Any = None  # index of the call whose arguments are the value
+        self._given = False  # whether a value was given
 
     def add(self, chunk: str | BaseMessage) -> Iterator[Any]:
         """Add a piece of the reply; yields the value if it has changed."""
-        if isinstance(chunk, AIMessageChunk):
-            self._message += chunk
-        else:
+        if not isinstance(chunk, AIMessageChunk):
             text = chunk if isinstance(chunk, str) else chunk.text
             calls = chunk.tool_calls if isinstance(chunk, AIMessage) else []
-            self._message += AIMessageChunk(content=text, tool_calls=calls)
-        if not self._parser.is_partial:
-            return
-        value = self._so_far()
-        if value is not None and [value] != self._last:
-            self._last = [value]
-            yield value
+            chunk = AIMessageChunk(content=text, tool_calls=calls)
+        self._chunks.append(chunk)
+        if self._parser.is_partial and self._partial.push(self._text_of(chunk)):
+            value = self._partial.value()
+            if value is not None:
+                self._given = True
+                yield value
 
     def end(self) -> Iterator[Any]:
         """End the reply; yields its value if it differs from the last one."""
-        value = self._parser.read(self._message)
-        if [value] != self._last:
+        first, *others = self._chunks or [AIMessageChunk(content="")]
+        value = self._parser.read(add_ai_message_chunks(first, *others))
+        if not self._given or [value] != [self._partial.value()]:
             yield value
 
-    def _so_far(self) -> Any:
-        calls = self._message.tool_call_chunks
-        text = (calls[0]["args"] if calls else "") if self._parser.is_call else self._message.text
-        try:
-            return parse_partial_json(text) if text else None
-        except (RecursionError, ValueError):
-            return None
+    def _text_of(self, chunk: AIMessageChunk) -> str:
+        """The JSON text of a chunk: of the first call, or of the answer."""
+        if not self._parser.is_call:
+            return chunk.text
+        calls = chunk.tool_call_chunks
+        if calls and self._call is None:
+            self._call = calls[0]["index"]
+        return "".join(one["args"] or "" for one in calls if one["index"] == self._call)

@@ -23,11 +23,10 @@ from langchain_internvl.backends.transformers.config import translate_config
 from langchain_internvl.backends.transformers.loading import (
     LoadOptions,
     load_model,
-    quantization_config,
 )
 from langchain_internvl.backends.transformers.weights import InternVLChatModel
 from langchain_internvl.checkpoint import read_checkpoint
-from langchain_internvl.errors import CheckpointError, CheckpointNotFoundError, RequestError
+from langchain_internvl.errors import CheckpointError
 from langchain_internvl.media.tiling import normalise
 
 KINDS = {
@@ -288,100 +287,6 @@ def test_what_is_loaded_can_be_saved_in_the_original_names(tmp_path):
         assert torch.equal(saved[name], tensor), name
 
 
-def test_missing_and_unknown_tensors_are_refused(tmp_path):
-    config = original_config()
-    tensors = to_original(random_model(config).state_dict())
-    removed = tensors.pop("mlp1.1.weight")
-    with pytest.raises(CheckpointError, match=r"1 tensors missing \(.*linear_1"):
-        load(write_original(tmp_path / "missing", config, tensors))
-    tensors |= {"mlp1.1.weight": removed, "mlp1.9.weight": removed.clone()}
-    with pytest.raises(CheckpointError, match="1 tensors unknown"):
-        load(write_original(tmp_path / "unknown", config, tensors))
-
-
-def test_tensors_of_another_shape_are_refused(tmp_path):
-    config = original_config()
-    tensors = to_original(random_model(config).state_dict())
-    tensors["mlp1.1.weight"] = torch.zeros(3, 3)
-    with pytest.raises(CheckpointError):
-        load(write_original(tmp_path, config, tensors))
-
-
-def test_missing_and_damaged_weights_are_refused(tmp_path):
-    config = original_config()
-    folder = write_original(tmp_path, config, {"a": torch.zeros(1)})
-    (folder / "model.safetensors").write_bytes(b"no safetensors")
-    with pytest.raises(CheckpointError):
-        load(folder)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointNotFoundError, match="no weights"):
-        load(folder)
-
-
-@pytest.mark.parametrize(
-    "index",
-    [[], {}, {"weight_map": None}, {"metadata": {}}, {"metadata": {}, "weight_map": {"a": 1}}],
-)
-def test_a_damaged_index_is_refused(index, tmp_path):
-    folder = write_original(tmp_path, original_config(), {"a": torch.zeros(1)})
-    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
-    with pytest.raises(CheckpointError):
-        load(folder)
-
-
-@pytest.mark.parametrize(
-    "language",
-    [
-        {"hidden_size": "64"},
-        {"num_attention_heads": None},
-        {"rope_scaling": {"type": "dynamic"}},
-        {"rope_scaling": {"type": "spiral", "factor": 2.0}},
-        {"rope_scaling": "dynamic"},
-        {"rope_theta": "1e6"},
-        {"hidden_act": "none"},
-    ],
-)
-def test_settings_that_make_no_model_are_refused(language, tmp_path):
-    tensors = to_original(random_model(original_config()).state_dict())
-    config = original_config(llm_config=language)
-    with pytest.raises(CheckpointError):
-        load(write_original(tmp_path, config, tensors))
-
-
-def test_a_shard_that_is_missing_is_refused(tmp_path):
-    tensors = load_file(checkpoint_folder("qwen2") / "model.safetensors")
-    config = json.loads((checkpoint_folder("qwen2") / "config.json").read_text("utf-8"))
-    folder = write_original(tmp_path, config, tensors, shards=3)
-    next(folder.glob("*00002*")).unlink()
-    with pytest.raises(CheckpointError):
-        load(folder)
-
-
-def test_unknown_dtype():
-    with pytest.raises(RequestError, match="float8"):
-        load(checkpoint_folder("qwen2"), dtype="float8")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="what there is without a GPU")
-@pytest.mark.parametrize(
-    ("options", "kind", "words"),
-    [
-        ({"device_map": "cuda"}, CheckpointError, "CUDA"),
-        ({"device_map": "nowhere"}, CheckpointError, "nowhere"),
-        (
-            {"attn_implementation": "flash_attention_2"},
-            ImportError,
-            r"langchain-internvl\[flash-attn",
-        ),
-        ({"attn_implementation": "none"}, CheckpointError, "none"),
-    ],
-)
-def test_what_this_machine_cannot_do_is_said(options, kind, words):
-    with pytest.raises(kind, match=words):
-        load(checkpoint_folder("qwen2"), **options)
-
-
 @pytest.mark.parametrize("name", TINY)
 def test_nothing_asks_on_standard_input_and_no_code_of_the_checkpoint_runs(name, tmp_path):
     """The remote-code files are there, and would end the process."""
@@ -414,52 +319,3 @@ def test_a_local_folder_is_never_looked_up_on_the_hub(monkeypatch):
     llm = ChatInternVL(model=str(checkpoint_folder("qwen2")), max_tokens=2)
     assert llm.invoke("Hello").usage_metadata["output_tokens"] > 0
     llm.close()
-
-
-@pytest.mark.parametrize(("bits", "kind"), [("8bit", "Linear8bitLt"), ("4bit", "Linear4bit")])
-def test_quantised_while_loading(bits, kind, loops, tmp_path):
-    """Only the language model, and straight from the original tensors: as from an -hf copy."""
-    source = random_model(KINDS["InternVL3.5 (Qwen3)"])
-    write_original(tmp_path / "original", KINDS["InternVL3.5 (Qwen3)"],
-                   to_original(source.state_dict()))  # fmt: skip
-    write_hf(tmp_path / "hf", source)
-    one, other = (load(tmp_path / name, quantization=bits) for name in ("original", "hf"))
-    quantised = [name for name, part in one.named_modules() if type(part).__name__ == kind]
-    assert len(quantised) == 2 * 7
-    assert all(name.startswith("model.language_model.layers.") for name in quantised)
-    assert_same_weights(one, other)
-    engine = load_loop(tmp_path / "original", dtype="bfloat16", quantization=bits)
-    request = Request([1, 2, *[engine.tokenizer.image_context_id] * 256, 3],
-                      [np.zeros((1, 448, 448, 3), np.uint8)], max_tokens=3)  # fmt: skip
-    ((reply, _),) = decode(engine.loop, request)
-    assert len(reply) == 3
-
-
-def test_bitsandbytes_logs_its_cast_once_and_not_for_each_product(caplog):
-    llm = ChatInternVL(model=str(checkpoint_folder("qwen2")), quantization="8bit", max_tokens=3)
-    llm.invoke("Hi")
-    casts = [one for one in caplog.messages if "inputs will be cast" in one]
-    assert len(casts) <= 1
-    llm.close()
-
-
-def test_what_bitsandbytes_is_told():
-    eight, four = quantization_config("8bit"), quantization_config("4bit", "float16")
-    assert eight.load_in_8bit
-    assert not eight.load_in_4bit
-    assert four.load_in_4bit
-    assert (four.bnb_4bit_quant_type, four.bnb_4bit_compute_dtype) == ("nf4", torch.float16)
-    assert quantization_config("4bit").bnb_4bit_compute_dtype == torch.bfloat16
-    for config in (eight, four):
-        assert config.llm_int8_skip_modules == [
-            "model.vision_tower", "model.multi_modal_projector", "lm_head",
-        ]  # fmt: skip
-    assert quantization_config(None) is None
-    with pytest.raises(RequestError, match="3bit"):
-        quantization_config("3bit")
-
-
-def test_a_missing_bitsandbytes_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(ImportError, match=r"langchain-internvl\[quantization\]"):
-        load(checkpoint_folder("qwen2"), quantization="8bit")

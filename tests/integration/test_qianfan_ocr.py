@@ -13,9 +13,10 @@ from transformers import QianfanOCRConfig, QianfanOCRForConditionalGeneration
 from langchain_internvl import ChatInternVL, image_block
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.backends.transformers.vision import encode_image
-from langchain_internvl.checkpoint import choose_template, read_checkpoint
+from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.grounding import parse_boxes
 from langchain_internvl.prompting.tokenization import load_tokenizer
+from langchain_internvl.template_choice import choose_template
 
 # As the hub has it: the turns of ChatML, `<image>` for an image, branches for thoughts.
 BRANCHING = JINJA.replace("<IMG_CONTEXT>", "<image>").replace(

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from nano_training.fonts import load_font, new_fonts, training_fonts
 from nano_training.held_out import COLOURS, SHAPES
-from nano_training.pages import Print, draw_page
+from nano_training.lists import (
+    GRIDS,
+    LINES,
+    MOST_TILES,
+    SIZES,
+    Line,
+    blank_sample,
+    draw_list,
+    found,
+)
+from nano_training.pages import TILE, Print, draw_page
 from nano_training.scenes import draw_scene, ground_answer, questions
 from nano_training.things import Thing
+
+from langchain_internvl.media.tiling import choose_grid
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +42,47 @@ def test_pages_hold_what_they_say():
             assert np.asarray(picture).std() > 1
             assert [one.letter for one in letters] == list("".join(text.split()))
             assert all(0 < one.x < width and 0 < one.y < height for one in letters)
+
+
+def test_pages_of_short_lines_hold_their_lines_where_they_say():
+    """All ink is in the boxes, which it touches, and no two lines are alike or touch."""
+    rng = random.Random(2)
+    for _ in range(12):
+        columns, rows = rng.choice(GRIDS)
+        width, height = columns * TILE, rows * TILE
+        assert 6 <= columns * rows <= 12
+        assert choose_grid(width, height, 1, MOST_TILES) == (columns, rows)
+        picture, lines = draw_list(rng, width, height, Print(LINES, SIZES))
+        assert LINES[0] <= len(lines) <= LINES[1]
+        assert len({line.text for line in lines}) == len(lines)
+        pixels = np.asarray(picture).astype(int)
+        is_ink = np.abs(pixels - pixels[0, 0]).sum(-1) > 0
+        for line in lines:
+            left, top, right, bottom = line.box
+            inside = is_ink[top:bottom, left:right]
+            assert inside.any(0)[[0, -1]].all()
+            assert inside.any(1)[[0, -1]].all()
+            assert all(left - 4 < one.x < right + 4 for one in line.letters)  # "1" leans aside
+            assert all(top <= one.y <= bottom for one in line.letters)
+            is_ink[top:bottom, left:right] = False
+        assert not is_ink.any()
+        tops = [line.box[1] for line in lines]
+        bottoms = [line.box[3] for line in lines]
+        assert all(top > bottom for top, bottom in zip(tops[1:], bottoms, strict=False))
+
+
+def test_places_of_lines_are_those_of_the_whole_page():
+    assert found(Line("a b", (10, 20, 110, 40), ()), 1000, 200) == (
+        "<ref>a b</ref><box>[[10, 100, 110, 200]]</box>"
+    )
+
+
+def test_pictures_of_nothing_hold_nothing():
+    rng = random.Random(7)
+    for _ in range(20):
+        sample = blank_sample(rng)
+        assert np.asarray(sample.pictures[0]).std((0, 1)).max() == 0
+        assert [one.answer for one in sample.questions] == ["no text", "nothing"]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -10,7 +10,7 @@ from nano_training.encoding import Encoder
 from nano_training.mixture import KINDS
 from nano_training.model import TOKENS, answer, build_model, see
 from nano_training.pointing import pointing
-from nano_training.scenes import scene_sample
+from nano_training.scenes import describe, described, draw_scene, scene_sample
 from nano_training.things import FACTS, LETTERS, UNKNOWN, Letter, Thing, landmarks, letters_known
 from support_nano import SMALL, TOKENIZER, export_random, reply
 
@@ -30,7 +30,9 @@ def test_rows_are_what_chat_internvl_would_ask(kind, tmp_path):
     sample = next(one for one in iter(lambda: KINDS[kind].draw(rng), None) if not one.is_chat)
     row = Encoder().row(sample)
     pictures = list(sample.pictures)
-    media = [video_block(pictures)] if sample.is_video else [image_block(one) for one in pictures]
+    media = [image_block(one, max_tiles=sample.most_tiles) for one in pictures]
+    if sample.is_video:
+        media = [video_block(pictures)]
     for number, question in enumerate(sample.questions, 1):
         messages = [("user", [*media, {"type": "text", "text": question.text}])]
         if sample.system is not None:
@@ -115,7 +117,9 @@ def test_tokens_are_told_their_letters():
     assert (known[:, :11] == UNKNOWN).all()
 
 
-@pytest.mark.parametrize("kind", ["few lines", "wide", "any size", "scene", "wide scene", "video"])
+@pytest.mark.parametrize(
+    "kind", ["few lines", "wide", "any size", "list", "scene", "wide scene", "video"]
+)
 def test_every_token_of_a_row_is_told_or_not(kind):
     """Tiles of text know their letters, single tiles their things; a thumbnail of text nothing."""
     row = Encoder().row(KINDS[kind].draw(random.Random(kind)))
@@ -139,8 +143,9 @@ def test_answers_point_at_what_they_are_about():
     sample = next(
         one
         for one in iter(lambda: KINDS["scene"].draw(rng), None)
-        if len(one.things[0]) > 1 and any(q.about and q.job == "ground" for q in one.questions)
-        if not one.is_chat
+        if len(one.things[0]) > 1
+        and {"ground", "describe", "ask"} == {question.job for question in one.questions}
+        and not one.is_chat
     )
     row = Encoder().row(sample)
     place = TOKENIZER.convert_tokens_to_ids("<IMG_CONTEXT>")
@@ -151,27 +156,65 @@ def test_answers_point_at_what_they_are_about():
             starts.setdefault(segment, index)
     told = dict(zip(row.pointers, row.targets, strict=True))
     for number, question in enumerate(sample.questions, 1):
-        target = told.get(starts[number] - 1)
-        if question.about is None:
-            assert target is None
-            continue
-        colour, kind = question.about
-        right = [
-            one
-            for one in sample.things[0]
-            if colour in (None, one.colour) and one.shape == (kind or one.shape)
-            if kind or one.shape != "sign"
-        ]
-        looked_at = [token for token, index in enumerate(context) if target[index]]
-        side = sample.pictures[0].width / 14
-        for token in looked_at:
-            x, y = (token % 14 + 0.5) * side, (token // 14 + 0.5) * side
-            assert any(
-                one.box[0] - side < x < one.box[2] + side
-                and one.box[1] - side < y < one.box[3] + side
-                for one in right
-            )
-        assert looked_at
+        if not question.about:
+            assert starts[number] - 1 not in told
+        for about in question.about:
+            target = told[starts[number] + about.begin - 1]
+            right = [
+                one
+                for one in sample.things[0]
+                if about.colour in (None, one.colour) and one.shape == (about.kind or one.shape)
+                if about.kind or one.shape != "sign"
+            ]
+            looked_at = [token for token, index in enumerate(context) if target[index]]
+            side = sample.pictures[0].width / 14
+            for token in looked_at:
+                x, y = (token % 14 + 0.5) * side, (token // 14 + 0.5) * side
+                assert any(
+                    one.box[0] - side < x < one.box[2] + side
+                    and one.box[1] - side < y < one.box[3] + side
+                    for one in right
+                )
+            assert looked_at
+
+
+def test_descriptions_point_at_each_thing_while_they_name_it():
+    rng = random.Random(4)
+    for count in (1, 3, 4):
+        _, things = draw_scene(rng, 448, 448, count=count)
+        said = describe(things)
+        said = said[0].lower() + said[1:] if count == 1 else said
+        names = [said[about.begin : about.end] for about in described(things)]
+        assert sorted(names) == sorted(thing.full_name for thing in things)
+        assert [about.begin for about in described(things)] == [said.index(one) for one in names]
+    # The comma between two names is about neither.
+    sample = next(
+        one
+        for one in iter(lambda: KINDS["scene"].draw(rng), None)
+        if len(one.things[0]) == 4 and one.questions[0].job == "describe" and not one.is_chat
+    )
+    row = Encoder().row(sample)
+    start = next(index for index, id_ in enumerate(row.labels) if id_ != IGNORED)
+    pointers = {place - start + 1 for place in row.pointers if row.segments[place + 1] == 1}
+    answer = sample.questions[0].answer
+    unsaid = "".join(letter for index, letter in enumerate(answer) if index not in pointers)
+    assert unsaid == "From left to right: , , , ."
+
+
+def test_answers_about_a_line_point_at_its_letters():
+    sample = KINDS["short list"].draw(random.Random(6))
+    question = next(one for one in sample.questions if one.job == "ground")
+    alone = type(sample)(
+        sample.pictures, [question], letters=sample.letters, most_tiles=sample.most_tiles
+    )
+    row = Encoder().row(alone)
+    place = TOKENIZER.convert_tokens_to_ids("<IMG_CONTEXT>")
+    context = [index for index, id_ in enumerate(row.ids) if id_ == place]
+    seen = {token for token, index in enumerate(context) if row.targets[0][index]}
+    letters = question.about[0].letters
+    assert seen == {int(one.y // 32) * 14 + int(one.x // 32) for one in letters}
+    assert "".join(one.letter for one in letters) in question.answer.replace(" ", "")
+    assert len(row.pointers) == sum(id_ != IGNORED for id_ in row.labels)
 
 
 def test_heads_learn_to_point():

@@ -3,7 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nano_training import scores
+from nano_training import evaluate, scores
+from nano_training.trials import TRIALS
 
 pytestmark = pytest.mark.slow
 
@@ -40,3 +41,14 @@ def test_lines_and_boxes():
     assert (
         scores.overlap("no box", box) == scores.overlap("<box>[[200, 0, 300, 9]]</box>", box) == 0
     )
+
+
+def test_each_job_has_the_figures_that_it_aims_at():
+    box = "<ref>a</ref><box>[[0, 0, 100, 100]]</box>"
+    found = set()
+    for job in TRIALS:
+        figures = evaluate.figures(job, [(box, box), ("", box)])
+        assert all(score.value == 0.5 for score in figures.values()), job
+        found |= set(figures)
+    assert set(evaluate.TARGETS) <= found
+    assert found - set(evaluate.TARGETS) == {"page: exact lines", "short lines: exact lines"}

@@ -7,7 +7,7 @@ import pytest
 from checkpoints import JINJA, original_config
 from golden import TINY, checkpoint_folder
 
-from langchain_internvl.checkpoint import choose_template, open_checkpoint, read_checkpoint
+from langchain_internvl.checkpoint import open_checkpoint, read_checkpoint
 from langchain_internvl.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -16,6 +16,7 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.tiling import TileLimits
 from langchain_internvl.prompting.tokenization import load_tokenizer
+from langchain_internvl.template_choice import choose_template
 
 
 def write(folder, config, **files):

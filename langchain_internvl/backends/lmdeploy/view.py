@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.backends.lmdeploy.jinja import to_jinja
-from langchain_internvl.checkpoint import choose_template
 from langchain_internvl.errors import CheckpointError, RequestError
 from langchain_internvl.json_files import read_json
 from langchain_internvl.prompting.segments import IMAGE_CLOSE, IMAGE_CONTEXT, IMAGE_OPEN
+from langchain_internvl.template_choice import choose_template
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.backends.base import NO_TOKEN, Delta
 from langchain_internvl.backends.lmdeploy.generation import is_greedy, schema_format
+from langchain_internvl.backends.server.images import grid_of
 from langchain_internvl.backends.server.kinds import OTHER, ServerKind, tile_fields
 from langchain_internvl.backends.server.messages import images_of, to_messages
 from langchain_internvl.errors import RequestError
@@ -48,8 +49,8 @@ class MessageDialect:
             RequestError: This kind of server has no `chat_template_kwargs`.
         """
         kind = self.kind
-        counts = [image.max_tiles for image in images_of(request.turns)]
-        of_images, of_request = tile_fields(kind, counts)
+        grids = [grid_of(image) for image in images_of(request.turns)]
+        of_images, of_request = tile_fields(kind, grids)
         body: dict[str, Any] = {
             "messages": to_messages(request.turns, of_images),
             "max_tokens": request.max_tokens,

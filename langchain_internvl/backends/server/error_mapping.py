@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_internvl.backends.server.events import Fault, find_fault
+from langchain_internvl.backends.server.kinds import USUAL_TILES
 from langchain_internvl.errors import (
     ContextOverflowError,
     InternVLError,
@@ -50,7 +51,9 @@ def to_error(
     status, said = fault.status, fault.message
     if status in _FAULTS_OF_THE_REQUEST:
         refused = ContextOverflowError if is_overflow(said) else RequestError
-        return refused(f"the server refuses the request: {said} (status {status})")
+        return refused(
+            f"the server refuses the request: {said} (status {status}){_advice_about(said)}"
+        )
     advice = {
         401: "; give its key as api_key=",
         403: "; give its key as api_key=",
@@ -63,6 +66,20 @@ def to_error(
         request_id=request_id,
         retry_after=retry_after,
     )
+
+
+_TRUST = "Per-request mm_processor_kwargs are disabled"
+"""vLLM 0.33 without `--trust-request-mm-kwargs`; the field raises its limit on tiles."""
+
+
+def _advice_about(message: str) -> str:
+    """What to do about a refused request; "": only the server's message says."""
+    if _TRUST in message:
+        return (
+            "; start vLLM with --trust-request-mm-kwargs, or limit the images to its own number "
+            f"of tiles (max_tiles of at most {USUAL_TILES})"
+        )
+    return ""
 
 
 def named(request_id: str | None) -> str:

@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from PIL.Image import fromarray
+from PIL.Image import open as open_image
 
 from langchain_internvl.errors import PromptError
 from langchain_internvl.media.images import sniff_mime_type
@@ -36,6 +37,14 @@ def image_url_of(image: Image) -> str:
         raise PromptError(f"{image.source.name} has to be read before it is sent")
     data = image.source.data
     return _data_url(sniff_mime_type(data) or "image/png", data)
+
+
+def grid_of(image: Image, tile_size: int = 448) -> tuple[int, int] | None:
+    """The tile grid (columns, rows) whose size an encoded image has; None: it has no tile limit."""
+    if image.max_tiles is None or not isinstance(image.source, BytesSource):
+        return None
+    with open_image(io.BytesIO(image.source.data)) as encoded:  # reads the header alone
+        return encoded.width // tile_size, encoded.height // tile_size
 
 
 def _data_url(mime_type: str, data: bytes) -> str:

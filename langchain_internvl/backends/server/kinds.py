@@ -7,8 +7,10 @@ llama-cpp-python 0.3.36.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import gcd, isqrt
 from typing import Any, Literal
 
 TileField = Literal["image", "images", "processor"]
@@ -24,7 +26,8 @@ class ServerKind:
         takes_ids: Whether prompts and replies can be token ids.
         tiles: Field for the maximum number of tiles of an image. "image": `max_dynamic_patch` in
             each `image_url`; "images": likewise, but the minimum applies to the whole request;
-            "processor": in `mm_processor_kwargs` of the request; None: no such field.
+            "processor": in `mm_processor_kwargs` of the request, which a server accepts only if it
+            was started so; None: no such field.
         skips_special_tokens: Whether special tokens, such as `<ref>` and `<box>`, are left out of
             replies unless `skip_special_tokens` is false.
         takes_template_kwargs: Whether the server accepts `chat_template_kwargs`.
@@ -92,29 +95,69 @@ def kind_of(owner: str) -> ServerKind:
     return next((kind for kind in KINDS if kind.owner == owner), OTHER)
 
 
+USUAL_TILES = 12
+"""Maximum number of tiles in the configurations of InternVL2, 2.5, 3 and 3.5."""
+
+
 def tile_fields(
-    kind: ServerKind, counts: Sequence[int | None]
+    kind: ServerKind, grids: Sequence[tuple[int, int] | None]
 ) -> tuple[list[dict[str, int]], dict[str, Any]]:
     """Request fields that set the maximum number of tiles.
 
-    Images are sent resized to their tile grid. All kinds of server cut such an image into exactly
-    the tiles of the grid if their maximum permits it; these fields raise the maximum as needed.
+    Images are sent resized to their tile grid. The reference's tiling, which all kinds but SGLang
+    have, cuts such an image into exactly the tiles of the grid if the maximum permits it. SGLang
+    takes the largest grid of the same aspect ratio that the maximum permits.
 
     Args:
         kind: The kind of server.
-        counts: Tiles of each image of the request, without the thumbnail; None: the server's own
-            default.
+        grids: (columns, rows) of each image of the request; None: left to the server.
 
     Returns:
         Fields of the `image_url` of each image, and fields of the request.
+
+    Warns:
+        UserWarning: SGLang's one maximum gives an image another number of tiles than its grid.
     """
-    known = [one for one in counts if one is not None]
+    nothing: list[dict[str, int]] = [{} for _ in grids]
+    known = [grid for grid in grids if grid is not None]
+    most = max((columns * rows for columns, rows in known), default=0)
     if kind.tiles == "image":
-        return [{} if one is None else {"max_dynamic_patch": one} for one in counts], {}
+        return [{} if one is None else {"max_dynamic_patch": one[0] * one[1]} for one in grids], {}
     # The limit applies to all images, so it is omitted if one of them uses the server's default.
-    if not known or len(known) < len(counts) or kind.tiles is None:
-        return [{} for _ in counts], {}
-    most = {"max_dynamic_patch": max(known)}
+    is_limited = most > 0 and len(known) == len(grids)
     if kind.tiles == "images":
-        return [most for _ in counts], {}
-    return [{} for _ in counts], {"mm_processor_kwargs": most}
+        limit = most if is_limited else USUAL_TILES
+        _warn_of_other_grids(known, limit)
+        return [{"max_dynamic_patch": limit} for _ in grids] if is_limited else nothing, {}
+    # By default vLLM refuses requests with this field, so it is sent only where it is needed.
+    if kind.tiles == "processor" and is_limited and most > USUAL_TILES:
+        return nothing, {"mm_processor_kwargs": {"max_dynamic_patch": most}}
+    return nothing, {}
+
+
+def _warn_of_other_grids(grids: Sequence[tuple[int, int]], limit: int) -> None:
+    cut = [_tiles_at_sglang(*grid, limit) for grid in grids]
+    other = [
+        f"{count or 'fewer'} instead of {columns * rows}"
+        for (columns, rows), count in zip(grids, cut, strict=True)
+        if count != columns * rows
+    ]
+    if other:
+        warnings.warn(
+            "SGLang has one maximum of tiles for all images of a request and cuts some of them "
+            f"into other numbers of tiles than requested: {', '.join(dict.fromkeys(other))}. Give "
+            "all images of the request the same number (max_tiles and min_tiles), or send them in "
+            "requests of their own",
+            stacklevel=2,
+        )
+
+
+def _tiles_at_sglang(columns: int, rows: int, limit: int) -> int:
+    """Tiles that SGLang cuts an image of this grid into; 0: fewer than the grid has.
+
+    `InternVLProcessor.dynamic_preprocess` prefers the larger of two grids with the same aspect
+    ratio, whatever the size of the image.
+    """
+    shared = gcd(columns, rows)
+    smallest = (columns // shared) * (rows // shared)
+    return smallest * isqrt(limit // smallest) ** 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from langchain_internvl.backends.base import Delta, EngineStats, Request
+from langchain_internvl.backends.transformers.cpu_threads import compute_alone, is_small
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.engine_thread import EngineThread
 from langchain_internvl.backends.transformers.grammars import GrammarBook
@@ -51,7 +52,7 @@ class TransformersBackend:
         self._options = options or LoadOptions()
         self._limits = limits or Limits()
         self._grammars = GrammarBook(tokenizer.token_bytes)
-        self._worker = EngineThread(self._load, self._limits.max_queued)
+        self._worker = EngineThread(self._load, self._limits.max_queued, self._begin)
 
     @property
     def stats(self) -> EngineStats:
@@ -126,6 +127,10 @@ class TransformersBackend:
                 self._worker.submit(handle)
         except BaseException as error:  # noqa: BLE001 - the caller raises it
             handle.put(error)
+
+    def _begin(self) -> None:
+        if is_small(self._checkpoint.folder):
+            compute_alone()
 
     def _load(self) -> DecodeLoop:
         model = load_model(

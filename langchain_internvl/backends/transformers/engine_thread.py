@@ -32,10 +32,18 @@ class EngineThread:
             loop. An error of any type is raised to all waiting callers, and the next request
             calls it again.
         max_queued: Maximum number of queued requests. Default 1024.
+        begin: Called first in each thread that the engine starts; an error is treated as one of
+            `load`. None: nothing.
     """
 
-    def __init__(self, load: Callable[[], DecodeLoop], max_queued: int = 1024) -> None:
+    def __init__(
+        self,
+        load: Callable[[], DecodeLoop],
+        max_queued: int = 1024,
+        begin: Callable[[], None] | None = None,
+    ) -> None:
         self._load = load
+        self._begin = begin
         self._max_queued = max_queued
         self._loop: DecodeLoop | None = None
         self._lock = threading.Lock()
@@ -151,6 +159,7 @@ class EngineThread:
         self._tell(lost, _REFUSED)
 
     def _run(self) -> None:
+        begin = self._begin
         while True:
             with self._lock:
                 closed = self._closed
@@ -163,6 +172,9 @@ class EngineThread:
                     self._running = False
                     return
             try:
+                if begin is not None:
+                    begin()
+                    begin = None
                 if self._loop is None:
                     self._loop = self._load()
                 self._work(self._loop)

@@ -28,8 +28,9 @@ from nodes import Nodes
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.lmdeploy.view import make_view
-from langchain_internvl.checkpoint import choose_template, open_checkpoint
+from langchain_internvl.checkpoint import open_checkpoint
 from langchain_internvl.prompting.tokenization import load_tokenizer
+from langchain_internvl.template_choice import choose_template
 
 
 def pytest_collection_modifyitems(items):

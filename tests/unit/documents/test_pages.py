@@ -120,6 +120,11 @@ def test_files_that_are_nothing():
         ("Theinvoiceofmarchisdueinthirtydays " * 30, 0.0, "has_spaces"),
         ("1 204,50 3 880,10 12 000,00 7 15 %\n" * 12, 0.0, None),
         ("Счёт за март подлежит оплате в течение тридцати дней. " * 5, 0.0, None),
+        (
+            "Chapter one " + "." * 90 + " 3\nName " + "_" * 80 + "\nTotal" + " . " * 60 + "9",
+            0.0,
+            None,
+        ),
         ("请于三十天内支付三月份的发票。" * 20, 1.0, None),
     ],
 )

@@ -20,7 +20,7 @@ def test_tiles_of_a_page():
 
 @pytest.mark.parametrize(
     ("size", "budget", "count"),
-    [((1266, 1792), 12, 1), ((1267, 12671), 12, 9), ((2480, 3508), 12, 5), ((9000, 448), 12, 2),
+    [((1266, 1792), 12, 1), ((1267, 12671), 12, 9), ((2480, 3508), 12, 5), ((18000, 448), 12, 4),
      ((4000, 4000), 12, 10), ((448, 4480), 1, 11)],
 )  # fmt: skip
 def test_parts_fit_the_budget_and_leave_nothing_out(size, budget, count):
@@ -30,6 +30,17 @@ def test_parts_fit_the_budget_and_leave_nothing_out(size, budget, count):
     covered = sum(part.width * part.height for part in parts)
     assert covered >= size[0] * size[1]
     assert len(parts) == count
+
+
+@pytest.mark.parametrize(
+    ("size", "budget", "fitted"),
+    [((7168, 896), 12, (4032, 504)), ((3136, 896), 12, (2744, 784)), ((9000, 448), 12, (5432, 270)),
+     ((1500, 448), 2, (952, 284))],
+)  # fmt: skip
+def test_wide_pages_are_shrunk_not_cut_through_their_lines(size, budget, fitted):
+    (part,) = cut_to_budget(Image.new("RGB", size, "white"), budget)
+    assert part.size == fitted
+    assert tiles_needed(*part.size) <= budget
 
 
 def test_bands_are_cut_between_lines():

@@ -16,7 +16,37 @@ def test_skewed_pages_are_levelled(angle):
     askew = PAGE.rotate(angle, Image.Resampling.BICUBIC, fillcolor="white")
     found = find_skew(askew)
     assert found == pytest.approx(angle, abs=0.3)
-    assert find_skew(level(askew, found)) == 0.0
+    levelled = level(askew, found)
+    assert find_skew(levelled) == 0.0
+    assert all(new <= old for new, old in zip(levelled.size, askew.size, strict=True))
+
+
+def test_levelling_keeps_the_whole_page_in_place():
+    page = Image.new("RGB", (300, 500), "white")
+    marks = {(20, 30): "red", (280, 30): "blue", (20, 470): "lime", (150, 250): "black"}
+    for (x, y), colour in marks.items():
+        page.paste(colour, (x - 6, y - 6, x + 6, y + 6))
+    askew = page.rotate(5, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+    levelled = level(askew, 5)
+    scale = min(levelled.width / askew.width, levelled.height / askew.height)
+    assert 0.85 < scale <= 1
+    reduced = [
+        [round(one) for one in _centre(levelled, colour)]
+        for colour in ((255, 0, 0), (0, 0, 255), (0, 255, 0), (0, 0, 0))
+    ]
+    red, blue, lime, black = reduced
+    assert abs(red[1] - blue[1]) <= 1  # level again
+    assert abs(red[0] - lime[0]) <= 1
+    assert abs(black[0] - levelled.width / 2) <= 1
+    assert abs(black[1] - levelled.height / 2) <= 1
+    assert levelled.getpixel((0, 0)) == levelled.getpixel((1, levelled.height - 1)) == (255,) * 3
+
+
+def _centre(image, colour):
+    """Where the pixels of a colour are, on average."""
+    near = np.abs(np.asarray(image).astype(int) - colour).sum(axis=2) < 60
+    rows, columns = np.nonzero(near)
+    return columns.mean(), rows.mean()
 
 
 @pytest.mark.parametrize(

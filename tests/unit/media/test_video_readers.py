@@ -62,7 +62,7 @@ def test_decord_seeks_only_where_it_is_right(clip):
     name, path, frames = clip
     can_seek = "open" not in name and not path.endswith(NO_INDEX)
     assert PyAVReader(path).can_seek is can_seek
-    reads = can_seek and name not in NOT_DECORDS
+    reads = can_seek and name not in NOT_DECORDS and not PyAVReader(path).equals_decord
     assert isinstance(open_reader(path), DecordReader if reads else PyAVReader)
     if name in NOT_DECORDS:
         return
@@ -93,6 +93,29 @@ def test_both_readers_agree_on_a_real_video():
     for left, right in zip(one.read(wanted), other.read(wanted), strict=True):
         assert left.shape == (720, 1280, 3)
         assert np.array_equal(left, right)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "same"),
+    [
+        ("yuv420p", True),
+        ("yuvj420p", True),
+        ("yuv422p", True),
+        ("yuv444p", True),
+        ("yuv420p10le", False),
+    ],
+)
+@pytest.mark.parametrize("size", [(96, 64), (34, 18), (322, 182)])
+def test_pixels_of_8_bits_are_decords_to_the_bit(pix_fmt, same, size, tmp_path):
+    frames = pictures(12, *size)
+    path = str(write_clip(tmp_path / "a.mp4", frames, pix_fmt=pix_fmt, g=6, bf=0))
+    one, other = DecordReader(path, seeks=True), PyAVReader(path)
+    assert other.equals_decord is same
+    wanted = [0, 3, 7, 11]
+    pairs = list(zip(one.read(wanted), other.read(wanted), strict=True))
+    assert len(pairs) == len(wanted)
+    if same:
+        assert all(np.array_equal(left, right) for left, right in pairs)
 
 
 @pytest.mark.parametrize(("degrees", "turns"), [(90, 3), (180, 2), (270, 1)])
@@ -133,6 +156,8 @@ def test_which_reader_is_chosen(monkeypatch):
         monkeypatch.setattr(video_readers, "find_spec", lambda name: name in names or None)
         return type(open_reader(str(VIDEO))), video_readers.can_read()
 
+    assert installed("decord", "av") == (PyAVReader, True)
+    monkeypatch.setattr(video_readers, "_SAME_PIXELS", ())  # as for a video of 10 bits
     assert installed("decord", "av") == (DecordReader, True)
     assert installed("av") == (PyAVReader, True)
     assert installed("decord") == (DecordReader, True)

@@ -10,9 +10,10 @@ from golden import TINY, checkpoint_folder
 
 from langchain_internvl import nano
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
-from langchain_internvl.checkpoint import choose_template, read_checkpoint
+from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.errors import CheckpointError, RequestError
 from langchain_internvl.prompting.tokenization import load_tokenizer
+from langchain_internvl.template_choice import choose_template
 
 
 def write(folder, config, name="config"):

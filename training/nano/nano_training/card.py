@@ -37,6 +37,9 @@ _TASKS = {
     "describe": "what is on a picture",
     "ask": "colour and number",
     "video": "what a shape does, 8 frames",
+    "short lines": "pages of 8-14 short lines, 20-28 px, 6-12 tiles (`max_tiles=12`)",
+    "find line": "where a line of such a page is",
+    "blank": 'pictures of nothing: "no text", "nothing"',
 }
 
 
@@ -61,11 +64,11 @@ def _quality(report: dict[str, Any]) -> str:
     lines = [
         "## How good it is",
         "",
-        f"On {report['samples']} held-out pictures for each job: fonts, words, and places and",
-        "doings of coloured shapes that training never saw (list",
-        f"`{report['held_out'][:12]}`), asked",
-        "through `ChatInternVL`, greedily. In brackets 95% intervals; *wrong picture*: a hundred",
-        "of the questions asked about another picture, as a control.",
+        f"On {report['samples']} held-out pictures for each job (seed {report['seed']}, which no",
+        "choice between weights has seen): fonts, words, and places and doings of coloured shapes",
+        f"that training never saw (list `{report['held_out'][:12]}`), asked through",
+        "`ChatInternVL`, greedily. In brackets 95% intervals; *wrong picture*: a hundred of the",
+        "questions asked about another picture, as a control.",
         "",
         "| job | figure | | target | wrong picture |",
         "|---|---|---|---|---|",

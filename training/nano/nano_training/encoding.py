@@ -7,6 +7,7 @@ not the others, and its positions go on from the picture's. So a picture is look
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,14 @@ from langchain_internvl.prompting.templates import TEMPLATES
 from langchain_internvl.prompting.tokenization import PromptTokenizer
 from nano_training.batches import IGNORED, Row
 from nano_training.model import SQUARE, build_tokenizer
-from nano_training.samples import Question, Sample
-from nano_training.things import landmarks, letters_known, tokens_of, unknown
-
-MOST_TILES = 6
-"""Most tiles of a picture, thumbnail not counted; also the embedded model's setting."""
+from nano_training.samples import About, Question, Sample
+from nano_training.things import (
+    has_letters,
+    landmarks,
+    letters_known,
+    tokens_of,
+    unknown,
+)
 
 
 class Encoder:
@@ -55,25 +59,44 @@ class Encoder:
             labels = labels + more_labels[shared:]
             segments += [number] * (len(more_ids) - shared)
         known = np.concatenate([self._known(sample, *one) for one in enumerate(cut)])
-        pointers, targets = self._pointers(sample, ids, labels, known)
+        pointers, targets = self._pointers(sample, ids, labels, known, cut)
         return Row(np.concatenate(cut), ids, labels, segments, known, pointers, targets)
 
     def _pointers(
-        self, sample: Sample, ids: list[int], labels: list[int], known: NDArray[np.float32]
+        self,
+        sample: Sample,
+        ids: list[int],
+        labels: list[int],
+        known: NDArray[np.float32],
+        cut: Sequence[NDArray[np.uint8]],
     ) -> tuple[list[int], NDArray[np.bool_]]:
-        """Where tokens are written that are about a thing, and where the tokens of that are."""
+        """Where tokens are written that are about something, and where the tokens of that are."""
         context = np.asarray(ids) == self._tokenizer.image_context_id
         pointers: list[int] = []
         targets = [np.zeros((0, len(ids)), bool)]
         for question, (start, end) in zip(sample.questions, _answers(labels), strict=True):
-            if question.about is None:
-                continue
-            target = np.zeros(len(ids), bool)
-            target[context] = tokens_of(known, *question.about)
-            if target.any():
-                pointers += range(start - 1, end - 1)
-                targets.append(np.repeat(target[None], end - start, 0))
+            for about in question.about:
+                target = np.zeros(len(ids), bool)
+                target[context] = self._looked_at(sample, about, known, cut)
+                if target.any():
+                    first = start + about.begin
+                    last = end if about.end is None else start + about.end
+                    pointers += range(first - 1, last - 1)
+                    targets.append(np.repeat(target[None], last - first, 0))
         return pointers, np.concatenate(targets)
+
+    def _looked_at(
+        self,
+        sample: Sample,
+        about: About,
+        known: NDArray[np.float32],
+        cut: Sequence[NDArray[np.uint8]],
+    ) -> NDArray[np.bool_]:
+        """Which context tokens have seen what a part of an answer is about."""
+        if not about.letters:
+            return tokens_of(known, about.colour, about.kind)
+        alone = replace(sample, letters=[about.letters] * len(cut))
+        return has_letters(np.concatenate([self._known(alone, *one) for one in enumerate(cut)]))
 
     def _known(self, sample: Sample, number: int, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the tokens of a picture should know of its things or letters."""
@@ -81,7 +104,7 @@ class Encoder:
         size = sample.size or sample.pictures[number].size
         whole = sample.view or (0, 0, *size)
         nothing = unknown(tokens[0] * tokens[1])
-        columns, rows = choose_grid(*size, 1, MOST_TILES) if len(tiles) > 1 else (1, 1)
+        columns, rows = choose_grid(*size, 1, sample.most_tiles) if len(tiles) > 1 else (1, 1)
         wide, high = size[0] / columns, size[1] / rows
         views = [
             (column * wide, row * high, (column + 1) * wide, (row + 1) * high)
@@ -104,7 +127,7 @@ class Encoder:
     def _tiles(self, sample: Sample, picture: Picture, *, whole: bool) -> NDArray[np.uint8]:
         if not whole:
             return np.asarray(picture)[None]
-        return tile_image(picture, 1, 1 if sample.is_video else MOST_TILES)
+        return tile_image(picture, 1, 1 if sample.is_video else sample.most_tiles)
 
     def _chat(
         self, sample: Sample, chat: Sequence[Question], tokens: list[int]

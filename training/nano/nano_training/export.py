@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
-from nano_training.encoding import MOST_TILES
 from nano_training.model import TILE, build_config, build_tokenizer
+from nano_training.samples import MOST_TILES
 
 _TIED = "lm_head.weight"
 

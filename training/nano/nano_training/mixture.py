@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from langchain_internvl.media.tiling import tile_image
 from nano_training.batches import Batch, Row, collate
 from nano_training.encoding import Encoder
+from nano_training.lists import blank_sample, list_sample
 from nano_training.model import SQUARE, TILE
 from nano_training.pages import Print, page_sample
 from nano_training.samples import Sample
@@ -113,6 +114,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "wide scene": Kind(2, _wide_scene),
         "pair": Kind(5, lambda rng: pair_sample(rng, TILE)),
         "video": Kind(2, lambda rng: video_sample(rng, rng.choice((4, 4, 6, 8, 8)))),
+        "list": Kind(1, list_sample),
+        "short list": Kind(8, lambda rng: list_sample(rng, ((1, 1),), places=3)),
+        "blank": Kind(8, blank_sample),
     }
 )
 """Batches of whole tiles, about twelve."""
@@ -153,7 +157,7 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
         },
         # Which of several things is meant is learnt last.
         "shapes": {
-            SHAPES: 0.3,
+            SHAPES: 0.27,
             "scene": 0.2,
             "wide scene": 0.02,
             "pair": 0.02,
@@ -161,10 +165,29 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "dense": 0.08,
             "any size": 0.02,
             "stretched": 0.03,
-            "sign": 0.04,
-            "one tile sign": 0.04,
-            "wide": 0.12,
+            "sign": 0.03,
+            "one tile sign": 0.03,
+            "wide": 0.16,
             "video": 0.03,
+            "blank": 0.01,
+        },
+        # The same, with pages of short lines.
+        "shapes and lists": {
+            SHAPES: 0.27,
+            "scene": 0.2,
+            "wide scene": 0.02,
+            "pair": 0.02,
+            "few lines": 0.1,
+            "dense": 0.07,
+            "any size": 0.02,
+            "stretched": 0.03,
+            "sign": 0.03,
+            "one tile sign": 0.03,
+            "wide": 0.1,
+            "video": 0.03,
+            "list": 0.03,
+            "short list": 0.04,
+            "blank": 0.01,
         },
     }
 )

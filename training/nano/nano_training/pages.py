@@ -50,7 +50,7 @@ def draw_page(
         The picture, its lines joined by newlines (there is at least one), and where each letter
         is.
     """
-    paper, ink = _colours(rng)
+    paper, ink = colours(rng)
     picture = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(picture)
     names = style.fonts or fonts.training_fonts()
@@ -67,15 +67,15 @@ def draw_page(
         if top + font.size * 1.3 > height and lines:
             break
         start = left if left is not None else rng.randint(2, max(2, width // 3))
-        text = _fit(style.writer(rng), font, width - start - 4)
+        text = fit(style.writer(rng), font, width - start - 4)
         if not text and left is None and start > 4:
-            start, text = 2, _fit(style.writer(rng), font, width - 6)
+            start, text = 2, fit(style.writer(rng), font, width - 6)
         if not text:  # too narrow for this font
             font = fonts.any_font(rng, names, (style.sizes[0], style.sizes[0]))
-            text, start = _fit("".join(style.writer(rng).split())[:2], font, width - 4) or "1", 2
+            text, start = fit("".join(style.writer(rng).split())[:2], font, width - 4) or "1", 2
         draw.text((start, top), text, fill=ink, font=font)
         lines.append(text)
-        letters += _letters(text, font, start, top)
+        letters += letters_of(text, font, start, top)
         top += font.size * rng.uniform(1.15, 1.5) + (0 if style.one_font else rng.randint(0, 16))
     return picture, "\n".join(lines), letters
 
@@ -90,7 +90,7 @@ def page_sample(
     return Sample([picture], [question], system=system, letters=[letters])
 
 
-def _letters(text: str, font: fonts.Font, left: float, top: float) -> list[Letter]:
+def letters_of(text: str, font: fonts.Font, left: float, top: float) -> list[Letter]:
     """Where the letters of a line are."""
     _, high, _, low = font.getbbox(text)
     edges = [left + font.getlength(text[:index]) for index in range(len(text) + 1)]
@@ -102,7 +102,7 @@ def _letters(text: str, font: fonts.Font, left: float, top: float) -> list[Lette
     ]
 
 
-def _fit(text: str, font: fonts.Font, width: float) -> str:
+def fit(text: str, font: fonts.Font, width: float) -> str:
     """As many whole words as fit; of one word that does not, its beginning."""
     while text and font.getlength(text) > width:
         shorter = text.rpartition(" ")[0]
@@ -110,7 +110,7 @@ def _fit(text: str, font: fonts.Font, width: float) -> str:
     return text.strip()
 
 
-def _colours(rng: random.Random) -> tuple[Colour, Colour]:
+def colours(rng: random.Random) -> tuple[Colour, Colour]:
     """Dark ink on light paper, or now and then the other way round."""
     light: Colour = (255, 255, 255) if rng.random() < 0.5 else _grey(rng, 205, 255)
     dark: Colour = (0, 0, 0) if rng.random() < 0.4 else _grey(rng, 0, 95)

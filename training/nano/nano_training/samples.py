@@ -12,6 +12,28 @@ from nano_training.things import Box, Letter, Thing
 
 Job = Literal["describe", "read", "ground", "ask"]
 
+MOST_TILES = 6
+"""Most tiles of a picture, thumbnail not counted; also the embedded model's setting."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a part of an answer is about.
+
+    Attributes:
+        colour: Colour of the thing; None: any.
+        kind: Its kind; None: any but signs.
+        letters: The letters that it is about; empty: it is about a thing.
+        begin: First character of the part.
+        end: Character after the last; None: it goes on to the end, and so does the end's token.
+    """
+
+    colour: str | None = None
+    kind: str | None = None
+    letters: tuple[Letter, ...] = ()
+    begin: int = 0
+    end: int | None = None
+
 
 @dataclass(frozen=True)
 class Question:
@@ -21,14 +43,14 @@ class Question:
         job: What kind of question it is; figures are given for each.
         text: The question.
         answer: What a perfect model replies.
-        about: Colour and kind of the thing that the answer is about, as far as the question says;
-            None: it is about more, or about nothing.
+        about: What the answer, or each part of it, is about, as far as that is one thing or line
+            of text; a part that is not the whole answer has no control tokens before or in it.
     """
 
     job: Job
     text: str
     answer: str
-    about: tuple[str | None, str | None] | None = None
+    about: tuple[About, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,7 @@ class Sample:
         letters: What is written on each picture and where; empty: nothing is said of it.
         view: The part of a tile that the picture is; None: it is whole.
         size: Width and height of that tile; None: the picture's own.
+        most_tiles: Most tiles of a picture, thumbnail not counted.
     """
 
     pictures: Sequence[Image.Image]
@@ -56,3 +79,4 @@ class Sample:
     letters: Sequence[Sequence[Letter]] = ()
     view: Box | None = None
     size: tuple[int, int] | None = None
+    most_tiles: int = MOST_TILES

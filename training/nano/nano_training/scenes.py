@@ -10,12 +10,16 @@ from PIL import Image, ImageDraw
 
 from nano_training import fonts, prompts, words
 from nano_training.held_out import COLOURS, SHAPES, held_out
-from nano_training.samples import Question, Sample
+from nano_training.samples import About, Question, Sample
 from nano_training.things import Box, Thing, with_article
 
 GROUNDS = ((255, 255, 255), (205, 205, 205), (225, 235, 245), (120, 140, 120), (240, 225, 200))
+_ORDER = "From left to right: "
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
 
+
+_COUNTING = 0.3
+"""Share of questions about number among the small ones, besides those that chance brings."""
 
 Rule = Callable[[tuple[str, str, int]], bool]
 """Whether a shape of a colour may stand in a ninth of the picture."""
@@ -90,11 +94,25 @@ def draw_thing(draw: ImageDraw.ImageDraw, thing: Thing, rng: random.Random) -> N
 
 def describe(things: list[Thing]) -> str:
     """What is on a picture, from left to right."""
-    ordered = sorted(things, key=lambda thing: thing.box[0] + thing.box[2])
-    names = [thing.full_name for thing in ordered]
+    names = [thing.full_name for thing in _ordered(things)]
     if len(names) == 1:
         return sentence(names[0])
-    return f"From left to right: {', '.join(names)}."
+    return f"{_ORDER}{', '.join(names)}."
+
+
+def described(things: list[Thing]) -> tuple[About, ...]:
+    """Of what each name of a description is."""
+    place = len(_ORDER) if len(things) > 1 else 0
+    about = []
+    for thing in _ordered(things):
+        end = place + len(thing.full_name)
+        about.append(About(thing.colour, thing.shape, begin=place, end=end))
+        place = end + len(", ")
+    return tuple(about)
+
+
+def _ordered(things: list[Thing]) -> list[Thing]:
+    return sorted(things, key=lambda thing: thing.box[0] + thing.box[2])
 
 
 def ground_answer(name: str, things: list[Thing], width: int, height: int) -> str:
@@ -127,12 +145,14 @@ def questions(
     for _ in range(4 * count):
         kind = rng.random()
         if kind < 0.3:
-            question = Question("describe", prompts.describe(rng, short=short), describe(things))
+            asked_for = prompts.describe(rng, short=short)
+            question = Question("describe", asked_for, describe(things), described(things))
         elif kind < 0.75:
             thing = rng.choice(things)
             answer = ground_answer(thing.name, [thing], width, height)
             asked_for = prompts.ground(rng, thing.name, short=short)
-            question = Question("ground", asked_for, answer, (thing.colour, thing.shape))
+            about = About(thing.colour, thing.shape)
+            question = Question("ground", asked_for, answer, (about,))
         else:
             question = ask(rng, things)
         key = question.job, "" if question.job == "describe" else question.text
@@ -145,27 +165,25 @@ def questions(
 def ask(rng: random.Random, things: list[Thing]) -> Question:
     """A small question about colour, number, shape or text."""
     shapes = [thing for thing in things if thing.shape != "sign"]
-    choices = [
-        Question(
-            "ask",
-            rng.choice(("How many shapes are there?", "How many shapes do you see?")),
-            sentence(NUMBERS[len(shapes)]),
-        )
-    ]
+    how_many = rng.choice(("How many shapes are there?", "How many shapes do you see?"))
+    choices = [Question("ask", how_many, sentence(NUMBERS[len(shapes)]))]
+    if rng.random() < _COUNTING:
+        return choices[0]
     for thing in things:
         alike = [one for one in shapes if one.shape == thing.shape]
         same = [one for one in shapes if one.colour == thing.colour]
         if thing.shape == "sign":
-            about = None, "sign"
+            about = (About(kind="sign"),)
             choices.append(Question("ask", "What does the sign say?", thing.text or "", about))
         elif len(alike) == 1:
             spelling = rng.choice(("color", "color", "colour"))
             asked = f"What {spelling} is the {thing.shape}?"
-            choices.append(Question("ask", asked, sentence(thing.colour), (None, thing.shape)))
+            about = (About(kind=thing.shape),)
+            choices.append(Question("ask", asked, sentence(thing.colour), about))
         if len(same) == 1 and thing.shape != "sign":
             answer = sentence(with_article(thing.shape))
             asked = f"Which shape is {thing.colour}?"
-            choices.append(Question("ask", asked, answer, (thing.colour, None)))
+            choices.append(Question("ask", asked, answer, (About(thing.colour),)))
     colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
     if rng.random() < 0.5 and shapes:
         one = rng.choice(shapes)
@@ -200,7 +218,7 @@ def scene_sample(
 
 
 def window_sample(rng: random.Random, tile: int, area: Box) -> Sample:
-    """A part of a tile with one to three things, and four questions about it.
+    """A part of a tile with one to four things, and four questions about it.
 
     Args:
         rng: Where chance comes from.
@@ -208,7 +226,7 @@ def window_sample(rng: random.Random, tile: int, area: Box) -> Sample:
         area: The part.
     """
     room = (area[2] - area[0]) * (area[3] - area[1]) / tile**2
-    many = rng.choice((1, 1, 2) if room < 0.25 else (1, 2, 2, 3))
+    many = rng.choice((1, 2, 2) if room < 0.25 else (1, 2, 3, 4))
     picture, drawn = draw_scene(rng, tile, tile, count=many, area=area)
     asked = questions(rng, drawn, tile, tile, 4, short=True)
     return Sample([picture.crop(area)], asked, things=[drawn], view=area, size=(tile, tile))

@@ -6,6 +6,7 @@
 import base64
 import io
 import json
+import warnings
 
 import pytest
 from fault_server import FaultServer, chunk, lines, send, words
@@ -84,6 +85,44 @@ def test_tiles_of_every_image_by_the_servers_own_means(name):
     assert (first.get("max_dynamic_patch"), second.get("max_dynamic_patch")) == limits
     processor = {"max_dynamic_patch": many} if name == "vLLM" else None
     assert body.get("mm_processor_kwargs") == processor
+
+
+def test_vllm_gets_its_field_only_where_it_is_needed():
+    """It refuses the field unless it was started with --trust-request-mm-kwargs."""
+    video = video_block(VIDEO, num_frames=2)
+    for messages in ([HumanMessage([CAT])], [HumanMessage([video])]):
+        assert "mm_processor_kwargs" not in asked("vLLM", messages, max_tiles=12)[0]
+    refused = "Per-request mm_processor_kwargs are disabled by default. Start the server with ..."
+    server = FaultServer(lambda handler: send(handler, 400, json.dumps({"error": {
+        "message": refused, "type": "BadRequestError", "code": 400}}).encode()),
+        models=MODELS["vLLM"])  # fmt: skip
+    with server.running() as url:
+        llm = ChatInternVL(model="vl", base_url=url, max_retries=0)
+        with pytest.raises(RequestError, match=r"--trust-request-mm-kwargs, or .*max_tiles.* 12"):
+            llm.invoke([HumanMessage([CAT])], max_tiles=20, min_tiles=15)
+        llm.close()
+
+
+@pytest.mark.parametrize(
+    ("grids", "limit", "cut"),
+    [
+        ([(4, 3), (4, 3)], 12, None),
+        ([(1, 1)], 1, None),
+        ([(1, 1), (4, 3)], 12, "9 instead of 1"),
+        ([(2, 1), (1, 2), (8, 1)], 8, "8 instead of 2"),
+        ([(1, 1), None], None, "9 instead of 1"),  # SGLang's own limit is 12
+        ([(5, 4), None], None, "fewer instead of 20"),
+    ],
+)
+def test_sglang_has_one_limit_and_prefers_larger_grids(grids, limit, cut):
+    """`InternVLProcessor.dynamic_preprocess`: equal aspect ratios are decided by the area alone."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fields, of_request = tile_fields(kind_of("sglang"), grids)
+    assert fields == [{} if limit is None else {"max_dynamic_patch": limit}] * len(grids)
+    assert of_request == {}
+    assert bool(caught) is (cut is not None)
+    assert all(cut in str(warning.message) for warning in caught)
 
 
 @pytest.mark.parametrize("name", MODELS)

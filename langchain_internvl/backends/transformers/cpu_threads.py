@@ -1,0 +1,45 @@
+"""Threads that a small model computes with on a CPU."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = 64 << 20
+"""Weights of fewer bytes are of a small model."""
+
+
+def is_small(folder: Path) -> bool:
+    """Whether the weights in a folder are of a small model; False while there are none yet."""
+    return 0 < sum(file.stat().st_size for file in folder.glob("*.safetensors")) < SMALL
+
+
+def compute_alone() -> None:
+    """Let torch compute in the calling thread only; other threads keep torch's number.
+
+    The products of a small model's decode steps are too short to share: OpenMP's threads wait for
+    each other by spinning, and when other processes need the cores, each wait takes a time slice.
+    Measured with the embedded model on two busy cores: 0.1 s instead of 3 to 5 s an answer whose
+    image is known. Images are encoded in another thread, whose products are long enough.
+
+    Does nothing if OMP_NUM_THREADS is set, because the user has chosen then, or if torch does not
+    use OpenMP, whose number of threads is the only one that a thread has to itself.
+    """
+    has_openmp = torch.backends.openmp.is_available()  # type: ignore[no-untyped-call]
+    if "OMP_NUM_THREADS" in os.environ or not has_openmp:
+        return
+    everywhere = torch.get_num_threads()
+    if everywhere == 1:
+        return
+    torch.set_num_threads(1)
+    # The number is that of the calling thread, and also that of threads which use torch for the
+    # first time; another thread gives the latter back.
+    back = threading.Thread(target=torch.set_num_threads, args=(everywhere,))
+    back.start()
+    back.join()
