@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 
@@ -24,3 +25,11 @@ def require(module: str, *, extra: str) -> Any:
             f"pip install 'langchain-internvl[{extra}]' (in a clone: pip install '.[{extra}]')",
             name=module,
         ) from error
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # sys.modules has None in its place, or it has no spec
+        return False

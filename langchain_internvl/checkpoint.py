@@ -33,13 +33,13 @@ from langchain_internvl.model_files.folders import (
     check_files,
     check_index,
 )
+from langchain_internvl.model_files.quantised import refuse_quantised, stored_quantization
 from langchain_internvl.model_files.refusals import (
     header_names,
     index_names,
     name_cousin,
     refuse_by_config,
     refuse_by_tensors,
-    refuse_quantised,
 )
 from langchain_internvl.model_files.rules import SECTION, check_rules
 from langchain_internvl.model_files.weight_size import check_size
@@ -124,7 +124,12 @@ class Checkpoint:
             raise CheckpointNotFoundError(f"{folder} has no weights (*.safetensors){hint}")
         check_files(folder)
         check_index(folder)
-        refuse_by_tensors(header_names(files), folder, is_original=self.is_original)
+        refuse_by_tensors(
+            header_names(files),
+            folder,
+            is_original=self.is_original,
+            is_quantised=stored_quantization(self.config) is not None,
+        )
         check_size(self.config, sum(file.stat().st_size for file in files), str(folder))
         return folder
 
@@ -279,8 +284,18 @@ def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
     """Raise for checkpoints that the transformers backend cannot load."""
     text, _ = _sub_configs(config)
     refuse_by_config(config, folder)
-    refuse_quantised((config, text), folder)
-    refuse_by_tensors(index_names(folder), folder, is_original=_is_original(config))
+    refuse_quantised(config, folder)
+    if (folder / ADAPTER_FILES[0]).is_file():  # transformers would load it, but only with peft
+        raise UnsupportedCheckpointError(
+            f"{folder} has an adapter ({ADAPTER_FILES[0]}) beside its weights: put the adapter "
+            "into a folder of its own and name it as adapter="
+        )
+    refuse_by_tensors(
+        index_names(folder),
+        folder,
+        is_original=_is_original(config),
+        is_quantised=stored_quantization(config) is not None,
+    )
     language_model = text.get("model_type")
     if language_model not in LANGUAGE_MODELS:
         raise UnsupportedCheckpointError(
@@ -300,8 +315,10 @@ def _preprocessor(folder: Path) -> Mapping[str, Any]:
 
 def _tile_limits(config: Mapping[str, Any], folder: Path, tile_size: int) -> TileLimits:
     if config["model_type"] == ORIGINAL:
-        fewest, most = config.get("min_dynamic_patch", 1), config.get("max_dynamic_patch", 12)
-        cuts, thumbnail = config.get("dynamic_image_size", True), config.get("use_thumbnail", True)
+        # Defaults of `configuration_internvl_chat.py`: releases before 1.5 take whole images.
+        fewest, most = config.get("min_dynamic_patch", 1), config.get("max_dynamic_patch", 6)
+        cuts = config.get("dynamic_image_size", False)
+        thumbnail = config.get("use_thumbnail", False)
     else:
         preprocessor = _preprocessor(folder)
         fewest, most = preprocessor.get("min_patches", 1), preprocessor.get("max_patches", 12)

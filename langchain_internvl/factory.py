@@ -22,8 +22,9 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.json_files import read_json
 from langchain_internvl.prompting.control_tokens import add_control_tokens
-from langchain_internvl.prompting.templates import get_template
+from langchain_internvl.prompting.templates import TEMPLATES, get_template
 from langchain_internvl.prompting.tokenization import declared_length
+from langchain_internvl.reply_text.reasoning import LEVELS
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Backend
@@ -76,6 +77,24 @@ def known_context_window(model: ModelSettings) -> int | None:
         return window or read_checkpoint(folder, runs_here=False).max_length
     except (InternVLError, OSError):  # damaged files; the first prompt reports them
         return None
+
+
+def known_effort_levels(model: ModelSettings) -> tuple[str, ...]:
+    """Levels of reasoning effort, from settings or local files; empty: none, or unknown.
+
+    A server may have any model, so its levels are those that it accepts.
+    """
+    if model.backend_kind == "server":
+        return LEVELS
+    name = model.chat_template
+    if name is None:
+        try:
+            folder = find_cached(model.model, model.revision)
+            config = None if folder is None else read_json(folder / "config.json")
+        except (InternVLError, OSError):  # damaged files; the first prompt reports them
+            return ()
+        name = str((config or {}).get("template"))
+    return TEMPLATES[name].effort_levels if name in TEMPLATES else ()
 
 
 def open_backend(model: ModelSettings, engines: Engines, prompts: Prompts) -> Backend:
@@ -236,6 +255,7 @@ def _transformers(model: ModelSettings, engines: Engines, prompts: Prompts) -> B
         attn_implementation=model.attn_implementation,
         quantization=model.quantization,
         adapter=model.adapter,
+        merge_adapter=model.merge_adapter,
         limits=model.engine_options,
     )
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from langchain_core.language_models.model_profile import ModelProfile
+from collections.abc import Sequence
 
-from langchain_internvl.reply_text.reasoning import LEVELS
+from langchain_core.language_models.model_profile import ModelProfile
 
 
 def make_profile(
-    *, reasoning: bool, max_tokens: int, context_window: int | None, writes_prompt: bool
+    *,
+    reasoning: bool,
+    max_tokens: int,
+    context_window: int | None,
+    writes_prompt: bool,
+    effort_levels: Sequence[str] = (),
 ) -> ModelProfile:
     """The profile of a model.
 
@@ -17,6 +22,8 @@ def make_profile(
         max_tokens: Maximum number of tokens of a reply.
         context_window: Maximum tokens of prompt and reply together; None: unknown.
         writes_prompt: Whether this package builds the prompts, and not a server.
+        effort_levels: Values of `reasoning` that set the reasoning effort; empty: none, and the
+            profile does not have the field.
     """
     profile = ModelProfile(
         text_inputs=True,
@@ -43,7 +50,7 @@ def make_profile(
         "open_weights": True,
         "attachment": True,
         "mid_conversation_system_messages": writes_prompt,
-        **({} if writes_prompt else {"reasoning_effort_levels": list(LEVELS)}),
+        **({"reasoning_effort_levels": list(effort_levels)} if effort_levels else {}),
     }
     known = ModelProfile.__annotations__  # older langchain-core releases warn of unknown names
     profile.update({name: one for name, one in newer.items() if name in known})  # type: ignore[typeddict-item]

@@ -22,6 +22,14 @@ JINJA = (
 )
 """The chat template of the -hf checkpoints (transformers, convert_internvl_weights_to_hf.py)."""
 
+OLDER = {
+    "model.language_model.": "language_model.model.",
+    "lm_head.": "language_model.lm_head.",
+    "model.vision_tower.": "vision_tower.",
+    "model.multi_modal_projector.": "multi_modal_projector.",
+}
+"""Prefixes of native names, and those that transformers 4.52 saved."""
+
 _LANGUAGE = {
     "attention_bias": False,
     "bos_token_id": 1000,

@@ -22,7 +22,7 @@ from typing_extensions import Unpack, override
 from langchain_internvl.backends.base import astream
 from langchain_internvl.chat_models.prompts import PromptMethods
 from langchain_internvl.chat_models.tools import ToolMethods
-from langchain_internvl.factory import known_context_window
+from langchain_internvl.factory import known_context_window, known_effort_levels
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.profile import make_profile
 from langchain_internvl.requests.chunks import explain_invalid_calls
@@ -188,6 +188,7 @@ class ChatInternVL(PromptMethods, ToolMethods):
             max_tokens=self.max_tokens,
             context_window=known_context_window(self),
             writes_prompt=self.backend_kind != "server",
+            effort_levels=known_effort_levels(self),
         )
 
     @classmethod

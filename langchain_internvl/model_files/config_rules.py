@@ -164,7 +164,7 @@ def check_config(config: Mapping[str, Any], where: str, *, is_original: bool) ->
     _check_heads(text, f"{where}: {language}")
     _check_grid(config, vision, where)
     if is_original:
-        fewest, most = config.get("min_dynamic_patch", 1), config.get("max_dynamic_patch", 12)
+        fewest, most = config.get("min_dynamic_patch", 1), config.get("max_dynamic_patch", 6)
         if fewest > most:
             raise CheckpointError(
                 f"{where}: min_dynamic_patch is {fewest}, more than max_dynamic_patch ({most})"

@@ -92,14 +92,15 @@ RELATIVES = (
         "merge it into the language model, or give the adapter alone as adapter=; or serve it",
         in_tensors=_has(".lora_A.", ".lora_B."),
     ),
-    Relative(
-        "a checkpoint of quantised weights (AWQ, GPTQ, compressed-tensors or bitsandbytes)",
-        "load it by backend='lmdeploy' (extra lmdeploy), or load the checkpoint that it was made "
-        "from with quantization='4bit' (extra quantization); or serve it",
-        in_tensors=_has(".qweight", ".weight_packed", ".weight.absmax"),
-    ),
 )
 
+_QUANTISED = Relative(
+    "a checkpoint of quantised weights (AWQ, GPTQ, compressed-tensors or bitsandbytes) whose "
+    "config does not say so",
+    "load it by backend='lmdeploy' (extra lmdeploy), or load the checkpoint that it was made from "
+    "with quantization='4bit' (extra quantization); or serve it",
+    in_tensors=_has(".qweight", ".weight_packed", ".weight.absmax"),
+)
 
 _OWN_MODULES = frozenset(one.split(".")[0] for one in OWN_CLASSES)
 
@@ -138,44 +139,6 @@ def _values(auto_map: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-_SERVE_BY_LMDEPLOY = (
-    "load it with LMDeploy: backend='lmdeploy', engine_options={{'model_format': '{method}'}} "
-    "(pip install 'langchain-internvl[lmdeploy]', in an environment of its own)"
-)
-_SERVE_BY_VLLM = "serve it by vLLM and name the server as base_url="
-
-_STORED: Mapping[str, str] = {
-    "awq": _SERVE_BY_LMDEPLOY,
-    "gptq": _SERVE_BY_LMDEPLOY,
-    "fp8": _SERVE_BY_VLLM,
-    "compressed-tensors": _SERVE_BY_VLLM,
-}
-"""Engines that run weights stored quantised, by `quant_method`."""
-
-
-def refuse_quantised(configs: Collection[Mapping[str, Any]], folder: Path) -> None:
-    """Reject weights that are stored quantised.
-
-    Args:
-        configs: `config.json` and its section for the language model; either may state it.
-        folder: The checkpoint.
-
-    Raises:
-        UnsupportedCheckpointError: The weights are stored quantised.
-    """
-    stored = next(filter(None, (one.get("quantization_config") for one in configs)), None)
-    if stored is None:
-        return
-    method = str(stored.get("quant_method", "unknown method"))[:100]
-    advice = _STORED.get(method, _SERVE_BY_VLLM).format(method=method)
-    raise UnsupportedCheckpointError(
-        f"{folder} is stored quantised ({method}), which backend='transformers' does not load: "
-        f"{advice}; or load the checkpoint that it was made from, whose name has no -AWQ, -GPTQ, "
-        "-FP8 or the like, with quantization='4bit' or '8bit' (pip install "
-        "'langchain-internvl[quantization]')"
-    )
-
-
 _COUSINS = (
     (
         "interns1",
@@ -208,13 +171,21 @@ def name_cousin(kind: object) -> str | None:
     )
 
 
-def refuse_by_tensors(names: Collection[str], folder: Path, *, is_original: bool) -> None:
+def refuse_by_tensors(
+    names: Collection[str], folder: Path, *, is_original: bool, is_quantised: bool = False
+) -> None:
     """Reject another architecture that the tensor names reveal.
+
+    Args:
+        names: Names of the tensors.
+        folder: The checkpoint.
+        is_original: Whether it is in the original format.
+        is_quantised: Whether its config says that the weights are quantised.
 
     Raises:
         UnsupportedCheckpointError: The model has another architecture.
     """
-    for one in RELATIVES:
+    for one in RELATIVES if is_quantised else (*RELATIVES, _QUANTISED):
         if one.in_tensors(names):
             _refuse(one, folder)
     if is_original:

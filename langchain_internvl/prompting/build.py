@@ -42,6 +42,7 @@ class PromptOptions:
             has no system turn of its own.
         reasoning: Request reasoning by a system text, which replaces the template's or precedes
             another one.
+        reasoning_system: That system text.
         reply_start: Prefix of the reply, at the end of the prompt.
         max_tiles_per_frame: Maximum number of tiles of a video frame, unless its block sets it.
     """
@@ -51,6 +52,7 @@ class PromptOptions:
     image_order: ImageOrder = "auto"
     default_system: str | None = "template"
     reasoning: bool = False
+    reasoning_system: str = THINKING_SYSTEM
     reply_start: str = ""
     max_tiles_per_frame: int = 1
 
@@ -185,7 +187,7 @@ def with_system(
     if own is not None and not options.reasoning:
         return turns
     if own is not None:
-        thinking = Instruction(THINKING_SYSTEM + ("\n\n" if turns[own].parts else ""))
+        thinking = Instruction(options.reasoning_system + ("\n\n" if turns[own].parts else ""))
         asking = replace(turns[own], parts=(thinking, *turns[own].parts))
         return [*turns[:own], asking, *turns[own + 1 :]]
     system = options.default_system

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from langchain_internvl.errors import PromptError
 from langchain_internvl.reply_text.channels import HARMONY, Channels
+from langchain_internvl.reply_text.reasoning import LEVELS
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class ChatTemplate:
         stops_at_eos: Whether the checkpoint's own end tokens end a reply too. False: the
             template's separator only, as in the reference.
         channels: Delimiters of the channels of a reply; None: no channels.
+        effort_system: System text that sets the reasoning effort, with `{effort}` in place of the
+            level; None: the model has no effort levels.
     """
 
     name: str
@@ -56,6 +59,12 @@ class ChatTemplate:
     default_system: str | None = None
     stops_at_eos: bool = False
     channels: Channels | None = None
+    effort_system: str | None = None
+
+    @property
+    def effort_levels(self) -> tuple[str, ...]:
+        """The levels of reasoning effort; empty: the model has none."""
+        return () if self.effort_system is None else LEVELS
 
 
 _SHANGHAI_AI_LAB = (
@@ -71,6 +80,11 @@ _GPT_OSS = (
     "You are InternVL, a large language model trained by Shanghai AI Laboratory.\n"
     "Knowledge cutoff: 2024-06\nCurrent date: 2025-08-06\n\nReasoning: low\n\n"
     "# Valid channels: final. Channel must be included for every message."
+)
+# The template's own system text permits no thoughts. This one has the effort and the channels in
+# the form of https://cookbook.openai.com/articles/openai-harmony ("System message format").
+_GPT_OSS_EFFORT = _GPT_OSS.replace("Reasoning: low", "Reasoning: {effort}").replace(
+    "channels: final", "channels: analysis, commentary, final"
 )
 
 
@@ -134,6 +148,7 @@ _ROWS = (
         stop="<|return|>",
         default_system=_GPT_OSS,
         channels=HARMONY,
+        effort_system=_GPT_OSS_EFFORT,
     ),
     ChatTemplate(
         name="internvl_zh",

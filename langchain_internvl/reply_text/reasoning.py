@@ -36,6 +36,7 @@ THINKING_MODELS = frozenset({"qwen3", "qwen3_moe"})
 """Language models that may think without a request: those of InternVL3.5."""
 
 LEVELS = ("low", "medium", "high")
+"""Levels of reasoning effort, as in harmony's `Reasoning: high` and OpenAI's `reasoning_effort`."""
 
 
 def asks_to_think(reasoning: Reasoning) -> bool:

@@ -92,6 +92,9 @@ class Renderer:
         options = replace(self.options, reply_start=self._reply_start())
         if options.reasoning and self.checkpoint.is_qianfan_ocr:
             options, turns = replace(options, reasoning=False), with_think_suffix(turns)
+        if self.reasoning in LEVELS and self.template.effort_system is not None:
+            effort_text = self.template.effort_system.format(effort=self.reasoning)
+            options = replace(options, reasoning_system=effort_text)
         return build_prompt(turns, self.template, options, self.tools, told)
 
     def _reply_start(self) -> str:
@@ -100,10 +103,11 @@ class Renderer:
         Raises:
             RequestError: A reasoning level is set, and the checkpoint has no levels.
         """
-        if self.reasoning in LEVELS:
+        if self.reasoning in LEVELS and self.template.effort_system is None:
             raise RequestError(
                 f"reasoning={self.reasoning!r}: {self.checkpoint.folder} has no levels of "
-                "reasoning; set it to True, False or 'auto'"
+                "reasoning (InternVL3.5's gpt-oss models have them); set it to True, False or "
+                "'auto'"
             )
         if self.template.channels is not None:
             is_bound = not self.form.is_plain or bool(self.form.choices)
@@ -176,7 +180,7 @@ class Renderer:
         if isinstance(source, BytesSource):
             return image
         if isinstance(source, PixelSource):
-            data = source.undecoded(self.policy)
+            data = source.undecoded(self.policy, self.deadline)
             return image if data is None else replace(image, source=BytesSource(data, source.name))
         data = source.read(self.deadline.narrow(self.policy))
         return replace(image, source=BytesSource(data, source.name))

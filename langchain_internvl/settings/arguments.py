@@ -66,6 +66,7 @@ class ModelArguments(CallArguments, total=False):
     served_model: str | None
     server_prompt: Literal["auto", "ids", "messages"]
     adapter: str | os.PathLike[str] | None
+    merge_adapter: bool
     dtype: Literal["auto", "bfloat16", "float16", "float32"]
     device_map: str | Mapping[str, Any] | None
     attn_implementation: str

@@ -74,10 +74,10 @@ class CallSettings(BaseModel):
     """True: request thinking by InternVL3.5's own system text, which replaces the template's or
     precedes that of the messages or `default_system`. False: no thinking; the reply of a model that
     may think by default (InternVL3.5) starts with an empty thought. "auto": neither. "low",
-    "medium", "high": reasoning effort, for servers whose models have levels. A server that takes
-    messages also gets `chat_template_kwargs={"enable_thinking": ...}` or `reasoning_effort`.
-    Thoughts are always separated from the reply's text: they are in `content_blocks`, and left out
-    of later turns."""
+    "medium", "high": reasoning effort, for models with levels (InternVL3.5's gpt-oss, and models of
+    servers); other checkpoints raise. A server that takes messages also gets
+    `chat_template_kwargs={"enable_thinking": ...}` or `reasoning_effort`. Thoughts are always
+    separated from the reply's text: they are in `content_blocks`, and left out of later turns."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Chat template arguments for a server that writes the prompt itself (not mlx-vlm), such as
     `{"enable_thinking": True}`."""

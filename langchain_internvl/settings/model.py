@@ -38,6 +38,7 @@ _USED_BY: Mapping[str, frozenset[str]] = {
     "engine_options": frozenset({"transformers", "lmdeploy", "server"}),
     "http_client": _SERVER,
     "max_retries": _SERVER,
+    "merge_adapter": _TRANSFORMERS,
     "quantization": _TRANSFORMERS,
     "served_model": _SERVER,
     "server_prompt": _SERVER,
@@ -107,8 +108,11 @@ class ModelSettings(CallSettings):
     quantization: Literal["8bit", "4bit"] | None = None
     """Quantise the language model while loading, by bitsandbytes."""
     adapter: str | None = None
-    """LoRA adapter in peft's format, which is merged into the weights: a folder, or an id on the
-    Hugging Face hub. Each adapter has its own engine."""
+    """LoRA adapter in peft's format: a folder, or an id on the Hugging Face hub. Each adapter has
+    its own engine."""
+    merge_adapter: bool = True
+    """Add the adapter to the weights while loading; False: keep it beside them, in layers of peft
+    (extra `adapters`), which also works with `quantization`."""
     engine_options: dict[str, Any] = Field(default_factory=dict)
     """transformers: limits of the engine, such as `max_rows`, `max_kv_bytes` and `max_queued`;
     instances of the same model share its engine, so they must have the same options, or none.
@@ -234,6 +238,8 @@ class ModelSettings(CallSettings):
         whys = {_WHY_NOT[kind]: unused}
         if self.revision is not None and self._is_local:
             whys["a local folder has one revision"] = ["revision"]
+        if kind == "transformers" and not self.merge_adapter and self.adapter is None:
+            whys["there is no adapter"] = ["merge_adapter"]
         if kind == "server" and self.server_prompt == "messages":
             whys[_WHY_NOT["messages"]] = self.unused_by_messages()
         told = [f"{', '.join(names)} ({why})" for why, names in whys.items() if names]

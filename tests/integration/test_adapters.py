@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import torch
+from checkpoints import original_config, random_model, to_original, write_original
 from golden import checkpoint_folder
 from safetensors.torch import load_file, save_file
 
@@ -109,6 +111,79 @@ def test_a_random_adapter_is_the_merged_weights(case, suffix, tmp_path):
     assert changed >= len(modules)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_an_adapter_beside_the_weights_says_what_a_merged_one_does(case, tmp_path):
+    pytest.importorskip("peft")
+    name, modules, written = CASES[case]
+    tensors = {}
+    for module, (down, up) in random_adapter(name, modules).items():
+        tensors[f"{written(module)}.lora_A.weight"] = down
+        tensors[f"{written(module)}.lora_B.weight"] = up
+    adapter = str(write_adapter(tmp_path / "adapter", tensors))
+    folder = checkpoint_folder(name)
+    beside, merged, plain = (
+        load(folder, adapter=adapter, merge_adapter=False), load(folder, adapter=adapter),
+        load(folder),
+    )  # fmt: skip
+    pixels = torch.randn(1, 3, 448, 448, generator=torch.Generator().manual_seed(0))
+    logits, features = {}, {}
+    for kind, model in (("beside", beside), ("merged", merged), ("plain", plain)):
+        with torch.inference_mode():
+            logits[kind] = model(input_ids=torch.arange(10, 30)[None]).logits
+            features[kind] = model.get_image_features(pixels).pooler_output
+    for values in (logits, features):
+        largest = values["merged"].abs().max()
+        assert torch.allclose(values["beside"], values["merged"], atol=1e-3 * float(largest))
+    changed = logits if any("language_model" in one for one in modules) else features
+    assert not torch.allclose(changed["beside"], changed["plain"], atol=2e-2)
+    kept = {key.replace(".base_layer", ""): one for key, one in beside.state_dict().items()}
+    assert all(torch.equal(kept[key], one) for key, one in plain.state_dict().items())
+
+
+def test_an_adapter_beside_quantised_weights(tmp_path):
+    pytest.importorskip("peft")
+    adapter, _ = one_layer(tmp_path / "adapter")
+    folder = str(checkpoint_folder("qwen2"))
+    settings = {"quantization": "8bit", "temperature": 0, "max_tokens": 3, "dtype": "bfloat16"}
+    llm = ChatInternVL(model=folder, adapter=str(adapter), merge_adapter=False, **settings)
+    assert llm.invoke("x").usage_metadata["output_tokens"] > 0
+    llm.close()
+
+
+def test_experts_of_a_mixture(tmp_path):
+    """In their original names; transformers keeps all experts of a layer in one tensor."""
+    config = original_config(
+        "qwen3_moe",
+        llm_config={
+            "moe_intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2,
+            "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [],
+        },
+    )  # fmt: skip
+    weights = to_original(random_model(config, dtype=torch.float32).state_dict())
+    write_original(tmp_path / "plain", config, weights)
+    torch.manual_seed(0)
+    tensors = {}
+    modules = ["layers.0.mlp.experts.0.gate_proj", "layers.0.mlp.experts.3.up_proj",
+               "layers.1.mlp.experts.2.down_proj", "layers.1.self_attn.q_proj"]  # fmt: skip
+    for module in modules:
+        key = f"language_model.model.{module}.weight"
+        up, down = (
+            torch.randn(weights[key].shape[0], RANK),
+            torch.randn(RANK, weights[key].shape[1]),
+        )
+        tensors[f"base_model.model.language_model.model.{module}.lora_A.weight"] = down
+        tensors[f"base_model.model.language_model.model.{module}.lora_B.weight"] = up
+        weights[key] = weights[key] + ALPHA / RANK * up @ down
+    write_original(tmp_path / "merged", config, weights)
+    adapter = str(write_adapter(tmp_path / "adapter", tensors))
+    adapted = load(tmp_path / "plain", adapter=adapter).state_dict()
+    for key, wanted in load(tmp_path / "merged").state_dict().items():
+        assert torch.allclose(adapted[key], wanted, atol=1e-5), key
+    pytest.importorskip("peft")
+    with pytest.raises(UnsupportedCheckpointError, match="merge_adapter=True"):
+        load(tmp_path / "plain", adapter=adapter, merge_adapter=False)
+
+
 def one_layer(folder, **changes):
     pairs = random_adapter("qwen2", QWEN2[:1])
     ((module, (down, up)),) = pairs.items()
@@ -167,7 +242,7 @@ def test_adapters_that_do_not_fit(tensors, error, words, tmp_path):
         load(checkpoint_folder("qwen2"), adapter=str(adapter))
 
 
-def test_missing_files(tmp_path):
+def test_missing_files(tmp_path, monkeypatch):
     with pytest.raises(CheckpointNotFoundError, match=r"adapter_config\.json"):
         load(checkpoint_folder("qwen2"), adapter=str(tmp_path))
     with pytest.raises(CheckpointNotFoundError, match="neither a folder nor an id"):
@@ -175,6 +250,9 @@ def test_missing_files(tmp_path):
     adapter, _ = one_layer(tmp_path / "adapter")
     with pytest.raises(RequestError, match="quantised"):
         load(checkpoint_folder("qwen2"), adapter=str(adapter), quantization="8bit")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match=r"internvl\[adapters\]"):
+        load(checkpoint_folder("qwen2"), adapter=str(adapter), merge_adapter=False)
     (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(CheckpointNotFoundError, match=r"adapter_model\.safetensors"):
         load(checkpoint_folder("qwen2"), adapter=str(adapter))

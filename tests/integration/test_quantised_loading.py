@@ -9,13 +9,10 @@ from checkpoints import original_config, random_model, to_original, write_hf, wr
 from golden import checkpoint_folder
 from support import decode, load_loop
 
-from langchain_internvl import ChatInternVL
+from langchain_internvl import ChatInternVL, nano
 from langchain_internvl.backends.base import Request
-from langchain_internvl.backends.transformers.loading import (
-    LoadOptions,
-    load_model,
-    quantization_config,
-)
+from langchain_internvl.backends.transformers.bits import quantization_config
+from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.errors import RequestError
 
@@ -53,6 +50,11 @@ def test_bitsandbytes_logs_its_cast_once_and_not_for_each_product(caplog):
     casts = [one for one in caplog.messages if "inputs will be cast" in one]
     assert len(casts) <= 1
     llm.close()
+
+
+def test_four_bits_of_widths_that_its_cpu_kernel_cannot_take():
+    with pytest.raises(RequestError, match=r"multiples of 64; .* has \d+. Use '8bit'"):
+        load(nano.FOLDER, quantization="4bit", device_map="cpu")
 
 
 def test_what_bitsandbytes_is_told():

@@ -37,7 +37,11 @@ def test_an_extra_installs_alone(environment, wheel, extra):
 
 def test_every_extra_is_installed_by_a_test():
     # LMDeploy's has `make resolve`; flash-attn builds from source, for a GPU.
-    elsewhere = {"transformers", "all", "quantization", "lmdeploy", "flash-attn"}
+    # The other three need torch, too.
+    elsewhere = {
+        "transformers", "all", "quantization", "lmdeploy", "flash-attn",
+        "adapters", "compressed-tensors", "gptq",
+    }  # fmt: skip
     assert SMOKE.keys() | elsewhere == EXTRAS.keys()
 
 

@@ -1,9 +1,11 @@
 """The embedded model is trained, goes on where it was, and is exported as it is."""
 
+import hashlib
 import json
 
 import pytest
 import torch
+from nano_training import train
 from nano_training.batches import collate
 from nano_training.export import export
 from nano_training.model import build_model
@@ -118,3 +120,15 @@ def test_what_is_exported_may_be_mixed_with_an_earlier_one(tmp_path):
         assert torch.allclose(mixed[name].float(), 0.25 * tensor.float(), atol=1e-3, rtol=1e-2)
     told = json.loads((tmp_path / "mixed/training.json").read_text("utf-8"))["runs"][-1]
     assert told["share_in_mixture_with_an_earlier_one"] == 0.25
+    digest = hashlib.sha256((start / "model.safetensors").read_bytes()).hexdigest()
+    assert told["sha256_of_the_earlier_one"] == digest
+
+
+@pytest.mark.parametrize("said", ["abc1234-dirty", "unknown"])
+def test_a_run_of_no_commit_does_not_start(said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "_commit", lambda: said)
+    monkeypatch.setattr("sys.argv", ["train", str(tmp_path / "run")])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "commit what was changed first" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -62,6 +62,17 @@ def test_tiling_comes_from_an_original_config(tmp_path):
     assert whole.tiles == TileLimits(1, 1)
 
 
+def test_tiling_that_an_original_config_leaves_out_is_that_of_internvl_1(tmp_path):
+    """Defaults of `configuration_internvl_chat.py`: whole images, six tiles if they are cut."""
+    config = original_config()
+    names = ("min_dynamic_patch", "max_dynamic_patch", "use_thumbnail", "dynamic_image_size")
+    for name in names:
+        del config[name]
+    assert read_checkpoint(write(tmp_path, config)).tiles == TileLimits(1, 1, thumbnail=False)
+    config["dynamic_image_size"] = True
+    assert read_checkpoint(write(tmp_path, config)).tiles == TileLimits(1, 6, thumbnail=False)
+
+
 def test_tiling_comes_from_an_hf_preprocessor(tmp_path):
     folder = write(tmp_path, hf_config(), preprocessor_config={"min_patches": 2, "max_patches": 8})
     checkpoint = read_checkpoint(folder)

@@ -1,14 +1,16 @@
-"""LoRA adapters, merged into the weights: W + scale * B @ A (https://arxiv.org/abs/2106.09685).
+"""LoRA adapters: W + scale * B @ A (https://arxiv.org/abs/2106.09685), merged into W or beside it.
 
-Adapters are read in peft's file format; peft itself is not needed. Module names may be those of the
-native model, of an original checkpoint, or of its language model or vision tower alone, as trained
-by `wrap_llm_lora` and `wrap_backbone_lora` of the original code.
+Adapters are read in peft's file format. peft itself is needed only for adapters that are not
+merged. Module names may be those of the native model, of an original checkpoint, or of its language
+model or vision tower alone, as trained by `wrap_llm_lora` and `wrap_backbone_lora` of the original
+code.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from langchain_internvl._optional import require
 from langchain_internvl.backends.transformers.weights import native_parts
 from langchain_internvl.errors import (
     CheckpointError,
@@ -46,8 +49,45 @@ _RULES: Mapping[str, Rule] = {
     "alpha_pattern": OrNull(SECTION),
 }
 _LORA = re.compile(r"^(.*)\.lora_([AB])(?:\.default)?\.weight$")
+_EXPERT = re.compile(r"^(.*\.mlp\.experts)\.(\d{1,6})\.(gate|up|down)_proj\.weight$")
+"""One expert of Qwen3's mixture; transformers keeps all experts of a layer in one tensor."""
 _PREFIXES = ("", "language_model.", "vision_model.", "model.")
 """Prefixes that may be missing in names of modules that were trained alone."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The change that an adapter makes to one native parameter, or to a part of it.
+
+    Attributes:
+        parameter: Name of the parameter.
+        down: Matrix A, float32 [rank, inputs].
+        up: Matrix B, float32 [outputs, rank].
+        scale: Factor of B @ A.
+        expert: Index along the first dimension of a parameter that has all experts of a layer;
+            None: the whole parameter.
+        rows: Rows of the expert's matrix.
+    """
+
+    parameter: str
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+    expert: int | None = None
+    rows: slice = field(default_factory=lambda: slice(None))
+
+    @property
+    def module(self) -> str:
+        """Name of the module that has the parameter."""
+        return self.parameter.removesuffix(".weight")
+
+    def add_to(self, weight: torch.Tensor) -> bool:
+        """Add the change to a float32 parameter in place; False: the shapes differ."""
+        part = weight if self.expert is None else weight[self.expert][self.rows]
+        if part.shape != (self.up.shape[0], self.down.shape[1]):
+            return False
+        part += (self.scale * (self.up @ self.down)).to(weight.device)
+        return True
 
 
 def merge_adapter(model: Any, folder: Path) -> int:
@@ -65,6 +105,80 @@ def merge_adapter(model: Any, folder: Path) -> int:
         UnsupportedCheckpointError: The adapter is not plain LoRA.
         CheckpointError: The adapter is damaged, or does not fit the model.
     """
+    parameters = dict(model.named_parameters())
+    changes: dict[str, list[Change]] = {}
+    for change in read_changes(model, parameters, folder):
+        changes.setdefault(change.parameter, []).append(change)
+    with torch.no_grad():
+        for name, own in changes.items():
+            parameter = parameters[name]
+            if parameter.is_meta:
+                raise CheckpointError(f"{folder}: {name} of the model is kept on the disk")
+            # A new tensor: the old one may be mapped to the checkpoint's file.
+            merged = parameter.detach().to(torch.float32, copy=True)
+            for change in own:
+                if not change.add_to(merged):
+                    raise CheckpointError(_misfit(folder, change, parameter))
+            parameter.data = merged.to(parameter.dtype)
+    return len(changes)
+
+
+def attach_adapter(model: Any, folder: Path) -> int:
+    """Add a LoRA adapter to a model as layers of peft, whose own weights stay as they are.
+
+    Args:
+        model: A native InternVL; its weights may be quantised.
+        folder: See `merge_adapter`.
+
+    Returns:
+        The number of changed modules.
+
+    Raises:
+        ImportError: peft is not installed.
+        CheckpointNotFoundError: A file is missing.
+        UnsupportedCheckpointError: The adapter is not plain LoRA, or changes experts.
+        CheckpointError: The adapter is damaged, or does not fit the model.
+    """
+    peft = require("peft", extra="adapters")
+    changes = list(read_changes(model, dict(model.named_parameters()), folder))
+    for change in changes:
+        if change.expert is not None:
+            raise UnsupportedCheckpointError(
+                f"{folder} changes experts ({change.parameter}), which have no layers of their "
+                "own: merge it with merge_adapter=True"
+            )
+        module = model.get_submodule(change.module)
+        shape = getattr(module, "out_features", None), getattr(module, "in_features", None)
+        if shape != (change.up.shape[0], change.down.shape[1]):
+            raise CheckpointError(_misfit(folder, change, module.weight))
+    dtype = model.dtype
+    peft.inject_adapter_in_model(
+        peft.LoraConfig(
+            r=1,
+            target_modules=[change.module for change in changes],
+            rank_pattern={re.escape(one.module): one.down.shape[0] for one in changes},
+        ),
+        model,
+    )
+    with torch.no_grad():
+        for change in changes:
+            layer = model.get_submodule(change.module)
+            layer.scaling["default"] = change.scale
+            for part, matrix in ((layer.lora_A, change.down), (layer.lora_B, change.up)):
+                weight = part["default"].weight
+                weight.data = matrix.to(weight.device, dtype).contiguous()
+    model.requires_grad_(requires_grad=False)
+    return len(changes)
+
+
+def read_changes(model: Any, parameters: Mapping[str, Any], folder: Path) -> Iterator[Change]:
+    """The changes of an adapter, by the native parameters of a model.
+
+    Raises:
+        CheckpointNotFoundError: A file is missing.
+        UnsupportedCheckpointError: The adapter is not plain LoRA.
+        CheckpointError: The adapter is damaged, or changes a layer that the model lacks.
+    """
     config = read_adapter_config(folder)
     file = folder / WEIGHTS_FILE
     try:
@@ -74,23 +188,16 @@ def merge_adapter(model: Any, folder: Path) -> int:
         raise CheckpointNotFoundError(f"{folder} has no {WEIGHTS_FILE}") from error
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}") from error
-    parameters = dict(model.named_parameters())
     heads = model.config.get_text_config()
-    changed = 0
-    with torch.no_grad():
-        for module, delta in _deltas(tensors, config, file):
-            for name, part in _find(module, delta, parameters, heads, file):
-                parameter = parameters[name]
-                if parameter.shape != part.shape or parameter.is_meta:
-                    raise CheckpointError(
-                        f"{file}: {module} has shape {tuple(part.shape)}, {name} of the model "
-                        f"{tuple(parameter.shape)}; or it is kept on the disk"
-                    )
-                # A new tensor: the old one may be mapped to the checkpoint's file.
-                merged = parameter.float() + part.to(parameter.device)
-                parameter.data = merged.to(parameter.dtype)
-                changed += 1
-    return changed
+    for module, down, up in _pairs(tensors, file):
+        yield from _find(module, (down, up, _scale(module, down, config)), parameters, heads, file)
+
+
+def _misfit(folder: Path, change: Change, parameter: torch.Tensor) -> str:
+    return (
+        f"{folder}: the change of {change.parameter} has shape "
+        f"{(change.up.shape[0], change.down.shape[1])}, the parameter {tuple(parameter.shape)}"
+    )
 
 
 def read_adapter_config(folder: Path) -> Mapping[str, Any]:
@@ -121,10 +228,10 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def _deltas(
-    tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], file: Path
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """The name of each adapted module, and the change of its weight in float32."""
+def _pairs(
+    tensors: Mapping[str, torch.Tensor], file: Path
+) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """The name of each adapted module, and its matrices A and B in float32."""
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         match = _LORA.match(name)
@@ -137,7 +244,7 @@ def _deltas(
         down, up = pair["A"].float(), pair["B"].float()
         if down.shape[0] != up.shape[1]:
             raise CheckpointError(f"{file}: lora_A and lora_B of {module} have other ranks")
-        yield module.replace("base_model.model.", ""), _scale(module, down, config) * (up @ down)
+        yield module.replace("base_model.model.", ""), down, up
 
 
 def _scale(module: str, down: torch.Tensor, config: Mapping[str, Any]) -> float:
@@ -152,14 +259,22 @@ def _scale(module: str, down: torch.Tensor, config: Mapping[str, Any]) -> float:
 
 def _find(
     module: str,
-    delta: torch.Tensor,
+    matrices: tuple[torch.Tensor, torch.Tensor, float],
     parameters: Mapping[str, Any],
     text_config: Any,
     file: Path,
-) -> list[tuple[str, torch.Tensor]]:
-    """The native parameters of an adapted module, each with its part of the change."""
+) -> list[Change]:
+    """The changes of one adapted module; a fused projection is split like its weight."""
+    down, up, scale = matrices
     for prefix in _PREFIXES:
-        parts = native_parts(f"{prefix}{module}.weight", delta, text_config)
+        parts = native_parts(f"{prefix}{module}.weight", up, text_config)
         if all(name in parameters for name, _ in parts):
-            return parts
+            return [Change(name, down, part, scale) for name, part in parts]
+        expert = _EXPERT.match(parts[0][0])
+        if expert is not None:
+            fused = f"{expert[1]}.{'down_proj' if expert[3] == 'down' else 'gate_up_proj'}"
+            if fused in parameters and int(expert[2]) < len(parameters[fused]):
+                half = up.shape[0]  # the gate's rows are before those of the up projection
+                rows = slice(half, 2 * half) if expert[3] == "up" else slice(0, half)
+                return [Change(fused, down, up, scale, int(expert[2]), rows)]
     raise CheckpointError(f"{file}: {module} is no layer of this model")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import threading
 import weakref
@@ -14,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 from transformers import (
-    BitsAndBytesConfig,
+    AutoConfig,
     InternVLForConditionalGeneration,
     QianfanOCRForConditionalGeneration,
 )
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from langchain_internvl._optional import require
-from langchain_internvl.backends.transformers.adapters import merge_adapter
+from langchain_internvl.backends.transformers.adapters import attach_adapter, merge_adapter
+from langchain_internvl.backends.transformers.bits import (
+    DTYPES,
+    quantization_config,
+    refuse_widths,
+)
 from langchain_internvl.backends.transformers.config import translate_config
 from langchain_internvl.backends.transformers.experts import (
     MixtureSizes,
@@ -35,10 +38,18 @@ from langchain_internvl.backends.transformers.placement import (
     place,
 )
 from langchain_internvl.backends.transformers.progress import watched
+from langchain_internvl.backends.transformers.stored_weights import native_quantization
 from langchain_internvl.backends.transformers.weights import InternVLChatModel
 from langchain_internvl.checkpoint import find_adapter
-from langchain_internvl.errors import BackendError, CheckpointError, RequestError
+from langchain_internvl.errors import (
+    BackendError,
+    CheckpointError,
+    RequestError,
+    UnsupportedCheckpointError,
+)
 from langchain_internvl.forks import renew_after_fork
+from langchain_internvl.model_files.quantised import method_of, stored_quantization
+from langchain_internvl.model_files.refusals import header_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,12 +58,6 @@ if TYPE_CHECKING:
 
 _EAGER_ONLY = {"gpt_oss"}
 """Language models with attention sinks, which torch's own kernels do not support."""
-
-_DTYPES = {
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float32": torch.float32,
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class LoadOptions:
         device_map: As in transformers: "auto", a device, or a map of module names to devices.
         attn_implementation: "auto", or any name that transformers accepts.
         quantization: "8bit", "4bit" or None.
-        adapter: LoRA adapter to merge into the weights: a folder, or an id on the hub.
+        adapter: LoRA adapter: a folder, or an id on the hub.
+        merge_adapter: Whether to add the adapter to the weights; False: layers of peft beside them.
     """
 
     dtype: str = "auto"
@@ -72,6 +78,7 @@ class LoadOptions:
     attn_implementation: str = "auto"
     quantization: str | None = None
     adapter: str | None = None
+    merge_adapter: bool = True
 
 
 def load_model(
@@ -96,8 +103,17 @@ def load_model(
         RequestError: An option has an unknown value.
     """
     options = options or LoadOptions()
-    if options.adapter is not None and options.quantization is not None:
-        raise RequestError("an adapter cannot be merged into quantised weights: leave out one")
+    if options.adapter is not None and options.merge_adapter and options.quantization is not None:
+        raise RequestError(
+            "an adapter cannot be merged into quantised weights: set merge_adapter=False, which "
+            "keeps it beside them (extra adapters)"
+        )
+    stored = stored_quantization(checkpoint.config)
+    if stored is not None and (options.quantization or (options.adapter and options.merge_adapter)):
+        raise RequestError(
+            f"{checkpoint.folder} is stored quantised ({method_of(stored)}): leave out "
+            "quantization=, and set merge_adapter=False for an adapter"
+        )
     adapter = None if options.adapter is None else find_adapter(options.adapter)
     folder = checkpoint.find_weights()
     # Converted tensors that a device map offloads to disk must be written there again.
@@ -109,10 +125,13 @@ def load_model(
             )
         _refuse_gaps(report, checkpoint)
         use_pixel_shuffle(model, checkpoint.pixel_shuffle)
+        if options.quantization == "4bit":
+            refuse_widths(model, str(checkpoint.folder))
         if checkpoint.is_original:
+            _refuse_untied(model, checkpoint)
             _use_norm_eps(model)
         if adapter is not None:
-            merge_adapter(model, adapter)
+            (merge_adapter if options.merge_adapter else attach_adapter)(model, adapter)
         if any(offloaded.iterdir()):
             weakref.finalize(model, shutil.rmtree, offloaded, ignore_errors=True)
         else:
@@ -187,14 +206,19 @@ def _load(
                 image_token_id=image_token_id,
                 image_seq_length=checkpoint.tokens_per_tile,
             )
+        if stored_quantization(checkpoint.config) is not None:
+            _use_stored_quantization(settings, checkpoint, folder)
         with watched(folder, may_stop):
             loaded: Any = model_class.from_pretrained(folder, **settings)
     except ImportError as error:
+        stored = stored_quantization(checkpoint.config)
+        if stored is not None:
+            raise ImportError(f"weights stored as {method_of(stored)}: {error}") from error
         raise ImportError(
             f"attn_implementation={settings['attn_implementation']!r} cannot be used: {error} "
             f"(flash-attention: pip install 'langchain-internvl[flash-attn]', needs CUDA)"
         ) from error
-    except BackendError:
+    except (BackendError, UnsupportedCheckpointError):
         raise
     except Exception as error:  # damaged files raise errors of any type
         reason = f"{type(error).__name__}: {error}"
@@ -202,6 +226,18 @@ def _load(
     model, report = loaded
     return_from_experts(model)
     return model, report
+
+
+def _use_stored_quantization(
+    settings: dict[str, Any], checkpoint: Checkpoint, folder: Path
+) -> None:
+    """Put the quantisation of the stored weights into the config that the model is loaded with."""
+    config = settings.get("config") or AutoConfig.from_pretrained(
+        folder, trust_remote_code=False, local_files_only=True
+    )
+    names = header_names(list(folder.glob("*.safetensors")))
+    config.quantization_config = native_quantization(checkpoint, names, config.get_text_config())
+    settings["config"] = config
 
 
 def _mixture(options: LoadOptions, checkpoint: Checkpoint) -> MixtureSizes | None:
@@ -228,6 +264,20 @@ def _use_norm_eps(model: Any) -> None:
                 norm.variance_epsilon = model.config.vision_config.layer_norm_eps
 
 
+def _refuse_untied(model: Any, checkpoint: Checkpoint) -> None:
+    """Raise if a head that the config ties to the embeddings has weights of its own.
+
+    The original has one parameter for both; transformers 5 would keep two.
+    """
+    embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    is_tied = model.config.get_text_config().tie_word_embeddings
+    is_comparable = not head.is_meta and head.device == embeddings.device
+    if is_tied and is_comparable and not torch.equal(embeddings, head):
+        raise CheckpointError(
+            f"{checkpoint.folder}: tie_word_embeddings is true, but lm_head and embeddings differ"
+        )
+
+
 def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:
     """Raise for missing or misshapen tensors, which transformers fills randomly with a warning."""
     gaps = {
@@ -247,9 +297,9 @@ def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:
 def _dtype(name: str) -> str | torch.dtype:
     if name == "auto":
         return name
-    if name not in _DTYPES:
-        raise RequestError(f"dtype is auto, {', '.join(_DTYPES)}, not {name!r}")
-    return _DTYPES[name]
+    if name not in DTYPES:
+        raise RequestError(f"dtype is auto, {', '.join(DTYPES)}, not {name!r}")
+    return DTYPES[name]
 
 
 def _attention(options: LoadOptions, checkpoint: Checkpoint, device_map: DeviceMap) -> str:
@@ -265,53 +315,3 @@ def _attention(options: LoadOptions, checkpoint: Checkpoint, device_map: DeviceM
         is_installed=is_flash_attn_2_available(),
     )
     return "flash_attention_2" if flash else "sdpa"
-
-
-class _PassesOnce(logging.Filter):
-    """Passes each text once: bitsandbytes logs a line for each product of 8-bit weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._passed: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        is_new = text not in self._passed
-        self._passed.add(text)
-        return is_new
-
-
-_PASSES_ONCE = _PassesOnce()
-
-
-def quantization_config(name: str | None, dtype: str = "auto") -> BitsAndBytesConfig | None:
-    """The bitsandbytes config of a quantisation.
-
-    Only the language model is quantised, except its head. The vision tower and the projector take
-    little memory, and their quantisation errors would affect every token.
-
-    Args:
-        name: "8bit", "4bit" (NF4, computed in `dtype`) or None.
-        dtype: As in `LoadOptions`; "auto": bfloat16.
-
-    Raises:
-        ImportError: bitsandbytes is not installed.
-        RequestError: The name is unknown.
-    """
-    if name is None:
-        return None
-    if name not in {"8bit", "4bit"}:
-        raise RequestError(f"quantization is 8bit, 4bit or None, not {name!r}")
-    require("bitsandbytes", extra="quantization")
-    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_PASSES_ONCE)
-    kept = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
-    if name == "8bit":
-        return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-            load_in_8bit=True, llm_int8_skip_modules=kept
-        )
-    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=_DTYPES.get(dtype, torch.bfloat16),
-        llm_int8_skip_modules=kept,
-    )

@@ -32,7 +32,14 @@ class SplitInternLM2Attention(ConversionOps):
 
     Its rows are grouped by key/value head: the queries of the group, its key, its value. Shape
     [kv_heads * (queries_per_kv + 2) * head_dim, ...]. Source: `modeling_internlm2.py`.
+
+    Args:
+        dim: Dimension of the outputs; 1 for AWQ and GPTQ, whose tensors are transposed. Eight
+            columns may be packed into one, as a head has a multiple of eight.
     """
+
+    def __init__(self, dim: int = 0) -> None:
+        self._dim = dim
 
     @torch.no_grad()
     def convert(
@@ -44,17 +51,22 @@ class SplitInternLM2Attention(ConversionOps):
     ) -> dict[str, Any]:
         """Split one tensor; works for weights and biases."""
         (fused,) = (one[0] if isinstance(one, list) else one for one in input_dict.values())
-        parts = _split_groups(fused, kwargs["config"].get_text_config())
+        rows = fused.transpose(0, self._dim)
+        parts = _split_groups(rows, kwargs["config"].get_text_config())
+        parts = [part.transpose(0, self._dim).contiguous() for part in parts]
         return dict(zip(target_patterns, parts, strict=True))
 
     @property
     def reverse_op(self) -> ConversionOps:
         """The inverse conversion, used when a loaded model is saved."""
-        return JoinInternLM2Attention()
+        return JoinInternLM2Attention(self._dim)
 
 
 class JoinInternLM2Attention(ConversionOps):
     """The inverse of `SplitInternLM2Attention`."""
+
+    def __init__(self, dim: int = 0) -> None:
+        self._dim = dim
 
     @torch.no_grad()
     def convert(
@@ -65,24 +77,62 @@ class JoinInternLM2Attention(ConversionOps):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Join three tensors."""
-        _, groups = _heads(kwargs["config"])
-        parts = (input_dict[name] for name in source_patterns)
-        head_size = kwargs["config"].get_text_config().head_dim
-        grouped = [
-            (part[0] if isinstance(part, list) else part).unflatten(0, (groups, -1, head_size))
-            for part in parts
+        groups = kwargs["config"].get_text_config().num_key_value_heads
+        given = (input_dict[name] for name in source_patterns)
+        parts = [
+            (part[0] if isinstance(part, list) else part).transpose(0, self._dim) for part in given
         ]
-        return {target_patterns[0]: torch.cat(grouped, dim=1).flatten(0, 2).contiguous()}
+        head_size = parts[1].shape[0] // groups
+        grouped = [part.unflatten(0, (groups, -1, head_size)) for part in parts]
+        fused = torch.cat(grouped, dim=1).flatten(0, 2).transpose(0, self._dim)
+        return {target_patterns[0]: fused.contiguous()}
 
     @property
     def reverse_op(self) -> ConversionOps:
         """The inverse conversion."""
-        return SplitInternLM2Attention()
+        return SplitInternLM2Attention(self._dim)
 
 
-def _heads(config: Any) -> tuple[int, int]:
-    text = config.get_text_config()
-    return text.num_attention_heads, text.num_key_value_heads
+class RepeatTensor(ConversionOps):
+    """One tensor for several modules: GPTQ's `g_idx`, the group of each input."""
+
+    @torch.no_grad()
+    def convert(
+        self,
+        input_dict: dict[str, Any],
+        source_patterns: list[str],  # noqa: ARG002
+        target_patterns: list[str],
+        **_kwargs: Any,
+    ) -> dict[str, Any]:
+        """Repeat one tensor."""
+        (one,) = (one[0] if isinstance(one, list) else one for one in input_dict.values())
+        return {name: one.clone() for name in target_patterns}
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        """The inverse conversion."""
+        return TakeFirstTensor()
+
+
+class TakeFirstTensor(ConversionOps):
+    """The inverse of `RepeatTensor`."""
+
+    @torch.no_grad()
+    def convert(
+        self,
+        input_dict: dict[str, Any],
+        source_patterns: list[str],
+        target_patterns: list[str],
+        **_kwargs: Any,
+    ) -> dict[str, Any]:
+        """Keep the first of several equal tensors."""
+        one = input_dict[source_patterns[0]]
+        return {target_patterns[0]: one[0] if isinstance(one, list) else one}
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        """The inverse conversion."""
+        return RepeatTensor()
 
 
 # In this order, because later rows use names that earlier ones make. Patterns are regular
@@ -133,6 +183,19 @@ def conversion_rows() -> list[WeightRenaming | WeightConverter]:
             r"\.attn\.qkv\.",
             [".attention.q_proj.", ".attention.k_proj.", ".attention.v_proj."],
             operations=[Chunk(dim=0)],
+        ),
+        *(
+            WeightConverter(
+                rf"\.attention\.wqkv\.{kind}",
+                [f".self_attn.{part}_proj.{kind}" for part in "qkv"],
+                operations=[operation],
+            )
+            for kind, operation in (
+                ("qweight", SplitInternLM2Attention(1)),
+                ("qzeros", SplitInternLM2Attention(1)),
+                ("scales", SplitInternLM2Attention(1)),
+                ("g_idx", RepeatTensor()),
+            )
         ),
         WeightConverter(
             r"\.attention\.wqkv\.",

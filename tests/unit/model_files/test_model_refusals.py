@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 
 import pytest
 from checkpoints import original_config
@@ -121,7 +122,9 @@ def quantised(method, where=None):
     ],
 )
 def test_quantised_weights_name_what_loads_them(config, words, tmp_path, monkeypatch):
-    """And that before the weights are downloaded."""
+    """And that before the weights are downloaded, where the packages for them are missing."""
+    for package in ("gptqmodel", "compressed_tensors"):
+        monkeypatch.setitem(sys.modules, package, None)
     asked = []
 
     def download(_repo, _revision, patterns):
@@ -134,6 +137,14 @@ def test_quantised_weights_name_what_loads_them(config, words, tmp_path, monkeyp
     assert [word for word in (*words, "quantization='4bit'") if word not in str(caught.value)] == []
     assert asked == [["*.json", "*.jinja", "*.model", "*.txt"]]
     assert read_checkpoint(tmp_path, runs_here=False).is_original  # LMDeploy and servers may
+
+
+def test_an_adapter_beside_the_weights(tmp_path):
+    """transformers would load it where peft is installed, and ignore it elsewhere."""
+    write(tmp_path, original_config())
+    (tmp_path / "adapter_config.json").write_text("{}", "utf-8")
+    with pytest.raises(UnsupportedCheckpointError, match="name it as adapter="):
+        read_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("tensor", ["wo.qweight", "wo.weight_packed", "wo.weight.absmax"])

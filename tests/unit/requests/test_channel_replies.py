@@ -5,7 +5,7 @@ import json
 import pytest
 from checkpoints import original_config
 from golden import checkpoint_folder
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from support import FixedBackend
 from transformers import AutoTokenizer, PreTrainedConfig
 
@@ -111,3 +111,26 @@ def test_tools_are_called_as_elsewhere(folder):
     llm, _ = chat(folder, call)
     (made,) = llm.bind_tools([look]).invoke("x").tool_calls
     assert (made["name"], made["args"]) == ("look", {"where": "up"})
+
+
+@pytest.mark.parametrize("level", ["low", "medium", "high"])
+def test_reasoning_effort_is_set_in_the_system_message(level, folder):
+    """In harmony's form, with the channel of thoughts among the valid ones."""
+    llm, _ = chat(folder, reasoning=level)
+    assert llm.render("x") == (
+        "<|start|>system<|message|>You are InternVL, a large language model trained by Shanghai AI "
+        "Laboratory.\nKnowledge cutoff: 2024-06\nCurrent date: 2025-08-06\n\n"
+        f"Reasoning: {level}\n\n# Valid channels: analysis, commentary, final. Channel must be "
+        "included for every message.<|end|><|start|>user<|message|>x<|end|><|start|>assistant"
+    )
+    own = llm.render([SystemMessage("Be brief."), HumanMessage("x")])
+    assert f"Reasoning: {level}\n" in own
+    assert "every message.\n\nBe brief.<|end|>" in own
+    assert llm.invoke("x").content_blocks[0] == {"type": "reasoning", "reasoning": "Hm, grey."}
+    assert llm.profile["reasoning_effort_levels"] == ["low", "medium", "high"]
+
+
+def test_without_an_effort_the_templates_own_system_text_stays(folder):
+    llm, _ = chat(folder)
+    assert "Reasoning: low\n\n# Valid channels: final." in llm.render("x")
+    assert "reasoning_effort_levels" not in ChatInternVL(model="nano").profile

@@ -37,7 +37,7 @@ MODEL_ONLY = {
     "adapter": "a/b", "api_key": "k", "attn_implementation": "eager",
     "default_headers": {"X-A": "b"}, "device_map": "cpu", "dtype": "float16",
     "engine_options": {"max_concurrency": 3}, "http_client": httpx.AsyncClient(),
-    "max_retries": 5, "quantization": "8bit",
+    "max_retries": 5, "merge_adapter": False, "quantization": "8bit",
     "served_model": "a", "server_prompt": "messages", "chat_template_kwargs": {"a": 1},
 }  # fmt: skip
 """A value of each setting that not every backend uses."""
@@ -137,9 +137,14 @@ def test_a_call_warns_too_and_once_for_each_setting(server):
     llm.close()
 
 
+def test_keeping_no_adapter_apart_warns():
+    with pytest.warns(UserWarning, match="no effect: merge_adapter .there is no adapter"):
+        ChatInternVL(model="nano", merge_adapter=False)
+
+
 USED = {
     "transformers": {"adapter", "attn_implementation", "device_map", "dtype", "engine_options",
-                     "quantization"},
+                     "merge_adapter", "quantization"},
     "lmdeploy": {"dtype", "engine_options"},
     "server": {"api_key", "chat_template_kwargs", "default_headers", "engine_options",
                "http_client", "max_retries", "served_model", "server_prompt"},
@@ -151,7 +156,7 @@ USED = {
 @pytest.mark.parametrize("name", MODEL_ONLY)
 def test_arguments_of_other_backends(kind, name, recwarn):
     made = {
-        "transformers": {},
+        "transformers": {"adapter": "a/b"} if name == "merge_adapter" else {},
         "lmdeploy": {"backend": "lmdeploy"},
         "server": {"base_url": "http://h/v1"},
         "object": {"backend": ScriptedBackend([])},

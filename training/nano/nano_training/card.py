@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_internvl.nano import NOTICE
+from nano_training.evaluate import CONTROLS
 
 _HEAD = """---
 license: mit
@@ -64,28 +65,28 @@ def _quality(report: dict[str, Any]) -> str:
     lines = [
         "## How good it is",
         "",
-        f"On {report['samples']} held-out pictures for each job (seed {report['seed']}, which no",
-        "choice between weights has seen): fonts, words, and places and doings of coloured shapes",
-        f"that training never saw (list `{report['held_out'][:12]}`), asked through",
-        "`ChatInternVL`, greedily. In brackets 95% intervals; *wrong picture*: a hundred of the",
-        "questions asked about another picture, as a control.",
+        f"On held-out pictures (seed {report['seed']}, which no choice between weights has seen):",
+        "fonts, words, and places and doings of coloured shapes that training never saw (list",
+        f"`{report['held_out'][:12]}`), asked through `ChatInternVL`, greedily. In brackets 95%",
+        f"intervals; *wrong picture*: {CONTROLS} of the questions asked about another picture,",
+        "as a control.",
         "",
-        "| job | figure | | target | wrong picture |",
-        "|---|---|---|---|---|",
+        "| job | pictures | figure | | target | wrong picture |",
+        "|---|---|---|---|---|---|",
     ]
-    for name, figure in report["figures"].items():
+    order = list(_TASKS)
+    for name in sorted(report["figures"], key=lambda name: order.index(name.partition(":")[0])):
+        figure = report["figures"][name]
         job, _, kind = name.partition(": ")
         target = figure["target"] and f"{'<=' if 'error' in kind else '>='} {figure['target']:.0%}"
         span = f"({figure['low']:.1%} to {figure['high']:.1%})"
-        lines.append(
-            f"| {_TASKS[job]} | {kind} | **{figure['value']:.1%}** {span} | {target or ''} "
-            f"| {figure['control']:.1%} |"
-        )
+        told = f"{_TASKS[job]} | {figure['pictures']} | {kind} | **{figure['value']:.1%}** {span}"
+        lines.append(f"| {told} | {target or ''} | {figure['control']:.1%} |")
     lines += ["", "The first answers of each job:", "", "| truth | answer |", "|---|---|"]
     lines += [
         f"| {_cell(example['truth'])} | {_cell(example['said'])} |"
-        for examples in report["examples"].values()
-        for example in examples[:2]
+        for job in order
+        for example in report["examples"].get(job, [])[:2]
     ]
     return "\n".join(lines) + "\n"
 
@@ -97,9 +98,10 @@ def _speed(report: dict[str, Any]) -> str:
         f"## How fast\n\nOn {report['cpu']}.\n\n"
         f"Cold, from `python` to the first answer: {cold['fastest']:.1f} s for the fastest of "
         f"{cold['runs']} fresh\nprocesses, {cold['median']:.1f} s for the middle one, "
-        f"{cold['slowest']:.1f} s for the slowest; other processes had\n{cold['load']:.1f} cores "
-        "at work meanwhile (`benchmarks/cold_start.py`). More than half of it are imports of "
-        "torch\nand transformers.\n\n"
+        f"{cold['slowest']:.1f} s for the slowest\n(load of others {cold['load']:.1f}), and "
+        f"{cold['without_disk_cache']:.1f} s for the first one, whose files are in no cache of "
+        "the\ndisk (`benchmarks/cold_start.py`). Four fifths are imports of torch and "
+        "transformers; the tokenizer\nitself loads in a hundredth of a second.\n\n"
         "Warm, one question after another in one process, from picture to the last letter, median "
         f"of ten:\n{jobs}.\n"
     )

@@ -1,6 +1,6 @@
 """Measure a model on held-out pictures: `python -m nano_training.evaluate FOLDER`.
 
-It is asked through ChatInternVL, as users ask it. As a control the first hundred questions are also
+It is asked through ChatInternVL, as users ask it. As a control the first fifty questions are also
 asked of another question's picture, where it must do no better than chance.
 """
 
@@ -44,7 +44,7 @@ TARGETS = {
 
 _COLD_START = Path(__file__).parents[3] / "benchmarks" / "cold_start.py"
 
-CONTROLS = 100
+CONTROLS = 50
 """Questions of each job that are also asked of another question's picture."""
 
 Answers = Sequence[tuple[str, str]]
@@ -123,7 +123,7 @@ def evaluate(folder: Path, count: int, names: Sequence[str], seed: int = SEED) -
         seed: Of the pictures; any but `SEED` to choose between weights.
     """
     llm = ChatInternVL(model=str(folder), temperature=0, max_tokens=400)
-    report: dict[str, Any] = {"samples": count, "seed": seed, "held_out": held_out().sha256}
+    report: dict[str, Any] = {"seed": seed, "held_out": held_out().sha256}
     report["figures"] = {}
     for name in names:
         trials = draw_trials(name, count, seed)
@@ -142,7 +142,7 @@ def evaluate(folder: Path, count: int, names: Sequence[str], seed: int = SEED) -
         for figure, score in right.items():
             report["figures"][figure] = {
                 "value": score.value, "low": score.low, "high": score.high,
-                "samples": score.samples, "control": wrong[figure].value,
+                "samples": score.samples, "pictures": count, "control": wrong[figure].value,
                 "target": TARGETS.get(figure),
             }  # fmt: skip
             print(f"{figure}: {score}; wrong picture: {wrong[figure].value:.1%}", flush=True)
@@ -165,17 +165,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the report goes, as JSON")
     parser.add_argument("--add", action="store_true", help="keep what the report has of other jobs")
     arguments = parser.parse_args()
-    known = json.loads(arguments.out.read_text("utf-8")) if arguments.out and arguments.add else {}
-    report = {**known}
+    report: dict[str, Any] = {}
     if arguments.speed != "not":
-        report.update(speed(arguments.folder))
+        report = speed(arguments.folder)
     if arguments.speed != "only":
-        found = evaluate(arguments.folder, arguments.count, arguments.jobs, arguments.seed)
-        for name in ("figures", "seconds_per_answer", "examples"):
-            found[name] = {**known.get(name, {}), **found[name]}
-        report.update(found)
+        report |= evaluate(arguments.folder, arguments.count, arguments.jobs, arguments.seed)
     if arguments.out:
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+        # Read only now: another process may have measured other jobs meanwhile.
+        known = json.loads(arguments.out.read_text("utf-8")) if arguments.add else {}
+        for name in ("figures", "seconds_per_answer", "examples"):
+            report[name] = {**known.get(name, {}), **report.get(name, {})}
+        arguments.out.write_text(json.dumps({**known, **report}, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -63,9 +64,11 @@ def export(run: Path, folder: Path, start: Path | None = None, share: float = 1.
     })  # fmt: skip
     this = json.loads((run / "plan.json").read_text("utf-8"))
     earlier = this.pop("before")
-    done = {"steps_done": state["step"], "minutes": round(state["seconds"] / 60)}
+    done: dict[str, object] = {"steps_done": state["step"], "minutes": round(state["seconds"] / 60)}
     if start is not None:
         done["share_in_mixture_with_an_earlier_one"] = share
+        earlier_weights = (start / "model.safetensors").read_bytes()
+        done["sha256_of_the_earlier_one"] = hashlib.sha256(earlier_weights).hexdigest()
     _write(folder / "training.json", {"runs": [*earlier, {**this, **done}]})
 
 

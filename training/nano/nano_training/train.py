@@ -316,6 +316,8 @@ def main() -> None:
     parser.add_argument("--save-every", type=int, default=250)
     parser.add_argument("--no-compile", dest="is_fast", action="store_false")
     arguments = vars(parser.parse_args())
+    if _commit().endswith(("-dirty", "unknown")):
+        parser.error("commit what was changed first: a run says which commit it is of")
     own = {name: arguments.pop(name) for name in ("device", "workers", "save_every", "is_fast")}
     folder, start = arguments.pop("run"), arguments.pop("start")
     run(folder, Plan(**arguments), start, **own)
