@@ -112,6 +112,14 @@ def test_failures_are_counted_and_are_in_the_output(ocr, folder):
     assert "scans/c.png: " in result.stderr
 
 
+def test_a_folder_has_the_errors_of_what_was_not_read(ocr, folder):
+    (folder / "scans/c.png").write_bytes(b"broken")
+    assert ocr("scans", "--out", "read", "--searchable-pdf")[0].exit_code == 1
+    assert [path.name for path in (folder / "read").glob("c.png*")] == ["c.png.jsonl"]
+    (row,) = map(json.loads, (folder / "read/c.png.jsonl").read_text().splitlines())
+    assert "c.png" in row["error"]
+
+
 def test_wrong_usage_is_said(ocr):
     assert ocr("scans", "--out", "a.jsonl", "--searchable-pdf")[0].exit_code == 2
     assert ocr("scans", "--out", "a.jsonl", "--ocr", "maybe")[0].exit_code == 2
