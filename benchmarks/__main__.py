@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import gc
 import io
 import pstats
 import time
@@ -41,28 +42,42 @@ def main(arguments: list[str] | None = None) -> None:
     scale, rounds = (1 / 24, 1) if options.quick else (options.scale, options.rounds)
     bench = Bench(scale, rounds, quick=options.quick)
     file = options.output / "table.json"
-    results = merge(read_json(file), run(bench, wanted))
-    results["rows"] = {row.name: results["rows"][row.name] for row in ROWS
-                       if row.name in results["rows"]}  # fmt: skip
-    write_json(results, file)
-    plot(results, options.output / "table.svg")
+
+    def save(results: dict[str, Any]) -> None:
+        write_json(merge(read_json(file), results, [row.name for row in ROWS]), file)
+
+    run(bench, wanted, save)
+    plot(read_json(file), options.output / "table.svg")
     print(f"written: {file}, {options.output / 'table.svg'}")
 
 
-def run(bench: Bench, wanted: set[str]) -> dict[str, Any]:
-    """Measure the wanted rows, printing each; returns the machine and the rows."""
+def run(
+    bench: Bench, wanted: set[str], save: Callable[[dict[str, Any]], object] = bool
+) -> dict[str, Any]:
+    """Measure the wanted rows, printing each; returns the machine and the rows.
+
+    Args:
+        bench: Settings.
+        wanted: Names of rows.
+        save: Receives the results so far after each study.
+    """
     machine = {**describe(bench.peaks), "scale": bench.scale, "quick": bench.quick}
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     rows: dict[str, Any] = {}
     for study in STUDIES:
         if not any(row.name in wanted for row in study.rows):
             continue
+        # What is alive already (torch, models) is not collected again while a row is timed.
+        gc.collect()
+        gc.freeze()
         start = time.perf_counter()
         results = study.measure(bench)
         seconds = time.perf_counter() - start
+        gc.unfreeze()
         for row in study.rows:
             rows[row.name] = record = _record(row, results[row.name], machine)
             _print(row, results[row.name], record)
+        save({"machine": machine, "rows": rows})
         print(f"{'':12} measured in {seconds:.0f} s", flush=True)
     return {"machine": machine, "rows": rows}
 

@@ -77,14 +77,15 @@ def line(results: dict[str, Any]) -> str:
         for name, text in (
             ("later_turns", "first token of later turns about one image"),
             ("ten_turns", "ten turns"),
-            ("together", "eight conversations at once over one by one"),
+            ("invoke", "a whole first call"),
         )
         if name in rows
     ]
     met = sum(row["met"] for row in rows.values())
     return (
-        f"Over transformers' own `generate` on {_machine(results['machine'])}: {', '.join(told)} "
-        f"({met} of {len(rows)} goals met: [performance](docs/guides/performance.md))."
+        f"Times over those of transformers' own `generate`, on {_machine(results['machine'])}: "
+        f"{', '.join(told)} ({met} of {len(rows)} goals met: "
+        "[performance](docs/guides/performance.md))."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ def write_json(results: dict[str, Any], file: Path) -> None:
     file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The results of a run, completed by rows of an older run."""
-    return {"machine": new["machine"], "rows": {**old.get("rows", {}), **new["rows"]}}
+def merge(old: dict[str, Any], new: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """The results of a run, completed by rows of an older run, in the order of the names."""
+    rows = {**old.get("rows", {}), **new["rows"]}
+    return {"machine": new["machine"], "rows": {name: rows[name] for name in order if name in rows}}
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _PACKAGES = {
     "decord": ("video", "reads videos"),
     "av": ("video", "reads videos"),
     "pypdfium2": ("documents", "reads PDFs"),
+    "pikepdf": ("documents", "finds damage of PDFs"),
     "bitsandbytes": ("quantization", "8 and 4 bits"),
     "peft": ("adapters", "adapters beside the weights"),
     "compressed-tensors": ("compressed-tensors", "weights stored as compressed-tensors"),

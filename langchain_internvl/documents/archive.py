@@ -141,7 +141,8 @@ class Folder:
     """A text file for each document, named after it, with form feeds between its pages.
 
     Beside `scan.pdf.txt` there is `scan.pdf.jsonl` with its pages and their metadata, and
-    `scan.pdf.searchable.pdf` if that is wanted.
+    `scan.pdf.searchable.pdf` if that is wanted. A document of which nothing was read has the
+    `.jsonl` alone, with its errors.
 
     Args:
         folder: The folder.
@@ -176,15 +177,17 @@ class Folder:
     def _write(self) -> None:
         file, pages, self._pages = self._file, self._pages, []
         read = [page for page in pages if "error" not in page.metadata or page.page_content]
-        if file is None or not read:
+        if file is None:
             return
         name = self._name(Path(file.name or "document").name)
-        text = "\n\f".join(page.page_content for page in pages)
-        _put(self._folder / f"{name}{self._suffix}", f"{text}\n".encode("utf-8", "surrogatepass"))
         lines = "".join(
             json.dumps(row_of(page), ensure_ascii=False, default=str) + "\n" for page in pages
         )
         _put(self._folder / f"{name}.jsonl", lines.encode("utf-8", "surrogatepass"))
+        if not read:
+            return
+        text = "\n\f".join(page.page_content for page in pages)
+        _put(self._folder / f"{name}{self._suffix}", f"{text}\n".encode("utf-8", "surrogatepass"))
         if self._policy is not None:
             pdf = make_searchable(file.source, pages, self._policy, password=self._password)
             _put(self._folder / f"{name}.searchable.pdf", pdf)

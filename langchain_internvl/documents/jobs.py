@@ -13,6 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables.config import run_in_executor
 from PIL import Image
 
+from langchain_internvl.documents.elements import Element
 from langchain_internvl.documents.in_flight import ain_order, in_order
 from langchain_internvl.documents.journal import Journal
 from langchain_internvl.documents.page_reader import Reader
@@ -190,7 +191,7 @@ class Pipeline:
         if not isinstance(job, _PageJob):
             return job
         if job.page.picture is None:
-            return self._done(job, _of_layer(job.page))
+            return self._settled(job, _of_layer(job.page))
         if isinstance(job.page.picture, MediaError):
             return self._failed(job, job.page.picture)
         return None
@@ -202,7 +203,7 @@ class Pipeline:
             read = self._reader.read(job.page.picture)
         except InternVLError as error:
             return self._failed(job, error)
-        return self._done(job, read)
+        return self._settled(job, read)
 
     async def _ado(self, job: _Job) -> FileStart | Result:
         assert isinstance(job, _PageJob)  # noqa: S101 - others are quick
@@ -211,7 +212,14 @@ class Pipeline:
             read = await self._reader.aread(job.page.picture)
         except InternVLError as error:
             return self._failed(job, error)
-        return await run_in_executor(None, self._done, job, read)
+        return await run_in_executor(None, self._settled, job, read)
+
+    def _settled(self, job: _PageJob, read: PageText) -> Result:
+        """The result of a page; a damaged page without text has failed, it is not blank."""
+        if job.page.damage is not None and not read.text:
+            where = f"{job.file.source.name}, page {job.page.number}"
+            return self._failed(job, MediaError(where, f"is damaged: {job.page.damage}"))
+        return self._done(job, read)
 
     def _failed(self, job: _PageJob, error: InternVLError) -> Result:
         """The result of a page that the model failed to read: its text layer, else the error."""
@@ -226,9 +234,11 @@ class Pipeline:
             read = replace(read, text=layer.text.strip(), way="fallback", problem=None,
                            error="the model repeated itself")  # fmt: skip
         metadata = _metadata(job, read)
+        where = f"{job.file.source.name}, page {job.page.number}"
         if read.problem is not None:
-            where = f"{job.file.source.name}, page {job.page.number}"
             _LOG.warning("%s: may not be read to its end (%s)", where, read.problem)
+        if job.page.damage is not None:
+            _LOG.warning("%s: part of it may be missing: %s", where, job.page.damage)
         document = Document(id=metadata["page_id"], page_content=read.text, metadata=metadata)
         # A fallback is not stored: the model may succeed in the next run.
         if self._journal is not None and read.way != "fallback":
@@ -264,6 +274,8 @@ def _metadata(job: _PageJob, read: PageText | None) -> dict[str, Any]:
         values["width"], values["height"] = size
     if page.failed is not None:
         values["text_layer"] = page.failed
+    if page.damage is not None:
+        values["damage"] = page.damage
     if read is None:
         return values
     values |= {"ocr": read.way, "rotation": read.rotation, "attempts": read.attempts}
@@ -275,9 +287,14 @@ def _metadata(job: _PageJob, read: PageText | None) -> dict[str, Any]:
         "parts": read.parts if read.parts > 1 else None,
         "problem": read.problem,
         "error": read.error,
-        "elements": [{"label": one.label, "box": list(one.thousandths)} for one in read.elements],
+        "elements": [_element(one) for one in read.elements],
     }
     return values | {name: value for name, value in optional.items() if value not in (None, [])}
+
+
+def _element(one: Element) -> dict[str, Any]:
+    values = {"label": one.label, "box": list(one.box), "brief": one.brief}
+    return {name: value for name, value in values.items() if name != "brief" or value is not None}
 
 
 def settle(result: FileStart | Result, on_error: OnError) -> Document | None:

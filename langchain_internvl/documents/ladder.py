@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
-from langchain_internvl.documents.parts import cut_bands, cut_to_budget, merge_texts
+from langchain_internvl.documents.elements import merge_elements, split_elements
+from langchain_internvl.documents.parts import Part, cut_bands, cut_to_budget, merge_texts
 from langchain_internvl.documents.reading import (
     Ask,
     Attempt,
     PageText,
     Problem,
     ReadOptions,
+    RetriesSpent,
     Script,
 )
 from langchain_internvl.errors import ContextOverflowError
@@ -37,82 +40,97 @@ _LEAST_HEIGHT = 128
 """Images lower than this, in pixels, are not halved: a few lines of text."""
 
 
-def read_image(image: Image.Image, options: ReadOptions) -> Script:
+def read_image(image: Image.Image, options: ReadOptions, *, is_retry: bool = False) -> Script:
     """Read an image, in parts if it needs more tiles than `options.budget`.
 
     Args:
         image: The page, upright, in mode RGB.
         options: How pages are read.
+        is_retry: Whether the image was read before, in another orientation.
     """
     parts = cut_to_budget(image, options.budget)
-    return (yield from _read_all(parts, options, 0))
+    return (yield from _read_all(parts, image.size, options, 0, is_retry=is_retry))
 
 
-def _read_all(parts: Sequence[Image.Image], options: ReadOptions, depth: int) -> Script:
-    """Read parts in order, and join their texts."""
+def _read_all(
+    parts: Sequence[Part],
+    size: tuple[int, int],
+    options: ReadOptions,
+    depth: int,
+    *,
+    is_retry: bool,
+) -> Script:
+    """Read the parts of an image of a size in pixels, in order, and join their texts."""
     read: list[PageText] = []
-    for part in parts:
-        read += [(yield from _read_part(part, options, depth))]
+    for image, box in parts:
+        one = yield from _read_part(image, options, depth, is_retry=is_retry)
+        placed = tuple(element.placed(box, size) for element in one.elements)
+        read.append(replace(one, elements=placed))
     return join(read)
 
 
-def _read_part(image: Image.Image, options: ReadOptions, depth: int) -> Script:
+def _read_part(image: Image.Image, options: ReadOptions, depth: int, *, is_retry: bool) -> Script:
     """Read an image in one reply, or in halves."""
-    first = yield ask(image, options)
+    first = yield ask(image, options, is_retry=is_retry)
     if first.is_stuck:
-        return (yield from _retry_loop(image, options, first, 1))
+        return (yield from _retry_loop(image, options, first))
     if first.is_complete:
-        return finished(first, 1)
+        return finished(first)
     return (yield from _make_room(image, options, first, depth))
 
 
-def ask(image: Image.Image, options: ReadOptions, **settings: Any) -> Ask:
+def ask(
+    image: Image.Image, options: ReadOptions, *, is_retry: bool = False, **settings: Any
+) -> Ask:
     """The question about an image."""
     limit = {} if options.max_tokens is None else {"max_tokens": options.max_tokens}
-    return Ask(image, options.question, {**limit, **settings}, options.max_tiles)
+    return Ask(image, options.question, {**limit, **settings}, options.max_tiles, is_retry)
 
 
 def _make_room(image: Image.Image, options: ReadOptions, cut: Attempt, depth: int) -> Script:
     """Read again after a reply that reached its limit: with more tokens, then in halves."""
     limit = _MORE * max(options.max_tokens or _LEAST_LIMIT, 1)
-    attempts = 1
     try:
-        longer = yield ask(image, options, max_tokens=limit)
+        longer = yield ask(image, options, is_retry=True, max_tokens=limit)
+    except RetriesSpent:
+        return finished(cut)
     except ContextOverflowError:  # there is no room for more
         longer = cut
-    else:
-        attempts += 1
     if longer.is_stuck:
-        return (yield from _retry_loop(image, options, longer, attempts, max_tokens=limit))
+        return (yield from _retry_loop(image, options, longer, max_tokens=limit))
     if longer.is_complete:
-        return finished(longer, attempts)
+        return finished(longer)
     if depth >= _DEPTH or image.height < _LEAST_HEIGHT:
-        return finished(longer, attempts)
-    halves = yield from _read_all(cut_bands(image, 2), options, depth + 1)
-    return halves.after(attempts)
+        return finished(longer)
+    bands = cut_bands(image, 2)
+    try:
+        return (yield from _read_all(bands, image.size, options, depth + 1, is_retry=True))
+    except RetriesSpent:
+        return finished(longer)
 
 
 def _retry_loop(
     image: Image.Image,
     options: ReadOptions,
     stuck: Attempt,
-    attempts: int,
     **settings: Any,
 ) -> Script:
     """Read again after a repetition loop, at other temperatures and seeds, until a reply ends."""
     best = stuck
     for seed, temperature in enumerate(options.temperatures, 1):
         changed: Mapping[str, Any] = {**settings, "temperature": temperature, "seed": seed}
-        tried = yield ask(image, options, **changed)
-        attempts += 1
+        try:
+            tried = yield ask(image, options, is_retry=True, **changed)
+        except RetriesSpent:
+            break
         if not tried.is_stuck:
-            return finished(tried, attempts)
+            return finished(tried)
         if len(tried.loop or "") > len(best.loop or ""):
             best = tried
-    return finished(best, attempts)
+    return finished(best)
 
 
-def finished(attempt: Attempt, attempts: int) -> PageText:
+def finished(attempt: Attempt) -> PageText:
     """The text of an accepted reply, with its `problem` if it may be incomplete.
 
     A loop that ran up to the limit of tokens is cut after its first turn. A reply that ended by
@@ -120,17 +138,19 @@ def finished(attempt: Attempt, attempts: int) -> PageText:
 
     Args:
         attempt: The reply.
-        attempts: Number of replies so far, this one included.
     """
     loop = attempt.loop
-    problem: Problem | None = "repetition" if loop is not None else None
+    problem: Problem | None = "repetition" if loop is not None or attempt.is_stuck else None
     if problem is None and not attempt.is_complete:
         problem = "length"
     text = attempt.text if loop is None or attempt.is_complete else loop.rstrip()
+    text, named = split_elements(text)
+    layout = split_elements(attempt.thoughts)[1]
     return PageText(
         text,
+        # Layout in the thoughts is complete; the text then repeats the boxes of its pictures.
+        elements=layout or named,
         problem=problem,
-        attempts=attempts,
         finish_reason=attempt.finish_reason,
         probability=attempt.probability,
         model=attempt.model,
@@ -147,9 +167,9 @@ def join(parts: Sequence[PageText]) -> PageText:
     return PageText(
         merge_texts([one.text for one in parts]),
         problem=problems[0] if problems else None,
-        attempts=sum(one.attempts for one in parts),
         finish_reason="length" if any(one.finish_reason == "length" for one in parts) else "stop",
         probability=math.fsum(one * length for one, length in known) / weight if known else None,
         parts=sum(one.parts for one in parts),
+        elements=merge_elements([one.elements for one in parts]),
         model=parts[0].model,
     )

@@ -33,7 +33,7 @@ from langchain_internvl.media.policy import MediaPolicy
 PAGE_DELIMITER = "\n\f"
 """Separator of the pages of a file in mode "single", as in other PDF loaders of LangChain."""
 
-_VERSION = 1
+_VERSION = 2
 """Version of the reading algorithm: incremented when the same settings give another text."""
 
 
@@ -48,8 +48,9 @@ class InternVLLoader(BaseLoader):
     layer in points), `ocr` ("model", "text_layer", "fallback": the text layer because the model
     failed, or "blank"), `text_layer` (the test that the text layer failed), `rotation` (degrees
     clockwise by which it was turned), `attempts`, `finish_reason`, `token_probability` (mean, 0 to
-    1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length" or "repetition")
-    and `error`.
+    1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length" or "repetition"),
+    `damage` (what of a PDF's page may be missing because the file is damaged) and `error`. A page
+    that has content of which nothing can be drawn is an error (see `on_error`), not "blank".
 
     Args:
         sources: A path, folder, glob, http(s) URL, the bytes of a file or a `Blob`, or several.
@@ -67,6 +68,9 @@ class InternVLLoader(BaseLoader):
         max_tokens: Most tokens of the first attempt at a page; None: the model's own.
         max_tiles: Most tiles of one request, the thumbnail not counted; None: the model's own
             setting, or 12.
+        max_retries: Most replies for a page in addition to the first; then the best reading so far
+            is taken, with its `problem`. None: no limit: a page on which every remedy fails takes
+            9 to 60 replies.
         rotation: "auto": other orientations are tried where a page reads badly; "always": the
             model reports the orientation first; "never": pages are read as they are.
         deskew: Rotate pages whose lines are skewed by up to 8 degrees, so that lines are level.
@@ -111,6 +115,7 @@ class InternVLLoader(BaseLoader):
         prompt: str | None = None,
         max_tokens: int | None = None,
         max_tiles: int | None = None,
+        max_retries: int | None = 16,
         rotation: Literal["auto", "always", "never"] = "auto",
         deskew: bool = True,
         skip_blank: bool = True,
@@ -147,6 +152,7 @@ class InternVLLoader(BaseLoader):
             deskew=deskew,
             skip_blank=skip_blank,
             max_tiles=max_tiles or getattr(llm, "max_tiles", None),
+            max_retries=max_retries,
         )
         self._pages = PageOptions(pages, password, ocr, dpi, long_side)
         self._policy = media_policy or ARCHIVES
@@ -274,7 +280,7 @@ class _Grouped:
         first = pages[0].metadata
         own = {"page", "page_label", "page_id", "width", "height", "ocr", "rotation", "attempts",
                "finish_reason", "token_probability", "skew", "parts", "problem", "error",
-               "elements", "text_layer"}  # fmt: skip
+               "elements", "text_layer", "damage"}  # fmt: skip
         shared = {name: value for name, value in first.items() if name not in own}
         per_page = [
             {name: value for name, value in page.metadata.items() if name in own} for page in pages

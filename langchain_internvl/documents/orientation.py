@@ -13,6 +13,7 @@ from langchain_internvl.documents.reading import (
     Attempt,
     PageText,
     ReadOptions,
+    RetriesSpent,
     Script,
 )
 from langchain_internvl.errors import BackendError, RequestError
@@ -42,11 +43,11 @@ def turn(image: Image.Image, degrees: int) -> Image.Image:
     return image if degrees == 0 else image.transpose(_TURNS[degrees])
 
 
-def ask_orientation(image: Image.Image) -> Ask:
+def ask_orientation(image: Image.Image, *, is_retry: bool = False) -> Ask:
     """The request for the orientation of a page; `choices` of the reply has probabilities."""
     small = image.copy()
     small.thumbnail((_SMALL, _SMALL))
-    return Ask(small, QUESTION, {"choices": list(ANSWERS)})
+    return Ask(small, QUESTION, {"choices": list(ANSWERS)}, is_retry=is_retry)
 
 
 def ranked(choices: Mapping[str, float]) -> list[tuple[int, float]]:
@@ -87,12 +88,12 @@ def read_any_way_up(image: Image.Image, options: ReadOptions) -> Script:
         options: How pages are read.
     """
     if options.rotation == "always":
-        choices, asked = yield from _weigh(image)
+        choices = yield from _weigh(image)
         degrees, probability = ranked(choices)[0]
         if probability < 0.5:
             degrees = 0
         read = yield from read_image(turn(image, degrees), options)
-        return _turned(read, degrees).after(asked)
+        return _turned(read, degrees)
     first = yield from read_image(image, options)
     if options.rotation == "never" or not reads_badly(first, options):
         return first
@@ -100,21 +101,23 @@ def read_any_way_up(image: Image.Image, options: ReadOptions) -> Script:
 
 
 def _try_turns(image: Image.Image, options: ReadOptions, first: PageText) -> Script:
-    choices, asked = yield from _weigh(image)
-    best, attempts = first, first.attempts + asked
+    best = first
     once = replace(options, temperatures=())  # a loop in a turned page is the answer already
-    for degrees, probability in ranked(choices):
-        if degrees == 0:
-            continue
-        if first.probability is None and (not choices or probability < _SURE):
-            break  # the readings cannot be compared
-        read = yield from read_image(turn(image, degrees), once)
-        attempts += read.attempts
-        if goodness(read) > goodness(best):
-            best = _turned(read, degrees)
-        if not reads_badly(best, options):
-            break
-    return best.after(attempts - best.attempts)
+    try:
+        choices = yield from _weigh(image, is_retry=True)
+        for degrees, probability in ranked(choices):
+            if degrees == 0:
+                continue
+            if first.probability is None and (not choices or probability < _SURE):
+                break  # the readings cannot be compared
+            read = yield from read_image(turn(image, degrees), once, is_retry=True)
+            if goodness(read) > goodness(best):
+                best = _turned(read, degrees)
+            if not reads_badly(best, options):
+                break
+    except RetriesSpent:
+        pass
+    return best
 
 
 def goodness(read: PageText) -> tuple[bool, float, int]:
@@ -122,13 +125,15 @@ def goodness(read: PageText) -> tuple[bool, float, int]:
     return not read.is_stuck and bool(read.text), read.probability or 0.0, len(read.text)
 
 
-def _weigh(image: Image.Image) -> Generator[Ask, Attempt, tuple[Mapping[str, float], int]]:
-    """Probabilities of the four answers (empty if unsupported), and the number of replies."""
+def _weigh(
+    image: Image.Image, *, is_retry: bool = False
+) -> Generator[Ask, Attempt, Mapping[str, float]]:
+    """Probabilities of the four answers; empty if the backend does not support choices."""
     try:
-        reply = yield ask_orientation(image)
+        reply = yield ask_orientation(image, is_retry=is_retry)
     except (BackendError, RequestError):  # servers do not support choices
-        return {}, 0
-    return reply.choices, 1
+        return {}
+    return reply.choices
 
 
 def _turned(read: PageText, degrees: int) -> PageText:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from langchain_internvl.errors import MediaError, UnsupportedMediaError
+from langchain_internvl.errors import UnsupportedMediaError
 from langchain_internvl.media.images import load_readable
 from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.pixels import check_size
@@ -48,25 +47,16 @@ def open_page(data: bytes, name: str, policy: MediaPolicy) -> Image.Image:
         MediaTooLargeError: The image is over a limit of the policy.
         UnsupportedMediaError: The bytes are not an image of a known format.
     """
-    if "HEIF" not in Image.OPEN or data[4:8] != b"ftyp":
-        return load_readable(BytesSource(data, name), policy)
-    try:
-        with Image.open(io.BytesIO(data), formats=("HEIF", "AVIF")) as image:
-            check_size(image.size, name, policy)
-            page: Image.Image = image.convert("RGB")  # readers of HEIC turn it upright
-            return page
-    except MediaError:
-        raise
-    except Exception as error:  # Pillow's readers raise anything on broken files
-        raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
+    return load_readable(BytesSource(data, name), policy)
 
 
 def page_from_array(values: NDArray[Any], name: str, policy: MediaPolicy) -> Image.Image:
     """A page from an array, as LangChain's PDF loaders pass images to `images_parser`.
 
     Args:
-        values: Samples of shape [height, width] or [height, width, 1 to 4]: bool, 8 or 16 bits;
-            a second or fourth channel is alpha and is blended with white.
+        values: Samples of shape [height, width] or [height, width, 1 to 4]: bools, uint8, or
+            other integers, which are scaled to 8 bits (see `scale_grey`); a second or
+            fourth channel is alpha and is blended with white.
         name: Name in error messages.
         policy: Limit on pixels.
 
@@ -79,10 +69,10 @@ def page_from_array(values: NDArray[Any], name: str, policy: MediaPolicy) -> Ima
     """
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255
-    elif values.dtype == np.uint16:
+    elif values.dtype.kind in "iu" and values.dtype != np.uint8:
         values = scale_grey(values)
     if values.dtype != np.uint8:
-        raise UnsupportedMediaError(name, f"arrays hold bool, uint8 or uint16, not {values.dtype}")
+        raise UnsupportedMediaError(name, f"arrays hold bools or integers, not {values.dtype}")
     if values.ndim == 2:
         values = values[:, :, None]
     if values.ndim != 3 or values.shape[2] not in {1, 2, 3, 4}:

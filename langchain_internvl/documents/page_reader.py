@@ -12,10 +12,16 @@ from langchain_core.runnables.config import run_in_executor
 from PIL import Image
 
 from langchain_internvl.documents.blank import is_blank
-from langchain_internvl.documents.elements import split_elements
 from langchain_internvl.documents.markup import normalise_markup
 from langchain_internvl.documents.orientation import read_any_way_up
-from langchain_internvl.documents.reading import Ask, Attempt, PageText, ReadOptions, Script
+from langchain_internvl.documents.reading import (
+    Ask,
+    Attempt,
+    PageText,
+    ReadOptions,
+    RetriesSpent,
+    Script,
+)
 from langchain_internvl.documents.skew import find_skew, level
 from langchain_internvl.errors import BackendError, EngineBusyError, InternVLError, RequestError
 
@@ -32,11 +38,28 @@ def read_page(page: Image.Image, options: ReadOptions) -> Script:
     if options.skip_blank and is_blank(page):
         return PageText("", "blank")
     angle = find_skew(page) if options.deskew else 0.0
-    read = yield from read_any_way_up(level(page, angle), options)
-    text, elements = split_elements(read.text)
-    if options.output == "markdown":
-        text = normalise_markup(text)
-    return replace(read, text=text, skew=angle, elements=(*read.elements, *elements))
+    read = yield from _counted(read_any_way_up(level(page, angle), options), options.max_retries)
+    text = normalise_markup(read.text) if options.output == "markdown" else read.text
+    return replace(read, text=text, skew=angle)
+
+
+def _counted(script: Script, max_retries: int | None) -> Script:
+    """A script that is not granted more than so many retries, and counts its replies."""
+    replies = retries = 0
+    step = _advance(lambda: next(script))
+    while isinstance(step, Ask):
+        retries += step.is_retry
+        if step.is_retry and max_retries is not None and retries > max_retries:
+            step = _advance(lambda: script.throw(RetriesSpent()))
+            continue
+        try:
+            reply = yield step
+        except InternVLError as error:
+            step = _advance(lambda error=error: script.throw(error))  # type: ignore[misc]
+        else:
+            replies += 1
+            step = _advance(lambda reply=reply: script.send(reply))  # type: ignore[misc]
+    return replace(step, attempts=replies)
 
 
 class Reader:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from typing import Literal
 
 import numpy as np
@@ -67,6 +67,8 @@ class Page:
             is used.
         layer: Text layer and properties of a PDF page; None: the file is not a PDF.
         failed: Name of the test that the text layer failed; None: it passed, or was not tested.
+        damage: What of the page may be missing because the file is damaged; None: no damage was
+            found.
     """
 
     number: int
@@ -74,6 +76,7 @@ class Page:
     picture: Image.Image | MediaError | None
     layer: PdfPageText | None = None
     failed: str | None = None
+    damage: str | None = None
 
 
 def pages_of(
@@ -153,7 +156,8 @@ def _array(data: bytes, name: str, policy: MediaPolicy) -> Image.Image:
 def _tiff(data: bytes, name: str, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:
     """The pages of a TIFF, up to where its chain of pages is broken."""
     with Image.open(io.BytesIO(data), formats=formats()) as image:
-        total, broken = _count(image)
+        places, broken = _find_pages(image)
+        total = len(places)
         numbers = select_pages(parse_pages(options.pages), total + broken)
         if len(numbers) > policy.max_pages:
             limit = f"MediaPolicy.max_pages={policy.max_pages}"
@@ -164,7 +168,7 @@ def _tiff(data: bytes, name: str, policy: MediaPolicy, options: PageOptions) -> 
                 error = MediaError(page, "this page and all after it are damaged")
                 yield Page(number, total + broken, error)
                 continue
-            picture = _tiff_page(image, number, page, policy)
+            picture = _tiff_page(image, places[number], page, policy)
             if isinstance(picture, Image.Image):
                 picture = shrink(picture, options.long_side)
             yield Page(number, total + broken, picture)
@@ -182,17 +186,29 @@ def _tiff_page(
         return MediaError(name, f"the image is truncated or corrupt: {error}")
 
 
-def _count(image: Image.Image) -> tuple[int, bool]:
-    """Number of readable pages, and whether a damaged one follows."""
-    number = 0
-    while True:
-        number += 1
+_SUBFILE = 254
+"""Tag NewSubfileType of TIFF 6.0: bit 0 marks a smaller copy of another image of the file."""
+
+
+def _find_pages(image: Image.Image) -> tuple[list[int], bool]:
+    """Frames that are pages, and whether a damaged one follows.
+
+    Smaller copies of a page (of pyramids and thumbnails) are no pages, unless there are no others.
+    """
+    found: list[int] = []
+    copies: list[int] = []
+    broken = False
+    for number in count():
         try:
             image.seek(number)
+            kind = getattr(image, "tag_v2", {}).get(_SUBFILE, 0)
+            (copies if isinstance(kind, int) and kind & 1 else found).append(number)
         except EOFError:
-            return number, False
+            break
         except Exception:  # noqa: BLE001 - Pillow's readers raise anything on broken files
-            return number, True
+            broken = True
+            break
+    return found or copies, broken
 
 
 def _pdf(source: Source, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:
@@ -211,7 +227,7 @@ def _pdf(source: Source, policy: MediaPolicy, options: PageOptions) -> Iterator[
 
 def _judged(text: PdfPageText, ocr: OcrMode) -> Page:
     failed = failed_test(text) if ocr == "auto" else None
-    return Page(text.number, text.total, None, text, failed)
+    return Page(text.number, text.total, None, text, failed, text.damage)
 
 
 def _rendered(
@@ -236,7 +252,7 @@ def _rendered(
             for page, drawn in zip(known, rendered, strict=True):
                 image = drawn.image
                 shown = image if isinstance(image, MediaError) else Image.fromarray(image)
-                yield replace(page, picture=shown)
+                yield replace(page, picture=shown, damage=drawn.damage or page.damage)
         finally:
             rendered.close()  # type: ignore[attr-defined]
 

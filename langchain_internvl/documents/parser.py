@@ -32,8 +32,8 @@ class InternVLImageParser(BaseBlobParser):
         ocr: "auto": a good text layer of a PDF is kept; "always" and "never" as in
             `InternVLLoader`. Default "always".
         **options: Other arguments of `InternVLLoader`: `pages`, `dpi`, `long_side`, `output`,
-            `max_tokens`, `max_tiles`, `rotation`, `deskew`, `skip_blank`, `concurrency`,
-            `password`, `resume_dir`.
+            `max_tokens`, `max_tiles`, `max_retries`, `rotation`, `deskew`, `skip_blank`,
+            `concurrency`, `password`, `resume_dir`.
 
     Example:
         ```python

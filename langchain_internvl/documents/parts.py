@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from difflib import SequenceMatcher
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,18 @@ _MOST_SHARED = 40
 """Most lines that two neighbouring parts share."""
 
 
+class Part(NamedTuple):
+    """A part of a page.
+
+    Attributes:
+        image: What is shown to the model.
+        box: Left, top, right and bottom edge on the page, in pixels.
+    """
+
+    image: Image.Image
+    box: tuple[int, int, int, int]
+
+
 def tiles_needed(width: int, height: int) -> int:
     """Tiles of 448 pixels that a page takes without being shrunk by more than an eighth."""
 
@@ -29,7 +42,7 @@ def tiles_needed(width: int, height: int) -> int:
     return along(width) * along(height)
 
 
-def cut_to_budget(page: Image.Image, max_tiles: int) -> list[Image.Image]:
+def cut_to_budget(page: Image.Image, max_tiles: int) -> list[Part]:
     """Cuts a page into parts of at most `max_tiles` tiles each, in reading order.
 
     Full-width bands are preferred, because they do not cut lines. A page more than twice as wide as
@@ -44,11 +57,11 @@ def cut_to_budget(page: Image.Image, max_tiles: int) -> list[Image.Image]:
         The page itself, if it fits, or a smaller copy of a wide page; else parts that overlap.
     """
     if tiles_needed(*page.size) <= max_tiles:
-        return [page]
+        return [Part(page, (0, 0, *page.size))]
     scale = _scale_to_fit(page, max_tiles)
     if page.width > 2 * page.height and scale >= _LEAST_SCALE:
         size = int(page.width * scale), int(page.height * scale)
-        return [page.resize(size, Image.Resampling.LANCZOS)]
+        return [Part(page.resize(size, Image.Resampling.LANCZOS), (0, 0, *page.size))]
     across = tiles_needed(page.width, 1)
     columns = math.ceil(across / max_tiles)
     while columns > 1 and tiles_needed(_widest(page.width, columns), 1) > max_tiles:
@@ -60,10 +73,13 @@ def cut_to_budget(page: Image.Image, max_tiles: int) -> list[Image.Image]:
         column = page.crop((left, 0, right, page.height))
         count = max(1, page.height // (rows * TILE))
         bands = cut_bands(column, count)
-        while any(tiles_needed(*band.size) > max_tiles for band in bands) and count < page.height:
+        while (
+            any(tiles_needed(*band.image.size) > max_tiles for band in bands)
+            and count < page.height
+        ):
             count += 1
             bands = cut_bands(column, count)
-        parts += bands
+        parts += [Part(image, (left, top, right, bottom)) for image, (_, top, _, bottom) in bands]
     return parts
 
 
@@ -79,7 +95,7 @@ def _scale_to_fit(page: Image.Image, max_tiles: int) -> float:
     )
 
 
-def cut_bands(page: Image.Image, count: int) -> list[Image.Image]:
+def cut_bands(page: Image.Image, count: int) -> list[Part]:
     """Cuts a page into overlapping bands, top to bottom, that begin and end between lines.
 
     Args:
@@ -93,7 +109,8 @@ def cut_bands(page: Image.Image, count: int) -> list[Image.Image]:
     for number, (top, bottom) in enumerate(spans):
         first = top if number == 0 else _nearest_gap(ink, top, reach)
         last = bottom if number == len(spans) - 1 else _nearest_gap(ink, bottom, reach)
-        bands.append(page.crop((0, first, page.width, last)))
+        box = (0, first, page.width, last)
+        bands.append(Part(page.crop(box), box))
     return bands
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
+from langchain_internvl.documents.elements import Element
 from langchain_internvl.errors import RequestError
-from langchain_internvl.grounding import Box
 from langchain_internvl.tools.repetition import cut_repetition
 from langchain_internvl.tools.task_prompts import READ
 
@@ -49,6 +49,8 @@ class ReadOptions:
         max_tiles: Most tiles of one request, the thumbnail not counted; a page that needs more is
             read in parts. None: the checkpoint's own limit, assumed to be 12.
         least_probability: Mean token probability, 0 to 1, below which a page reads badly.
+        max_retries: Most replies for a page in addition to the first one of each part; then the
+            best reading so far is taken. None: as many as the remedies need.
     """
 
     prompt: str | None = None
@@ -60,6 +62,7 @@ class ReadOptions:
     skip_blank: bool = True
     max_tiles: int | None = None
     least_probability: float = 0.9
+    max_retries: int | None = 16
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -69,10 +72,10 @@ class ReadOptions:
             if getattr(self, name) not in allowed:
                 given = getattr(self, name)
                 raise RequestError(f"{name} is one of {', '.join(allowed)}, not {given!r}")
-        for name in ("max_tiles", "max_tokens"):
+        for name, least in (("max_tiles", 1), ("max_tokens", 1), ("max_retries", 0)):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise RequestError(f"{name} is a whole number from 1, not {value!r}")
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise RequestError(f"{name} is a whole number from {least}, not {value!r}")
 
     @property
     def budget(self) -> int:
@@ -94,12 +97,14 @@ class Ask:
         question: The text after the image.
         settings: Settings of the call.
         max_tiles: Most tiles of the image; None: the checkpoint's own limit.
+        is_retry: Whether this is a remedy for an earlier reply, and counts for `max_retries`.
     """
 
     image: Image.Image
     question: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     max_tiles: int | None = None
+    is_retry: bool = False
 
     @property
     def messages(self) -> list[HumanMessage]:
@@ -162,8 +167,9 @@ class Attempt:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the reply is a repetition loop up to its token limit."""
-        return not self.is_complete and self.loop is not None
+        """Whether the reply, or its thoughts, are a repetition loop up to its token limit."""
+        text = self.text or self.thoughts
+        return not self.is_complete and cut_repetition(text, is_complete=False) is not None
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,7 @@ class PageText:
         rotation: Degrees by which the page was turned clockwise to read it: 0, 90, 180 or 270.
         skew: Skew of the lines that was corrected, in degrees counter-clockwise.
         parts: Number of parts in which the page was read.
-        elements: Regions of the page that the model named, in reading order.
+        elements: Regions of the page, as it was turned and levelled, in the model's order.
         model: Name of the model.
         error: Why the model failed to read the page, where the text is a fallback.
     """
@@ -194,7 +200,7 @@ class PageText:
     rotation: int = 0
     skew: float = 0.0
     parts: int = 1
-    elements: tuple[Box, ...] = ()
+    elements: tuple[Element, ...] = ()
     model: str | None = None
     error: str | None = None
 
@@ -203,9 +209,9 @@ class PageText:
         """Whether every reply is a repetition loop up to its token limit."""
         return self.problem == "repetition" and self.finish_reason == "length"
 
-    def after(self, attempts: int) -> PageText:
-        """A copy whose `attempts` also counts other readings of the page."""
-        return replace(self, attempts=self.attempts + attempts)
+
+class RetriesSpent(RuntimeError):  # noqa: N818 - a signal to a script, not an error
+    """Thrown into a script at a request for which `ReadOptions.max_retries` leaves no room."""
 
 
 Script = Generator[Ask, Attempt, PageText]

@@ -2,7 +2,8 @@
 
 Replies have no positions of lines, so lines are spread evenly over the page, or over the extent
 of its regions (`elements`) if the model reports layout. Search finds the page and the approximate
-height of a line, not the exact position of a word.
+height of a line, not the exact position of a word. Letters of right-to-left scripts are in visual
+order, as in other PDFs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 from langchain_internvl._optional import require
 from langchain_internvl.documents.orientation import turn
 from langchain_internvl.documents.pages import PageOptions, pages_of, read_head
+from langchain_internvl.documents.visual_order import to_visual_order
 from langchain_internvl.errors import MediaError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import PathSource, Source
@@ -36,7 +38,8 @@ def make_searchable(
     """A PDF with the appearance of a document and the text of its pages.
 
     Pages of a PDF keep their content; a page whose own text layer was kept gets no second one. An
-    image becomes a page, rotated by the `rotation` of its reading.
+    image becomes a page. Pages and images that were read turned are shown turned by their
+    `rotation`, upright.
 
     Args:
         source: The document.
@@ -52,7 +55,8 @@ def make_searchable(
         ImportError: The extra `searchable-pdf` is not installed.
     """
     pikepdf = require("pikepdf", extra="searchable-pdf")
-    if b"%PDF" in read_head(source, policy):
+    is_pdf = b"%PDF" in read_head(source, policy)
+    if is_pdf:
         path: Any = source.check(policy) if isinstance(source, PathSource) else None
         opened = path or io.BytesIO(source.read(policy))
         try:
@@ -66,6 +70,8 @@ def make_searchable(
     for number, page in enumerate(pdf.pages):
         read = places.get(number)
         if read is not None and read.metadata.get("ocr") in {"model", "blank"}:
+            if is_pdf and read.metadata.get("rotation"):  # images were turned
+                page.rotate(read.metadata["rotation"], relative=True)
             layer.add(page, read)
     layer.finish()
     buffer = io.BytesIO()
@@ -104,15 +110,15 @@ class _Layer:
         self._font = pdf.make_indirect(pikepdf.Dictionary())
 
     def add(self, page: Any, read: Document) -> None:
-        """Write the text of a page."""
+        """Write the text of a page, which is shown upright."""
         lines = [line.strip() for line in read.page_content.splitlines() if line.strip()]
         if not lines:
             return
-        left, bottom, right, top = (float(one) for one in page.mediabox)
-        left, right, bottom, top = _extent(read, (left, bottom, right, top))
+        width, height, matrix = _frame(page.cropbox, int(page.obj.get("/Rotate", 0)) % 360)
+        left, right, bottom, top = _extent(read, width, height)
         step = (top - bottom) / len(lines)
         size = max(1.0, min(step * 0.8, 24.0))
-        commands = ["q BT 3 Tr", f"/InternVLText {size:.2f} Tf"]
+        commands = [f"q {matrix} cm BT 3 Tr", f"/InternVLText {size:.2f} Tf"]
         for number, line in enumerate(lines):
             width = len(line) * size * _WIDTH / 1000
             squeezed = min(100.0, 100 * (right - left) / max(width, 1e-6))
@@ -127,7 +133,7 @@ class _Layer:
     def _hex(self, line: str) -> str:
         """A line in the font's codes; at most 65,535 different characters have one."""
         codes = []
-        for letter in line:
+        for letter in to_visual_order(line):
             if letter not in self._codes and len(self._codes) < 65_534:
                 self._codes[letter] = len(self._codes) + 1
             codes.append(self._codes.get(letter, 0))
@@ -155,20 +161,39 @@ class _Layer:
         self._font.ToUnicode = maps
 
 
-def _extent(
-    read: Document, box: tuple[float, float, float, float]
-) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top of the text: around its regions, or within the margins."""
-    left, bottom, right, top = box
+def _frame(box: Iterable[Any], degrees: int) -> tuple[float, float, str]:
+    """The page as it is read: its width, its height, and the matrix to the coordinates of the PDF.
+
+    Args:
+        box: Left, bottom, right and top edge of what is shown of the page.
+        degrees: How far it is turned clockwise to be upright: 0, 90, 180 or 270.
+    """
+    x0, y0, x1, y1 = (float(one) for one in box)
+    left, right, bottom, top = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
     width, height = right - left, top - bottom
+    if degrees in {90, 270}:
+        width, height = height, width
+    matrices = {
+        90: (0, 1, -1, 0, right, bottom),
+        180: (-1, 0, 0, -1, right, top),
+        270: (0, -1, 1, 0, left, top),
+    }
+    matrix = matrices.get(degrees, (1, 0, 0, 1, left, bottom))
+    return width, height, " ".join(f"{one:g}" for one in matrix)
+
+
+def _extent(read: Document, width: float, height: float) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of the text: around its regions, or within the margins."""
     regions = [one["box"] for one in read.metadata.get("elements", ())]
     x0, y0, x1, y1 = 60, 60, 940, 940
     if regions:
         x0, y0 = min(one[0] for one in regions), min(one[1] for one in regions)
         x1, y1 = max(one[2] for one in regions), max(one[3] for one in regions)
+    if x0 >= x1 or y0 >= y1:
+        x0, y0, x1, y1 = 60, 60, 940, 940
     return (
-        left + width * x0 / 1000, left + width * x1 / 1000,
-        top - height * y1 / 1000, top - height * y0 / 1000,
+        width * x0 / 1000, width * x1 / 1000,
+        height * (1000 - y1) / 1000, height * (1000 - y0) / 1000,
     )  # fmt: skip
 
 

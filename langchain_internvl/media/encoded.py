@@ -19,6 +19,7 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.pixels import PixelLimit, check_size, no_memory, read_orientation
 from langchain_internvl.media.rgb import to_rgb
+from langchain_internvl.media.signatures import identify, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +47,6 @@ _SINGLE = {"BMP", "DIB", "JPEG"}
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap width and height."""
 
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-
 _MOST_SCANS = 100
 """Maximum scans of a progressive JPEG; each decodes the whole image, and encoders write about ten.
 (For the cost see "Two Issues with the JPEG Standard", https://libjpeg-turbo.org/pmwiki/uploads/About/.)"""
@@ -55,6 +54,9 @@ _MOST_SCANS = 100
 _MOST_READS = 10_000
 """Maximum reads of a file by a Pillow reader, in addition to one per 256 bytes. Readers parse
 chunks, markers, tags and comments in Python, and a hostile file has millions of them."""
+
+_FAST = frozenset({"BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP"})
+"""Formats with decoders in C that take about a second for the largest image."""
 
 _SMALL = 1 << 16
 """Number of pixels that every decoder decodes in a fraction of a second."""
@@ -97,6 +99,12 @@ class ReadOptions:
         return self.apply(image, may_keep=True)
 
 
+_RAW = (
+    "is a raw photograph (CR2, NEF, ARW, DNG ...), of which only a thumbnail can be read here: "
+    "develop it (rawpy.imread(path).postprocess() gives an array), or export it as JPEG"
+)
+
+
 def formats() -> tuple[str, ...]:
     """Names of the supported image formats that this build of Pillow reads."""
     Image.init()
@@ -127,8 +135,13 @@ def open_image(data: bytes, name: str) -> Image.Image:
         ) from error
     except Exception as error:  # Pillow's readers raise anything on broken files
         file.check(name)
-        raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
-    # A raw TIFF may have one strip per pixel row; decoders in Python read pixel by pixel.
+        kind = f"{name_of(data)} of {len(data)} bytes"
+        raise MediaError(
+            name, f"the image is truncated or corrupt ({kind}): {error}; get the whole file"
+        ) from error
+    if image.format == "TIFF" and (_is_raw(image) or data[8:10] == b"CR"):
+        raise UnsupportedMediaError(name, _RAW)
+    # An uncompressed TIFF may have one strip per pixel row; decoders in Python read pixel by pixel.
     pixels = image.width * image.height
     file.allow(4 * (pixels if pixels <= _SMALL else image.height))
     return image
@@ -151,7 +164,9 @@ def use_image(image: Image.Image, name: str, use: Callable[[Image.Image], Any]) 
     except Exception as error:  # Pillow's readers raise anything on broken files
         if isinstance(file, _CountedFile):
             file.check(name)
-        raise MediaError(name, f"the image is truncated or corrupt: {error}") from error
+        raise MediaError(
+            name, f"the {image.format or ''} image is truncated or corrupt: {error}"
+        ) from error
 
 
 def decode_image(data: bytes, name: str, limit: PixelLimit, options: ReadOptions) -> Image.Image:
@@ -173,18 +188,23 @@ def decode_image(data: bytes, name: str, limit: PixelLimit, options: ReadOptions
 def is_slow(image: Image.Image, data: bytes) -> bool:
     """Whether decoding may take seconds or gigabytes, and so needs its own process.
 
-    Readers written in Python (QOI, plain PPM, BMP RLE) take about 2 s for a million pixels or a
-    megabyte; OpenJPEG takes about 20 bytes of memory for a pixel. A progressive JPEG is decoded
-    once for every scan.
+    Only decoders in C of common formats count as fast, and small images. Readers written in Python
+    (QOI, plain PPM, BMP RLE) take about 2 s for a million pixels or a megabyte; OpenJPEG takes
+    about 20 bytes of memory for a pixel. A progressive JPEG is decoded once for every scan.
     """
     pixels = image.width * image.height
-    codecs = {str(tile[0]) for tile in getattr(image, "tile", ())}
+    tiles = getattr(image, "tile", ())
     if image.format == "HEIF":
         return False  # its reader is registered in this process only
-    if image.format == "ICO" or codecs & Image.DECODERS.keys():
-        return pixels > _SMALL or len(data) > 1 << 16
+    if pixels <= _SMALL and len(data) <= 1 << 16:
+        return False
     if image.format in {"JPEG2000", "AVIF"}:
         return pixels > 1 << 22
+    # Pillow starts a decoder in Python for every strip or tile of a TIFF.
+    if image.format not in _FAST or len(tiles) > _MOST_READS + 4 * image.height:
+        return True
+    if {str(tile[0]) for tile in tiles} & Image.DECODERS.keys():  # in Python
+        return True
     scans = data.count(b"\xff\xda") if image.format in {"JPEG", "MPO"} else 1
     return pixels * max(scans, 1) > 1 << 26
 
@@ -219,9 +239,21 @@ class _CountedFile(io.BytesIO):
 
 
 def _why_unknown(data: bytes) -> str:
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        return (
-            "is a HEIC/HEIF image, which needs a reader: pip install pillow-heif, then call "
-            "pillow_heif.register_heif_opener()"
-        )
-    return f"is not an image that can be read ({', '.join(formats())}), or is damaged"
+    known = ", ".join(formats())
+    found = identify(data)
+    if found is None:
+        return f"is not an image that can be read ({known}), or is damaged"
+    reader = next((name for name in ("AVIF", "HEIF") if name in found.name), None)
+    damaged = f"it is damaged or cut off ({len(data)} bytes)"
+    remedy = damaged if reader in formats() else found.remedy
+    return f"is {found.name}, and not an image that can be read ({known}): {remedy}"
+
+
+_SUBFILE, _SUB_IMAGES, _DNG = 254, 330, 50706
+"""Tags of TIFF (TIFF 6.0; TIFF/EP, ISO 12234-2; DNG 1.7)."""
+
+
+def _is_raw(image: Image.Image) -> bool:
+    """Whether a TIFF is a raw photograph (DNG, NEF, ARW ...), of which Pillow reads a thumbnail."""
+    tags = getattr(image, "tag_v2", {})
+    return _DNG in tags or (_SUB_IMAGES in tags and bool(tags.get(_SUBFILE, 0) & 1))

@@ -60,7 +60,7 @@ def load_rgb(
     from langchain_internvl.media import encoded  # noqa: PLC0415 - imported at first use
 
     options = encoded.ReadOptions(exif_transpose, scale_16bit, white_background)
-    source = _with_slow_bytes(source, policy)
+    source = _with_slow_bytes(source, policy, deadline)
     if isinstance(source, PixelSource):
         with source.decoded(policy) as decoded:
             return options.apply(decoded)
@@ -145,10 +145,12 @@ def _use(source: Source, policy: MediaPolicy, use: Callable[[Image.Image], Any])
     return encoded.use_image(image, source.name, use)
 
 
-def _with_slow_bytes(source: Source, policy: MediaPolicy) -> Source:
+def _with_slow_bytes(
+    source: Source, policy: MediaPolicy, deadline: Deadline | None = None
+) -> Source:
     """The encoded bytes as a source, for a slow Pillow image that is not decoded yet."""
     if not isinstance(source, PixelSource):
         return source
     check_size(source.image.size, source.name, policy)
-    data = source.undecoded(policy)
+    data = source.undecoded(policy, deadline)
     return source if data is None else BytesSource(data, source.name)

@@ -8,6 +8,8 @@ messages are usable in this process while the store has their media.
 from __future__ import annotations
 
 import hashlib
+import hmac
+import secrets
 import threading
 from collections import OrderedDict
 
@@ -54,3 +56,25 @@ class MediaStore:
 
 MEDIA_STORE = MediaStore()
 """The store of this process."""
+
+
+class PasswordStore:
+    """Passwords of PDFs by names that tell nothing of them: for traces, which show messages."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._held: dict[str, str] = {}
+
+    def hold(self, password: str) -> str:
+        """Store a password, and return its name; equal passwords have equal names."""
+        name = hmac.new(self._key, password.encode("utf-8", "replace"), "sha256").hexdigest()
+        self._held[name] = password
+        return name
+
+    def find(self, name: str) -> str | None:
+        """The password with a name; None if it was never stored in this process."""
+        return self._held.get(name)
+
+
+PASSWORDS = PasswordStore()
+"""The passwords of this process."""

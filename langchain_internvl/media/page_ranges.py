@@ -30,6 +30,8 @@ def parse_pages(pages: Pages) -> list[Any] | None:
     """
     if pages is None:
         return None
+    if callable(to_list := getattr(pages, "tolist", None)):
+        pages = to_list()  # NumPy's integers and arrays
     items: list[Any] = []
     if isinstance(pages, str):
         items = [_parse_span(span.strip(), pages) for span in pages.split(",") if span.strip()]
@@ -39,7 +41,7 @@ def parse_pages(pages: Pages) -> list[Any] | None:
         items = [[pages.start, pages.stop, pages.step]]
     elif isinstance(pages, int):
         items = [pages]
-    elif isinstance(pages, Iterable):
+    elif isinstance(pages, Iterable) and not isinstance(pages, (bytes, bytearray, memoryview)):
         given: Iterable[Any] = pages
         items = [list(one) if isinstance(one, tuple) else one for one in given]
     numbers = [one for item in items for one in (item if isinstance(item, list) else [item])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,14 @@ class PdfPage:
         number: Index of the page in the file, from 0.
         total: Number of pages of the whole file, not only of those requested.
         image: The rendered page, uint8 [height, width, 3], RGB; or the error of its rendering.
+        damage: What of the page may be missing on the image because the file is damaged; None:
+            no damage was found.
     """
 
     number: int
     total: int
     image: NDArray[np.uint8] | MediaError
+    damage: str | None = None
 
 
 def read_pages(
@@ -65,17 +69,28 @@ def read_pages(
         forms, rotated as the PDF specifies; its longer side has `LONG_SIDE` pixels.
 
     Raises:
-        MediaError: The file is no PDF, is damaged, needs another password or takes too long.
+        MediaError: The file is no PDF, is damaged, needs another password or takes too long; or
+            nothing is drawn on a page that has content.
         MediaTooLargeError: The file exceeds a limit of the policy.
         RequestError: `pages` is malformed, or names pages that the file does not have.
         RequestTimeoutError: The deadline has passed.
         ImportError: The extra `documents` is not installed.
+
+    Warns:
+        UserWarning: A part of a page may be missing because the file is damaged.
     """
     require("pypdfium2", extra="documents")
     task = _task(policy, parse_pages(pages), password, LONG_SIDE)
     with decoding("pdf_worker", task, source, "PDF", policy, deadline or Deadline()) as records:
-        numbers = records.head()["numbers"]
-        return tuple(records.image() for _ in numbers)
+        images = []
+        for number in records.head()["numbers"]:
+            if damage := records.head()["damage"]:
+                warnings.warn(
+                    f"{source.name}: page {number}: {damage}; part of the page may be missing",
+                    stacklevel=2,
+                )
+            images.append(records.image())
+        return tuple(images)
 
 
 def stream_pages(
@@ -125,12 +140,14 @@ def stream_pages(
                 head = records.head()
                 total, todo = head["total"], list(head["numbers"])
                 while todo:
+                    damage: str | None = None
                     try:
+                        damage = records.head()["damage"]
                         image: NDArray[np.uint8] | MediaError = records.image()
                     except MediaError as error:
                         image = error
                     failures = 0
-                    yield PdfPage(todo.pop(0), total, image)
+                    yield PdfPage(todo.pop(0), total, image, damage)
         except MediaError as error:
             failures += 1
             if not todo or not total or failures >= _MOST_FAILURES:

@@ -30,6 +30,8 @@ class PdfPageText:
         height: Height in points, after the page's own rotation.
         rotation: The page's own rotation, clockwise, in degrees: 0, 90, 180 or 270.
         image_share: Share of the page that its largest image covers, from 0 to 1.
+        damage: What of the page may be missing because the file is damaged; None: no damage was
+            found.
     """
 
     number: int
@@ -40,6 +42,7 @@ class PdfPageText:
     height: float
     rotation: int
     image_share: float
+    damage: str | None = None
 
 
 def stream_texts(

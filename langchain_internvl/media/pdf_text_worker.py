@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from langchain_internvl.media.pdf_worker import open_pages
+from langchain_internvl.media.pdf_damage import PdfInspector
+from langchain_internvl.media.pdf_worker import inspect, open_pages
 from langchain_internvl.media.records import HEAD, write_record
 from langchain_internvl.media.worker import main
 
@@ -34,9 +35,10 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         ValueError: The file has no pages, or is encrypted and the password is missing or wrong.
     """
     document, total, numbers = open_pages(task)
+    inspector = inspect(task, total)
     _write(records, {"total": total, "numbers": numbers})
     for number in numbers:
-        _write(records, _facts(document, number))
+        _write(records, _facts(document, number, inspector))
 
 
 def _write(records: BinaryIO, values: Mapping[str, Any]) -> None:
@@ -45,7 +47,7 @@ def _write(records: BinaryIO, values: Mapping[str, Any]) -> None:
     records.flush()
 
 
-def _facts(document: Any, number: int) -> dict[str, Any]:
+def _facts(document: Any, number: int, inspector: PdfInspector) -> dict[str, Any]:
     """Properties of a page; unreadable ones have defaults."""
     facts: dict[str, Any] = {
         "text": "",
@@ -54,6 +56,7 @@ def _facts(document: Any, number: int) -> dict[str, Any]:
         "height": 0.0,
         "rotation": 0,
         "image_share": 0.0,
+        "damage": None,
     }
     with suppress(Exception):
         facts["label"] = document.get_page_label(number) or None
@@ -67,6 +70,9 @@ def _facts(document: Any, number: int) -> dict[str, Any]:
         text = textpage.get_text_range(count=min(textpage.count_chars(), _MOST_TEXT))
         facts["text"] = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
         textpage.close()
+        facts["damage"] = inspector.damage(number)
+        if not facts["text"].strip() and next(page.get_objects(max_depth=1), None) is None:
+            facts["damage"] = facts["damage"] or inspector.hidden(number, page)
         page.close()
     return facts
 

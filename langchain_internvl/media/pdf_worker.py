@@ -12,7 +12,9 @@ import numpy as np
 from langchain_internvl._optional import require
 from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.page_ranges import select_pages
+from langchain_internvl.media.pdf_damage import PdfInspector
 from langchain_internvl.media.records import FAULT, HEAD, LIMIT, write_image, write_record
+from langchain_internvl.media.signatures import name_of
 from langchain_internvl.media.worker import check_size, main
 
 
@@ -23,7 +25,8 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         task: `path`, `pages` (for `select_pages`), `password`, `long_side`, `max_pages` and
             `max_pixels`.
         records: Receives the number of pages (`total`) and the indices of the requested ones
-            (`numbers`), then each page or the error of its rendering.
+            (`numbers`), then for each page its `damage` and its image, or the error of its
+            rendering.
 
     Raises:
         MediaTooLargeError: Too many pages are requested.
@@ -32,16 +35,18 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     """
     document, total, numbers = open_pages(task)
     document.init_forms()
+    inspector = inspect(task, total)
     write_record(records, HEAD, json.dumps({"total": total, "numbers": numbers}).encode())
     records.flush()
     for number in numbers:
         try:
-            image = _render(document, number, task)
+            image, damage = _render(document, number, task, inspector)
         except MediaTooLargeError as error:
             write_record(records, LIMIT, f"page {number}: {error.reason}".encode())
         except Exception as error:  # noqa: BLE001 - of any type; the other pages are unaffected
             write_record(records, FAULT, f"page {number}: {error}".encode("utf-8", "replace"))
         else:
+            write_record(records, HEAD, json.dumps({"damage": damage}).encode())
             write_image(records, image)
         records.flush()
 
@@ -72,23 +77,42 @@ def _open_document(task: Mapping[str, Any]) -> Any:
     """Open the document of a task.
 
     Raises:
-        ValueError: The file is encrypted, and the task's password is missing or wrong.
+        ValueError: The file is no PDF, or is encrypted and the task's password is missing or wrong.
     """
     pypdfium2 = require("pypdfium2", extra="documents")
     password = task["password"]
+    data = Path(task["path"]).read_bytes()
     try:
-        return pypdfium2.PdfDocument(Path(task["path"]).read_bytes(), password=password)
+        return pypdfium2.PdfDocument(data, password=password)
     except pypdfium2.PdfiumError as error:
         if "Success" in str(error):  # PDFium's error for a file without pages
             raise ValueError("it has no pages") from error
         if "password" not in str(error).lower():
-            raise
-        reason = "the given password is wrong" if password else "pass password=..."
+            if b"%PDF-" in data[:1024]:
+                raise
+            raise ValueError(f"it is {name_of(data)}") from error
+        reason = (
+            "the given password is wrong"
+            if password
+            else "pass password=... (pdf_block(), a block, or the loader)"
+        )
         raise ValueError(f"it is encrypted: {reason}") from error
 
 
-def _render(document: Any, index: int, task: Mapping[str, Any]) -> Any:
-    """A rendered page, uint8 [height, width, 3]."""
+def inspect(task: Mapping[str, Any], total: int) -> PdfInspector:
+    """The inspector of the file of a task, which has `total` pages."""
+    return PdfInspector(Path(task["path"]).read_bytes(), task["password"], total)
+
+
+def _render(
+    document: Any, index: int, task: Mapping[str, Any], inspector: PdfInspector
+) -> tuple[Any, str | None]:
+    """A rendered page, uint8 [height, width, 3], and its damage.
+
+    Raises:
+        MediaTooLargeError: The page has more pixels than the task allows.
+        ValueError: Nothing is drawn on the page although it has content.
+    """
     page = document[index]
     width, height = page.get_size()
     # PDFium rounds sizes up.
@@ -97,8 +121,14 @@ def _render(document: Any, index: int, task: Mapping[str, Any]) -> Any:
     bitmap = page.render(scale=scale)
     image = np.asarray(bitmap.to_pil().convert("RGB"))
     bitmap.close()
+    damage = inspector.damage(index, page)
+    if image.min() == 255 and (hidden := damage or inspector.hidden(index, page)) is not None:
+        raise ValueError(
+            f"nothing is drawn on it although it has content: {hidden}; repair the file, or leave "
+            "the page out (pages=)"
+        )
     page.close()
-    return image
+    return image, damage
 
 
 if __name__ == "__main__":

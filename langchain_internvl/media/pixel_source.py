@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.errors import InternVLError, MediaError, UnsupportedMediaError
 from langchain_internvl.forks import renew_after_fork
+from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.pixels import ORIENTATION, check_size, no_memory, read_orientation
 from langchain_internvl.media.rgb import PHOTOMETRIC, is_deep, is_negative
 
@@ -63,25 +64,29 @@ class PixelSource:
     Attributes:
         image: The image. It is not changed, and not closed.
         name: Name in error messages.
+        frame: The frame that the image showed when it was given; None: any.
     """
 
     image: Image.Image
     name: str
+    frame: int | None = None
 
-    def undecoded(self, policy: MediaPolicy) -> bytes | None:
+    def undecoded(self, policy: MediaPolicy, deadline: Deadline | None = None) -> bytes | None:
         """The encoded bytes of a slow image that is not decoded yet; None for other images.
 
         A separate process decodes them, with a deadline and a memory limit; see `slow_bytes`.
 
         Raises:
+            MediaError: The image cannot be decoded in a separate process.
             MediaTooLargeError: The bytes exceed the policy's limit.
+            RequestTimeoutError: The deadline has passed.
         """
         if getattr(self.image, "fp", None) is None:
             return None
         from langchain_internvl.media.undecoded import slow_bytes  # noqa: PLC0415 - imports Pillow
 
         with _IMAGES.held(self.image), hold_file(getattr(self.image, "fp", None) or self.image):
-            return slow_bytes(self.image, self.name, policy)
+            return slow_bytes(self.image, self.name, policy, deadline or Deadline())
 
     @contextmanager
     def decoded(self, policy: MediaPolicy) -> Iterator[Image.Image]:
@@ -96,7 +101,9 @@ class PixelSource:
             try:
                 # A decoded image with one frame has released its file.
                 with hold_file(getattr(self.image, "fp", None) or self.image):
+                    self._check_frame()
                     self.image.load()
+                    self._check_frame()
                 yield self.image
             except InternVLError:
                 raise
@@ -107,6 +114,19 @@ class PixelSource:
                 raise MediaError(
                     self.name, f"the image is truncated, corrupt or closed: {reason}"
                 ) from error
+
+    def _check_frame(self) -> None:
+        """Refuse an image that the program has moved to another frame after it was given.
+
+        Raises:
+            MediaError: It shows another frame.
+        """
+        if self.frame is not None and self.image.tell() != self.frame:
+            raise MediaError(
+                self.name,
+                f"the program moved the image from frame {self.frame} to {self.image.tell()} after "
+                "it was given; give a copy of each frame (image.copy())",
+            )
 
     def read(self, policy: MediaPolicy) -> bytes:
         """The image as PNG, with its EXIF orientation; the pixels are kept exactly.
@@ -119,11 +139,14 @@ class PixelSource:
             MediaError: See `decoded` and `undecoded`. (`max_bytes` does not apply to pixels in
                 memory.)
         """
+        check_size(self.image.size, self.name, policy)
+        encoded = self.undecoded(policy)
+        return self.decoded_bytes(policy) if encoded is None else encoded
+
+    def decoded_bytes(self, policy: MediaPolicy) -> bytes:
+        """The image as PNG or TIFF, decoded in this process; see `read`."""
         from PIL import Image  # noqa: PLC0415 - imported at first use
 
-        check_size(self.image.size, self.name, policy)
-        if (encoded := self.undecoded(policy)) is not None:
-            return encoded
         exif = Image.Exif()
         with self.decoded(policy) as image:
             exif[ORIENTATION] = read_orientation(image)
@@ -172,15 +195,26 @@ def from_array(array: np.ndarray[Any, Any], name: str) -> PixelSource:
     import numpy as np  # noqa: PLC0415 - imported at first use
     from PIL import Image  # noqa: PLC0415 - imported at first use
 
-    if array.dtype != np.uint8:
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         raise UnsupportedMediaError(
-            name, f"arrays hold uint8 values from 0 to 255, not {array.dtype}"
+            name, "the array is masked, and has no values there; fill it: array.filled(255)"
+        )
+    if array.dtype != np.uint8:
+        remedy = "scale them first"
+        if array.dtype == bool or array.dtype.kind == "f":
+            remedy = 'values from 0 to 1 become (array * 255).astype("uint8")'
+        raise UnsupportedMediaError(
+            name, f"arrays hold uint8 values from 0 to 255, not {array.dtype}; {remedy}"
         )
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {3, 4}):
+        is_first = array.ndim == 3 and array.shape[0] in {1, 3, 4}
+        remedy = "; array.transpose(1, 2, 0) puts the channels last" if is_first else ""
         raise UnsupportedMediaError(
-            name, f"arrays have shape [height, width] or [height, width, 1|3|4], not {array.shape}"
+            name,
+            f"arrays have shape [height, width] or [height, width, 1|3|4], not {array.shape}"
+            + remedy,
         )
     if array.size == 0:
         raise MediaError(name, f"has no pixels (shape {array.shape})")

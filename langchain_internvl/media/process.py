@@ -20,7 +20,9 @@ from langchain_internvl.errors import (
     RequestError,
 )
 from langchain_internvl.forks import renew_after_fork
+from langchain_internvl.media.byte_sources import PathSource
 from langchain_internvl.media.records import (
+    DATA,
     FAULT,
     HEAD,
     IMAGE,
@@ -29,7 +31,6 @@ from langchain_internvl.media.records import (
     REFUSAL,
     read_record,
 )
-from langchain_internvl.media.sources import PathSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from langchain_internvl.media.byte_sources import Source
     from langchain_internvl.media.deadline import Deadline
     from langchain_internvl.media.policy import MediaPolicy
-    from langchain_internvl.media.sources import Source
 
 MAX_MEMORY = 4 << 30
 """Maximum address space of a process that decodes a video or a PDF, in bytes."""
@@ -122,6 +123,10 @@ class Decoding:
         """Metadata of the whole medium: the first record."""
         head: dict[str, Any] = json.loads(self._read(HEAD, 1 << 20))
         return head
+
+    def data(self) -> bytes:
+        """The next encoded image: as PNG or TIFF, of at most 8 bytes per pixel."""
+        return self._read(DATA, self._policy.max_pixels * 8 + (1 << 20))
 
     def image(self) -> NDArray[np.uint8]:
         """The next image, uint8 [height, width, 3], RGB, read-only."""

@@ -62,14 +62,19 @@ class MediaReader:
         )
 
     def pages(
-        self, source: Source, policy: MediaPolicy, deadline: Deadline, pages: Any = None
+        self,
+        source: Source,
+        policy: MediaPolicy,
+        deadline: Deadline,
+        pages: Any = None,
+        password: str | None = None,
     ) -> Images:
         """Pages of a PDF as images; see `read_pages`."""
         return self._read(
             source,
             policy,
-            ("pdf", pages),
-            lambda: read_pages(source, policy, deadline, pages=pages),
+            ("pdf", pages, password),
+            lambda: read_pages(source, policy, deadline, pages=pages, password=password),
         )
 
     def _read(

@@ -68,13 +68,20 @@ def scale_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
 
     Returns:
         An array of the same shape: the 8 highest bits of the 8, 10, 12, 14 or 16 that the largest
-        value needs. Larger values are scaled by the largest, floats up to 1 by 255. Negative values
-        and NaN become 0.
+        value needs. Larger values are scaled by the largest, floats up to 1 by 255. If a value is
+        negative, the range from the lowest to the largest value becomes 0 to 255. NaN becomes
+        black, infinity the lowest or the largest other value.
     """
     import numpy as np  # noqa: PLC0415 - imported at first use
 
     if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        finite = values[np.isfinite(values)]
+        lowest, largest = finite.min(initial=0), finite.max(initial=0)
+        values = np.nan_to_num(values, nan=lowest, posinf=largest, neginf=lowest)
+    if values.size and values.min() < 0:
+        lowest, largest = float(values.min()), float(values.max())
+        values = (values - lowest) * (255 / max(largest - lowest, 1e-300))
+        return np.rint(values).clip(0, 255).astype(np.uint8)
     largest = values.max(initial=0)
     if values.dtype.kind == "f" and largest <= 1:
         values = values * 255
@@ -124,9 +131,9 @@ def _deep_to_rgb(image: Image.Image, *, scale_16bit: bool) -> Image.Image:
                 stacklevel=2,
             )
         return image.convert("RGB")
-    if is_negative(image) and values.dtype.kind == "u":
-        values = np.iinfo(values.dtype).max - values
-    return PILImage.fromarray(scale_grey(values)).convert("RGB")
+    grey = scale_grey(values)
+    # Inverted after scaling: 12-bit values in 16 bits have their own white.
+    return PILImage.fromarray(255 - grey if is_negative(image) else grey).convert("RGB")
 
 
 def _what_is_lost(values: NDArray[Any]) -> str | None:
@@ -134,6 +141,8 @@ def _what_is_lost(values: NDArray[Any]) -> str | None:
     largest = values.max(initial=0)
     if largest > 255:
         return "grey values over 255 of a 16-bit image become white"
+    if values.size and values.min() < 0:
+        return "negative grey values become black"
     if values.dtype.kind == "f" and 0 < largest <= 1:
         return "grey values from 0 to 1 become black"
     return None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from langchain_internvl.media.containers import has_signature
 from langchain_internvl.media.images import sniff_mime_type
 from langchain_internvl.media.sources import Base64Source, BytesSource, PathSource, decode_base64
+from langchain_internvl.media.video_signatures import has_signature
 
 if TYPE_CHECKING:
     from langchain_internvl.media.sources import Source
@@ -28,7 +28,7 @@ def sniff_kind(source: Source) -> Kind | None:
     Raises:
         MediaError: The source is not valid base64.
     """
-    head = _head(source)
+    head = read_head(source)
     if not head:
         return None
     if b"%PDF-" in head[:1024]:
@@ -40,7 +40,12 @@ def sniff_kind(source: Source) -> Kind | None:
     return "text" if _is_text(head) else None
 
 
-def _head(source: Source) -> bytes:
+def read_head(source: Source) -> bytes:
+    """The first 256 KiB of a source; empty for a URL, and for a file that cannot be read.
+
+    Raises:
+        MediaError: The source is not valid base64.
+    """
     if isinstance(source, BytesSource):
         return source.data[:_HEAD]
     if isinstance(source, Base64Source):

@@ -1,132 +1,39 @@
-"""Sources of the bytes of media.
-
-A source has a name (for error messages) and a method `read`; nothing is opened, downloaded or
-decoded before `read` is called.
-"""
+"""The sources of Python values: bytes, paths, URLs, open files, images and arrays."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
-from langchain_internvl.errors import MediaError, MediaTooLargeError, UnsupportedMediaError
+from langchain_internvl.errors import MediaError, UnsupportedMediaError
+from langchain_internvl.media.byte_sources import (
+    Base64Source,
+    BytesSource,
+    PathSource,
+    Source,
+    UrlSource,
+    decode_base64,
+)
 from langchain_internvl.media.pixel_source import PixelSource, from_array, hold_file
 
-if TYPE_CHECKING:
-    from langchain_internvl.media.policy import MediaPolicy
-
-
-class Source(Protocol):
-    """Anything a medium can be read from."""
-
-    @property
-    def name(self) -> str:
-        """Name in error messages."""
-
-    def read(self, policy: MediaPolicy) -> bytes:
-        """The encoded bytes.
-
-        Raises:
-            MediaError: The medium cannot be read, or exceeds a limit of the policy.
-        """
-
-
-@dataclass(frozen=True)
-class BytesSource:
-    """Encoded bytes in memory."""
-
-    data: bytes
-    name: str
-
-    def read(self, policy: MediaPolicy) -> bytes:
-        """The bytes, if they are within the limit."""
-        return _within_limit(self.data, self.name, policy)
-
-
-@dataclass(frozen=True)
-class Base64Source:
-    """Bytes in base64, decoded by `read`."""
-
-    data: str
-    name: str
-
-    def read(self, policy: MediaPolicy) -> bytes:
-        """The decoded bytes."""
-        if len(self.data) * 3 // 4 > policy.max_bytes + 3:
-            raise _too_large(self.name, policy)
-        return _within_limit(decode_base64(self.data, self.name), self.name, policy)
-
-
-@dataclass(frozen=True)
-class PathSource:
-    """A local file."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """The path as it was given, shortened."""
-        return _shortened(str(self.path))
-
-    def read(self, policy: MediaPolicy) -> bytes:
-        """The bytes of the file; at most the limit is read."""
-        path = self.check(policy)
-        try:
-            with Path(path).open("rb") as file:
-                return _within_limit(file.read(policy.max_bytes + 1), self.name, policy)
-        except OSError as error:
-            raise self._unreadable(error) from error
-
-    def check(self, policy: MediaPolicy) -> str:
-        """The absolute path, of a regular file that is within the limit of bytes."""
-        try:
-            if self.path.is_file():
-                if self.path.stat().st_size > policy.max_bytes:
-                    raise _too_large(self.name, policy)
-                return str(self.path.absolute())
-            reason = "is not a regular file" if self.path.exists() else "no such file"
-        except MediaTooLargeError:
-            raise
-        except (OSError, ValueError) as error:
-            raise self._unreadable(error) from error
-        hint = "; base64 belongs under the key base64" if len(self.name) > 199 else ""
-        raise MediaError(self.name, reason + hint)
-
-    def fingerprint(self) -> tuple[str, int, int] | None:
-        """Path, size in bytes and modification time; None if the file does not exist."""
-        try:
-            state = self.path.stat()
-        except (OSError, ValueError):
-            return None
-        return str(self.path.absolute()), state.st_size, state.st_mtime_ns
-
-    def _unreadable(self, error: Exception) -> MediaError:
-        return MediaError(self.name, f"cannot be read: {type(error).__name__}")
-
-
-@dataclass(frozen=True)
-class UrlSource:
-    """A public http(s) URL."""
-
-    url: str
-
-    @property
-    def name(self) -> str:
-        """The URL, shortened."""
-        return _shortened(self.url)
-
-    def read(self, policy: MediaPolicy) -> bytes:
-        """Download it."""
-        from langchain_internvl.media.fetch import fetch  # noqa: PLC0415 - imports httpx
-
-        return fetch(self.url, policy)
+__all__ = [
+    "Base64Source",
+    "BytesSource",
+    "PathSource",
+    "PixelSource",
+    "Source",
+    "UrlSource",
+    "decode_base64",
+    "from_array",
+    "hold_file",
+    "is_file_object",
+    "to_source",
+    "to_url_source",
+]
 
 
 def to_source(value: Any, name: str) -> Source:
@@ -152,13 +59,17 @@ def to_source(value: Any, name: str) -> Source:
     if is_file_object(value):
         return BytesSource(_read_file_object(value, name), name)
     if _is_a(value, "PIL.Image", "Image"):
-        return PixelSource(value, name)
+        return PixelSource(value, name, value.tell())
     if _is_a(value, "numpy", "ndarray"):
         return from_array(value, name)
+    remedy = "pass bytes, a path, a URL, a binary file object, a PIL image or a uint8 array"
+    if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
+        remedy = (
+            "pass a NumPy array, uint8 [height, width, 3]; for a tensor of shape [3, height, "
+            "width] with values from 0 to 1: (x * 255).byte().permute(1, 2, 0).cpu().numpy()"
+        )
     raise UnsupportedMediaError(
-        name,
-        f"an object of type {type(value).__name__} is no medium; "
-        "pass bytes, a path, a URL, a binary file object, a PIL image or a uint8 array",
+        name, f"an object of type {type(value).__name__} is no medium; {remedy}"
     )
 
 
@@ -206,20 +117,6 @@ def to_url_source(url: str, name: str) -> Source:
     )
 
 
-def decode_base64(text: str, name: str) -> bytes:
-    """Decode base64, with or without line breaks and padding.
-
-    Raises:
-        MediaError: The text is not base64.
-    """
-    compact = "".join(text.split()).replace("-", "+").replace("_", "/")
-    try:
-        data = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise MediaError(name, f"is not valid base64: {error}") from error
-    return data
-
-
 def _from_text(text: str, name: str) -> Source:
     scheme = _scheme(text)
     if scheme in {"data", "http", "https"}:
@@ -242,17 +139,3 @@ def _from_data_url(url: str, name: str) -> Source:
     if header.lower().endswith(";base64"):
         return Base64Source(unquote(payload) if "%" in payload else payload, name)
     return BytesSource(unquote_to_bytes(payload), name)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= 200 else name[:197] + "..."
-
-
-def _within_limit(data: bytes, name: str, policy: MediaPolicy) -> bytes:
-    if len(data) > policy.max_bytes:
-        raise _too_large(name, policy)
-    return data
-
-
-def _too_large(name: str, policy: MediaPolicy) -> MediaTooLargeError:
-    return MediaTooLargeError(name, f"larger than MediaPolicy.max_bytes={policy.max_bytes}")

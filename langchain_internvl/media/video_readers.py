@@ -98,6 +98,11 @@ _INDEXED = {"mov", "matroska", "mp4", "webm"}
 _SAME_PIXELS = {"yuv420p", "yuvj420p", "yuv422p", "yuv444p"}
 
 
+_NO_VIDEO = (
+    "the file has no video stream, only audio or subtitles; InternVL takes no audio, transcribe it"
+)
+
+
 class PyAVReader:
     """A video read by PyAV.
 
@@ -121,8 +126,8 @@ class PyAVReader:
 
         self._path = path
         self._open(av)
-        if not self._container.streams.video:
-            raise ValueError("the file has no video stream")
+        if self._stream is None:
+            raise ValueError(_NO_VIDEO)
         # The packets have the frames' presentation times, and mark keyframes.
         packets = [packet for packet in self._container.demux(self._stream) if packet.size]
         shown = [packet for packet in packets if not packet.is_discard]
@@ -167,7 +172,9 @@ class PyAVReader:
 
     def _open(self, av: Any) -> None:
         self._container: Any = av.open(self._path, options=_OPTIONS)
-        self._stream: Any = self._container.streams.best("video")
+        streams = [one for one in self._container.streams.video if not _is_cover(one)]
+        best = self._container.streams.best("video")
+        self._stream: Any = best if best in streams else next(iter(streams), None)
 
     def _seek(self, indices: Sequence[int]) -> Iterator[Any]:
         """Frames, identified by presentation time."""
@@ -199,6 +206,16 @@ class PyAVReader:
             if frame is None:
                 raise ValueError(f"the file ends before frame {wanted}")
             yield frame
+
+
+_ATTACHED_PICTURE = 1 << 10
+"""AV_DISPOSITION_ATTACHED_PIC of FFmpeg's avformat.h."""
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether a stream is the cover of an album, which audio files carry as a video stream."""
+    flags = stream.disposition
+    return bool(int(getattr(flags, "value", flags)) & _ATTACHED_PICTURE)
 
 
 def _is_closed(packets: Sequence[tuple[int, bool]]) -> bool:

@@ -28,7 +28,14 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         ValueError: The file is not a video, or has no frames.
     """
     check_container(Path(task["path"]))
-    reader = open_reader(task["path"])
+    try:
+        reader = open_reader(task["path"])
+    except Exception as error:  # PyAV's errors, whose text has the path of the temporary file
+        if not (reason := getattr(error, "strerror", None)):
+            raise
+        raise ValueError(
+            f"{reason}; a file that was downloaded or copied may be cut off"
+        ) from error
     if reader.frame_count < 1:
         raise ValueError("it has no frames")
     times, fps = reader.times, reader.fps

@@ -46,7 +46,8 @@ def main(decode: Decode) -> None:
         )
         write_record(records, LIMIT, limit.encode())
     except Exception as error:  # noqa: BLE001 - decoders raise anything
-        text = f"{type(error).__name__}: {error}"
+        # Errors of this package's own checks are ValueErrors, and need no type before them.
+        text = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
         write_record(records, FAULT, text.encode("utf-8", "replace"))
     records.flush()
     os._exit(0)  # skips the clean-up of libraries, which may hang

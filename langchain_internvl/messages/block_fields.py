@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from langchain_internvl.errors import MessageError, RequestError
-from langchain_internvl.media.media_store import MEDIA_STORE, PREFIX
+from langchain_internvl.media.media_store import MEDIA_STORE, PASSWORDS, PREFIX
 from langchain_internvl.media.page_ranges import parse_pages
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.sniff import sniff_kind
+from langchain_internvl.media.signatures import identify, name_of
+from langchain_internvl.media.sniff import read_head, sniff_kind
 from langchain_internvl.media.sources import (
     Base64Source,
     BytesSource,
@@ -77,7 +78,11 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
     if kind == "pdf":
         least = _whole(fields, "min_tiles", where)
         return Document(
-            _source(fields, where), least, _max_tiles(fields, where), _pages(fields, where)
+            _source(fields, where),
+            least,
+            _max_tiles(fields, where),
+            _pages(fields, where),
+            _password(fields, where),
         )
     if kind == "video":
         return to_video(fields, where)
@@ -136,16 +141,28 @@ def _kind_of_file(fields: Fields, where: str) -> str:
     if family == "text" or mime_type in _TEXT_TYPES or isinstance(fields.get("text"), str):
         return "text"
     if mime_type is None:
-        kind = sniff_kind(_source(fields, where)) if _has_content(fields) else "pdf"
-        if kind is None and _is_labelled(fields):
-            raise MessageError(
-                f"{where}: the file has no MIME type or name that says what it is, and its bytes "
-                "are no image, video, PDF or text"
-            )
-        return kind or "pdf"
+        source = _source(fields, where) if _has_content(fields) else None
+        if source is None or not (head := read_head(source)):
+            return "pdf"  # a URL, or a file that cannot be read: reading it reports the error
+        if (kind := sniff_kind(source)) is None:
+            raise MessageError(_why_refused(head, where))
+        return kind
     if mime_type == "application/pdf":
         return "pdf"
-    raise MessageError(f"{where}: a file of type {mime_type} cannot be shown to InternVL")
+    raise MessageError(
+        f"{where}: a file of type {mime_type} cannot be shown to InternVL, which takes images, "
+        f"videos, PDFs and text; {_CONVERT}"
+    )
+
+
+_CONVERT = "convert it, an office document to PDF (libreoffice --headless --convert-to pdf FILE)"
+
+
+def _why_refused(head: bytes, where: str) -> str:
+    """Error for a file whose bytes are neither an image, a video, a PDF nor text."""
+    found = identify(head)
+    remedy = _CONVERT if found is None else found.remedy
+    return f"{where}: the file is {name_of(head)}, no image, video, PDF or text; {remedy}"
 
 
 def _mime_type(fields: Fields) -> str | None:
@@ -173,11 +190,6 @@ _NO_TYPES = {
     "application/x-octet-stream", "application/x-unknown", "binary/octet-stream", "unknown/unknown",
 }  # fmt: skip
 """Generic MIME types, which say nothing about a file."""
-
-
-def _is_labelled(fields: Fields) -> bool:
-    """Whether a block gives its file a generic MIME type."""
-    return any(fields.get(key) for key in _TYPE_KEYS)
 
 
 def _has_content(fields: Fields) -> bool:
@@ -296,6 +308,14 @@ def _pages(fields: Fields, where: str) -> tuple[int | tuple[int | None, ...], ..
     if items is None:
         return None
     return tuple(item if isinstance(item, int) else tuple(item) for item in items)
+
+
+def _password(fields: Fields, where: str) -> str | None:
+    """The password of a PDF, as given or by a reference of this process."""
+    password = fields.get("password")
+    if not isinstance(password, str | None):
+        raise MessageError(f"{where}: password is a string, not {type(password).__name__}")
+    return password or PASSWORDS.find(str(fields.get("password_id")))
 
 
 def _bound(value: Any, where: str) -> tuple[float, float] | None:

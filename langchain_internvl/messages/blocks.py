@@ -24,7 +24,7 @@ data URL or a public http(s) URL; only `path`, `image` and `video` may be local 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,6 +234,8 @@ def read_frames(frames: Iterable[Any], where: str) -> tuple[Image, ...]:
         MessageError: A frame is not an image.
     """
     images = []
+    frames = list(frames)
+    _check_animation(frames, where)
     for number, frame in enumerate(frames, 1):
         place = f"{where}, frame {number}"
         items: list[Item] = (
@@ -247,6 +249,26 @@ def read_frames(frames: Iterable[Any], where: str) -> tuple[Image, ...]:
             raise MessageError(f"{place}: a frame is an image")
         images.append(items[0])
     return tuple(images)
+
+
+def _check_animation(frames: Sequence[Any], where: str) -> None:
+    """Refuse an animation's one Pillow object in place of its frames.
+
+    `list(PIL.ImageSequence.Iterator(image))` is the same object again and again, at its last frame.
+
+    Raises:
+        MessageError: An object with several frames occurs more than once.
+    """
+    known: set[int] = set()
+    for number, frame in enumerate(frames, 1):
+        if getattr(frame, "is_animated", False):
+            if id(frame) in known:
+                raise MessageError(
+                    f"{where}, frame {number}: the same Pillow object again, which shows one frame "
+                    "of an animation at a time; copy each: [frame.copy() for frame in "
+                    "ImageSequence.Iterator(image)]"
+                )
+            known.add(id(frame))
 
 
 _INLINE = ("inline_data", "inlineData", "file_data", "fileData")  # Google

@@ -6,7 +6,7 @@ LangChain's messages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -89,12 +89,14 @@ class Document:
         min_tiles: Minimum number of tiles of each page; None: the model's setting.
         max_tiles: Maximum number of tiles of each page; None: the model's setting.
         pages: Which pages, as `page_ranges.parse_pages` returns them; None: all.
+        password: Password of an encrypted file; not part of the representation.
     """
 
     source: Source
     min_tiles: int | None = None
     max_tiles: int | None = None
     pages: tuple[int | tuple[int | None, ...], ...] | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 Part = Text | Instruction | Image | Video | Document

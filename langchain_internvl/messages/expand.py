@@ -48,7 +48,9 @@ class FileReader:
 
     def _read(self, part: Part) -> list[Part]:
         if isinstance(part, Document):
-            pages = self.media.pages(part.source, self.policy, self.deadline, part.pages)
+            pages = self.media.pages(
+                part.source, self.policy, self.deadline, part.pages, part.password
+            )
             kind = "page" if part.pages is None else "selected page"
             images = _images(pages, f"{part.source.name}, {kind}")
             return [

@@ -13,6 +13,7 @@ from langchain_internvl.errors import MediaError, UnsupportedMediaError
 from langchain_internvl.media.images import read_size, sniff_mime_type
 from langchain_internvl.media.page_ranges import Pages, parse_pages
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.signatures import name_of
 from langchain_internvl.media.sources import Source, UrlSource, is_file_object, to_source
 from langchain_internvl.media.tiling import TileLimits
 from langchain_internvl.media.video_process import check_frames
@@ -112,6 +113,7 @@ def pdf_block(
     pdf: Any,
     *,
     pages: Pages = None,
+    password: str | None = None,
     max_tiles: int | None = None,
     min_tiles: int | None = None,
     policy: MediaPolicy | None = None,
@@ -123,6 +125,8 @@ def pdf_block(
             URLs are read at once and stored in the block.
         pages: Which pages are shown: indices from 0, a range or slice of them, or page numbers
             from 1 as text, such as "1-3, 7, 10-". None: all.
+        password: Password of an encrypted file. The block holds it; traces and caches of the
+            model's runs do not.
         max_tiles: Maximum number of tiles of each page; None: the model's setting.
         min_tiles: Minimum number of tiles of each page; None: the model's setting.
         policy: Limits on what is read; None: the defaults of `MediaPolicy`.
@@ -139,10 +143,13 @@ def pdf_block(
     parse_pages(shown)  # checks a text
     source = to_source(pdf, "pdf_block()")
     TileLimits().narrowed(min_tiles, max_tiles)  # checks them
-    if not isinstance(source, UrlSource) and b"%PDF" not in source.read(policy)[:1024]:
-        raise MediaError(source.name, "is no PDF")
+    if not isinstance(source, UrlSource) and b"%PDF" not in (head := source.read(policy))[:1024]:
+        kind = name_of(head) if head else "empty"
+        raise MediaError(source.name, f"is no PDF; it is {kind}")
     data = _data(source, policy, "application/pdf")
-    limits = _set({"min_tiles": min_tiles, "max_tiles": max_tiles, "pages": shown})
+    limits = _set(
+        {"min_tiles": min_tiles, "max_tiles": max_tiles, "pages": shown, "password": password}
+    )
     return {"type": "file", **data, "mime_type": "application/pdf", **limits}
 
 

@@ -17,7 +17,7 @@ from langchain_core.messages import BaseMessage
 
 from langchain_internvl.errors import InternVLError, MessageError
 from langchain_internvl.media.images import sniff_mime_type
-from langchain_internvl.media.media_store import MEDIA_STORE
+from langchain_internvl.media.media_store import MEDIA_STORE, PASSWORDS
 from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import (
@@ -103,6 +103,8 @@ def _normal_part(part: Part | ToolCall, policy: MediaPolicy) -> dict[str, Any] |
         case Document():
             known, held = _hold(part.source, policy, "application/pdf")
             fields = {**known, **_limits(part), "pages": part.pages}
+            if part.password is not None:  # never itself in a trace
+                fields["password_id"] = PASSWORDS.hold(part.password)
             return MediaBlock(replace(part, source=held), type="file", **fields)
         case _:
             return None

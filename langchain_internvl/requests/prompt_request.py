@@ -182,7 +182,7 @@ class Renderer:
         if isinstance(source, BytesSource):
             return image
         if isinstance(source, PixelSource):
-            data = source.undecoded(self.policy)
+            data = source.undecoded(self.policy, self.deadline)
             return image if data is None else replace(image, source=BytesSource(data, source.name))
         data = source.read(self.deadline.narrow(self.policy))
         return replace(image, source=BytesSource(data, source.name))

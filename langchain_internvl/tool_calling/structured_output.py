@@ -212,20 +212,33 @@ class ValueParser(BaseTransformOutputParser[Any]):
                 f"the reply does not fit {shown(self.wanted)}: {error}{hint}", llm_output=said
             ) from error
 
-    @override
-    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
-        growing = _Growing(self)
-        for chunk in input:
-            yield from growing.add(chunk)
-        yield from growing.end()
+    # LangChain adds up the input of a stream for its traces, which parses the arguments of a call
+    # anew with each chunk. So the traced input is the JSON text alone.
 
     @override
-    async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
+    def transform(
+        self,
+        input: Iterator[str | BaseMessage],
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
         growing = _Growing(self)
-        async for chunk in input:
-            for value in growing.add(chunk):
-                yield value
-        for value in growing.end():
+        yield from self._transform_stream_with_config(
+            map(growing.read, input), growing.values, config, run_type="parser", **kwargs
+        )
+
+    @override
+    async def atransform(
+        self,
+        input: AsyncIterator[str | BaseMessage],
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        growing = _Growing(self)
+        texts = (growing.read(chunk) async for chunk in input)
+        async for value in self._atransform_stream_with_config(
+            texts, growing.avalues, config, run_type="parser", **kwargs
+        ):
             yield value
 
 
@@ -239,31 +252,43 @@ class _Growing:
         self._call: Any = None  # index of the call whose arguments are the value
         self._given = False  # whether a value was given
 
-    def add(self, chunk: str | BaseMessage) -> Iterator[Any]:
-        """Add a piece of the reply; yields the value if it has changed."""
+    def read(self, chunk: str | BaseMessage) -> str:
+        """Add a chunk of the reply; returns its JSON text: of the first call, or of the answer."""
         if not isinstance(chunk, AIMessageChunk):
             text = chunk if isinstance(chunk, str) else chunk.text
             calls = chunk.tool_calls if isinstance(chunk, AIMessage) else []
             chunk = AIMessageChunk(content=text, tool_calls=calls)
         self._chunks.append(chunk)
-        if self._parser.is_partial and self._partial.push(self._text_of(chunk)):
+        if not self._parser.is_call:
+            return str(chunk.text)
+        pieces = chunk.tool_call_chunks
+        if pieces and self._call is None:
+            self._call = pieces[0]["index"]
+        return "".join(one["args"] or "" for one in pieces if one["index"] == self._call)
+
+    def values(self, texts: Iterator[Any]) -> Iterator[Any]:
+        """The value whenever it has changed, and at the end."""
+        for text in texts:
+            yield from self._add(text)
+        yield from self._end()
+
+    async def avalues(self, texts: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """See `values`."""
+        async for text in texts:
+            for value in self._add(text):
+                yield value
+        for value in self._end():
+            yield value
+
+    def _add(self, text: str) -> Iterator[Any]:
+        if self._parser.is_partial and self._partial.push(text):
             value = self._partial.value()
             if value is not None:
                 self._given = True
                 yield value
 
-    def end(self) -> Iterator[Any]:
-        """End the reply; yields its value if it differs from the last one."""
+    def _end(self) -> Iterator[Any]:
         first, *others = self._chunks or [AIMessageChunk(content="")]
         value = self._parser.read(add_ai_message_chunks(first, *others))
         if not self._given or [value] != [self._partial.value()]:
             yield value
-
-    def _text_of(self, chunk: AIMessageChunk) -> str:
-        """The JSON text of a chunk: of the first call, or of the answer."""
-        if not self._parser.is_call:
-            return chunk.text
-        calls = chunk.tool_call_chunks
-        if calls and self._call is None:
-            self._call = calls[0]["index"]
-        return "".join(one["args"] or "" for one in calls if one["index"] == self._call)

@@ -26,12 +26,14 @@ class ToolImage:
         size: Width and height in pixels of the whole image as stored in the file, not turned.
         orientation: EXIF orientation of the file, 1 to 8.
         part: Position of `pixels` on the whole upright image; None: `pixels` is the whole image.
+        damage: What of a PDF's page may be missing because the file is damaged; None: nothing.
     """
 
     pixels: Image.Image
     size: tuple[int, int]
     orientation: int = 1
     part: Box | None = None
+    damage: str | None = None
 
     @property
     def block(self) -> dict[str, Any]:
@@ -45,9 +47,14 @@ class ToolImage:
 
     @property
     def notes(self) -> str:
-        """Notes for the agent about the requested region."""
+        """Notes for the agent about the requested region, and about damage of the file."""
         repairs = self.part.repairs if self.part else ()
-        return f"\n(Of the region the {'; '.join(repairs)}.)" if repairs else ""
+        notes = f"\n(Of the region the {'; '.join(repairs)}.)" if repairs else ""
+        if self.damage is not None:
+            notes += (
+                f"\n(The file is damaged, and part of this page may be missing: {self.damage}.)"
+            )
+        return notes
 
     @property
     def region(self) -> Box | None:

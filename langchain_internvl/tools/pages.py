@@ -78,7 +78,7 @@ def open_images(
             image = page.image
         else:
             pixels = Image.fromarray(page.image)
-            image = ToolImage(pixels, pixels.size)
+            image = ToolImage(pixels, pixels.size, damage=page.damage)
             image = image if part is None else image.crop(part)
         is_cut = named is None and page.total > MOST_PAGES
         yield ToolPage(image, page.number + 1, page.total, is_cut)

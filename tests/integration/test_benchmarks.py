@@ -68,8 +68,9 @@ def test_a_profile_names_what_takes_the_time():
 def test_results_of_single_rows_complete_those_of_an_older_run():
     old = {"machine": {"cores": 1}, "rows": {"a": 1, "b": 1}}
     new = {"machine": {"cores": 2}, "rows": {"b": 2}}
-    assert merge(old, new) == {"machine": {"cores": 2}, "rows": {"a": 1, "b": 2}}
-    assert merge({}, new) == new
+    assert merge(old, new, "ba") == {"machine": {"cores": 2}, "rows": {"a": 1, "b": 2}}
+    assert list(merge(old, new, "ba")["rows"]) == ["b", "a"]
+    assert merge({}, new, "ab") == new
 
 
 def test_results_are_quoted_between_their_markers():

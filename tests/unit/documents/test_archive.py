@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pypdfium2
 import pytest
 from drawn_pages import draw_page, encode, scan_pdf, scripted, text_of, text_pdf
+from langchain_core.documents import Document
 from typer.testing import CliRunner
 
 from langchain_internvl import InternVLLoader, chat_models
@@ -111,6 +112,14 @@ def test_failures_are_counted_and_are_in_the_output(ocr, folder):
     assert "scans/c.png: " in result.stderr
 
 
+def test_a_folder_has_the_errors_of_what_was_not_read(ocr, folder):
+    (folder / "scans/c.png").write_bytes(b"broken")
+    assert ocr("scans", "--out", "read", "--searchable-pdf")[0].exit_code == 1
+    assert [path.name for path in (folder / "read").glob("c.png*")] == ["c.png.jsonl"]
+    (row,) = map(json.loads, (folder / "read/c.png.jsonl").read_text().splitlines())
+    assert "c.png" in row["error"]
+
+
 def test_wrong_usage_is_said(ocr):
     assert ocr("scans", "--out", "a.jsonl", "--searchable-pdf")[0].exit_code == 2
     assert ocr("scans", "--out", "a.jsonl", "--ocr", "maybe")[0].exit_code == 2
@@ -140,6 +149,48 @@ def test_a_scan_looks_the_same_and_has_its_text():
         assert old[0].render().to_pil().tobytes() == new[0].render().to_pil().tobytes()
         found = new[0].get_textpage().search("漢字").get_next()
         assert found is not None
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["שלום עולם 123 abc", "مرحبا بالعالم 2024 نص", "חשבון מס׳ 2041: סה״כ 75 ₪", "שָׁלוֹם (עולם)",
+     "مُحَمَّد", "الفاتورة رقم ٢٠٤١ بتاريخ 12/03/2024", "The word שלום עולם, among others",
+     "中文 日本語 한국어"],
+)  # fmt: skip
+def test_text_of_every_direction_is_found_as_it_is_read(line):
+    made = searchable(scan_pdf(draw_page("x")), [f"{line}\nSecond line"])
+    assert text_of(made).splitlines() == [line, "Second line"]
+    with pypdfium2.PdfDocument(made) as document:
+        assert document[0].get_textpage().search(line.split()[0]).get_next() is not None
+
+
+@pytest.mark.parametrize("rotate", [0, 90, 180, 270])
+@pytest.mark.parametrize("turned", [0, 90, 180, 270])
+def test_the_layer_runs_as_the_page_is_read(rotate, turned):
+    with pikepdf.open(io.BytesIO(scan_pdf(draw_page("x", size=(400, 600))))) as pdf:
+        pdf.pages[0].Rotate = rotate
+        pdf.pages[0].CropBox = [100, 150, 400, 550]
+        buffer = io.BytesIO()
+        pdf.save(buffer)
+    page = Document(
+        page_content="upper\nlower", metadata={"page": 0, "ocr": "model", "rotation": turned}
+    )
+    made = make_searchable(BytesSource(buffer.getvalue(), "a"), [page], MediaPolicy())
+    with pypdfium2.PdfDocument(made) as document:
+        assert document[0].get_rotation() == (rotate + turned) % 360
+        text = document[0].get_textpage()
+        assert text.get_text_range().split() == ["upper", "lower"]
+        at = text.get_text_range().index("lower")
+        (x, y, *_), (x2, y2, *_), (x3, y3, *_) = (text.get_charbox(n) for n in (0, 4, at))
+    assert all(100 <= one <= 400 for one in (x, x2, x3))
+    assert all(150 <= one <= 550 for one in (y, y2, y3))
+    along, down = (x2 - x, y2 - y), (x3 - x, y3 - y)
+    degrees = (rotate + turned) % 360
+    sign = 1 if degrees in {0, 90} else -1
+    along_axis, down_axis = (1, 0) if degrees in {90, 270} else (0, 1)
+    assert along[along_axis] * sign > 5
+    assert abs(along[1 - along_axis]) < 1
+    assert down[down_axis] * (-1 if degrees in {0, 270} else 1) > 50
 
 
 def test_a_kept_text_layer_gets_no_second_one():

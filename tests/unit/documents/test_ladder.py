@@ -78,6 +78,26 @@ def test_a_loop_that_stays_is_cut_and_reported():
     assert [one.sampling.temperature for one in requests[1:]] == list(TEMPERATURES)
 
 
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_retries_have_a_limit(most):
+    replies = [long_reply(LOOP)] * 20
+    found, requests = read(replies, max_retries=most)
+    assert len(requests) == found.attempts == 1 + most
+    assert (found.text, found.problem) == ("Beginning and on", "repetition")
+    found, requests = read([long_reply(f"part {n}") for n in range(20)], max_retries=most)
+    assert len(requests) == 1 + most
+    assert found.problem == "length"
+    assert found.text.startswith("part")
+
+
+def test_each_part_of_a_page_is_read_whatever_the_limit():
+    page = draw_page(*["A line of text"] * 40, size=(600, 3000))
+    replies = [long_reply(LOOP), "second", "third", long_reply("fourth")]
+    found, requests = read(replies, page, max_tiles=4, max_retries=0)
+    assert len(requests) == 4
+    assert found.text.split()[-3:] == ["second", "third", "fourth"]
+
+
 def test_a_loop_within_more_tokens_is_a_loop():
     replies = [long_reply("a b c"), long_reply(LOOP), "done"]
     found, requests = read(replies, max_tokens=10)

@@ -79,7 +79,7 @@ def test_regions_are_taken_out_of_the_text():
             "<ref>table</ref><box>[[100, 200, 900, 600]]</box>\n| a |")  # fmt: skip
     rest, boxes = split_elements(text)
     assert rest == "Annual report\n\n| a |"
-    assert [(one.label, one.thousandths) for one in boxes] == [
+    assert [(one.label, one.box) for one in boxes] == [
         ("title", (100, 50, 900, 120)),
         ("table", (100, 200, 900, 600)),
     ]

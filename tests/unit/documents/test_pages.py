@@ -95,6 +95,20 @@ def test_one_bit_fax_tiffs_and_deep_pages():
     assert [page.picture.getpixel((5, 5))[0] for page in pages(data)] == [156, 156]
 
 
+def test_smaller_copies_in_a_tiff_are_no_pages():
+    """A pyramid, as archives keep scans, and a thumbnail before the page."""
+    page, other = draw_page("page"), draw_page("other")
+    small = page.resize((62, 88))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    data = encode(page, "TIFF", save_all=True, append_images=[small, other])
+    assert [(one.number, one.total, one.picture.size) for one in pages(data)] == [
+        (0, 2, page.size), (1, 2, other.size),
+    ]  # fmt: skip
+    assert pages(data, pages="2")[0].picture.tobytes() == other.tobytes()
+    only = encode(page, "TIFF", tiffinfo={254: 1})
+    assert [one.picture.size for one in pages(only)] == [page.size]
+
+
 def test_files_that_are_nothing():
     for data in (b"", b"text", b"%PDF-1.7 broken", b"\x93NUMPY\x01\x00"):
         with pytest.raises(MediaError, match=r"a\.bin"):

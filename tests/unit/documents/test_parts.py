@@ -25,7 +25,7 @@ def test_tiles_of_a_page():
 )  # fmt: skip
 def test_parts_fit_the_budget_and_leave_nothing_out(size, budget, count):
     page = Image.new("RGB", size, "white")
-    parts = cut_to_budget(page, budget)
+    parts = [part.image for part in cut_to_budget(page, budget)]
     assert all(tiles_needed(*part.size) <= budget for part in parts)
     covered = sum(part.width * part.height for part in parts)
     assert covered >= size[0] * size[1]
@@ -38,14 +38,14 @@ def test_parts_fit_the_budget_and_leave_nothing_out(size, budget, count):
      ((1500, 448), 2, (952, 284))],
 )  # fmt: skip
 def test_wide_pages_are_shrunk_not_cut_through_their_lines(size, budget, fitted):
-    (part,) = cut_to_budget(Image.new("RGB", size, "white"), budget)
-    assert part.size == fitted
+    ((part, box),) = cut_to_budget(Image.new("RGB", size, "white"), budget)
+    assert (part.size, box) == (fitted, (0, 0, *size))
     assert tiles_needed(*part.size) <= budget
 
 
 def test_bands_are_cut_between_lines():
     page = draw_page(*["A line of text over the page"] * 18)
-    upper, lower = cut_bands(page, 2)
+    upper, lower = (part.image for part in cut_bands(page, 2))
     assert upper.height + lower.height > page.height
     for edge in (upper.crop((0, upper.height - 1, 620, upper.height)), lower.crop((0, 0, 620, 1))):
         assert edge.convert("L").getextrema()[0] > 200

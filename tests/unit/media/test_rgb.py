@@ -12,6 +12,7 @@ from PIL import Image
 from support import FixedBackend
 
 from langchain_internvl import ChatInternVL, InternVLImageParser, MediaPolicy, image_block
+from langchain_internvl.documents.page_image import page_from_array
 from langchain_internvl.media.images import load_readable, load_rgb, read_size
 from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.rgb import scale_grey
@@ -94,7 +95,12 @@ def test_blocks_keep_grey_that_png_cannot_hold(image):
         (np.array([0, 100, 255], np.uint16), [0, 100, 255]),
         (np.array([0, 100, 256, 65535], np.uint16), [0, 0, 1, 255]),
         (np.array([256], np.uint16), [64]),  # of 10 bits
-        (np.array([-5, 40_000], np.int32), [0, 156]),
+        (np.array([-32_768, 0, 32_767], np.int16), [0, 128, 255]),
+        (np.array([-5000, -1250, 0], np.int32), [0, 191, 255]),
+        (np.array([-5, 40_000], np.int32), [0, 255]),
+        (np.array([-3, -3], np.int16), [0, 0]),
+        (np.array([-1, 0, 1, np.nan, np.inf, -np.inf], np.float32), [0, 128, 255, 0, 255, 0]),
+        (np.array([0, 100, np.inf], np.float32), [0, 100, 100]),
         (np.array([0, 50_000, 100_000], np.int32), [0, 127, 255]),
         (np.array([0, 512, 1023], np.uint16), [0, 128, 255]),
         (np.array([500, 4000], np.uint16), [31, 250]),
@@ -106,6 +112,35 @@ def test_blocks_keep_grey_that_png_cannot_hold(image):
 )
 def test_scale(values, expected):
     assert scale_grey(values).tolist() == expected
+
+
+SIGNED = np.where(SCAN == INK, -20_000, 12_000)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+def test_signed_grey_is_scaled_over_its_range(dtype):
+    """As microscopes, scanners of films and CT write it."""
+    values = SIGNED.astype(dtype)
+    # Pillow does not write int16.
+    tiff = encoded(values if dtype != np.int16 else values.astype(np.int32), "TIFF")
+    for source in (
+        BytesSource(tiff, "x"),
+        PixelSource(Image.fromarray(values.astype(np.int32)), "x"),
+        BytesSource(PixelSource(Image.open(io.BytesIO(tiff)), "x").read(POLICY), "x"),
+    ):
+        assert paper_and_ink(load_readable(source, POLICY)) == (255, 0)
+        with pytest.warns(UserWarning, match="become white.*scale_16bit=True"):
+            load_rgb(source, POLICY)
+    if dtype != np.float32:
+        assert paper_and_ink(page_from_array(values, "x", POLICY)) == (255, 0)
+    dark = Image.fromarray(np.full((9, 9), -7, np.int32))
+    with pytest.warns(UserWarning, match="negative grey values become black.*scale_16bit"):
+        load_rgb(PixelSource(dark, "x"), POLICY)
+
+
+def test_12_bit_negatives_are_turned_over():
+    negative = encoded(4095 - SCAN // 16, "TIFF", tiffinfo={262: 0})
+    assert paper_and_ink(load_readable(BytesSource(negative, "x"), POLICY)) == SCALED
 
 
 def test_8_bit_values_in_16_bits_are_kept_without_a_warning():

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import pytest
 from golden import PHOTOS, checkpoint_folder
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ai
 from langchain_core.runnables.utils import add
 from pydantic import BaseModel, Field
 from typing_extensions import NotRequired, TypedDict
@@ -291,3 +291,24 @@ def test_response_format_in_the_words_of_openai():
     for wrong in ({"type": "xml"}, "json", {"type": "json_schema"}):
         with pytest.raises(RequestError, match="response_format is"):
             llm.invoke("?", response_format=wrong)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_long_reply_is_parsed_once_as_it_streams(method, monkeypatch):
+    """Counted in characters: LangChain parses a call anew whenever two chunks of it are added."""
+    parsed = 0
+    parse = ai.parse_partial_json
+
+    def counting(text, **options):
+        nonlocal parsed
+        parsed += len(text)
+        return parse(text, **options)
+
+    value = {**VALUE, "items": [{"name": f"item {n}", "price": n} for n in range(200)]}
+    llm = scripted(written(value, method))
+    structured = llm.with_structured_output(Receipt.model_json_schema(), method=method)
+    monkeypatch.setattr(ai, "parse_partial_json", counting)
+    steps = list(structured.stream("?"))
+    assert len(steps) > 100
+    assert steps[-1]["items"][-1] == {"name": "item 199", "price": 199}
+    assert parsed < 5 * len(json.dumps(value))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_internvl.nano import NOTICE
-from nano_training.evaluate import CONTROLS
+from nano_training.evaluate import TARGETS
 
 _HEAD = """---
 license: mit
@@ -62,13 +62,14 @@ def write_card(folder: Path, report: dict[str, Any]) -> None:
 
 
 def _quality(report: dict[str, Any]) -> str:
+    controls = report.get("controls", 100)
     lines = [
         "## How good it is",
         "",
         f"On held-out pictures (seed {report['seed']}, which no choice between weights has seen):",
         "fonts, words, and places and doings of coloured shapes that training never saw (list",
         f"`{report['held_out'][:12]}`), asked through `ChatInternVL`, greedily. In brackets 95%",
-        f"intervals; *wrong picture*: {CONTROLS} of the questions asked about another picture,",
+        f"intervals; *wrong picture*: {controls} of the questions asked about another picture,",
         "as a control.",
         "",
         "| job | pictures | figure | | target | wrong picture |",
@@ -78,10 +79,13 @@ def _quality(report: dict[str, Any]) -> str:
     for name in sorted(report["figures"], key=lambda name: order.index(name.partition(":")[0])):
         figure = report["figures"][name]
         job, _, kind = name.partition(": ")
-        target = figure["target"] and f"{'<=' if 'error' in kind else '>='} {figure['target']:.0%}"
+        aim = TARGETS.get(name)
+        target = "" if aim is None else f"{'<=' if 'error' in kind else '>='} {aim:.0%}"
         span = f"({figure['low']:.1%} to {figure['high']:.1%})"
-        told = f"{_TASKS[job]} | {figure['pictures']} | {kind} | **{figure['value']:.1%}** {span}"
-        lines.append(f"| {told} | {target or ''} | {figure['control']:.1%} |")
+        pictures = figure.get("pictures", report.get("samples"))
+        value = f"**{figure['value']:.1%}** {span}"
+        wrong = f"{figure['control']:.1%}"
+        lines.append(f"| {_TASKS[job]} | {pictures} | {kind} | {value} | {target} | {wrong} |")
     lines += ["", "The first answers of each job:", "", "| truth | answer |", "|---|---|"]
     lines += [
         f"| {_cell(example['truth'])} | {_cell(example['said'])} |"
@@ -98,7 +102,8 @@ def _speed(report: dict[str, Any]) -> str:
         f"## How fast\n\nOn {report['cpu']}.\n\n"
         f"Cold, from `python` to the first answer: {cold['fastest']:.1f} s for the fastest of "
         f"{cold['runs']} fresh\nprocesses, {cold['median']:.1f} s for the middle one, "
-        f"{cold['slowest']:.1f} s for the slowest\n(load of others {cold['load']:.1f}), and "
+        f"{cold['slowest']:.1f} s for the slowest\n(load average at the start "
+        f"{cold['load']:.1f}), and "
         f"{cold['without_disk_cache']:.1f} s for the first one, whose files are in no cache of "
         "the\ndisk (`benchmarks/cold_start.py`). Four fifths are imports of torch and "
         "transformers; the tokenizer\nitself loads in a hundredth of a second.\n\n"

@@ -123,7 +123,7 @@ def evaluate(folder: Path, count: int, names: Sequence[str], seed: int = SEED) -
         seed: Of the pictures; any but `SEED` to choose between weights.
     """
     llm = ChatInternVL(model=str(folder), temperature=0, max_tokens=400)
-    report: dict[str, Any] = {"seed": seed, "held_out": held_out().sha256}
+    report: dict[str, Any] = {"seed": seed, "held_out": held_out().sha256, "controls": CONTROLS}
     report["figures"] = {}
     for name in names:
         trials = draw_trials(name, count, seed)

@@ -1,0 +1,242 @@
+"""Finds what a PDF page has that PDFium does not draw: PDFium reports no damage, and draws nothing.
+
+Runs in the processes that read PDFs: pikepdf (qpdf) gives the encoded streams, which PDFium hides.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+from langchain_internvl._optional import require
+
+_IMAGE = 3
+"""FPDF_PAGEOBJ_IMAGE."""
+_DEPTH = 4
+"""Maximum nesting depth of forms that are searched."""
+_MOST_IMAGES = 200
+_MOST_PARSED = 1 << 20
+"""Maximum size in bytes of a content stream whose operators are read: that is slow."""
+_CHUNK = 1 << 20
+_MOST_DECODED = 1 << 28
+"""Maximum bytes that are decompressed of a content stream, and of all images of a page."""
+
+_OPERATORS = frozenset({
+    "b", "B", "b*", "B*", "BDC", "BI", "BMC", "BT", "BX", "c", "cm", "CS", "cs", "d", "d0", "d1",
+    "Do", "DP", "EI", "EMC", "ET", "EX", "f", "F", "f*", "G", "g", "gs", "h", "i", "ID", "j", "J",
+    "K", "k", "l", "m", "M", "MP", "n", "q", "Q", "re", "RG", "rg", "ri", "s", "S", "SC", "sc",
+    "SCN", "scn", "sh", "T*", "Tc", "Td", "TD", "Tf", "Tj", "TJ", "TL", "Tm", "Tr", "Ts", "Tw",
+    "Tz", "v", "w", "W", "W*", "y", "'", '"', "INLINE IMAGE",
+})  # fmt: skip
+"""Operators of content streams (ISO 32000-1, annex A), and pikepdf's name of an inline image."""
+
+
+class PdfInspector:
+    """Finds damaged streams of the pages of a PDF.
+
+    Args:
+        data: The file.
+        password: Its password; None: none.
+        total: Number of its pages, as PDFium counts them.
+
+    Raises:
+        ImportError: The extra `documents` is not installed.
+    """
+
+    def __init__(self, data: bytes, password: str | None, total: int) -> None:
+        self._pikepdf = require("pikepdf", extra="documents")
+        self._pages: Any = ()
+        with suppress(Exception):  # qpdf refuses some files that PDFium repairs
+            file = self._pikepdf.open(io.BytesIO(data), password=password or "")
+            if len(file.pages) == total:  # else their page trees differ
+                self._file, self._pages = file, file.pages
+        self._data = data
+
+    def damage(self, number: int, page: Any = None) -> str | None:
+        """What of a page cannot be drawn, as far as its streams tell.
+
+        Args:
+            number: Index of the page.
+            page: The page, of pypdfium2, if its images are to be checked, too.
+
+        Returns:
+            The damage; None: none was found. The rest of the page may be drawn all the same.
+        """
+        try:
+            return next(
+                chain(self._contents_damage(number), () if page is None else _image_damage(page)),
+                None,
+            )
+        except Exception as error:  # noqa: BLE001 - qpdf and PDFium raise anything on broken files
+            return f"its structure cannot be followed ({type(error).__name__})"
+
+    def hidden(self, number: int, page: Any) -> str | None:
+        """Why a page on which nothing is drawn may not be empty.
+
+        Args:
+            number: Index of the page.
+            page: The page, of pypdfium2.
+
+        Returns:
+            The reason; None: the page is empty, or all it has is invisible by intent: white,
+            transparent, in a hidden layer or outside of the page.
+        """
+        try:
+            found: Iterator[str] = chain(
+                self._contents_damage(number),
+                self._operator_damage(number),
+                _undrawn_images(page),
+            )
+            return next(found, None)
+        except Exception as error:  # noqa: BLE001 - see `damage`
+            return f"its structure cannot be followed ({type(error).__name__})"
+
+    def _contents_damage(self, number: int) -> Iterator[str]:
+        if number >= len(self._pages):
+            return
+        page = self._pages[number].obj
+        if "/Contents" not in page and self._had_contents(page):
+            yield "its content stream is missing from the file"
+        for stream, _ in _streams(page):
+            if (reason := _stream_damage(stream)) is not None:
+                yield f"its content stream {reason}"
+
+    def _had_contents(self, page: Any) -> bool:
+        """Whether a page names content that is not in the file; qpdf leaves such names out."""
+        start = rb"(?<!\d)%d +%d +obj\b" % page.objgen
+        found = re.findall(start + rb"((?:(?!endobj).){0,65536})", self._data, re.DOTALL)
+        return bool(found) and b"/Contents" in found[-1]  # updates of a file are at its end
+
+    def _operator_damage(self, number: int) -> Iterator[str]:
+        """Content that is no page description, or draws what is missing."""
+        if number >= len(self._pages):
+            return
+        for stream, resources in _streams(self._pages[number].obj):
+            data = stream.read_bytes()
+            if len(data) > _MOST_PARSED or not data.strip(b"\0\t\n\f\r "):
+                continue
+            self._file.get_warnings()  # clears them
+            try:
+                steps = [
+                    (str(step.operator), step.operands)
+                    for step in self._pikepdf.parse_content_stream(stream)
+                ]
+            except (UnicodeDecodeError, ValueError, self._pikepdf.PdfError):
+                steps = [("", [])]
+            unknown = [name for name, _ in steps if name not in _OPERATORS]
+            if unknown and not any(name == "BX" for name, _ in steps):
+                yield "its content stream has no drawing operators, only other data"
+            if self._file.get_warnings():
+                yield "its content stream is cut off or malformed"
+            for name, operands in steps:
+                if name == "Do" and str(operands[0]) not in resources:
+                    yield f"it draws {operands[0]}, which is missing from the file"
+
+
+def _streams(
+    owner: Any, depth: int = 0, known: set[Any] | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """Content streams of a page or a form and of the forms in it, each with its XObjects.
+
+    Forms often share one dictionary of resources, which names all of them: each comes once.
+    """
+    known = set() if known is None else known
+    node, resources = owner, owner.get("/Resources")
+    while resources is None and (node := node.get("/Parent")) is not None:  # inherited
+        resources = node.get("/Resources")
+    objects = {} if resources is None else dict(resources.get("/XObject", {}).items())
+    own = owner.get("/Contents") if depth == 0 else owner
+    pikepdf = require("pikepdf", extra="documents")
+    for stream in own if isinstance(own, pikepdf.Array) else [own]:
+        if isinstance(stream, pikepdf.Stream):
+            yield stream, objects
+    for one in objects.values():
+        is_new = one is not None and one.objgen not in known
+        if is_new and depth < _DEPTH and one.get("/Subtype") == "/Form":
+            known.add(one.objgen)
+            yield from _streams(one, depth + 1, known)
+
+
+def _stream_damage(stream: Any) -> str | None:
+    """Why a stream cannot be decoded to its end; None: it can."""
+    filters = stream.get("/Filter")
+    raw = stream.read_raw_bytes()
+    if filters == "/FlateDecode" or str(filters) == "[/FlateDecode]":
+        return _flate_damage(raw)
+    try:
+        stream.read_bytes()
+    except Exception:  # noqa: BLE001 - qpdf's errors, of an unknown or a failing filter
+        return "cannot be decoded"
+    return None
+
+
+def _flate_damage(raw: bytes, least: int = 0) -> str | None:
+    """Why zlib data (RFC 1950) does not decompress to its end; None: it does.
+
+    Args:
+        raw: The data; its checksum may be missing, as some programs leave it out.
+        least: Least size of the decompressed data, in bytes: the rest is not read. 0: all is.
+    """
+    raw = raw.lstrip(b"\r\n")
+    if not raw:
+        return None if not least else "is empty"
+    if len(raw) < 2 or raw[0] & 15 != 8 or int.from_bytes(raw[:2], "big") % 31:
+        return "cannot be decompressed"
+    decoder = zlib.decompressobj(-15)  # without header and checksum
+    pending, size, checksum = raw[2:], 0, 1
+    try:
+        while pending and not decoder.eof:
+            if size > (least or _MOST_DECODED):
+                return None
+            block = decoder.decompress(pending, _CHUNK)
+            size, checksum = size + len(block), zlib.adler32(block, checksum)
+            pending = decoder.unconsumed_tail
+    except zlib.error:
+        return "is damaged: part of it cannot be decompressed" if size else "cannot be decompressed"
+    stored = decoder.unused_data[:4]
+    if decoder.eof and len(stored) == 4 and stored != checksum.to_bytes(4, "big"):
+        return "is damaged: its checksum is wrong"
+    return None if decoder.eof and size >= least else "is cut off"
+
+
+def _images(page: Any) -> Iterator[Any]:
+    for count, image in enumerate(page.get_objects(filter=[_IMAGE], max_depth=_DEPTH)):
+        if count >= _MOST_IMAGES:
+            return
+        yield image
+
+
+def _image_damage(page: Any) -> Iterator[str]:
+    """Images of a page that are cut off: PDFium draws them up to there, or not at all."""
+    left = _MOST_DECODED
+    for image in _images(page):
+        filters = image.get_filters()
+        if filters in ([], ["FlateDecode"]):
+            facts = image.get_metadata()
+            least = facts.height * -(-facts.width * facts.bits_per_pixel // 8)
+            if (left := left - least) < 0:
+                return
+            data = bytes(image.get_data(decode_simple=False))
+            reason = _flate_damage(data, least) if filters else None
+            if not filters and len(data) < least:
+                reason = "is cut off"
+            if reason is not None:
+                yield f"an image on it {reason}"
+        elif filters == ["DCTDecode"]:
+            data = bytes(image.get_data(decode_simple=False))
+            if data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda") or data[:2] != b"\xff\xd8":
+                yield "a JPEG image on it is cut off or damaged: it has no end mark"
+
+
+def _undrawn_images(page: Any) -> Iterator[str]:
+    for image in _images(page):
+        try:
+            image.get_bitmap()
+        except Exception:  # noqa: BLE001 - of any type: the image cannot be decoded
+            kinds = ", ".join(image.get_filters()) or "no filter"
+            yield f"an image on it cannot be decoded ({kinds})"

@@ -1,0 +1,110 @@
+"""File blocks: what cannot be shown is named; encrypted PDFs have a password."""
+
+import base64
+import io
+import json
+import zipfile
+
+import pikepdf
+import pytest
+from drawn_pages import text_pdf
+from langchain_core.load import dumps
+from langchain_core.messages import HumanMessage
+
+from langchain_internvl import MediaPolicy, pdf_block
+from langchain_internvl.errors import MediaError, MessageError
+from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.media.reader import MediaReader
+from langchain_internvl.messages.blocks import read_block
+from langchain_internvl.messages.conversation import Document, Turn
+from langchain_internvl.messages.expand import FileReader
+from langchain_internvl.messages.references import normalise_messages
+
+POLICY = MediaPolicy()
+
+
+def encoded(data):
+    return base64.b64encode(data).decode()
+
+
+def zipped(name):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr(name, "x")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("label", [{}, {"mime_type": ""}, {"mime_type": "*/*"}, {"name": "a.bin"}])
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (zipped("a.txt"), "is a ZIP archive, .* unpack it"),
+        (zipped("word/document.xml"), r"is a Word document \(.docx\), .*\(libreoffice"),
+        (b"\x1f\x8b" + bytes(range(99)), "is a gzip archive"),
+        (bytes(99), "is 99 zero bytes, .* again"),
+        (b"\0\xfe\xfd\xfc" * 9, "is of an unknown format .it begins 00 fe .*libreoffice"),
+    ],
+)
+def test_a_file_that_cannot_be_shown_is_named(data, words, label):
+    for block in ({"type": "file", "base64": encoded(data)}, {"type": "file", "file_data": data}):
+        with pytest.raises(MessageError, match=f"^here: the file {words}"):
+            read_block({**block, **label}, "here")
+
+
+def test_a_missing_file_is_not_called_anything_else():
+    (part,) = read_block({"type": "file", "path": "/no/such/file.xyz123"}, "here")
+    with pytest.raises(MediaError, match="no such file"):
+        part.source.read(POLICY)
+
+
+def test_what_is_accepted_is_said_for_other_types():
+    with pytest.raises(MessageError, match=r"type application/zip .* takes images, videos"):
+        read_block({"type": "file", "base64": "AAAA", "mime_type": "application/zip"}, "here")
+
+
+SECRET = "correct horse"
+LOCKED = text_pdf("Hello", encryption=pikepdf.Encryption(owner="o", user=SECRET))
+
+
+def pages_of(part):
+    reader = FileReader(POLICY, MediaReader(), Deadline(), 8)
+    return reader.read(Turn("user", (part,))).parts
+
+
+BLOCKS = {
+    "helper": pdf_block(LOCKED, password=SECRET),
+    "v1": {"type": "file", "base64": encoded(LOCKED), "password": SECRET},
+    "openai": {"type": "file", "file": {"file_data": encoded(LOCKED), "password": SECRET}},
+    "extras": {"type": "file", "base64": encoded(LOCKED), "extras": {"password": SECRET}},
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+def test_an_encrypted_pdf_in_a_message(block):
+    (part,) = read_block(block, "here")
+    assert isinstance(part, Document)
+    assert len(pages_of(part)) == 1
+    assert SECRET not in repr(part)
+
+
+def test_the_password_is_in_no_trace_and_lives_as_long_as_the_process():
+    (message,) = normalise_messages([HumanMessage([BLOCKS["helper"]])], POLICY)
+    trace = dumps(message)
+    assert SECRET not in trace
+    assert SECRET not in repr(message)
+    (again,) = json.loads(trace)["kwargs"]["content"]
+    (part,) = read_block(again, "here")
+    assert len(pages_of(part)) == 1
+    (same,) = normalise_messages([HumanMessage([BLOCKS["helper"]])], POLICY)
+    assert dumps(same.content) == dumps(message.content)
+
+
+def test_a_missing_and_a_wrong_password():
+    with pytest.raises(MediaError, match=r"it is encrypted: pass password=.*pdf_block"):
+        pages_of(Document(read_block(pdf_block(LOCKED), "here")[0].source))
+    (part,) = read_block(pdf_block(LOCKED, password="wrong horse"), "here")
+    with pytest.raises(MediaError, match="the given password is wrong") as raised:
+        pages_of(part)
+    assert "horse" not in str(raised.value)
+    with pytest.raises(MessageError, match="password is a string, not int"):
+        read_block({**pdf_block(LOCKED), "password": 1}, "here")
