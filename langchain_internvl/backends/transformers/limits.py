@@ -16,7 +16,8 @@ class Limits:
     Attributes:
         max_rows: Maximum number of running requests.
         max_kv_bytes: Maximum size of the KV cache, in bytes; None: the result of
-            `memory.free_for_cache` after the model was loaded.
+            `memory.free_on` after the model was loaded, and again for each request, because other
+            engines may have taken memory since.
         max_queued: Maximum number of waiting requests.
         prefix_cache: Whether keys and values of ended sequences are kept for prompts with the same
             prefix, in at most a quarter of `max_kv_bytes`.
@@ -37,7 +38,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
+            if value is not None and (type(value) is not int or value < least):
                 raise RequestError(f"{name} is a whole number from {least}, not {value!r}")
 
         if not isinstance(self.prefix_cache, bool):
