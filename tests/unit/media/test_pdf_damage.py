@@ -26,7 +26,7 @@ PIXELS = np.random.default_rng(0).integers(0, 99, (300, 200, 3), np.uint8)
 JPEG = encode(Image.fromarray(PIXELS), "JPEG")
 
 
-def add_page(pdf, content, filter_=None, image=None, bits=8, space="/DeviceRGB"):
+def add_page(pdf, content, filter_=None, *, image=None, bits=8, space="/DeviceRGB"):
     """A page with a content stream, and an image of 200 x 300 as (encoded bytes, filter)."""
     page = pdf.add_blank_page(page_size=(595, 842))
     name, dictionary = pikepdf.Name, pikepdf.Dictionary
