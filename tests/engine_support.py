@@ -7,6 +7,7 @@ import time
 from golden import checkpoint_folder
 from patience import PATIENCE
 from support import decode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from langchain_internvl.backends.base import Request
 from langchain_internvl.backends.transformers.backend import TransformersBackend
@@ -63,3 +64,14 @@ def words(engine, count, seed=0):
 def solo(engine, request):
     ((ids, _),) = decode(engine.loop, request)
     return ids
+
+
+class Reads(TorchDispatchMode):
+    """Counts what reads numbers from the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        self.count += "_local_scalar_dense" in name or ("_to_copy" in name and "cpu" in str(kwargs))
+        return func(*args, **(kwargs or {}))

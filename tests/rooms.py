@@ -16,7 +16,7 @@ ROOMS = (
     ("tool_calling",),
     ("backends",),
     ("template_choice",),
-    ("checkpoint", "profile"),
+    ("checkpoint", "profile", "tracing"),
     ("prompting",),
     ("messages",),
     ("grammars",),

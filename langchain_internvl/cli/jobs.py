@@ -72,23 +72,20 @@ def run_jobs(
     }
     with open_inputs(names, kinds) as inputs:
         is_alone = len(inputs) == 1 and not _is_folder(names)
-        failed = 0
+        failures: list[Exception] = []
         for number, one in enumerate(_track(inputs, is_quiet=is_alone), 1):
             try:
                 message = _look(one, job(one), settings)
                 if folder is not None:
                     _write(folder, number, one, message, as_json=output.as_json)
-            except Exception as error:
-                if not _is_expected(error):
-                    raise
-                if error.__cause__ is not None and _ends_all(error.__cause__):
-                    raise error.__cause__ from None
-                failed += 1
-                _print_error(one, str(error), as_json=output.as_json)
+            except Exception as error:  # noqa: BLE001 - unexpected ones are raised again
+                failures.append(_of_one_input(error))
+                _print_error(one, str(failures[-1]), as_json=output.as_json)
             else:
                 _print(one, message, as_json=output.as_json, is_alone=is_alone)
-    if failed:
-        raise typer.Exit(1)
+    if failures:
+        are_missing = all(isinstance(one, ImportError) for one in failures)
+        raise typer.Exit(_NOT_INSTALLED if are_missing else 1)
 
 
 def _is_folder(names: Sequence[str]) -> bool:
@@ -103,11 +100,28 @@ def _track(inputs: Sequence[Input], *, is_quiet: bool) -> Any:
     return track(inputs, "looking", console=Console(stderr=True), disable=is_quiet, transient=True)
 
 
+def _of_one_input(error: Exception) -> Exception:
+    """The error of one input, as the command reports it: tools add advice for agents to theirs.
+
+    Raises:
+        Exception: The error is not of the input alone.
+    """
+    if not _is_expected(error):
+        raise error
+    cause = error.__cause__
+    if cause is not None and _ends_all(cause):
+        raise cause from None
+    return cause if isinstance(cause, ImportError) else error
+
+
 def _is_expected(error: Exception) -> bool:
     from langchain_core.tools import ToolException
 
     return isinstance(error, (ImportError, OSError, RuntimeError, ToolException, ValueError))
 
+
+_NOT_INSTALLED = 3
+"""Exit code if nothing but missing packages was in the way."""
 
 _NEEDED = frozenset({"bitsandbytes", "huggingface_hub", "lmdeploy", "openai", "torch",
                      "transformers", "xgrammar"})  # fmt: skip

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 MAX_TILES = {
-    "chartqa": 12, "mmmu": 12, "docvqa": 18, "infovqa": 24, "ocrbench": 24,
-    "mvbench": 1, "videomme": 1, "video": 1,
-}  # fmt: skip
+    "chartqapro": 6,
+    **dict.fromkeys(("chartqa", "mmmu", "mmerealworld", "vcren", "vcrzh", "ocrvqa", "bmmr"), 12),
+    **dict.fromkeys(("docvqa", "dude", "mmlongbenchdoc", "slidevqa"), 18),
+    **dict.fromkeys(("infovqa", "infographicvqa", "ocrbench", "hrbench4k", "hrbench8k"), 24),
+    **dict.fromkeys(("mvbench", "videomme", "video"), 1),
+}
 """Most tiles of each image by the beginning of the benchmark's name, lower case."""
 
 DEFAULT_MAX_TILES = 6

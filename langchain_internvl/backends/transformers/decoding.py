@@ -27,7 +27,7 @@ from langchain_internvl.backends.transformers.kv_room import KVRoom
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.memory import (
     forget_locals,
-    free_for_cache,
+    free_on,
     is_out_of_memory,
 )
 from langchain_internvl.backends.transformers.next_tokens import Event, Failure, add_next_tokens
@@ -80,9 +80,12 @@ class DecodeLoop:
         self._language_model = LanguageModel(model)
         self.images = ImageFeatures(model, self._limits.feature_cache_bytes)
         most = self._limits.max_kv_bytes
-        self._slots = SlotCache(
-            KVShape.of_model(model), free_for_cache(model) if most is None else most, shared_slots
-        )
+        shape = KVShape.of_model(model)
+        if most is None:
+            free = partial(free_on, shape.devices)
+            self._slots = SlotCache(shape, free(), shared_slots, free)
+        else:
+            self._slots = SlotCache(shape, most, shared_slots)
         kept = self._slots.max_bytes // _PREFIX_SHARE if self._limits.prefix_cache else 0
         self.prefixes = PrefixCache(self._slots, kept)
         self._room = KVRoom(self._slots, self.prefixes, self.images.clear)
@@ -123,7 +126,8 @@ class DecodeLoop:
             )
         if len(self._keys) >= self._limits.max_rows:
             return False
-        return self._slots.fits(length, self.prefixes.freeable())
+        # If nothing else runs, waiting would free nothing: the request is tried.
+        return not self._keys or self._slots.fits(length, self.prefixes.freeable())
 
     @torch.inference_mode()
     def begin(self, request: Request) -> Sequence:

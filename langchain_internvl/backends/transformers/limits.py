@@ -16,7 +16,8 @@ class Limits:
     Attributes:
         max_rows: Maximum number of running requests.
         max_kv_bytes: Maximum size of the KV cache, in bytes; None: the result of
-            `memory.free_for_cache` after the model was loaded.
+            `memory.free_on` after the model was loaded, and again for each request, because other
+            engines may have taken memory since.
         max_queued: Maximum number of waiting requests.
         prefix_cache: Whether keys and values of ended sequences are kept for prompts with the same
             prefix, in at most a quarter of `max_kv_bytes`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import re
@@ -9,13 +10,17 @@ import traceback
 import weakref
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _GPU_SHARE, _CPU_SHARE = 0.8, 0.5
 _UNKNOWN = 8 << 30
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
 
 
 _FULL = re.compile(
@@ -68,23 +73,40 @@ def _drop_hooks(model: Any) -> None:
                 vars(module).pop(name, None)
 
 
-def free_for_cache(model: Any) -> int:
-    """Default KV-cache budget, in bytes.
+def return_unused() -> bool:
+    """Return freed memory to the system, which glibc's allocator keeps between blocks in use.
+
+    After 1,000 mixed requests of a small model these gaps were 105 of 826 MiB. A call takes about 2
+    ms.
+
+    Returns:
+        Whether the allocator is glibc's; others have no such function.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return False
+    trim(0)
+    return True
+
+
+def free_on(devices: Iterable[torch.device]) -> int:
+    """Memory that keys and values may take now, in bytes.
+
+    What other engines have allocated on the same devices is not free: weights, keys and values of
+    running and of kept sequences, features.
 
     Args:
-        model: A native InternVL. Each layer's keys and values are on the device of the layer, so
-            the device with the least free memory per layer sets the budget.
+        devices: The device of each layer's keys and values. The device with the least free memory
+            per layer sets the result.
 
     Returns:
         On GPUs four fifths of the free memory, including unused memory of torch's allocator; on the
-        CPU half of the machine's memory, or of its container's limit.
+        CPU half of the memory that the machine, and its container's limit, have available.
     """
-    layers = Counter(layer_device(layer) for layer in model.model.language_model.layers)
+    layers = Counter(devices)
     total = sum(layers.values())
-    return min(
-        int(_free(device) * total / count)
-        for device, count in layers.items()
-    )  # fmt: skip
+    return min(int(_free(device) * total / count) for device, count in layers.items())
 
 
 def layer_device(layer: Any) -> torch.device:
@@ -101,6 +123,10 @@ def _free(device: torch.device) -> float:
 
 
 def _machine() -> float:
+    """Memory that is available without swapping; all memory where that is not reported."""
+    found = _numbers(_MEMINFO).get("MemAvailable")
+    if found is not None:
+        return found * 1024
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not available on every system
@@ -108,8 +134,21 @@ def _machine() -> float:
 
 
 def _container() -> float:
-    """The limit of this process's control group (Linux, version 2)."""
+    """What this process's control group (Linux, version 2) may still take."""
     try:
-        return float(_CGROUP.read_text("ascii"))
+        most = float((_CGROUP / "memory.max").read_text("ascii"))
+        used = float((_CGROUP / "memory.current").read_text("ascii"))
     except (OSError, ValueError):  # no limit file, or "max"
         return float("inf")
+    reclaimable = _numbers(_CGROUP / "memory.stat").get("inactive_file", 0)  # page cache
+    return max(0.0, most - used + reclaimable)
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The numbers of a file of names and numbers; empty: there is none."""
+    try:
+        lines = file.read_text("ascii").splitlines()
+    except (OSError, ValueError):
+        return {}
+    words = [line.replace(":", " ").split() for line in lines]
+    return {one[0]: int(one[1]) for one in words if len(one) > 1 and one[1].isdigit()}

@@ -8,21 +8,33 @@ step allocates memory for keys.
 On the CPU each slot is a separate block: attention calls are cheap there, and each sequence reads
 only its own keys. On accelerators slots of equal capacity share blocks, so that a few masked
 attention calls serve the whole batch (`kv_passes.py`).
+
+A slot has its full capacity from the start and does not grow: a reply that has begun can then
+always be completed, and addresses stay (CUDA graphs need that). On the CPU the system provides
+pages of a slot only when they are written, so a short reply of a long `max_tokens` takes little.
+Capacity that grows by doubling would need a way to stop and resume a reply for which no memory is
+left.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langchain_internvl.backends.transformers.memory import layer_device
+from langchain_internvl.backends.transformers.memory import layer_device, return_unused
 from langchain_internvl.errors import EngineMemoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BUCKET = 128
 """Granularity of views of several slots, in tokens; few distinct shapes suit a GPU's allocator."""
+
+_TRIM_AFTER = 16 << 20
+"""Bytes of freed blocks after which the allocator's unused memory is returned to the system."""
 
 _SHARED_SLOTS = 8
 """Maximum slots of a block on accelerators; below it, a new block has twice the existing slots."""
@@ -136,12 +148,20 @@ class SlotCache:
         shape: Keys and values of the model.
         max_bytes: Maximum memory of all blocks, in bytes.
         shared_slots: Maximum number of slots of a block; None: 1 on the CPU, else 8.
+        free: Returns the bytes that new blocks may take now; None: all up to `max_bytes`.
     """
 
-    def __init__(self, shape: KVShape, max_bytes: int, shared_slots: int | None = None) -> None:
+    def __init__(
+        self,
+        shape: KVShape,
+        max_bytes: int,
+        shared_slots: int | None = None,
+        free: Callable[[], int] | None = None,
+    ) -> None:
+        self._is_cpu = all(device.type == "cpu" for device in shape.devices)
         if shared_slots is None:
-            is_cpu = all(device.type == "cpu" for device in shape.devices)
-            shared_slots = 1 if is_cpu else _SHARED_SLOTS
+            shared_slots = 1 if self._is_cpu else _SHARED_SLOTS
+        self._free, self._freed = free, 0
         self.shape = shape
         self.max_bytes = max_bytes
         self._shared_slots = shared_slots
@@ -159,8 +179,12 @@ class SlotCache:
             length: Maximum number of tokens of the sequence.
             freed: Bytes that could be freed for it.
         """
-        needed = length * self.shape.token_bytes
-        return self._find(length) is not None or self.nbytes - freed + needed <= self.max_bytes
+        if self._find(length) is not None:
+            return True
+        needed = length * self.shape.token_bytes - freed
+        if self.nbytes + needed > self.max_bytes:
+            return False
+        return self._free is None or needed <= 0 or needed <= self._free()
 
     def allocate(self, length: int) -> Slot:
         """Allocate a slot; its contents are undefined.
@@ -200,6 +224,10 @@ class SlotCache:
         slot.block.free.append(slot.index)
         if len(slot.block.free) == slot.block.slots:
             self._blocks.remove(slot.block)
+            self._freed += slot.block.nbytes if self._is_cpu else 0
+            if self._freed >= _TRIM_AFTER:
+                self._freed = 0
+                return_unused()
 
     def clear(self) -> None:
         """Free all blocks, including those in use."""

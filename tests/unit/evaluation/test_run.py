@@ -95,4 +95,8 @@ def test_tiles_are_those_of_vlmevalkit():
     assert max_tiles_of("MMMU_val", images=7) == 9
     assert max_tiles_of("InfoVQA_VAL", images=100) == 1
     assert max_tiles_of("ai2d") == 6
+    assert max_tiles_of("ChartQA_TEST") == max_tiles_of("chartqa") == 12
+    assert max_tiles_of("ChartQAPro") == max_tiles_of("VCRBench_8frame") == 6
+    assert max_tiles_of("HRBench8K") == 24
+    assert max_tiles_of("MMLongBench_DOC") == 18
     assert max_tiles_of("MVBench") == 1

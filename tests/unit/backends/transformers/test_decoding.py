@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from engine_support import solo, words
+from engine_support import Reads, solo, words
 from golden import TINY
 from support import decode
 
@@ -130,3 +130,15 @@ def test_greedy_ids_equal_transformers_generate(name, loops):
                 eos_token_id=None, pad_token_id=0,
             )[0, length:].tolist()  # fmt: skip
         assert solo(engine, Request(prompt, max_tokens=10)) == expected
+
+
+@pytest.mark.parametrize("slots", [1, 8])
+def test_a_greedy_step_reads_nothing_but_its_tokens(slots, tiny, loops):
+    """`tolist` of the tensor of results is the only read of the device, for 8 sequences too."""
+    engine = loops(tiny)
+    loop = DecodeLoop(engine.model, engine.tokenizer.token_bytes, shared_slots=slots)
+    for n in range(8):
+        loop.add(Request(words(engine, 20 + n, n), max_tokens=5))
+    with Reads() as reads:
+        assert len(loop.step()) == 8
+    assert reads.count == 0

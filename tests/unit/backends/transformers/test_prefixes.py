@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from PIL import Image
 from support import RecordingBackend, decode
 
-from langchain_internvl import ChatInternVL, image_block
+from langchain_internvl import ChatInternVL, image_block, video_block
 from langchain_internvl.backends.base import Request, Sampling
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.limits import Limits
@@ -145,12 +145,17 @@ def test_runs_share_what_is_equal_in_ids_and_images():
 
 @pytest.mark.parametrize("name", TINY)
 def test_conversations_of_all_kinds_say_what_a_cold_engine_says(name):
-    """Several images, joined ones, a system text, tools, and tiles that change on the way."""
+    """Several images, joined ones, a video, a system text, tools, and tiles that change."""
     folder = checkpoint_folder(name)
     warm = RecordingBackend(make_backend(folder))
     llm = ChatInternVL(model=str(folder), backend=warm, temperature=0, max_tokens=7)
-    sizes = [(900, 450), (400, 400), (448, 448)]  # 5 tiles: their rope does not depend on length
+    sizes = [
+        (900, 450),
+        (400, 400),
+        (448, 448),
+    ]  # with the frame 6 tiles: a short rope
     pictures = [image_block(picture(n, size)) for n, size in enumerate(sizes)]
+    clip = video_block([picture(7, (64, 48))])
 
     def look(where: str) -> str:
         """Look somewhere."""
@@ -164,6 +169,7 @@ def test_conversations_of_all_kinds_say_what_a_cold_engine_says(name):
     for question in (
         HumanMessage("And then?"),
         HumanMessage([{"type": "text", "text": "And these?"}, *pictures[1:]]),
+        HumanMessage([clip, {"type": "text", "text": "What happens?"}]),
         HumanMessage("Thanks."),
     ):
         reply = llm.invoke(history)

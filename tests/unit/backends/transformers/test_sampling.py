@@ -6,7 +6,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from engine_support import Reads
 from transformers import (
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
@@ -168,17 +168,6 @@ def test_log_probabilities_of_those_that_ask():
     assert own.logprob == pytest.approx(float(expected[1].max()), abs=1e-6)
     assert [one.token_id for one in top.top] == expected[2].topk(4).indices.tolist()
     assert [one.logprob for one in top.top] == pytest.approx(expected[2].topk(4).values.tolist())
-
-
-class Reads(TorchDispatchMode):
-    """Counts what reads numbers from the device."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = str(func)
-        self.count += "_local_scalar_dense" in name or ("_to_copy" in name and "cpu" in str(kwargs))
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("rows", [1, 8])
