@@ -6,6 +6,9 @@ All derive from `InternVLError`. Each also derives from the matching built-in ex
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from langchain_core.exceptions import ContextOverflowError as LangChainOverflowError
 
 
@@ -138,3 +141,15 @@ class ModelNotServedError(ServerError, LookupError):
 
 class BrokenReplyError(ServerError):
     """A streamed reply ended early, or the response is malformed."""
+
+
+def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """End of an error message about an unknown name: the most similar known one, if any is.
+
+    Args:
+        name: The unknown name.
+        known: The known names.
+        cutoff: Least similarity, as `difflib.get_close_matches` defines it.
+    """
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections.abc import Mapping
@@ -18,12 +17,13 @@ from typing_extensions import Self, override
 from langchain_internvl.backends.base import Backend, EngineStats, Request
 from langchain_internvl.backends.registry import Engines
 from langchain_internvl.backends.served import Served
-from langchain_internvl.errors import InternVLError, MediaError, MessageError
+from langchain_internvl.errors import InternVLError, MediaError, MessageError, did_you_mean
 from langchain_internvl.factory import find_prompts, find_served, open_backend, system_of
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.messages.conversation import Turn
 from langchain_internvl.messages.convert import to_turns
 from langchain_internvl.messages.references import normalise_messages
+from langchain_internvl.prompting.reply_ids import replies_of
 from langchain_internvl.requests.arguments import CallArguments, call_arguments
 from langchain_internvl.requests.chunks import ChunkMaker
 from langchain_internvl.requests.message_request import (
@@ -32,7 +32,7 @@ from langchain_internvl.requests.message_request import (
     refuse_thoughts,
 )
 from langchain_internvl.requests.prompt_request import Renderer, call_stream, make_request
-from langchain_internvl.settings.call import CallSettings
+from langchain_internvl.settings.call import CallSettings, without_superseded
 from langchain_internvl.settings.model import ENGINE_SETTINGS, ModelSettings
 from langchain_internvl.tool_calling.response_format import (
     RESPONSE_SETTINGS,
@@ -55,17 +55,22 @@ class PreparedModel(ModelSettings, BaseChatModel):
         """Read alternative argument names; unknown ones warn, as LangChain passes extra ones."""
         if not isinstance(values, Mapping):
             return values
-        known = cls.model_fields.keys()
-        for name in values.keys() - known - {"model_name"}:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            warnings.warn(f"ChatInternVL has no argument {name!r}{hint}", stacklevel=4)
-        read = dict(values)
-        if "model_name" in read:  # other chat models of LangChain call it so
-            read = {"model": read["model_name"], **read}
+        read = cls._known(values, stacklevel=5)
         address = os.environ.get("INTERNVL_BASE_URL")
         if address and not {"base_url", "backend"} & read.keys():
             read["base_url"] = address
+        return read
+
+    @classmethod
+    def _known(cls, values: Mapping[str, Any], *, stacklevel: int) -> dict[str, Any]:
+        """The values whose names are arguments, with a warning about the others."""
+        known = cls.model_fields.keys()
+        read = {name: value for name, value in values.items() if name in known}
+        for name in values.keys() - known - {"model_name"}:
+            hint = did_you_mean(name, known)
+            warnings.warn(f"ChatInternVL has no argument {name!r}{hint}", stacklevel=stacklevel)
+        if "model_name" in values:  # other chat models of LangChain call it so
+            read = {"model": values["model_name"], **read}
         return read
 
     @override
@@ -88,14 +93,14 @@ class PreparedModel(ModelSettings, BaseChatModel):
         """A copy that shares the loaded model; see `pydantic.BaseModel.model_copy`.
 
         Args:
-            update: New values of arguments, validated as in the constructor.
+            update: New values of arguments, validated as in the constructor; unknown names warn.
             deep: Copy the values of arguments too.
 
         Raises:
             ValidationError: A value is invalid.
         """
         known = type(self).model_fields
-        changed = {name: one for name, one in (update or {}).items() if name in known}
+        changed = self._known(update or {}, stacklevel=3)
         if changed:
             given = {name: getattr(self, name) for name in self.model_fields_set & known.keys()}
             if self.profile == self._resolve_model_profile():  # it follows the settings
@@ -105,10 +110,12 @@ class PreparedModel(ModelSettings, BaseChatModel):
             if not isinstance(backend, str) or {"backend", "base_url"} & changed.keys():
                 # What the engine of the original was made with says nothing about another.
                 given = {name: one for name, one in given.items() if name not in ENGINE_SETTINGS}
-            checked = type(self)(**{**given, **changed})
-            update = {**(update or {}), **{name: getattr(checked, name) for name in changed}}
+            checked = type(self)(**{**without_superseded(given, changed), **changed})
+            # Contradicted settings change too, although `update` does not name them.
+            dropped = given.keys() - without_superseded(given, changed).keys()
+            changed = {name: getattr(checked, name) for name in {*changed, *dropped}}
         copied = super().model_copy(deep=deep)
-        return copied if update is None else super(PreparedModel, copied).model_copy(update=update)
+        return super(PreparedModel, copied).model_copy(update=changed) if changed else copied
 
     @property
     def engine_stats(self) -> EngineStats:
@@ -178,7 +185,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
         form = {name: one for name, one in overrides.items() if name in RESPONSE_SETTINGS}
         read = self.for_call(settings if stop is None else {**settings, "stop": stop})
         response_format = read_response_format(form)
-        if response_format.choices and (read.logprobs or read.top_logprobs):
+        if response_format.choices and read.num_logprobs is not None:
             warnings.warn(
                 "ChatInternVL: no effect with choices: logprobs; response_metadata['choices'] has "
                 "the probabilities",
@@ -223,6 +230,8 @@ class PreparedModel(ModelSettings, BaseChatModel):
             calls,
             request.choices,
             channels=renderer.template.channels,
+            replies=replies_of(renderer.tokenizer),
+            stop_ids=request.stop_ids,
         )
         return self._backend(renderer), request, chunks
 

@@ -80,7 +80,8 @@ class ToolMethods(PreparedModel):
                 prompt describes the value; "function_calling" passes it as a tool and forces a
                 call of it. Decoding is constrained to the schema with all three.
             include_raw: Return a dictionary of `raw` (the message), `parsed` and `parsing_error`.
-            strict: False: keywords that cannot be guaranteed are ignored; otherwise they raise.
+            strict: True: keywords that cannot be guaranteed raise; False: they are ignored. None:
+                the parser of a Python type checks them; in a JSON schema they raise.
             **kwargs: Settings of the calls.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from langchain_core.load.serializable import Serializable
@@ -77,6 +77,16 @@ class MediaPolicy(Serializable):
 
         def __init__(self, **limits: Unpack[PolicyArguments]) -> None: ...
 
+    @field_validator(
+        "max_bytes", "max_video_bytes", "max_frames", "max_pages", "max_pixels",
+        "max_total_pixels", "max_redirects", "timeout", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _refuse_booleans(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # pydantic reads True as 1
+            raise ValueError(f"a number, not {value}")  # noqa: TRY004 - pydantic's protocol
+        return value
+
     @field_validator("roots", mode="before")
     @classmethod
     def _as_text(cls, roots: Any) -> Any:
@@ -89,6 +99,14 @@ class MediaPolicy(Serializable):
     def is_lc_serializable(cls) -> bool:
         """True: a policy is part of the serialised chat model."""
         return True
+
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> MediaPolicy:
+        """A copy; new values are validated as in the constructor."""
+        if not update:
+            return super().model_copy(deep=deep)
+        return type(self)(**{**self.model_dump(), **update})
 
     def for_videos(self) -> MediaPolicy:
         """A copy of the policy whose `max_bytes` is the limit for videos."""

@@ -26,6 +26,7 @@ from langchain_internvl.media.sources import (
     to_source,
     to_url_source,
 )
+from langchain_internvl.messages.block_options import warn_of_options
 from langchain_internvl.messages.conversation import Document, Image, LostMedia, Part, Text, Video
 
 Fields = dict[str, Any]
@@ -71,6 +72,7 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
         kind = _kind_of_file(fields, where)
     if kind == "text":
         return Text(_file_text(fields, where))
+    warn_of_options(kind, fields, where)
     if _is_lost(fields):
         return lost_media(kind, where)
     if kind == "pdf":

@@ -126,9 +126,11 @@ class Turn:
         parts: Texts and media in order.
         tool_calls: Tool calls of an assistant turn, after its text.
         tool_call_id: Id of the call that a tool turn answers; None: not known.
+        message_id: Id of the message; None: not known.
     """
 
     role: Role
     parts: tuple[Part, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    message_id: str | None = None

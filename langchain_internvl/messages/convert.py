@@ -79,7 +79,7 @@ def _read_turn(message: BaseMessage, number: int) -> Turn:
         parts += _nameless_calls(message, after_text=any(part != Text("") for part in parts))
     answered = _identifier(message.tool_call_id) if isinstance(message, ToolMessage) else None
     shown = tuple(part for part in parts if part != Text(""))
-    return Turn(role, shown, tuple(calls), answered)
+    return Turn(role, shown, tuple(calls), answered, _identifier(message.id))
 
 
 def _role(message: BaseMessage, number: int) -> Role:

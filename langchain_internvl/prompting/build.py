@@ -21,6 +21,11 @@ from langchain_internvl.messages.conversation import (
     Turn,
     Video,
 )
+from langchain_internvl.prompting.reply_ids import (
+    ReplyIds,
+    repeats_replies,
+    with_generated_ids,
+)
 from langchain_internvl.prompting.segments import Markup, Prompt, Segment, Slot, Words
 from langchain_internvl.prompting.templates import ChatTemplate, Frame
 from langchain_internvl.prompting.tool_formats import HERMES, ToolFormat
@@ -39,7 +44,7 @@ class PromptOptions:
         image_order: "auto": if all text of a message precedes its media, the media are moved to
             the front, as in the models' training; "as_given": no change.
         default_system: "template", a text, or None for no system turn; used if the conversation
-            has no system turn of its own.
+            does not begin with a system turn of its own.
         reasoning: Request reasoning by a system text, which replaces the template's or precedes
             another one.
         reasoning_system: That system text.
@@ -150,6 +155,8 @@ def build_prompt(
     options: PromptOptions | None = None,
     tools: ToolFormat = HERMES,
     instructions: Sequence[Part] = (),
+    *,
+    replies: ReplyIds | None = None,
 ) -> Prompt:
     """Render a conversation with a template, up to the beginning of the reply.
 
@@ -159,6 +166,7 @@ def build_prompt(
         options: Options of media and the system text.
         tools: The format of tool calls and results.
         instructions: Instructions appended to the system text.
+        replies: Token ids of earlier replies; None: their text alone is known.
 
     Raises:
         PromptError: The template cannot express the conversation.
@@ -168,28 +176,32 @@ def build_prompt(
     options = options or PromptOptions()
     turns = with_instructions(with_system(turns, template.default_system, options), instructions)
     laid_out, images = lay_out(turns, options)
+    if not repeats_replies(template):
+        replies = None
     if options.reply_start:
         template = replace(template, reply=template.reply + options.reply_start)
-    return Prompt(frame_turns(laid_out, template, tools), images)
+    return Prompt(frame_turns(laid_out, template, tools, replies), images)
 
 
 def with_system(
     turns: Sequence[Turn], template_system: str | None, options: PromptOptions
 ) -> Sequence[Turn]:
-    """The conversation with its final system turn.
+    """The conversation with its final system text, at the start.
+
+    A system turn in the middle stays there and replaces nothing: the prompt of a later turn begins
+    with that of an earlier one, so that its cached keys and values stay valid.
 
     Args:
         turns: The conversation.
         template_system: System text of the template; None: none.
         options: The default system text, and whether reasoning is requested.
     """
-    own = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
-    if own is not None and not options.reasoning:
+    if _has_system(turns) and not options.reasoning:
         return turns
-    if own is not None:
-        thinking = Instruction(options.reasoning_system + ("\n\n" if turns[own].parts else ""))
-        asking = replace(turns[own], parts=(thinking, *turns[own].parts))
-        return [*turns[:own], asking, *turns[own + 1 :]]
+    if _has_system(turns):
+        own = turns[0]
+        thinking = Instruction(options.reasoning_system + ("\n\n" if own.parts else ""))
+        return [replace(own, parts=(thinking, *own.parts)), *turns[1:]]
     system = options.default_system
     if options.reasoning:
         return with_system([_system(None if system == "template" else system), *turns],
@@ -209,19 +221,23 @@ def with_think_suffix(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def with_instructions(turns: Sequence[Turn], instructions: Sequence[Part]) -> Sequence[Turn]:
-    """The conversation with instructions appended to its system text."""
+    """The conversation with instructions appended to its system text at the start."""
     if not instructions:
         return turns
-    place = next((index for index, turn in enumerate(turns) if turn.role == "system"), None)
-    if place is None:
-        turns, place = [Turn("system"), *turns], 0
-    own = turns[place]
+    if not _has_system(turns):
+        turns = [Turn("system"), *turns]
+    own = turns[0]
     if not own.parts:  # no text to separate from
         first = instructions[0]
         if isinstance(first, (Text, Instruction)):
             instructions = [replace(first, text=first.text.lstrip("\n")), *instructions[1:]]
     told = replace(own, parts=(*own.parts, *instructions))
-    return [*turns[:place], told, *turns[place + 1 :]]
+    return [told, *turns[1:]]
+
+
+def _has_system(turns: Sequence[Turn]) -> bool:
+    """Whether a conversation begins with its own system text."""
+    return bool(turns) and turns[0].role == "system"
 
 
 def _system(text: str | None) -> Turn:
@@ -229,7 +245,10 @@ def _system(text: str | None) -> Turn:
 
 
 def frame_turns(
-    turns: Sequence[LaidOutTurn], template: ChatTemplate, tools: ToolFormat = HERMES
+    turns: Sequence[LaidOutTurn],
+    template: ChatTemplate,
+    tools: ToolFormat = HERMES,
+    replies: ReplyIds | None = None,
 ) -> tuple[Segment, ...]:
     """Put laid-out turns into the frames of a template; see `build_prompt`."""
     segments: list[Segment] = []
@@ -247,7 +266,10 @@ def frame_turns(
             elif role == "user":
                 segments += _framed(template.user, laid_out.segments)
             else:
-                segments += _framed(template.assistant, _said(laid_out, tools))
+                said: Sequence[Segment] = _said(laid_out, tools)
+                if replies is not None:
+                    said = with_generated_ids(said, laid_out.turn.message_id, replies)
+                segments += _framed(template.assistant, said)
     return tuple(
         segment for segment in (*segments, Markup(template.reply)) if segment != Markup("")
     )

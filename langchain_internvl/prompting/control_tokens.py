@@ -25,9 +25,23 @@ from langchain_internvl.reply_text.reasoning import CLOSE, OPEN
 
 _FAMILY_TOKENS = (
     "<IMAGE_TOKEN>", "<image>", "<video>", "<pad>", "<s>", "</s>", "<unk>", "<bos>", "<eos>",
-    "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]",
+    "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>",
+    "<image_soft_token>", "<<SYS>>", "<</SYS>>", "<sop>", "<eop>", "[gMASK]", "</image>",
+    *(f"[{end}{name}]" for end in ("", "/") for name in (
+        "INST", "SYSTEM_PROMPT", "AVAILABLE_TOOLS", "TOOL_CALLS", "TOOL_RESULTS", "TOOL_CONTENT",
+        "THINK", "MODEL_SETTINGS", "IMG", "ARGS", "CALL_ID",
+    )), "[IMG_BREAK]", "[IMG_END]",
 )  # fmt: skip
 """Control tokens of other tokenizers, and the image placeholders of servers."""
+
+_NUMBERED = (
+    # `<|...|>`, the form of most model families, DeepSeek's, and SentencePiece's byte tokens.
+    r"<(?=\|[^<>|\s]*\|>|\uff5c[^<>\uff5c\s]*\uff5c>|0x[0-9A-F]{2}>"
+    # Reserved tokens by number: Gemma's and Baichuan's, and InternLM2's, whose control tokens have
+    # these names in its vocabulary (`[UNUSED_TOKEN_145]` is `<|im_end|>`).
+    r"|unused\d+>|reserved_\d+>)|\[(?=(?:UNUSED_TOKEN|control)_\d+\])"
+)
+"""Forms of control tokens that no list can name in full."""
 
 _IS_MARKUP = re.compile(r"</?[\w|]+>")
 
@@ -57,8 +71,7 @@ class _Tokens:
         if new or not self._tokens:
             self._tokens = self._tokens | new
             known = "|".join(map(re.escape, sorted(self._tokens, key=len, reverse=True)))
-            # `<|...|>`, the form of all model families, and SentencePiece's byte tokens.
-            self.pattern = re.compile(rf"<(?=\|[^<>|\s]*\|>|0x[0-9A-F]{{2}}>)|(?:{known})")
+            self.pattern = re.compile(f"{_NUMBERED}|(?:{known})")
 
     @staticmethod
     def _is_control(token: str) -> bool:

@@ -35,6 +35,7 @@ from langchain_internvl.prompting.segments import (
     Slot,
     Words,
 )
+from langchain_internvl.prompting.tokenizer_patterns import check_patterns
 from langchain_internvl.prompting.tokenizer_state import (
     adds_prefix,
     build_tokenizer,
@@ -111,6 +112,7 @@ class PromptTokenizer:
             )
         self._any_added = _matcher(self._added)
         self._allowed = _matcher(set(GROUNDING_MARKUP) & self._added.keys())
+        check_patterns(state)
         plain = without_added_tokens(state)
         self._vocabulary: dict[str, int] = state["model"]["vocab"]
         if not self._vocabulary:

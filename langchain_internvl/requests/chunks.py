@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from langchain_internvl.backends.base import Choice, Delta, Usage
+    from langchain_internvl.prompting.reply_ids import ReplyIds
     from langchain_internvl.reply_text.channels import Channels
     from langchain_internvl.tool_calling.call_stream import CallPiece, CallStream
 
@@ -38,6 +40,8 @@ class ChunkMaker:
         calls: Parser of tool calls in the answer; None: no tool calls.
         choices: Candidate replies; empty: free generation.
         channels: Delimiters of the channels of the reply; None: no channels.
+        replies: Keeps the token ids of the complete reply; None: not kept.
+        stop_ids: Tokens that end a reply and are no part of it.
 
     Attributes:
         is_done: Whether the reply is complete, even if the backend continues.
@@ -52,6 +56,8 @@ class ChunkMaker:
         choices: Sequence[Choice] = (),
         *,
         channels: Channels | None = None,
+        replies: ReplyIds | None = None,
+        stop_ids: Iterable[int] = (),
     ) -> None:
         self.is_done = False
         self._model = model
@@ -63,10 +69,16 @@ class ChunkMaker:
         self._calls = calls
         self._call_ids: tuple[str, ...] = ()
         self._choices = choices
+        # LangChain's own id is not known here while a reply streams.
+        self._message_id = f"internvl-{uuid4().hex}"
+        self._replies = replies
+        self._no_ids = {NO_TOKEN, *stop_ids}
+        self._ids: list[int] = []
 
     def add(self, delta: Delta) -> list[ChatGenerationChunk]:
         """The chunks of the next delta; empty if it adds nothing yet."""
         self._tokens += delta.token_id != NO_TOKEN
+        self._ids += {delta.token_id} - self._no_ids
         reason = delta.finish_reason
         was_thinking = self._thoughts.is_thinking
         thoughts, text = self._thoughts.push(delta.text, last=reason is not None)
@@ -85,6 +97,7 @@ class ChunkMaker:
         elif delta.told_logprobs:
             metadata["logprobs"] = {"content": list(delta.told_logprobs)}
         if self.is_done:
+            self._keep_ids()
             metadata["finish_reason"] = reason
             metadata["model_name"] = self._model
             if self._choices:
@@ -97,6 +110,7 @@ class ChunkMaker:
             return []
         message = AIMessageChunk(
             content=text,
+            id=self._message_id,
             # LangChain converts it to a reasoning block in `content_blocks`.
             additional_kwargs={"reasoning_content": thoughts} if thoughts else {},
             tool_call_chunks=to_call_chunks(pieces, self._call_ids),
@@ -105,6 +119,11 @@ class ChunkMaker:
             chunk_position="last" if self.is_done else None,
         )
         return [ChatGenerationChunk(message=message)]
+
+    def _keep_ids(self) -> None:
+        """Keep the token ids for the prompts of later turns."""
+        if self._replies is not None:
+            self._replies.keep(self._message_id, self._ids)
 
     def _weigh(self, delta: Delta) -> dict[str, float]:
         """The probabilities of the choices, normalised to a sum of 1.

@@ -97,7 +97,6 @@ class TurnRenderer:
                 form.schema_instructions(),
             )
         ]
-        asks_logprobs = settings.logprobs or settings.top_logprobs is not None
         return Request(
             prompt_ids=(),
             turns=tuple(read),
@@ -111,7 +110,7 @@ class TurnRenderer:
             tool_format=HERMES if form.callable else None,
             template_kwargs=settings.chat_template_kwargs,
             choices=[Choice(text, ()) for text in form.choices],
-            top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
+            top_logprobs=settings.num_logprobs,
             timeout=self.deadline.remaining(),
             reasoning=settings.reasoning,
         )

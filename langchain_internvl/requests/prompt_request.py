@@ -17,6 +17,7 @@ from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.messages.expand import FileReader
 from langchain_internvl.prompting.build import PromptOptions, build_prompt, with_think_suffix
 from langchain_internvl.prompting.context_window import fit_reply
+from langchain_internvl.prompting.reply_ids import encode_prompt, replies_of
 from langchain_internvl.prompting.tool_formats import ToolFormat, get_tool_format
 from langchain_internvl.prompting.tool_results import order_tool_results
 from langchain_internvl.reply_text.reasoning import (
@@ -95,7 +96,8 @@ class Renderer:
         if self.reasoning in LEVELS and self.template.effort_system is not None:
             effort_text = self.template.effort_system.format(effort=self.reasoning)
             options = replace(options, reasoning_system=effort_text)
-        return build_prompt(turns, self.template, options, self.tools, told)
+        replies = replies_of(self.tokenizer)
+        return build_prompt(turns, self.template, options, self.tools, told, replies=replies)
 
     def _reply_start(self) -> str:
         """The prefix of the reply.
@@ -121,7 +123,7 @@ class Renderer:
 
     def to_ids(self, prompt: Prompt) -> list[int]:
         """The prompt as token ids."""
-        return self.tokenizer.encode(prompt, self.count_tokens(prompt))
+        return encode_prompt(self.tokenizer, prompt, self.count_tokens(prompt))
 
     def count_tokens(self, prompt: Prompt) -> list[int]:
         """Number of context tokens of each image; only the sizes of the images are read."""
@@ -236,7 +238,7 @@ def make_request(
         stop_ids.update(renderer.checkpoint.eos_ids)
     # Counted before any image is decoded, so that prompts that are too long fail early.
     context_tokens = renderer.count_tokens(prompt)
-    prompt_ids = renderer.tokenizer.encode(prompt, context_tokens)
+    prompt_ids = encode_prompt(renderer.tokenizer, prompt, context_tokens)
     window = settings.context_window or renderer.tokenizer.model_max_length
     max_tokens = fit_reply(
         window or renderer.checkpoint.max_length,
@@ -245,7 +247,6 @@ def make_request(
         context_tokens,
         settings.max_tokens,
     )
-    asks_logprobs = settings.logprobs or settings.top_logprobs is not None
     return Request(
         prompt_ids=prompt_ids,
         tiles=renderer.tile_images(prompt, context_tokens),
@@ -253,7 +254,7 @@ def make_request(
         max_tokens=max_tokens,
         stop_ids=frozenset(stop_ids),
         stop=_stop_texts(settings, renderer) if form.is_plain else (),
-        top_logprobs=(settings.top_logprobs or 0) if asks_logprobs else None,
+        top_logprobs=settings.num_logprobs,
         timeout=renderer.deadline.remaining(),
         grammar=form.grammar(tools, thinks=settings.thinks),
         markup=renderer.tokenizer.special_bytes(*_shown_marks(renderer)),

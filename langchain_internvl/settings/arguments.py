@@ -32,7 +32,7 @@ class CallArguments(TypedDict, total=False):
     seed: int | None
     max_tokens: int | None
     stop: str | Sequence[str] | None
-    logprobs: bool
+    logprobs: bool | None
     top_logprobs: int | None
     timeout: float | None
     min_tiles: int | None

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from langchain_internvl.backends.base import GREATEST_SEED, LEAST_SEED, Sampling
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import RequestError, did_you_mean
 from langchain_internvl.media.tiling import MOST_TILES, TileLimits
 from langchain_internvl.prompting.build import ImageOrder, PromptOptions
 from langchain_internvl.reply_text.reasoning import Reasoning, asks_to_think
@@ -39,9 +47,11 @@ class CallSettings(BaseModel):
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
     """Stop strings; they end a reply and are removed from it. They do not apply to JSON values of a
     `response_format` or to forced tool calls."""
-    logprobs: bool = False
+    logprobs: bool | None = None
     """Report log probabilities in `response_metadata["logprobs"]`, in OpenAI's format, for every
-    generated token, including tokens of a removed stop string."""
+    generated token, including tokens of a removed stop string. None: if `top_logprobs` is given.
+    False together with `top_logprobs` raises, as in OpenAI's API; one of the two in a call
+    overrides the other one of the model."""
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     """Number of likeliest tokens to report at each position in addition."""
     timeout: float | None = Field(default=None, gt=0)
@@ -84,6 +94,15 @@ class CallSettings(BaseModel):
     context_window: int | None = Field(default=None, ge=1)
     """Maximum tokens of prompt and reply together. None: the limit of the tokenizer or config."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse True and False as numbers, which pydantic reads as 1 and 0."""
+        kinds = _types_of(cls.model_fields[str(info.field_name)].annotation)
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+            raise ValueError(f"a number, not {value}")
+        return value
+
     @field_validator("max_tokens", mode="before")
     @classmethod
     def _default_max_tokens(cls, value: Any) -> Any:
@@ -99,6 +118,12 @@ class CallSettings(BaseModel):
         TileLimits().narrowed(self.min_tiles, self.max_tiles)
         return self
 
+    @model_validator(mode="after")
+    def _check_logprobs(self) -> Self:
+        if self.logprobs is False and self.top_logprobs is not None:
+            raise ValueError("top_logprobs needs logprobs, which is False; leave one of them out")
+        return self
+
     def for_call(self, overrides: Mapping[str, Any]) -> CallSettings:
         """These settings with the overrides of one call.
 
@@ -112,9 +137,11 @@ class CallSettings(BaseModel):
         known = CallSettings.model_fields
         unknown = sorted(overrides.keys() - known.keys())
         if unknown:
+            names = [*known, *RESPONSE_SETTINGS]
+            hints = (did_you_mean(one, names) for one in unknown if one not in names)
             raise RequestError(
-                f"a call of ChatInternVL takes no {', '.join(unknown)}; it takes "
-                f"{', '.join([*known, *RESPONSE_SETTINGS])}"
+                f"a call of ChatInternVL takes no {', '.join(unknown)}"
+                f"{next(filter(None, hints), '')}; it takes {', '.join(names)}"
             )
         own = {name: getattr(self, name) for name in known}
         given = self.model_fields_set  # explicit values stay distinct from defaults
@@ -123,13 +150,20 @@ class CallSettings(BaseModel):
         if overrides.get("max_tokens", 0) is None:  # LangChain passes None for "not set"
             overrides = {name: one for name, one in overrides.items() if name != "max_tokens"}
         try:
-            return CallSettings.model_validate({**own, **overrides})
+            return CallSettings.model_validate({**without_superseded(own, overrides), **overrides})
         except ValidationError as error:
             wrong = (
                 f"{'.'.join(map(str, one['loc']))}: {one['msg']}" if one["loc"] else one["msg"]
                 for one in error.errors()
             )
             raise RequestError(f"bad settings of a call: {'; '.join(wrong)}") from error
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Number of likeliest tokens to report at each position; None: no log probabilities."""
+        if self.top_logprobs is None:
+            return 0 if self.logprobs else None
+        return self.top_logprobs
 
     def sampling(self, generation: Mapping[str, Any]) -> Sampling:
         """Sampling parameters: these settings, then the checkpoint's values, then greedy.
@@ -176,3 +210,28 @@ class CallSettings(BaseModel):
             own: The checkpoint's limits.
         """
         return own.narrowed(self.min_tiles, self.max_tiles)
+
+
+def without_superseded(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that newer ones contradict: `logprobs` and `top_logprobs`.
+
+    Args:
+        own: The settings.
+        given: The newer settings.
+    """
+    superseded = set()
+    if given.get("logprobs") is False:
+        superseded.add("top_logprobs")
+    if given.get("top_logprobs") is not None:
+        superseded.add("logprobs")
+    return {name: value for name, value in own.items() if name not in superseded}
+
+
+def _types_of(annotation: Any) -> set[Any]:
+    """The types in an annotation such as `int | None`; of a Literal, those of its values."""
+    inner = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return set(map(type, inner))
+    if get_origin(annotation) in {Union, UnionType, Annotated}:
+        return set().union(*map(_types_of, inner))
+    return {annotation} if isinstance(annotation, type) else set()

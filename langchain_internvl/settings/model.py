@@ -262,7 +262,7 @@ _WHY_NOT: Mapping[str, str] = {
 def _check_server(settings: ModelSettings) -> None:
     options = settings.engine_options
     most = options.get("max_concurrency", 1)
-    if options.keys() - {"max_concurrency"} or not isinstance(most, int) or most < 1:
+    if options.keys() - {"max_concurrency"} or type(most) is not int or most < 1:
         raise RequestError(
             f"engine_options of a server are max_concurrency, from 1, not {options!r}"
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.backends.base import ToolChoice
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import RequestError, did_you_mean
 from langchain_internvl.grammars.argument_schemas import check_arguments
 from langchain_internvl.grammars.grammar import (
     Format,
@@ -232,6 +232,8 @@ def _schema(form: Any) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | No
     kind = form.get("type") if isinstance(form, Mapping) else None
     if kind == "text":
         return None, None
+    for fields in (form, form.get("json_schema")) if isinstance(form, Mapping) else ():
+        _warn_of_typos(fields)
     if kind == "json_object":  # as LMDeploy and llama.cpp take it, with or without a schema
         return _held(form.get("schema", {"type": "object"}), form.get("strict")), None
     inner = form.get("json_schema") if kind == "json_schema" else None
@@ -241,6 +243,16 @@ def _schema(form: Any) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | No
             f'{{"type": "json_object"}} or {{"type": "text"}}, not {form!r}'
         )
     return _held(inner["schema"], inner.get("strict")), inner["schema"]
+
+
+_FORMAT_FIELDS = ("type", "json_schema", "schema", "strict", "name", "description")
+
+
+def _warn_of_typos(fields: Any) -> None:
+    """Warn of unknown fields of a `response_format`, which have no effect."""
+    for name in fields.keys() - set(_FORMAT_FIELDS) if isinstance(fields, Mapping) else ():
+        hint = did_you_mean(name, _FORMAT_FIELDS)
+        warnings.warn(f"response_format has no field {name!r}{hint}", stacklevel=4)
 
 
 def _held(schema: Any, strict: Any) -> Mapping[str, Any]:

@@ -44,7 +44,9 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
         schema: A class or a JSON schema; None: any object.
         method: "json_schema" adds the schema to the prompt, "json_mode" does not,
             "function_calling" passes it as a tool and forces a call. All constrain decoding.
-        strict: False: keywords that cannot be guaranteed are not enforced.
+        strict: True: keywords that cannot be guaranteed raise; False: they are not enforced; None:
+            they are left to the parser for a class, and raise for a JSON schema, which nothing
+            else checks.
 
     Raises:
         RequestError: `schema` is not a schema, or the method is unknown.
@@ -54,7 +56,9 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
         raise RequestError(f"method={method!r} needs a schema")
     kind = to_value_type(schema)
     told = _schema_of(schema, kind)
-    named = {"name": kind.name if kind else name_of(schema), "strict": strict is not False}
+    if strict is None:
+        strict = kind is None and not _is_v1(schema)
+    named = {"name": kind.name if kind else name_of(schema), "strict": strict}
     if method == "json_mode":
         form: dict[str, Any] = {"type": "json_object", "schema": told, "strict": named["strict"]}
         return {"response_format": form}
@@ -68,6 +72,11 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
     function = {**named, **about, "parameters": parameters}
     choice = {"type": "function", "function": {"name": named["name"]}}
     return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
+
+
+def _is_v1(schema: Any) -> bool:
+    """Whether a schema that is no type of values is a class of pydantic.v1."""
+    return isinstance(schema, type) and is_basemodel_subclass(schema)
 
 
 def _schema_of(schema: Any, kind: ValueType | None) -> Mapping[str, Any]:
@@ -155,8 +164,7 @@ class ValueParser(BaseTransformOutputParser[Any]):
     @property
     def is_partial(self) -> bool:
         """Whether a stream yields partial values."""
-        is_v1 = isinstance(self.wanted, type) and is_basemodel_subclass(self.wanted)
-        return not is_v1 if self._kind is None else self._kind.is_partial
+        return not _is_v1(self.wanted) if self._kind is None else self._kind.is_partial
 
     @override
     def parse(self, text: str) -> Any:

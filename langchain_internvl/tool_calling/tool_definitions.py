@@ -7,6 +7,7 @@ unrestricted schema.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from typing_extensions import is_typeddict
 
-from langchain_internvl.errors import RequestError, SchemaError
+from langchain_internvl.errors import RequestError, SchemaError, did_you_mean
 
 
 def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
         RequestError: The value is not a tool, or the tool runs at another provider.
         SchemaError: The arguments cannot be described by a JSON schema.
     """
+    if isinstance(tool, Mapping):
+        _warn_of_typos(tool)
     if is_typeddict(tool) and not is_read_by_langchain(tool):
         parameters = _schema_of(tool)
         about = {"description": parameters.get("description", "")}
@@ -56,6 +59,19 @@ def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
     if strict is not None:
         kept["strict"] = strict
     return {"type": "function", "function": kept}
+
+
+_TOOL_FIELDS = ("name", "description", "parameters", "strict", "input_schema", "type", "function")
+
+
+def _warn_of_typos(tool: Mapping[Any, Any]) -> None:
+    """Warn of misspelt fields of a tool, which would have no arguments without a word."""
+    inner = tool.get("function")
+    for fields in (tool, inner if isinstance(inner, Mapping) else {}):
+        for name in fields:
+            hint = "" if name in _TOOL_FIELDS else did_you_mean(name, _TOOL_FIELDS, cutoff=0.8)
+            if hint:
+                warnings.warn(f"a tool has no field {name!r}{hint}", stacklevel=4)
 
 
 def to_json_schema(schema: Any) -> dict[str, Any]:

@@ -21,10 +21,16 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import PydanticSerializationError
 from typing_extensions import NotRequired, Required, TypedDict, get_type_hints, is_typeddict
 
 from langchain_internvl.errors import SchemaError
+from langchain_internvl.tool_calling.enum_members import (
+    Validator,
+    spell,
+    spell_member,
+    validator_of,
+)
 from langchain_internvl.tool_calling.tool_definitions import is_read_by_langchain, to_json_schema
 
 WRAPPER = "value"
@@ -46,7 +52,7 @@ class ValueType:
 
     kind: Any
     schema: Mapping[str, Any]
-    _adapter: TypeAdapter[Any] = field(repr=False, compare=False)
+    _validator: Validator = field(repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -90,7 +96,7 @@ class ValueType:
         Raises:
             ValueError: The JSON value does not match the type (or pydantic's `ValidationError`).
         """
-        return _read(self.kind, self._adapter, value)
+        return _read(self.kind, self._validator, value)
 
 
 def to_value_type(schema: Any) -> ValueType | None:
@@ -112,7 +118,7 @@ def to_value_type(schema: Any) -> ValueType | None:
         return None  # pydantic.v1
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(_as_langchain_reads(schema))
-        return ValueType(schema, _schema_of(schema, adapter), adapter)
+        return ValueType(schema, _schema_of(schema, adapter), validator_of(adapter))
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         if not _has_values(schema):
             return None
@@ -209,7 +215,7 @@ def _values(kind: Any) -> dict[str, Any] | None:
         return None
     values: dict[str, Any] = {}
     for one in known:
-        spelled = _spell(to_jsonable_python(one.value if isinstance(one, enum.Enum) else one))
+        spelled = spell_member(one)
         if spelled in values:
             raise SchemaError(
                 f"{shown(kind)}: JSON spells {values[spelled]!r} and {one!r} alike, {spelled}"
@@ -218,29 +224,22 @@ def _values(kind: Any) -> dict[str, Any] | None:
     return values
 
 
-def _spell(value: Any) -> str:
-    """JSON in which equal values are equal texts: 2.0 is 2."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-def _read(kind: Any, adapter: TypeAdapter[Any], value: Any) -> Any:
+def _read(kind: Any, validator: Validator, value: Any) -> Any:
     bare = _bare(kind)
     values = _values(bare)
     text = _to_json(value)
-    if values is not None and text is not None and _spell(value) in values:
-        return adapter.validate_python(values[_spell(value)])
+    if values is not None and text is not None and spell(value) in values:
+        return validator.validate_python(values[spell(value)])
     try:
         # Strict classes take a date, a member or a tuple as JSON spells it from JSON alone.
-        return adapter.validate_python(value) if text is None else adapter.validate_json(text)
+        return validator.validate_python(value) if text is None else validator.validate_json(text)
     except ValueError:
         if get_origin(bare) not in {Union, UnionType}:
             raise
         for option in get_args(bare):
             if _values(_bare(option)) is not None:
                 try:
-                    return _read(option, TypeAdapter(option), value)
+                    return _read(option, validator_of(TypeAdapter(option)), value)
                 except ValueError:
                     continue
         raise

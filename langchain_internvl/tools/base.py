@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs, patch_config, run_in_executor
 from langchain_core.tools import BaseTool, InjectedToolArg, ToolException
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from langchain_internvl.errors import (
     EngineBusyError,
@@ -22,6 +23,7 @@ from langchain_internvl.errors import (
     MediaFetchError,
     MediaTooLargeError,
     RequestTimeoutError,
+    did_you_mean,
 )
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.messages.media_blocks import image_block
@@ -108,6 +110,12 @@ class InternVLTool(BaseTool):
     handle_tool_error: Any = True
     handle_validation_error: Any = Field(default=_explain, exclude=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _warn_of_typos(cls, values: Any) -> Any:
+        warn_of_unknown(cls, values)
+        return values
+
     @abstractmethod
     def script(self, state: Any, given: Any) -> Script:
         """The model calls and the outcome of the tool.
@@ -160,6 +168,14 @@ class InternVLTool(BaseTool):
         if outcome.picture is None or not self.return_images:
             return outcome.text
         return [{"type": "text", "text": outcome.text}, image_block(outcome.picture())]
+
+
+def warn_of_unknown(kind: type[BaseModel], values: Any) -> None:
+    """Warn of arguments that a tool or toolkit does not have."""
+    known = kind.model_fields.keys()
+    for name in values.keys() - known if isinstance(values, Mapping) else ():
+        hint = did_you_mean(name, known)
+        warnings.warn(f"{kind.__name__} has no argument {name!r}{hint}", stacklevel=5)
 
 
 def _under(

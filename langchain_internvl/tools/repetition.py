@@ -1,20 +1,27 @@
-"""Detects repetition loops at the end of long transcriptions."""
+"""Detects repetition loops at the end of transcriptions."""
 
 from __future__ import annotations
 
+import re
+
 _LONGEST_UNIT = 400
-_TURNS = {True: 20, False: 4}
-"""Minimum number of repetitions: of a complete text (a table may end in equal rows), and of a text
-that reached its limit of tokens."""
-_LEAST_LENGTH = 80
+
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_TABLE_MARKS = ("|", "\t", "<td")
 
 
 def cut_repetition(text: str, *, is_complete: bool) -> str | None:
     """Cut a text after the first repetition of a loop at its end.
 
-    A loop is a unit of up to 400 characters that is repeated to the end of the text, over at least
-    80 characters and four times, or twenty times if the text is complete. Units without a letter
-    or digit, such as leader dots or rules, are layout and not a loop.
+    A loop is a unit of up to 400 characters that is repeated to the end of the text. Units without
+    a letter or digit, such as leader dots or rules, are layout and not a loop. It needs:
+
+    | the reply ended by | repetitions | characters |
+    |---|---|---|
+    | its limit of tokens | 4 | 80 |
+    | its limit of tokens, a unit with a word | 12 | 40 |
+    | itself | 20, as a table may end in equal rows | 40 |
+    | itself, a unit of three different words outside a table | 5 | 40 |
 
     Args:
         text: The transcription.
@@ -25,15 +32,27 @@ def cut_repetition(text: str, *, is_complete: bool) -> str | None:
         The text up to the end of the first unit; None: there is no loop.
     """
     text = text.rstrip()
-    turns = _TURNS[is_complete]
     ends = []
-    for unit in range(1, min(_LONGEST_UNIT, len(text) // turns) + 1):
-        if not any(letter.isalnum() for letter in text[-unit:]):
+    for unit in range(1, min(_LONGEST_UNIT, len(text) // 4) + 1):
+        last = text[-unit:]
+        if not any(letter.isalnum() for letter in last):
             continue
         # The loop extends as far as each character equals the one a unit later.
         start = len(text) - unit
         while start > 0 and text[start - 1] == text[start - 1 + unit]:
             start -= 1
-        if len(text) - start >= max(_LEAST_LENGTH, turns * unit):
+        length = len(text) - start
+        if length >= 4 * unit and _is_loop(last, length, is_complete=is_complete):
             ends.append(start + unit)
     return text[: min(ends)] if ends else None
+
+
+def _is_loop(unit: str, length: int, *, is_complete: bool) -> bool:
+    """Whether a unit is repeated often enough, see `cut_repetition`."""
+    # White space after the last repetition was stripped.
+    turns = (length + 1) // len(unit)
+    words = set(map(str.lower, _WORD.findall(unit)))
+    if not is_complete:
+        return length >= 80 or (turns >= 12 and length >= 40 and bool(words))
+    is_prose = len(words) >= 3 and not any(mark in unit for mark in _TABLE_MARKS)
+    return turns >= (5 if is_prose else 20) and length >= 40

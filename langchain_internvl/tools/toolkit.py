@@ -6,10 +6,11 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool, BaseToolkit
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.tools.ask_video import VideoQATool
+from langchain_internvl.tools.base import warn_of_unknown
 from langchain_internvl.tools.describe import DescribeImageTool
 from langchain_internvl.tools.ground import GroundTool
 from langchain_internvl.tools.read_text import ReadTextTool
@@ -40,6 +41,12 @@ class InternVLToolkit(BaseToolkit):
     media_policy: MediaPolicy = Field(default_factory=MediaPolicy)
     return_images: bool = False
     font: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _warn_of_typos(cls, values: Any) -> Any:
+        warn_of_unknown(cls, values)
+        return values
 
     def get_tools(self) -> list[BaseTool]:
         """`describe_image`, `read_text`, `ground` and `ask_video`."""

@@ -28,6 +28,7 @@ from langchain_internvl.backends.server.dialects import (
 from langchain_internvl.backends.server.error_mapping import named, to_error
 from langchain_internvl.backends.server.events import Chunk, Done, Fault, read_line
 from langchain_internvl.backends.server.kinds import ServerKind
+from langchain_internvl.backends.server.log_masking import mask_logs
 from langchain_internvl.backends.server.redaction import Redactor, secrets_of
 from langchain_internvl.backends.server.retries import Retries
 from langchain_internvl.errors import (
@@ -80,6 +81,7 @@ class ServerBackend:
         self._by_ids = None if tokens is None else IdDialect(*tokens)
         self._by_messages = MessageDialect()
         self._redactor = Redactor(secrets_of(address))
+        mask_logs(self._redactor)
         self._lock = threading.Lock()
         self._line: _Line | None = None
         self._closed = False

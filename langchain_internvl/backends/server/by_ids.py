@@ -111,7 +111,7 @@ class _Reader:
                     'for prompts by ids; use server_prompt="messages"'
                 )
             return iter(())
-        if not isinstance(ids, list) or not all(isinstance(one, int) for one in ids):
+        if not isinstance(ids, list) or not all(type(one) is int for one in ids):
             raise TypeError(f"output_ids are {ids!r}")
         deltas = self._reply.push(ids, self._logprobs(chunk.choice, ids))
         return deltas if self._frame is None else self._frame.around(deltas)

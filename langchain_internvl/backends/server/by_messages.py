@@ -6,6 +6,7 @@ The server's own template renders the prompt, and its own parser reads tool call
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.backends.base import NO_TOKEN, Delta
@@ -122,6 +123,16 @@ def _sampling(sampling: Sampling, kind: ServerKind) -> dict[str, Any]:
     return parameters
 
 
+@dataclass
+class _Call:
+    """A tool call whose pieces arrive one after the other."""
+
+    index: int
+    key: object
+    name: str = ""
+    arguments: str = ""
+
+
 class _Reader:
     """Reads a reply of text, and renders its tool calls as text in one tool format."""
 
@@ -129,7 +140,7 @@ class _Reader:
         self._wants_logprobs = request.top_logprobs is not None
         self._text = TextStream({}, stop)
         self._half = ""  # a high surrogate whose low surrogate is in the next chunk
-        self._calls: dict[int, dict[str, str]] = {}
+        self._calls: list[_Call] = []
         self._most_calls = 1 if request.single_call else None
         self._is_thinking = False
         self._may_think = True
@@ -138,7 +149,10 @@ class _Reader:
         """The deltas of a chunk."""
         for call in chunk.delta.get("tool_calls") or ():
             self._add_call(call)
-        content = chunk.delta.get("content") or ""
+        legacy = chunk.delta.get("function_call")  # OpenAI's, before tools
+        if legacy:
+            self._add_call({"index": 0, "function": legacy})
+        content = chunk.delta.get("content") or chunk.delta.get("refusal") or ""
         if not isinstance(content, str):
             raise TypeError(f"content is {content!r}, which is no text")
         content = self._whole(content)
@@ -152,9 +166,8 @@ class _Reader:
 
     def end(self, reason: FinishReason, usage: Usage | None) -> Delta:
         """The last delta."""
-        calls = [
-            ToolCall(call["name"], call["arguments"]) for _, call in sorted(self._calls.items())
-        ][: self._most_calls]
+        ordered = sorted(self._calls, key=lambda call: call.index)
+        calls = [ToolCall(call.name, call.arguments) for call in ordered][: self._most_calls]
         written = HERMES.write_calls(calls, after_words=self._text.has_shown)
         rest = self._text.push_text("\ufffd" if self._half else "")
         text = (
@@ -192,11 +205,24 @@ class _Reader:
         return Words(content).text
 
     def _add_call(self, call: Mapping[str, Any]) -> None:
-        """Add a piece of a tool call; pieces of one call have the same index."""
-        known = self._calls.setdefault(int(call.get("index") or 0), {"name": "", "arguments": ""})
+        """Add a piece of a tool call.
+
+        Pieces of one call have the same index. Some servers send none, or 0 for all calls: another
+        id, or without ids another name, begins another call then.
+        """
         function = call.get("function") or {}
-        for name in known:
-            known[name] += function.get(name) or ""
+        name, key = function.get("name") or "", call.get("id")
+        index = call.get("index")
+        same = [one for one in self._calls if index is None or one.index == int(index)]
+        known = same[-1] if same else None
+        is_next = known is not None and bool(name) and (
+            (key and known.key and key != known.key) or (index is None and not (key and known.key))
+        )  # fmt: skip
+        if known is None or is_next:
+            known = _Call(len(self._calls) if index is None else int(index), key)
+            self._calls.append(known)
+        known.name += name
+        known.arguments += function.get("arguments") or ""
 
     def _logprobs(self, choice: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         if not self._wants_logprobs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,19 +73,21 @@ class Client:
 
     def __init__(self, address: ServerAddress) -> None:
         self._openai = require("openai", extra="server")
-        self._transport_error, self._library_errors = _library_errors(self._openai)
+        own = address.http_client
+        classes = (self._openai.DefaultAsyncHttpxClient, *(() if own is None else (type(own),)))
+        self._transport_errors, self._library_errors = _library_errors(classes)
         # No read timeout, as generation may take any time; connecting has one. The client's own
         # retries are off: they do not cover errors inside a stream.
         self._client = self._openai.AsyncOpenAI(
             base_url=address.base_url,
             api_key=address.api_key or "none",
             default_headers=dict(address.headers) or None,
-            http_client=address.http_client or _own_client(self._openai),
+            http_client=_own_client(self._openai) if own is None else _BoundedClient(own),
             max_retries=0,
             timeout=self._openai.Timeout(None, connect=_CONNECT_SECONDS),
         )
+        self._is_shared = own is not None
         # The client reads them from environment variables that are meant for OpenAI.
-        self._is_shared = address.http_client is not None
         self._client.organization = self._client.project = None
 
     async def models(self) -> list[ServedModel]:
@@ -145,7 +147,7 @@ class Client:
                 request_id,
                 _seconds(error.response.headers.get("retry-after")),
             ) from error
-        except (openai.APIConnectionError, self._transport_error) as error:
+        except (openai.APIConnectionError, *self._transport_errors) as error:
             reason = error.__cause__ or error
             if isinstance(reason, InternVLError):  # of `_bound_body`
                 raise reason from None
@@ -171,9 +173,44 @@ class Client:
             ) from error
 
 
+class _BoundedClient:
+    """The user's own HTTP client with a limit on response bodies; that client is not changed.
+
+    Args:
+        client: A `httpx.AsyncClient`.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """The class of the user's client, which OpenAI's client checks by `isinstance`."""
+        return type(self._client)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        """Send a request, as `httpx.AsyncClient.send` does."""
+        response = await self._client.send(request, stream=True, **options)
+        try:
+            await _bound_body(response)
+            if not stream:
+                await response.aread()
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
+
+
 def _own_client(openai: Any) -> Any:
-    """An HTTP client with a limit on response bodies; the user's own client is left unchanged."""
-    return openai.DefaultAsyncHttpxClient(event_hooks={"response": [_bound_body]})
+    """An HTTP client with a limit on response bodies.
+
+    It follows no redirects: they would send the conversation and `default_headers` to another host.
+    """
+    hooks = {"response": [_bound_body]}
+    return openai.DefaultAsyncHttpxClient(event_hooks=hooks, follow_redirects=False)
 
 
 async def _bound_body(response: Any) -> None:
@@ -187,7 +224,7 @@ async def _bound_body(response: Any) -> None:
     Raises:
         BrokenReplyError: The body of a successful response is longer.
     """
-    if response.status_code < 400 and response.request.method != "GET":
+    if response.status_code < 300 and response.request.method != "GET":
         return  # a streamed reply; see `split_lines`
     body = bytearray()
     async for piece in response.aiter_bytes():
@@ -233,19 +270,31 @@ def _decode(line: bytearray) -> str:
     return line.removesuffix(b"\r").decode("utf-8", "replace")
 
 
-def _library_errors(openai: Any) -> tuple[type[Exception], tuple[type[Exception], ...]]:
+def _library_errors(
+    classes: Iterable[type[Any]],
+) -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
     """Errors that OpenAI's client passes through in the middle of a stream.
 
-    They come from its HTTP library: httpx, or its successor.
+    They come from its HTTP library, httpx or its successor httpx2, and from that of the user's own
+    client.
+
+    Args:
+        classes: The classes of the HTTP clients.
 
     Returns:
-        The transport error of a broken connection, and all other errors of the library.
+        The transport errors of a broken connection, and all other errors of the libraries.
     """
-    for base in openai.DefaultAsyncHttpxClient.__mro__:
-        if base.__name__ == "AsyncClient":
-            library = importlib.import_module(base.__module__.partition(".")[0])
-            return library.TransportError, (library.HTTPError, library.StreamError)
-    return OSError, ()
+    bases = {
+        base.__module__.partition(".")[0]
+        for one in classes
+        for base in one.__mro__
+        if base.__name__ == "AsyncClient"
+    }
+    libraries = [importlib.import_module(name) for name in sorted(bases)]
+    return (
+        tuple(one.TransportError for one in libraries) or (OSError,),
+        tuple(error for one in libraries for error in (one.HTTPError, one.StreamError)),
+    )
 
 
 def _seconds(header: str | None) -> float | None:

@@ -79,6 +79,8 @@ _MOST_TOKENS = 2**53
 def _count(value: Any) -> int:
     try:
         count = int(value or 0)
+        if isinstance(value, bool) or (isinstance(value, float) and count != value):
+            count = -1
     except (OverflowError, TypeError, ValueError):
         count = -1
     if not 0 <= count <= _MOST_TOKENS:

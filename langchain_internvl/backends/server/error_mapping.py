@@ -58,7 +58,7 @@ def to_error(
         401: "; give its key as api_key=",
         403: "; give its key as api_key=",
         404: "; name the model as the server does (served_model=), and the address with its /v1",
-    }.get(status, "")
+    }.get(status, "; give the address that it redirects to as base_url=" if status < 400 else "")
     kind = _BY_STATUS.get(status, ServerError)
     return kind(
         f"the server answers: {said} (status {status}){named(request_id)}{advice}",

@@ -16,7 +16,7 @@ MASK = "**********"
 
 _MOST_QUOTED = 1000
 """Maximum length of an error text, in characters. Servers may echo whole requests."""
-_MOST_READ = 1 << 16
+MOST_READ = 1 << 16
 """Maximum number of characters of an error that are searched for secrets."""
 
 _PART = 12
@@ -59,7 +59,7 @@ class Redactor:
 
     def quote(self, text: str) -> str:
         """The masked text, shortened after masking so that no part of a secret is left."""
-        masked = self.mask(text[:_MOST_READ])
+        masked = self.mask(text[:MOST_READ])
         return masked if len(masked) <= _MOST_QUOTED else masked[:_MOST_QUOTED] + "..."
 
     def clean(self, error: BaseException) -> None:

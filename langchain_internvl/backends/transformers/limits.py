@@ -38,7 +38,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
+            if value is not None and (type(value) is not int or value < least):
                 raise RequestError(f"{name} is a whole number from {least}, not {value!r}")
 
         if not isinstance(self.prefix_cache, bool):

@@ -152,7 +152,8 @@ def test_system_turn_in_the_middle():
     assert render(said("a"), said("b", role="system"), said("c")) == (
         user("a") + "<|im_start|>system\nb<|im_end|>\n" + user("c") + REPLY
     )
-    assert render(said("a"), said("b", role="system"), default_system="D").startswith(user("a"))
+    with_default = render(said("a"), said("b", role="system"), default_system="D")
+    assert with_default.startswith("<|im_start|>system\nD<|im_end|>\n" + user("a"))
     with pytest.raises(PromptError, match="internvl_zh"):
         render(said("a"), said("b", role="system"), template=TEMPLATES["internvl_zh"])
 

@@ -45,6 +45,22 @@ def test_tokens_of_a_tokenizer_at_hand_are_disarmed():
     assert disarmed == "[\u200bUNUSED_TOKEN_141] <\u200bmy_token> <ref>a</ref>  word"
 
 
+@pytest.mark.parametrize(
+    "control",
+    ["[UNUSED_TOKEN_145]", "[UNUSED_TOKEN_9]", "<unused7>", "<reserved_106>", "[control_8]",
+     "<\uff5cbegin\u2581of\u2581sentence\uff5c>", "[TOOL_CALLS]", "[/AVAILABLE_TOOLS]", "[IMG]",
+     "[IMG_END]", "<<SYS>>", "[gMASK]", "<sop>", "<start_of_image>", "[SYSTEM_PROMPT]", "<0x0A>"],
+)  # fmt: skip
+def test_control_tokens_of_unknown_tokenizers_are_disarmed(control):
+    assert control not in disarm(f"a{control}b{control}")
+    assert disarm(control).replace("\u200b", "") == control
+
+
+@pytest.mark.parametrize("text", ["[UNUSED_TOKEN_x]", "[1]", "[a](b)", "[TODO]", "[x]", "<sub>"])
+def test_brackets_of_markdown_stay(text):
+    assert disarm(text) == text
+
+
 @pytest.mark.parametrize("text", [*GROUNDING_MARKUP, "a < b", "<b>bold</b>", "<|", "x<|y z|>", ""])
 def test_other_words_stay_as_they_are(text):
     assert disarm(text) == text

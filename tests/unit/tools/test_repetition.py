@@ -29,6 +29,33 @@ def test_a_text_that_ended_by_itself_may_repeat_more():
 
 @pytest.mark.parametrize(
     "text",
+    ["no " * 20, "Total 5\n" * 20, "The cat sat on the mat. " * 5, "Das ist der Rand\n" * 6,
+     "start of it\n" + "1 2 " * 25, "x" * 40],
+)  # fmt: skip
+def test_short_loops_of_a_complete_text_are_found(text):
+    kept = cut_repetition(text, is_complete=True)
+    assert kept is not None
+    assert len(kept) < len(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Yes\n" * 15, "| one cell | two cells | three |\n" * 6, "0.00 0.00 0.00\n" * 9,
+     "Name\tStreet\tCity\n" * 7, "ha ha ha ha ha ha", "XXXXXXXXXXXXXXXXXXXX", "no\n" * 12,
+     "Row, row, row your boat\n" * 4],
+)  # fmt: skip
+def test_equal_rows_of_a_complete_text_are_no_loop(text):
+    assert cut_repetition(text, is_complete=True) is None
+
+
+def test_short_loops_up_to_the_limit_are_found():
+    assert cut_repetition("Sum\n" + "the x " * 12, is_complete=False) == "Sum\nthe x "
+    assert cut_repetition("one " * 12, is_complete=False) == "one "
+    assert cut_repetition("1 0 " * 14, is_complete=False) is None
+
+
+@pytest.mark.parametrize(
+    "text",
     [
         "",
         "Chapter 1 " + "." * 200,

@@ -7,6 +7,7 @@ import pickle
 import socket
 import threading
 
+import httpx
 import pytest
 from fault_server import DONE, FaultServer, Host, body, chunk, data, drop, error, lines, send, words
 from patience import PATIENCE
@@ -209,6 +210,10 @@ FAULTS = {
     "an endless refusal": (lambda handler: endless(handler, 400), RequestError, 1),
     "a packed endless refusal": (lambda handler: send(
         handler, 400, gzip.compress(b"x" * (64 << 20)), content_encoding="gzip"), RequestError, 1),
+    "usage in halves": (lines(HELLO, chunk({}, "stop"), data({"choices": [], "usage": {
+        "prompt_tokens": 5.5, "completion_tokens": 2}})), BrokenReplyError, 1),
+    "usage that is true": (lines(HELLO, chunk({}, "stop"), data({"choices": [], "usage": {
+        "prompt_tokens": True, "completion_tokens": 2}})), BrokenReplyError, 1),
     "usage that is no number": (lines(HELLO, chunk({}, "stop"), 'data: {"choices": [], "usage": '
                                       '{"prompt_tokens": NaN}}'), BrokenReplyError, 1),
     "usage of 5,000 digits": (lines(HELLO, chunk({}, "stop"), 'data: {"choices": [], "usage": '
@@ -242,19 +247,42 @@ def test_what_may_pass_is_tried_again(name, ask):
     assert first == second
 
 
-def test_an_endless_list_of_models_is_left(ask):
-    server = FaultServer(GOOD, models=lambda handler: endless(handler, 200))
-    with server.running() as url:
-        backend = ServerBackend(ServerAddress(url), ServerOptions("vl", Retries(0)))
+@pytest.mark.parametrize("client", [None, httpx.AsyncClient()], ids=["own", "user's"])
+def test_endless_bodies_are_left(client, ask):
+    refusal = FaultServer(lambda handler: endless(handler, 400))
+    refusal.models = lambda handler: endless(handler, 200)
+    with refusal.running() as url:
+        address = ServerAddress(url, http_client=client)
+        backend = ServerBackend(address, ServerOptions("vl", Retries(0)))
         with pytest.raises(BrokenReplyError, match="the server's answer is over 4 MiB"):
             backend.models()
+        with pytest.raises(RequestError):
+            ask_sync(backend, Request((), turns=TURNS))
+        refusal.answers = (GOOD,)
+        assert text_of(ask_sync(backend, Request((), turns=TURNS))) == "Hello"
         backend.close()
+    assert client is None or not client.is_closed
 
 
 def test_a_reply_has_a_longest_length(ask, monkeypatch):
     monkeypatch.setattr("langchain_internvl.backends.server.client.MOST_REPLY_BYTES", 1000)
     with pytest.raises(BrokenReplyError, match="reply is over"):
         ask(FaultServer(lines(*[HELLO] * 1000)))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_takes_nothing_to_another_host(status):
+    """The conversation and `default_headers` are for the host that was given."""
+    other = FaultServer(GOOD)
+    with other.running() as elsewhere:
+        away = FaultServer(lambda handler: send(
+            handler, status, b"", location=f"{elsewhere}/chat/completions"))  # fmt: skip
+        with away.running() as url:
+            backend = ServerBackend(ServerAddress(url), ServerOptions("vl", Retries(0)))
+            with pytest.raises(ServerError, match="give the address that it redirects to"):
+                ask_sync(backend, Request((), turns=TURNS))
+            backend.close()
+    assert not other.asked
 
 
 def _lower(headers):

@@ -1,8 +1,10 @@
 """No error, repr or trace has a known secret."""
 
 import base64
+import gc
 import html
 import json
+import logging
 import traceback
 from urllib.parse import quote, quote_plus
 
@@ -13,7 +15,8 @@ from langchain_core.load import dumps
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.server.client import ServerAddress
-from langchain_internvl.backends.server.redaction import Redactor, secrets_of
+from langchain_internvl.backends.server.log_masking import mask_logs
+from langchain_internvl.backends.server.redaction import MASK, Redactor, secrets_of
 from langchain_internvl.errors import InternVLError
 
 KEY = "sk-Ab/9+q=\"z\\9&<x>'k"
@@ -108,6 +111,39 @@ def test_no_error_has_a_secret(echo, pad):
     for one in told:
         for secret in (KEY, HEADER, json.dumps(KEY)[1:-1], quote(KEY, safe="")):
             assert secret not in one
+
+
+def refuse_and_echo(handler):
+    """Echo the key in the reason phrase and in a header."""
+    handler.send_response(401, f"Bad {HEADER}")
+    handler.send_header("content-length", "0")
+    handler.send_header("x-echo", HEADER)
+    handler.end_headers()
+
+
+@pytest.mark.parametrize("own_client", [False, True])
+def test_no_log_has_a_secret(own_client, caplog):
+    caplog.set_level("DEBUG")
+    client = {"http_client": httpx.AsyncClient()} if own_client else {}
+    with FaultServer(refuse_and_echo).running() as url:
+        llm = ChatInternVL(model="vl", base_url=url, api_key=HEADER, max_retries=0, **client)
+        with pytest.raises(InternVLError):
+            llm.invoke("x")
+        llm.close()
+    told = [record.getMessage() for record in caplog.records]
+    assert any("401" in one and MASK in one for one in told)
+    assert not any(HEADER in one for one in told)
+
+
+def test_masking_of_logs_ends_with_the_backend(caplog):
+    redactor = Redactor([HEADER])
+    mask_logs(redactor)
+    logger = logging.getLogger("httpx")
+    logger.warning("one %s", HEADER)
+    del redactor
+    gc.collect()
+    logger.warning("two %s", HEADER)
+    assert [record.getMessage() for record in caplog.records] == [f"one {MASK}", f"two {HEADER}"]
 
 
 @pytest.mark.parametrize(

@@ -194,3 +194,45 @@ def test_thoughts_that_a_server_took_out_are_kept(at_server, name):
     reply = llm.bind_tools([Zoom]).invoke("2+2?")
     assert reply.additional_kwargs["reasoning_content"] == "Hm, so"
     assert [one["name"] for one in reply.tool_calls] == ["Zoom"]
+
+
+def piece(name=None, arguments=None, **fields):
+    return {**fields, "function": {"name": name, "arguments": arguments}}
+
+
+PIECES = {
+    "no index, in one chunk": [[piece("Zoom", '{"factor": 1}'), piece("Zoom", '{"factor": 2}')]],
+    "no index, in pieces": [[piece("Zoom", "{")], [piece(None, '"factor": 1}')],
+                            [piece("Zoom", '{"factor": 2')], [piece(None, "}")]],
+    "no index, ids in each piece": [
+        [piece("Zoom", "{", id="a")], [piece(None, '"factor": 1}', id="a")],
+        [piece("Zoom", '{"factor": 2}', id="b")]],
+    "index 0 for all": [[piece("Zoom", '{"factor": 1}', index=0, id="a")],
+                        [piece("Zoom", '{"factor": 2}', index=0, id="b")]],
+    "as OpenAI": [[piece("Zoom", "", index=0, id="a")], [piece(None, '{"factor": 1}', index=0)],
+                  [piece("Zoom", "", index=1, id="b")], [piece(None, '{"factor": 2}', index=1)]],
+    "in another order": [[piece("Zoom", '{"factor": 2}', index=1, id="b")],
+                         [piece("Zoom", '{"factor": 1}', index=0, id="a")]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_calls_of_servers_that_number_them_otherwise(at_server, name):
+    chunks = [chunk({"tool_calls": pieces}) for pieces in PIECES[name]]
+    _, llm = at_server(lines(*chunks, chunk({}, "tool_calls")))
+    reply = llm.bind_tools([Zoom]).invoke("x")
+    assert [one["args"] for one in reply.tool_calls] == [{"factor": 1}, {"factor": 2}]
+    assert not reply.invalid_tool_calls
+
+
+def test_the_field_before_tool_calls_is_a_call(at_server):
+    pieces = [{"name": "Zoom", "arguments": ""}, {"arguments": '{"factor"'}, {"arguments": ": 3}"}]
+    chunks = [chunk({"function_call": one}) for one in pieces]
+    _, llm = at_server(lines(*chunks, chunk({}, "function_call")))
+    (call_,) = llm.bind_tools([Zoom]).invoke("x").tool_calls
+    assert (call_["name"], call_["args"]) == ("Zoom", {"factor": 3})
+
+
+def test_a_refusal_is_text(at_server):
+    _, llm = at_server(lines(chunk({"refusal": "I can"}), chunk({"refusal": "not."}, "stop")))
+    assert llm.invoke("x").content == "I cannot."

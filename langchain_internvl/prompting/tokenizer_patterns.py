@@ -1,0 +1,128 @@
+"""Refuses tokenizers whose regular expressions could take exponential time.
+
+`tokenizer.json` holds expressions that the `tokenizers` library matches by backtracking, without a
+limit of time and without releasing the interpreter. Those of the supported model families repeat
+characters and classes, but no groups, and at most two in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from langchain_internvl.errors import UnsupportedCheckpointError
+
+_MOST_CHARACTERS = 4096
+_MOST_REPEATS = 3
+"""Maximum number of unbounded repeats in one alternative: the time grows with the length of the
+text to this power."""
+
+_MOST_OPTIONS = 8
+"""Maximum number of optional items in one alternative: the time grows with two to this power."""
+
+
+def check_patterns(state: Mapping[str, Any]) -> None:
+    """Check the regular expressions of a tokenizer.
+
+    Args:
+        state: The tokenizer as JSON, see `tokenizer.json`.
+
+    Raises:
+        UnsupportedCheckpointError: An expression repeats a group, refers to groups, or has too many
+            repeats or optional items.
+    """
+    for part in ("normalizer", "pre_tokenizer", "decoder", "post_processor"):
+        for pattern in _patterns(state.get(part)):
+            is_long = len(pattern) > _MOST_CHARACTERS
+            reason = "is too long" if is_long else _why_slow(pattern)
+            if reason:
+                raise UnsupportedCheckpointError(
+                    f"the tokenizer's {part} has the pattern {pattern[:80]!r}, which {reason}: "
+                    "matching a text could take forever"
+                )
+
+
+def _patterns(value: Any) -> Iterator[str]:
+    """All regular expressions below a component of a tokenizer."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            if name == "Regex" and isinstance(one, str):
+                yield one
+            else:
+                yield from _patterns(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _patterns(one)
+
+
+def _why_slow(pattern: str) -> str | None:
+    """Why an expression could take very long; None: it could not."""
+    counts = [(0, 0)]  # repeats and options of the current alternative, for each open group
+    before = ""
+    for item in _items(pattern):
+        if item[0] == "\\" and item[1:2] in {*"123456789gk"}:
+            return "refers to a group"
+        if item == "(":
+            counts.append((0, 0))
+        elif item == "|":
+            counts[-1] = (0, 0)
+        elif item == ")" and len(counts) > 1:
+            counts.pop()
+        elif item == "?" and before not in {"(", "*", "+", "?"}:
+            counts[-1] = (counts[-1][0], counts[-1][1] + 1)
+        elif most := _most_repeats(item):
+            if before == ")" and most > 1:
+                return "repeats a group"
+            counts[-1] = (counts[-1][0] + (most > _FEW), counts[-1][1])
+        repeats, options = map(sum, zip(*counts, strict=True))
+        if repeats > _MOST_REPEATS or options > _MOST_OPTIONS:
+            return f"has {repeats} repeats and {options} optional items in a row"
+        before = item
+    return None
+
+
+def _items(pattern: str) -> Iterator[str]:
+    """The items of an expression: escapes, classes, repeats, and other characters."""
+    place = 0
+    while place < len(pattern):
+        end = place + 1
+        if pattern[place] == "\\":
+            end = place + 2
+        elif pattern[place] == "[":
+            end = _end_of_class(pattern, place)
+        elif pattern[place] == "{" and "}" in pattern[place:]:
+            end = pattern.index("}", place) + 1
+        yield pattern[place:end]
+        place = end
+
+
+def _end_of_class(pattern: str, start: int) -> int:
+    """The index after a character class, which may contain other classes."""
+    depth, place = 0, start
+    while place < len(pattern):
+        if pattern[place] == "\\":
+            place += 1
+        elif pattern[place] == "[":
+            depth += 1
+        elif pattern[place] == "]" and (place > start + 1 or depth > 1):
+            depth -= 1
+            if not depth:
+                return place + 1
+        place += 1
+    return len(pattern)
+
+
+_FEW = 100
+"""Repeats up to this number are no unbounded ones."""
+
+
+def _most_repeats(item: str) -> float:
+    """How often an item repeats the one before it at most; 0: it is no repeat."""
+    if item in {"*", "+"}:
+        return float("inf")
+    if not (item.startswith("{") and item.endswith("}")):
+        return 0
+    least, comma, most = (one.strip() for one in item[1:-1].partition(","))
+    if not all(one.isdecimal() for one in (least, most) if one):
+        return 0  # literal text
+    return float("inf") if comma and not most else float(most or least or 0)

@@ -1,0 +1,111 @@
+"""Validators that read members of enums and literals from JSON, at any depth of a type.
+
+pydantic does not read back all members that it writes: JSON spells a date or a tuple, the value of
+a member, as text or as a list, and pydantic compares the values alone.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError, SchemaValidator, to_jsonable_python
+
+_JSON_TYPES = (str, int, float, bool, type(None))
+
+_NO_SCHEMAS = frozenset(
+    {"cls", "config", "default", "expected", "members", "metadata", "serialization"}
+)
+"""Fields of core schemas that hold values."""
+
+
+class Validator(Protocol):
+    """The methods that `TypeAdapter` and `SchemaValidator` share."""
+
+    def validate_python(self, value: Any, /) -> Any:
+        """Validate a Python value."""
+
+    def validate_json(self, value: str, /) -> Any:
+        """Validate a value in JSON."""
+
+
+def validator_of(adapter: TypeAdapter[Any]) -> Validator:
+    """The validator of a type, which also reads members that JSON spells differently.
+
+    Args:
+        adapter: Adapter of the type. It is returned itself if the type has no such members.
+    """
+    changed = _with_members(adapter.core_schema)
+    if changed is adapter.core_schema:
+        return adapter
+    try:
+        # pydantic 2.10 and later would use the validators of nested models, without the change.
+        return SchemaValidator(changed, _use_prebuilt=False)
+    except TypeError:
+        return SchemaValidator(changed)
+
+
+def spell(value: Any) -> str:
+    """JSON in which equal values are equal texts: 2.0 is 2."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def spell_member(value: Any) -> str:
+    """JSON of a member of an enum, or of a value of a Literal."""
+    return spell(to_jsonable_python(value.value if isinstance(value, enum.Enum) else value))
+
+
+def _with_members(schema: Any) -> Any:
+    """A core schema that looks members up by their JSON; the same object if it has none."""
+    if isinstance(schema, Mapping):
+        parts = {
+            name: one if name in _NO_SCHEMAS else _with_members(one) for name, one in schema.items()
+        }
+        is_changed = any(parts[name] is not schema[name] for name in parts)
+        values = _members(schema)
+        if not values:
+            return parts if is_changed else schema
+        reference = {"ref": parts.pop("ref")} if "ref" in parts else {}
+        function = {"type": "no-info", "function": _lookup(values)}
+        return {"type": "function-before", "function": function, "schema": parts, **reference}
+    if isinstance(schema, (list, tuple)):
+        items = [_with_members(one) for one in schema]
+        is_changed = any(new is not old for new, old in zip(items, schema, strict=True))
+        return type(schema)(items) if is_changed else schema
+    return schema
+
+
+def _members(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Members by their JSON, if pydantic would not read them; else empty."""
+    known: Sequence[Any] = ()
+    if schema.get("type") == "enum":
+        known = schema.get("members", ())
+    elif schema.get("type") == "literal":
+        known = schema.get("expected", ())
+    if all(_is_read(one) for one in known):
+        return {}
+    try:
+        return {spell_member(one): one for one in known}
+    except (PydanticSerializationError, TypeError, ValueError):  # told when the schema is written
+        return {}
+
+
+def _is_read(member: Any) -> bool:
+    value = member.value if isinstance(member, enum.Enum) else member
+    # The value of an enum of strings is a string, and so is the member.
+    return type(value) in _JSON_TYPES
+
+
+def _lookup(values: Mapping[str, Any]) -> Callable[[Any], Any]:
+    def find(value: Any) -> Any:
+        try:
+            return values.get(spell(value), value)
+        except (TypeError, ValueError):  # a Python value that JSON does not have
+            return value
+
+    return find
