@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,11 @@ class BytesSource:
     def read(self, policy: MediaPolicy) -> bytes:
         """The bytes, if they are within the limit."""
         return _within_limit(self.data, self.name, policy)
+
+    @cached_property
+    def sha256(self) -> bytes:
+        """Hash of the bytes, for the store of media and the cache of features."""
+        return hashlib.sha256(self.data).digest()
 
     @cached_property
     def jpeg_scans(self) -> int:

@@ -9,7 +9,7 @@ import io
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from langchain_internvl.errors import (
     InternVLError,
@@ -145,6 +145,8 @@ def open_image(data: bytes, name: str, scans: int | None = None) -> Image.Image:
         raise MediaError(
             name, f"the image is truncated or corrupt ({kind}): {error}; get the whole file"
         ) from error
+    if image.format == "JPEG" and isinstance(image, ImageFile.ImageFile):
+        image.decodermaxblock = max(len(data), image.decodermaxblock)  # one call without the GIL
     if image.format == "TIFF" and (_is_raw(image) or data[8:10] == b"CR"):
         raise UnsupportedMediaError(name, _RAW)
     # An uncompressed TIFF may have one strip per pixel row; decoders in Python read pixel by pixel.

@@ -121,12 +121,17 @@ def orientation_of(source: Source, policy: MediaPolicy) -> int:
     return orientation
 
 
-def sniff_mime_type(data: bytes) -> str | None:
-    """The MIME type of an encoded image, or None if the format is unknown."""
+def sniff_mime_type(data: bytes, scans: int | None = None) -> str | None:
+    """The MIME type of an encoded image, or None if the format is unknown.
+
+    Args:
+        data: The image.
+        scans: `BytesSource.jpeg_scans`, if it is known.
+    """
     from langchain_internvl.media.encoded import open_image  # noqa: PLC0415 - imported at first use
 
     try:
-        with open_image(data, "") as image:
+        with open_image(data, "", scans) as image:
             mime_type: str | None = image.get_format_mimetype()
             return mime_type
     except Exception:  # noqa: BLE001 - a broken file has no type; reading reports the error
