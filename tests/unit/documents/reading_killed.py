@@ -5,7 +5,7 @@ import time
 
 from drawn_pages import scripted
 
-from langchain_internvl import InternVLLoader
+from langchain_internvl import ChatInternVL, InternVLLoader
 
 
 def reply(request):
@@ -13,8 +13,8 @@ def reply(request):
     return f"page of colour {request.tiles[0][0, 9, 9].tolist()}"
 
 
-llm, backend = scripted(reply)
-pdf, folder = sys.argv[1:]
+pdf, folder, *model = sys.argv[1:]
+llm = ChatInternVL(model=model[0], temperature=0) if model else scripted(reply)[0]
 print("begun", flush=True)
 for page in InternVLLoader(pdf, llm=llm, resume_dir=folder, skip_blank=False).lazy_load():
     print(page.metadata["page"], flush=True)

@@ -12,7 +12,8 @@ from drawn_pages import draw_page, encode, scripted
 from langchain_core.documents import Document
 from patience import PATIENCE
 
-from langchain_internvl import InternVLLoader
+from langchain_internvl import ChatInternVL, InternVLLoader
+from langchain_internvl.documents.jobs import Result
 from langchain_internvl.documents.journal import Journal, fingerprint_of
 from langchain_internvl.errors import EngineBusyError, RequestError
 
@@ -150,11 +151,23 @@ def kill_at_random_moments(tmp_path, kills):
     tmp_path.mkdir(exist_ok=True)
     tiff, folder = tmp_path / "a.tiff", tmp_path / "kept"
     tiff.write_bytes(scan(pages()))
+    read_killed(tiff, folder, kills, chance=random.Random(str(tmp_path.name)))
+    found, asked = load(tiff, folder, skip_blank=False)
+    assert asked == 0
+    colours = [page.page_content for page in found]
+    assert len(set(colours)) == PAGES
+    entries = [json.loads(line.partition(b" ")[2]) for line in
+               (folder / "pages.jsonl").read_bytes().splitlines() if line[8:9] == b" " and
+               line.endswith(b"}}")]  # fmt: skip
+    assert {one["page"] for one in entries if "page" in one} == {page.id for page in found}
+
+
+def read_killed(tiff, folder, kills, *model, chance):
+    """Start the program on PAGES pages and kill it, so many times; then let it finish."""
     tests = PROGRAM.parents[2]
     paths = os.pathsep.join([str(tests), str(tests.parent)])
     environment = {**os.environ, "PYTHONPATH": paths}
-    chance = random.Random(str(tmp_path.name))
-    command = [sys.executable, str(PROGRAM), str(tiff), str(folder)]
+    command = [sys.executable, str(PROGRAM), str(tiff), str(folder), *model]
     for _ in range(kills):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
         lines = chance.randrange(0, PAGES + 2)
@@ -170,14 +183,6 @@ def kill_at_random_moments(tmp_path, kills):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True,
                           timeout=PATIENCE)  # fmt: skip
     assert done.stdout.split() == ["begun", *map(str, range(PAGES)), "done"]
-    found, asked = load(tiff, folder, skip_blank=False)
-    assert asked == 0
-    colours = [page.page_content for page in found]
-    assert len(set(colours)) == PAGES
-    entries = [json.loads(line.partition(b" ")[2]) for line in
-               (folder / "pages.jsonl").read_bytes().splitlines() if line[8:9] == b" " and
-               line.endswith(b"}}")]  # fmt: skip
-    assert {one["page"] for one in entries if "page" in one} == {page.id for page in found}
 
 
 def test_killed_at_random_moments(tmp_path):
@@ -189,3 +194,24 @@ def test_killed_many_times_at_random_moments(tmp_path):
     """KILLS=500 for a soak: each kill costs the start of a process, a second or more."""
     for number in range(int(os.environ.get("KILLS", "40")) // 10):
         kill_at_random_moments(tmp_path / str(number), 10)
+
+
+@pytest.mark.slow
+def test_nano_is_killed_at_random_moments(tmp_path):
+    """The pages are those of a process that nobody killed."""
+    tiff = tmp_path / "a.tiff"
+    words = ["amber", "basket", "candle", "dollar", "engine", "forest", "garden", "hammer",
+             "island", "jacket", "kettle", "ladder"]  # fmt: skip
+    tiff.write_bytes(scan([draw_page(word, size=(448, 448), font=40) for word in words]))
+    llm = ChatInternVL(model="nano", temperature=0)
+    expected = InternVLLoader(tiff, llm=llm, skip_blank=False).load()
+    kills = int(os.environ.get("NANO_KILLS", "6"))
+    read_killed(tiff, tmp_path / "kept", kills, "nano", chance=random.Random(3))
+    again = InternVLLoader(tiff, llm=llm, skip_blank=False, resume_dir=tmp_path / "kept")
+    results = [one for one in again.results() if isinstance(one, Result)]
+    assert all(one.is_resumed for one in results)
+    assert [one.document.page_content for one in results] == [
+        page.page_content for page in expected
+    ]
+    assert sum(page.page_content.split() == [word]
+               for page, word in zip(expected, words, strict=True)) >= 9  # fmt: skip
