@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from golden import TINY, checkpoint_folder
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -191,6 +191,8 @@ def test_ordinary_text_has_the_ids_of_the_whole_string(name, text, tokenizers):
     assert tokenizer.encode(prompt, []) == tokenizer._tokenizer(prompt.to_text())["input_ids"]
 
 
+@example(parts=[(False, " ")])
+@example(parts=[(False, "\u2581a")])
 @given(parts=st.lists(st.tuples(st.booleans(), TEXTS), max_size=6))
 @settings(max_examples=100, deadline=None)
 @pytest.mark.parametrize("name", TINY)
@@ -206,7 +208,10 @@ def test_any_mix_of_template_and_words_has_the_ids_of_the_whole_string(name, par
         for token in tokenizer.added_tokens
     ):
         return
-    assert tokenizer.encode(prompt, []) == tokenizer._tokenizer(prompt.to_text())["input_ids"]
+    text = prompt.to_text()
+    if tokenizer._adds_prefix and text[:1] in {" ", "\u2581"}:
+        text = f" {text}"  # as in the reference; transformers 5 puts no prefix before a space
+    assert tokenizer.encode(prompt, []) == tokenizer._tokenizer(text)["input_ids"]
 
 
 def test_images_are_context_tokens(tiny, tokenizers):
