@@ -12,7 +12,13 @@ from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from typing import Any
 
+from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatResult, Generation, LLMResult
+from langchain_core.prompt_values import PromptValue
+
+_HOLDERS = (BaseMessage, PromptValue, Document, Generation, ChatResult, LLMResult)
+"""Models of pydantic that hold messages or text: prompts, documents and results."""
 
 _LEAST_ENCODED = 256
 _ENCODED = re.compile(rf"(?:[A-Za-z0-9+/_-]|\\/|%2[BbFf]){{{_LEAST_ENCODED},}}={{0,2}}")
@@ -25,8 +31,8 @@ def without_media(value: Any) -> Any:
     For LangSmith: `langsmith.Client(hide_inputs=without_media, hide_outputs=without_media)`.
 
     Args:
-        value: Any value: messages, dictionaries, sequences, dataclasses and strings are searched;
-            bytes, Pillow images and arrays are replaced.
+        value: Any value: messages, prompts, documents, results, dictionaries, sequences,
+            dataclasses and strings are searched; bytes, Pillow images and arrays are replaced.
 
     Returns:
         The value with strings such as "<base64 of 1234 bytes>" in the places of media. Objects of
@@ -45,8 +51,8 @@ def without_media(value: Any) -> Any:
 
 
 def _object(value: Any) -> Any:
-    """A message or dataclass without media; other objects as they are."""
-    if isinstance(value, BaseMessage):
+    """A message, prompt, document, result or dataclass without media; others as they are."""
+    if isinstance(value, _HOLDERS):
         found = {name: without_media(getattr(value, name)) for name in type(value).model_fields}
         return value.model_copy(update=found)
     if is_dataclass(value) and not isinstance(value, type):

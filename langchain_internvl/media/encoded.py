@@ -41,6 +41,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_WITH_ORIENTATION = (
+    "exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp", "Raw profile type xmp",
+)  # fmt: skip
+"""Entries of `Image.info` in which Pillow looks for the orientation."""
+
 _SINGLE = {"BMP", "DIB", "JPEG"}
 """Formats of one image, whose file is released once it is decoded."""
 
@@ -92,7 +97,12 @@ class ReadOptions:
             rgb = to_rgb(
                 image, scale_16bit=self.scale_16bit, white_background=self.white_background
             )
-        return rgb if turn is None else rgb.transpose(turn)
+        if turn is None:
+            return rgb
+        upright = rgb.transpose(turn)
+        for name in _WITH_ORIENTATION:  # else the next reader turns it again
+            upright.info.pop(name, None)
+        return upright
 
     def apply_own(self, image: Image.Image) -> Image.Image:
         """Convert an image that this package has opened, see `apply`."""
@@ -256,4 +266,9 @@ _SUBFILE, _SUB_IMAGES, _DNG = 254, 330, 50706
 def _is_raw(image: Image.Image) -> bool:
     """Whether a TIFF is a raw photograph (DNG, NEF, ARW ...), of which Pillow reads a thumbnail."""
     tags = getattr(image, "tag_v2", {})
-    return _DNG in tags or (_SUB_IMAGES in tags and bool(tags.get(_SUBFILE, 0) & 1))
+    if _DNG in tags:
+        return True
+    if _SUB_IMAGES not in tags:
+        return False
+    kind = tags.get(_SUBFILE, 0)
+    return isinstance(kind, int) and bool(kind & 1)

@@ -25,6 +25,12 @@ _MOST_PARSED = 1 << 20
 _CHUNK = 1 << 20
 _MOST_DECODED = 1 << 28
 """Maximum bytes that are decompressed of a content stream, and of all images of a page."""
+_STORED_BITS = {1: (1,), 8: (2, 3, 4, 6, 8), 24: (12, 16, 24, 32, 40, 48, 56, 64)}
+"""Bits that a pixel may have in the file, by its bits after PDFium's conversion: PDFium widens 2
+and 4 bits to 8, and converts several or deep components to 24. (ISO 32000-1, 8.9.5.1: components
+have 1, 2, 4, 8 or 16 bits.)"""
+_SLACK = 16
+"""Bytes at the end of pixels without a filter that are no pixels, as line ends."""
 
 _OPERATORS = frozenset({
     "b", "B", "b*", "B*", "BDC", "BI", "BMC", "BT", "BX", "c", "cm", "CS", "cs", "d", "d0", "d1",
@@ -175,12 +181,13 @@ def _stream_damage(stream: Any) -> str | None:
     return None
 
 
-def _flate_damage(raw: bytes, least: int = 0) -> str | None:
+def _flate_damage(raw: bytes, least: int = 0, most: int = _MOST_DECODED) -> str | None:
     """Why zlib data (RFC 1950) does not decompress to its end; None: it does.
 
     Args:
         raw: The data; its checksum may be missing, as some programs leave it out.
-        least: Least size of the decompressed data, in bytes: the rest is not read. 0: all is.
+        least: Least size of the decompressed data, in bytes.
+        most: Size from which on the rest is not read, in bytes.
     """
     raw = raw.lstrip(b"\r\n")
     if not raw:
@@ -191,7 +198,7 @@ def _flate_damage(raw: bytes, least: int = 0) -> str | None:
     pending, size, checksum = raw[2:], 0, 1
     try:
         while pending and not decoder.eof:
-            if size > (least or _MOST_DECODED):
+            if size > most:
                 return None
             block = decoder.decompress(pending, _CHUNK)
             size, checksum = size + len(block), zlib.adler32(block, checksum)
@@ -217,20 +224,31 @@ def _image_damage(page: Any) -> Iterator[str]:
     for image in _images(page):
         filters = image.get_filters()
         if filters in ([], ["FlateDecode"]):
-            facts = image.get_metadata()
-            least = facts.height * -(-facts.width * facts.bits_per_pixel // 8)
-            if (left := left - least) < 0:
+            sizes = _sizes(image.get_metadata())
+            if (left := left - sizes[-1]) < 0:
                 return
             data = bytes(image.get_data(decode_simple=False))
-            reason = _flate_damage(data, least) if filters else None
-            if not filters and len(data) < least:
-                reason = "is cut off"
+            if filters:
+                reason = _flate_damage(data, sizes[0], sizes[-1])
+            else:
+                is_whole = any(size <= len(data) <= size + _SLACK for size in sizes)
+                reason = None if is_whole or len(data) > sizes[-1] else "is cut off"
             if reason is not None:
                 yield f"an image on it {reason}"
         elif filters == ["DCTDecode"]:
             data = bytes(image.get_data(decode_simple=False))
             if data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda") or data[:2] != b"\xff\xd8":
                 yield "a JPEG image on it is cut off or damaged: it has no end mark"
+
+
+def _sizes(facts: Any) -> list[int]:
+    """The sizes in bytes that the pixels of an image may have in the file, ascending.
+
+    Args:
+        facts: Its metadata, of pypdfium2.
+    """
+    bits = _STORED_BITS.get(facts.bits_per_pixel, (facts.bits_per_pixel,))
+    return [facts.height * -(-facts.width * one // 8) for one in bits]
 
 
 def _undrawn_images(page: Any) -> Iterator[str]:

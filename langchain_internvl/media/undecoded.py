@@ -49,9 +49,8 @@ def slow_bytes(
 
     Raises:
         MediaError: The image is slow, large, and was changed after opening; or it cannot be
-            decoded.
+            decoded; or reading its format would start a program.
         MediaTooLargeError: The image is slow, and its file exceeds the limit.
-        UnsupportedMediaError: Reading its format would start a program.
     """
     if not _is_undecoded(image) or not type(image).__module__.startswith("PIL."):
         return None

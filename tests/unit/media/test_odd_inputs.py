@@ -7,7 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps, ImageSequence, TiffImagePlugin
 from videos import pictures, write_clip
 
 from langchain_internvl import MediaPolicy, image_block, video_block
@@ -197,6 +197,25 @@ def test_animated_images_that_are_no_video_have_a_remedy(kind):
     data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
     with pytest.raises(MediaError, match=r"no video; pass the frames .* as a list"):
         read_clip(BytesSource(data, "x"), POLICY)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_upright_image_is_not_turned_again(kind):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    upright = load_readable(BytesSource(saved(IMAGE, kind, exif=exif), "x"), POLICY)
+    assert upright.size == (30, 40)
+    source = to_source(upright, "x")
+    assert load_readable(source, POLICY).size == (30, 40)
+    assert load_readable(BytesSource(source.read(POLICY), "x"), POLICY).size == (30, 40)
+
+
+@pytest.mark.parametrize(("tag_type", "value"), [(2, "abc"), (12, 1.5)])
+def test_a_tiff_whose_subfile_type_is_no_number_is_read(tag_type, value):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[330], tags[254] = (8,), value
+    tags.tagtype[330], tags.tagtype[254] = 4, tag_type
+    assert np.array_equal(shown(saved(IMAGE, "TIFF", tiffinfo=tags)), PIXELS)
 
 
 # Page ranges.

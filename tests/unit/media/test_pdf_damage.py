@@ -26,8 +26,8 @@ PIXELS = np.random.default_rng(0).integers(0, 99, (300, 200, 3), np.uint8)
 JPEG = encode(Image.fromarray(PIXELS), "JPEG")
 
 
-def add_page(pdf, content, filter_=None, image=None):
-    """A page with a content stream, and an image as (encoded bytes, filter)."""
+def add_page(pdf, content, filter_=None, *, image=None, bits=8, space="/DeviceRGB"):
+    """A page with a content stream, and an image of 200 x 300 as (encoded bytes, filter)."""
     page = pdf.add_blank_page(page_size=(595, 842))
     name, dictionary = pikepdf.Name, pikepdf.Dictionary
     font = dictionary(Type=name.Font, Subtype=name.Type1, BaseFont=name.Helvetica)
@@ -36,8 +36,8 @@ def add_page(pdf, content, filter_=None, image=None):
         stream = pikepdf.Stream(pdf, b"")
         stream.write(image[0], filter=None if image[1] is None else name(image[1]))
         stream.Type, stream.Subtype = name.XObject, name.Image
-        stream.Width, stream.Height, stream.BitsPerComponent = 200, 300, 8
-        stream.ColorSpace = name.DeviceRGB
+        stream.Width, stream.Height, stream.BitsPerComponent = 200, 300, bits
+        stream.ColorSpace = pikepdf.Object.parse(space.encode())
         page.Resources.XObject = dictionary(Im0=pdf.make_indirect(stream))
     contents = pikepdf.Stream(pdf, b"")
     contents.write(content, filter=None if filter_ is None else name(filter_))
@@ -140,6 +140,29 @@ def test_a_whole_page_is_not_flagged(data):
     (page,) = stream_pages(BytesSource(data, "paper"), POLICY)
     assert page.damage is None
     assert page.image.min() < 128
+
+
+INDEXED = "[/Indexed /DeviceRGB 15 <%s>]" % ("204060" * 16)
+DEPTHS = {
+    "1": (1, "/DeviceGray", 25), "2": (2, "/DeviceGray", 50), "4": (4, "/DeviceGray", 100),
+    "palette": (4, INDEXED, 100), "8": (8, "/DeviceGray", 200), "16": (16, "/DeviceGray", 400),
+    "rgb 4": (4, "/DeviceRGB", 300), "rgb 16": (16, "/DeviceRGB", 1200),
+    "cmyk": (8, "/DeviceCMYK", 800),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("filter_", [None, "/FlateDecode"])
+@pytest.mark.parametrize(("bits", "space", "row"), DEPTHS.values(), ids=DEPTHS)
+def test_an_image_of_any_depth_is_flagged_only_if_it_is_cut_off(filter_, bits, space, row):
+    """PDFium says 8 bits of a palette of 4 bits, and 24 of grey of 16."""
+    pixels = np.random.default_rng(1).integers(0, 99, row * 300, np.uint8).tobytes()
+    stored = pixels if filter_ is None else zlib.compress(pixels)
+    whole = pdf_of(DRAW, image=(stored, filter_), bits=bits, space=space)
+    (page,) = stream_pages(BytesSource(whole, "paper"), POLICY)
+    assert page.damage is None
+    cut = pdf_of(DRAW, image=(stored[: len(stored) * 2 // 5], filter_), bits=bits, space=space)
+    (page,) = stream_pages(BytesSource(cut, "paper"), POLICY)
+    assert "cut off" in (str(page.image) if page.damage is None else page.damage)
 
 
 def test_a_damaged_form_and_a_damaged_page_take_no_other_along():
