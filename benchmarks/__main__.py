@@ -13,6 +13,7 @@ import cProfile
 import gc
 import io
 import pstats
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,21 +35,28 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="smallest sizes; numbers mean nothing")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of JSON and plot")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=f"folder of JSON and plot, default {FOLDER}, and with --quick a new temporary one",
+    )
     options = parser.parse_args(arguments)
     wanted = set(options.rows.split(",")) if options.rows else {row.name for row in ROWS}
     if unknown := wanted - {row.name for row in ROWS}:
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {names}")
     scale, rounds = (1 / 24, 1) if options.quick else (options.scale, options.rounds)
     bench = Bench(scale, rounds, quick=options.quick)
-    file = options.output / "table.json"
+    folder: Path = options.output or (
+        Path(tempfile.mkdtemp(prefix="internvl-bench-")) if options.quick else FOLDER
+    )
+    file = folder / "table.json"
 
     def save(results: dict[str, Any]) -> None:
         write_json(merge(read_json(file), results, [row.name for row in ROWS]), file)
 
     run(bench, wanted, save)
-    plot(read_json(file), options.output / "table.svg")
-    print(f"written: {file}, {options.output / 'table.svg'}")
+    plot(read_json(file), folder / "table.svg")
+    print(f"written: {file}, {folder / 'table.svg'}")
 
 
 def run(

@@ -9,19 +9,25 @@ from typing import Any
 
 FOLDER = Path(__file__).parent / "results"
 
+_CONDITIONS = ("system", "processor", "cores", "threads", "scale", "quick")
+"""Facts of a run without which its rows cannot stand in one table with those of another run."""
+
 
 def write_json(results: dict[str, Any], file: Path) -> None:
-    """Write results of a run; rows that it did not measure keep their older results.
-
-    Each row names the machine it was measured on, so a file never mixes two machines unseen.
-    """
+    """Write results; see `merge`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def merge(old: dict[str, Any], new: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
-    """The results of a run, completed by rows of an older run, in the order of the names."""
-    rows = {**old.get("rows", {}), **new["rows"]}
+    """The results of a run, completed by rows of an older run, in the order of the names.
+
+    Rows of another machine, or of other sizes, are dropped: the tables name one machine for all.
+    """
+    is_same = all(
+        old.get("machine", {}).get(name) == new["machine"].get(name) for name in _CONDITIONS
+    )
+    rows = {**(old.get("rows", {}) if is_same else {}), **new["rows"]}
     return {"machine": new["machine"], "rows": {name: rows[name] for name in order if name in rows}}
 
 

@@ -92,7 +92,7 @@ def split_elements(text: str) -> tuple[str, tuple[Element, ...]]:
         return "" if picture is None else f"![{picture}]()"
 
     rest = _REGION.sub(take, text)
-    return re.sub(r"[ \t]+\n", "\n", rest).strip(), tuple(elements)
+    return re.sub(r"(?<![ \t])[ \t]+\n", "\n", rest).strip(), tuple(elements)
 
 
 def _boxes(content: str) -> list[tuple[int, int, int, int]]:

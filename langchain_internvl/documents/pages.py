@@ -193,22 +193,24 @@ _SUBFILE = 254
 def _find_pages(image: Image.Image) -> tuple[list[int], bool]:
     """Frames that are pages, and whether a damaged one follows.
 
-    Smaller copies of a page (of pyramids and thumbnails) are no pages, unless there are no others.
+    Copies of a page that are smaller (of pyramids and thumbnails) are no pages. A frame that is
+    marked as one and is as large as the pages is a page: some programs mark all but the first.
     """
-    found: list[int] = []
-    copies: list[int] = []
+    found: list[tuple[int, int, bool]] = []
     broken = False
     for number in count():
         try:
             image.seek(number)
             kind = getattr(image, "tag_v2", {}).get(_SUBFILE, 0)
-            (copies if isinstance(kind, int) and kind & 1 else found).append(number)
+            is_copy = isinstance(kind, int) and bool(kind & 1)
+            found.append((number, image.width * image.height, is_copy))
         except EOFError:
             break
         except Exception:  # noqa: BLE001 - Pillow's readers raise anything on broken files
             broken = True
             break
-    return found or copies, broken
+    least = min((pixels for _, pixels, is_copy in found if not is_copy), default=0)
+    return [number for number, pixels, is_copy in found if not is_copy or pixels >= least], broken
 
 
 def _pdf(source: Source, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:

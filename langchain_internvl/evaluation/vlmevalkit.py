@@ -9,6 +9,7 @@ from __future__ import annotations
 import mimetypes
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,9 @@ def _type_of(text: str) -> str:
     kind = (mimetypes.guess_type(text)[0] or "").partition("/")[0]
     if kind not in {"image", "video"} or "\n" in text or len(text) > 4096:
         return "text"
-    is_reachable = text.startswith(("http://", "https://")) or Path(text).is_file()
+    is_reachable = text.startswith(("http://", "https://"))
+    with suppress(OSError, ValueError):  # a text may be too long for a name
+        is_reachable = is_reachable or Path(text).is_file()
     return kind if is_reachable else "text"
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from langchain_internvl.forks import renew_after_fork
 from langchain_internvl.prompting.segments import Prompt, Segment, Words
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class ReplyIds:
         self._added = {token.id: token.content.encode() for token in tokenizer.added_tokens}
         self._kept: OrderedDict[str, tuple[str, array[int]]] = OrderedDict()
         self._tokens = 0
+        self._renew_lock()
+        renew_after_fork(self, ReplyIds._renew_lock)
+
+    def _renew_lock(self) -> None:
         self._lock = threading.Lock()
 
     def keep(self, message_id: str, ids: Sequence[int]) -> None:
@@ -91,16 +96,31 @@ class ReplyIds:
         self._tokens -= len(ids)
 
 
-_STORES: WeakKeyDictionary[PromptTokenizer, ReplyIds] = WeakKeyDictionary()
-_LOCK = threading.Lock()
+class _Stores:
+    """The stores of all tokenizers."""
+
+    def __init__(self) -> None:
+        self._of: WeakKeyDictionary[PromptTokenizer, ReplyIds] = WeakKeyDictionary()
+        self._renew_lock()
+        renew_after_fork(self, _Stores._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def of(self, tokenizer: PromptTokenizer) -> ReplyIds:
+        """The store of a tokenizer."""
+        with self._lock:
+            if tokenizer not in self._of:
+                self._of[tokenizer] = ReplyIds(tokenizer)
+            return self._of[tokenizer]
+
+
+_STORES = _Stores()
 
 
 def replies_of(tokenizer: PromptTokenizer) -> ReplyIds:
     """The store of a tokenizer, which all chat models with the same checkpoint share."""
-    with _LOCK:
-        if tokenizer not in _STORES:
-            _STORES[tokenizer] = ReplyIds(tokenizer)
-        return _STORES[tokenizer]
+    return _STORES.of(tokenizer)
 
 
 def repeats_replies(template: ChatTemplate) -> bool:

@@ -7,7 +7,9 @@ characters and classes, but no groups, and at most two in a row.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_internvl.errors import UnsupportedCheckpointError
@@ -57,28 +59,79 @@ def _patterns(value: Any) -> Iterator[str]:
 
 def _why_slow(pattern: str) -> str | None:
     """Why an expression could take very long; None: it could not."""
-    counts = [(0, 0)]  # repeats and options of the current alternative, for each open group
+    if _EXTENDED.search(pattern):
+        return "has spaces and comments without meaning (x)"
+    groups = [_Group()]
     before = ""
     for item in _items(pattern):
-        if item[0] == "\\" and item[1:2] in {*"123456789gk"}:
-            return "refers to a group"
-        if item == "(":
-            counts.append((0, 0))
-        elif item == "|":
-            counts[-1] = (0, 0)
-        elif item == ")" and len(counts) > 1:
-            counts.pop()
-        elif item == "?" and before not in {"(", "*", "+", "?"}:
-            counts[-1] = (counts[-1][0], counts[-1][1] + 1)
-        elif most := _most_repeats(item):
-            if before == ")" and most > 1:
-                return "repeats a group"
-            counts[-1] = (counts[-1][0] + (most > _FEW), counts[-1][1])
-        repeats, options = map(sum, zip(*counts, strict=True))
+        if reason := _why_forbidden(item, before):
+            return reason
+        _count(item, before, groups)
+        repeats, options = (sum(group.most()[kind] for group in groups) for kind in (0, 1))
         if repeats > _MOST_REPEATS or options > _MOST_OPTIONS:
             return f"has {repeats} repeats and {options} optional items in a row"
         before = item
     return None
+
+
+def _why_forbidden(item: str, before: str) -> str | None:
+    """Why an item may not come after another one; None: it may."""
+    if item[0] == "\\" and item[1:2] in {*"123456789gk"}:
+        return "refers to a group"
+    if _most_repeats(item) <= 1:
+        return None
+    if before == ")":
+        return "repeats a group"
+    # `a{1,3}+` is `(a{1,3})+` for the library; `a*+` is a possessive repeat.
+    is_possessive = item == "+" and before in {"*", "+"}
+    return "repeats a repeat" if _most_repeats(before) > 1 and not is_possessive else None
+
+
+def _count(item: str, before: str, groups: list[_Group]) -> None:
+    """Count an item in the open groups, of which the last is the innermost."""
+    most = _most_repeats(item)
+    if item == "(":
+        groups.append(_Group())
+    elif item == "|":
+        groups[-1].end_alternative()
+    elif item == ")" and len(groups) > 1:
+        inner = groups.pop()
+        groups[-1].add(*inner.most())
+        groups[-1].add(0, inner.has_alternatives)  # a choice, as an optional item is one
+    elif item == "?":
+        groups[-1].add(0, before not in {"(", "*", "+", "?"})
+    elif before not in {"*", "+"}:
+        groups[-1].add(most > _FEW, 1 < most <= _FEW)
+
+
+_EXTENDED = re.compile(r"\(\?[a-zA-Z]*x")
+"""The option that lets spaces and comments stand between an item and its repeat."""
+
+
+@dataclass
+class _Group:
+    """Repeats and optional items of an open group: of its alternative, and most of those before."""
+
+    repeats: int = 0
+    options: int = 0
+    most_repeats: int = 0
+    most_options: int = 0
+    has_alternatives: bool = False
+
+    def add(self, repeats: int, options: int) -> None:
+        """Count items in the current alternative."""
+        self.repeats += repeats
+        self.options += options
+
+    def most(self) -> tuple[int, int]:
+        """Repeats and options of the alternatives with the most of them."""
+        return max(self.repeats, self.most_repeats), max(self.options, self.most_options)
+
+    def end_alternative(self) -> None:
+        """Begin the next alternative."""
+        self.most_repeats, self.most_options = self.most()
+        self.repeats = self.options = 0
+        self.has_alternatives = True
 
 
 def _items(pattern: str) -> Iterator[str]:
@@ -112,8 +165,8 @@ def _end_of_class(pattern: str, start: int) -> int:
     return len(pattern)
 
 
-_FEW = 100
-"""Repeats up to this number are no unbounded ones."""
+_FEW = 3
+"""Repeats up to this number, as of digits, count as optional items; more count as unbounded."""
 
 
 def _most_repeats(item: str) -> float:

@@ -21,6 +21,9 @@ _NO_SCHEMAS = frozenset(
 )
 """Fields of core schemas that hold values."""
 
+_BY_NAME = frozenset({"choices", "fields"})
+"""Fields of core schemas that hold schemas by names of the user's own, such as "default"."""
+
 
 class Validator(Protocol):
     """The methods that `TypeAdapter` and `SchemaValidator` share."""
@@ -63,9 +66,7 @@ def spell_member(value: Any) -> str:
 def _with_members(schema: Any) -> Any:
     """A core schema that looks members up by their JSON; the same object if it has none."""
     if isinstance(schema, Mapping):
-        parts = {
-            name: one if name in _NO_SCHEMAS else _with_members(one) for name, one in schema.items()
-        }
+        parts = {name: _part_with_members(name, one) for name, one in schema.items()}
         is_changed = any(parts[name] is not schema[name] for name in parts)
         values = _members(schema)
         if not values:
@@ -78,6 +79,16 @@ def _with_members(schema: Any) -> Any:
         is_changed = any(new is not old for new, old in zip(items, schema, strict=True))
         return type(schema)(items) if is_changed else schema
     return schema
+
+
+def _part_with_members(name: str, part: Any) -> Any:
+    """The part of a core schema with this name."""
+    if name in _NO_SCHEMAS:
+        return part
+    if name in _BY_NAME and isinstance(part, Mapping):
+        named = {key: _with_members(one) for key, one in part.items()}
+        return named if any(named[key] is not part[key] for key in part) else part
+    return _with_members(part)
 
 
 def _members(schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ unrestricted schema.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import to_jsonable_python
 from typing_extensions import is_typeddict
 
 from langchain_internvl.errors import RequestError, SchemaError, did_you_mean
@@ -56,10 +58,31 @@ def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
     own = None if whole is None else whole.model_json_schema()
     parameters = own if own and _is_recursive(own) else function.get("parameters")
     kept["parameters"] = parameters or {"type": "object", "properties": {}}
+    if is_typeddict(tool):
+        try:
+            kept = _without_doc_of_dict(to_jsonable_python(kept))
+        except ValueError as error:  # PydanticSerializationError, of a member of an enum
+            raise SchemaError(f"values of {tool!r} cannot be told in JSON: {error}") from error
     if strict is not None:
         kept["strict"] = strict
     return {"type": "function", "function": kept}
 
+
+def _without_doc_of_dict(schema: Any) -> Any:
+    """A schema without the documentation of `dict`.
+
+    LangChain takes it for the description of a TypedDict without a docstring of its own.
+    """
+    if isinstance(schema, Mapping):
+        return {
+            name: _without_doc_of_dict(one)
+            for name, one in schema.items()
+            if name != "description" or one != _DOC_OF_DICT
+        }
+    return [_without_doc_of_dict(one) for one in schema] if isinstance(schema, list) else schema
+
+
+_DOC_OF_DICT = inspect.getdoc(dict)
 
 _TOOL_FIELDS = ("name", "description", "parameters", "strict", "input_schema", "type", "function")
 

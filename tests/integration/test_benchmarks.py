@@ -3,16 +3,17 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import profile, run
+from benchmarks.__main__ import main, profile, run
 from benchmarks.machine import Peaks
 from benchmarks.quote import CLOSE, OPEN, between, line, table
-from benchmarks.results import merge
+from benchmarks.results import FOLDER, merge
 from benchmarks.row import Bench, Result, Row, Study
 from benchmarks.table import ROWS, STUDIES
 
@@ -66,11 +67,30 @@ def test_a_profile_names_what_takes_the_time():
 
 
 def test_results_of_single_rows_complete_those_of_an_older_run():
-    old = {"machine": {"cores": 1}, "rows": {"a": 1, "b": 1}}
-    new = {"machine": {"cores": 2}, "rows": {"b": 2}}
-    assert merge(old, new, "ba") == {"machine": {"cores": 2}, "rows": {"a": 1, "b": 2}}
+    old = {"machine": {"cores": 2, "date": "1"}, "rows": {"a": 1, "b": 1}}
+    new = {"machine": {"cores": 2, "date": "2"}, "rows": {"b": 2}}
+    assert merge(old, new, "ba") == {"machine": new["machine"], "rows": {"a": 1, "b": 2}}
     assert list(merge(old, new, "ba")["rows"]) == ["b", "a"]
     assert merge({}, new, "ab") == new
+
+
+@pytest.mark.parametrize("changed", [{"cores": 1}, {"scale": 1.0}, {"quick": True}])
+def test_rows_of_another_machine_or_size_are_not_in_the_same_table(changed):
+    machine = {"processor": "EPYC", "cores": 2, "scale": 0.5, "quick": False}
+    new = {"machine": machine, "rows": {"b": 2}}
+    assert merge({"machine": machine | changed, "rows": {"a": 1}}, new, "ab") == new
+
+
+def test_a_quick_run_leaves_the_recorded_results(monkeypatch, capsys):
+    recorded = (FOLDER / "table.json").read_bytes()
+    study = Study(ROWS[:1], lambda _: {ROWS[0].name: Result([0.1], "noted")})
+    monkeypatch.setattr("benchmarks.__main__.STUDIES", (study,))
+    monkeypatch.setattr(Bench, "peaks", Peaks(1e11, 1e10))
+    main(["--quick", "--rows", ROWS[0].name])
+    assert (FOLDER / "table.json").read_bytes() == recorded
+    written = Path(capsys.readouterr().out.rpartition("written: ")[2].partition(",")[0])
+    assert list(json.loads(written.read_text("utf-8"))["rows"]) == [ROWS[0].name]
+    shutil.rmtree(written.parent)
 
 
 def test_results_are_quoted_between_their_markers():

@@ -1,12 +1,13 @@
 """Masks secrets in the log records of the HTTP libraries.
 
-At levels INFO and DEBUG they write reason phrases and headers of responses, in which a server may
-echo the API key.
+At levels INFO and DEBUG they write reason phrases and headers of responses, and errors that quote
+them. A server may echo the API key there.
 """
 
 from __future__ import annotations
 
 import logging
+import traceback
 import weakref
 
 from langchain_internvl.backends.server.redaction import MOST_READ, Redactor
@@ -35,6 +36,11 @@ class _Mask(logging.Filter):
         redactor = self._redactor()
         if redactor is None:
             return True
+        if record.exc_info:  # some releases of openai log errors with tracebacks
+            said = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+            masked = redactor.mask(said)
+            if masked != said:
+                record.exc_info, record.exc_text = None, masked
         text = record.getMessage()
         masked = redactor.mask(text[:MOST_READ])
         if masked != text[:MOST_READ]:

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from langchain_internvl.backends.base import Delta, EngineStats, Request
-from langchain_internvl.backends.transformers.cpu_threads import compute_alone, is_small
+from langchain_internvl.backends.transformers.cpu_threads import (
+    compute_alone,
+    compute_with_all,
+    is_small,
+)
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.engine_thread import EngineThread
 from langchain_internvl.backends.transformers.grammars import GrammarBook
@@ -131,6 +135,8 @@ class TransformersBackend:
     def _begin(self) -> None:
         if is_small(self._checkpoint.folder):
             compute_alone()
+        else:
+            compute_with_all()
 
     def _load(self) -> DecodeLoop:
         model = load_model(

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SMALL = 64 << 20
 """Weights of fewer bytes are of a small model."""
 
+_CHANGING = threading.Lock()
+"""Held while torch's number for new threads is changed."""
+
 
 def is_small(folder: Path) -> bool:
     """Whether the weights in a folder are of a small model; False while there are none yet."""
@@ -34,12 +37,22 @@ def compute_alone() -> None:
     has_openmp = torch.backends.openmp.is_available()  # type: ignore[no-untyped-call]
     if "OMP_NUM_THREADS" in os.environ or not has_openmp:
         return
-    everywhere = torch.get_num_threads()
-    if everywhere == 1:
-        return
-    torch.set_num_threads(1)
-    # The number is that of the calling thread, and also that of threads which use torch for the
-    # first time; another thread gives the latter back.
-    back = threading.Thread(target=torch.set_num_threads, args=(everywhere,))
-    back.start()
-    back.join()
+    with _CHANGING:
+        everywhere = torch.get_num_threads()
+        if everywhere == 1:
+            return
+        torch.set_num_threads(1)
+        # The number is that of the calling thread, and also that of threads which use torch for the
+        # first time; another thread gives the latter back.
+        back = threading.Thread(target=torch.set_num_threads, args=(everywhere,))
+        back.start()
+        back.join()
+
+
+def compute_with_all() -> None:
+    """Let the calling thread keep torch's number, also while another engine's thread changes it.
+
+    A thread takes the number when it uses torch for the first time, and keeps it.
+    """
+    with _CHANGING:
+        torch.get_num_threads()

@@ -1,7 +1,9 @@
 """Prompts of later turns extend those of earlier ones, with the ids that were generated."""
 
 import asyncio
+import os
 import pickle
+from multiprocessing import get_context
 
 import pytest
 from chat_support import IMAGE, MODEL, ask
@@ -143,6 +145,20 @@ def test_the_store_is_bounded(monkeypatch):
     replies.keep("long", ids)
     assert replies.find("long", "Hello").ids == tuple(ids)
     assert replies_of(tokenizer_of(llm)) is replies_of(tokenizer_of(llm))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore")
+def test_a_forked_process_waits_for_no_lock_of_a_lost_thread():
+    tokenizer = tokenizer_of(ChatInternVL(model=MODEL))
+    replies = replies_of(tokenizer)
+    child = get_context("fork").Process(
+        target=lambda: replies_of(tokenizer).find("id", "text"), daemon=True
+    )
+    with reply_ids._STORES._lock, replies._lock:  # held by no thread of the child
+        child.start()
+    child.join(60)
+    assert child.exitcode == 0
 
 
 @pytest.mark.parametrize("tools", [False, True])

@@ -97,3 +97,9 @@ def test_a_plan_in_a_loop_is_a_loop():
     page = InternVLImageParser(llm).parse(Blob.from_data(encode(PAGE)))[0]
     assert page.page_content == "All of it"
     assert [one.sampling.temperature for one in backend.requests[1:]] == [0.1]
+
+
+def test_long_white_space_is_passed_once():
+    """Quadratic time would be minutes."""
+    text = "<box>[[1, 2, 3, 4]]</box>a" + " " * 400_000 + "b"
+    assert split_elements(text)[0] == "a" + " " * 400_000 + "b"

@@ -105,6 +105,9 @@ def test_smaller_copies_in_a_tiff_are_no_pages():
         (0, 2, page.size), (1, 2, other.size),
     ]  # fmt: skip
     assert pages(data, pages="2")[0].picture.tobytes() == other.tobytes()
+    other.encoderinfo = {"tiffinfo": {254: 1}}  # as some programs mark all pages but the first
+    data = encode(page, "TIFF", save_all=True, append_images=[other, small])
+    assert [one.picture.tobytes() for one in pages(data)] == [page.tobytes(), other.tobytes()]
     only = encode(page, "TIFF", tiffinfo={254: 1})
     assert [one.picture.size for one in pages(only)] == [page.size]
 

@@ -57,6 +57,7 @@ def image(value):
         ("cat.png", "cat.png"),  # a text, even if it has the name of a file
         (text("Who?"), "Who?"),
         (["Who", "are you?"], "Whoare you?"),
+        (["a" * 400 + " cat.png"], "a" * 400 + " cat.png"),  # too long for a name of a file
         ([CAT, "Who?"], f"{IMAGE}Who?"),
         (["Who?", CAT], f"{IMAGE}Who?"),
         ([image(CAT), text("Who?"), text("A. cat")], f"{IMAGE}Who?\nA. cat"),

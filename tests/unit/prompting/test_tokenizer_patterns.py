@@ -22,6 +22,7 @@ KNOWN = {
     r"[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "digits": r"\d{3,}", "class": "[]a]+[^]]*", "braces": "a{b}", "one": "(?:ab){1}",
+    "groups": "(?:a+|b+)(?:c|d+)?e*", "possessive": "a++b*+c{3}",
 }  # fmt: skip
 
 
@@ -44,7 +45,10 @@ def test_those_of_model_families_are_fine(name):
     "pattern",
     ["(a+)+b", "(a|a)*b", "(a|aa)+$", "(?:x{1,}){5,}", "((a*)*)*", "(a?){50}a{50}", "(?:a+){2}",
      "a?" * 30 + "a" * 30, "a*a*a*a*b", ".*?.*?.*?.*?x", r"(.)\1+", r"(?<x>a)\k<x>",
-     "x(a*(b*(c*(d*))))", "a" * 5000, "[ab](c|d)+", "(?=(a+))+"],
+     "x(a*(b*(c*(d*))))", "a" * 5000, "[ab](c|d)+", "(?=(a+))+",
+     "(a*a*)(a*a*)b", "(a*a*|c)(a*a*|c)b", "(?:a?a?a?a?a?)(?:a?a?a?a?a?)b", "a{1,3}+b",
+     "a{1,3}{2,9}b", "a{0,100}a{0,100}a{0,100}a{0,100}b", "(?x)(a+) +b", "(?ix:(a+) #c\n+b)",
+     "(?:a|aa)" * 30 + "b"],
 )  # fmt: skip
 def test_those_that_may_never_end_are_refused(pattern):
     with pytest.raises(CheckpointError, match=r"pre_tokenizer has the pattern .* forever"):

@@ -26,12 +26,14 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     computed_field,
+    create_model,
 )
 from typing_extensions import NotRequired, TypedDict
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import SchemaError
+from langchain_internvl.tool_calling.tool_definitions import to_json_schema
 
 QWEN2 = str(checkpoint_folder("qwen2"))
 UUID = "12345678-1234-5678-1234-567812345678"
@@ -203,6 +205,38 @@ def test_each_type_comes_back(kind, told, value, method):
     assert structured.invoke("x") == value
     *_, last = structured.stream("x")
     assert last == value
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["default", "config", "metadata", "members", "expected", "cls", "serialization", "fields",
+     "choices", "ref", "type"],
+)  # fmt: skip
+@pytest.mark.parametrize("is_model", [True, False])
+def test_fields_have_any_names(name, is_model):
+    """Also those of fields of pydantic's own schemas."""
+    if is_model:
+        kind = create_model("Made", **{name: (list[Day], ...)})
+    else:
+        kind = dataclasses.make_dataclass("Made", [(name, list[Day])])
+    told = {name: ["2024-02-29", "2024-03-01"]}
+    value = answering(told, "json_schema").with_structured_output(kind).invoke("x")
+    assert getattr(value, name) == [Day.LEAP, Day.NEXT]
+
+
+def test_a_typed_dict_without_docstring_has_no_description():
+    """Python finds the documentation of `dict` instead."""
+
+    class Row(TypedDict):
+        days: list[Day]
+
+    Table = TypedDict("Table", {"first": Row, "description": str})  # noqa: UP013
+    schema = to_json_schema(Table)
+    assert "new empty dictionary" not in json.dumps(schema)
+    assert schema["properties"]["description"] == {"type": "string"}
+    told = {"first": {"days": ["2024-02-29"]}, "description": "x"}
+    structured = answering(told, "json_schema").with_structured_output(Table)
+    assert structured.invoke("x")["first"]["days"] == [Day.LEAP]
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])

@@ -146,6 +146,21 @@ def test_masking_of_logs_ends_with_the_backend(caplog):
     assert [record.getMessage() for record in caplog.records] == [f"one {MASK}", f"two {HEADER}"]
 
 
+def test_tracebacks_in_logs_of_libraries_are_masked(caplog):
+    """Some releases of openai log errors, whose text may quote a response's header."""
+    redactor = Redactor([HEADER])
+    mask_logs(redactor)
+    logger = logging.getLogger("openai._base_client")
+    for said in (f"illegal header line {HEADER}", "other"):
+        try:
+            raise OSError(said)  # noqa: TRY301
+        except OSError:
+            logger.warning("failed", exc_info=True)
+    assert HEADER not in caplog.text
+    assert f"OSError: illegal header line {MASK}" in caplog.text
+    assert "OSError: other" in caplog.text
+
+
 @pytest.mark.parametrize(
     "address",
     ["http://h/v1?key=hush", "ftp://h/v1?key=hush", "http://me:hush@h/v1", "http://h/v1#hush",

@@ -64,6 +64,30 @@ def test_a_large_model_has_all_threads(three_threads, monkeypatch):
     assert numbers_of_an_engine(monkeypatch) == {3}
 
 
+def test_a_large_model_that_starts_meanwhile_has_all_threads(three_threads, monkeypatch):
+    """Torch's number for new threads is 1 for a moment while a small model's thread starts."""
+    change, found = torch.set_num_threads, []
+
+    def large():
+        cpu_threads.compute_with_all()
+        found.append(torch.get_num_threads())
+
+    other = threading.Thread(target=large)
+
+    def changed(number):
+        change(number)
+        if number == 1 and other.ident is None:
+            other.start()
+            other.join(0.2)
+
+    monkeypatch.setattr(torch, "set_num_threads", changed)
+    small = threading.Thread(target=cpu_threads.compute_alone)
+    small.start()
+    small.join()
+    other.join()
+    assert found == [3]
+
+
 def test_what_the_user_has_chosen_stays(three_threads, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert numbers_of_an_engine(monkeypatch) == {3}
