@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -28,9 +28,6 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.tool_calling.partial_json import PartialJson
 from langchain_internvl.tool_calling.tool_definitions import name_of, to_json_schema
 from langchain_internvl.tool_calling.value_types import ValueType, shown, to_value_type
-
-if TYPE_CHECKING:
-    pass
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 

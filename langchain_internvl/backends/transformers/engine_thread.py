@@ -18,6 +18,7 @@ from langchain_internvl.backends.base import EngineStats
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.memory import free_model
 from langchain_internvl.backends.transformers.next_tokens import Failure
+from langchain_internvl.backends.transformers.progress import is_loading
 from langchain_internvl.backends.transformers.request_handle import RequestHandle, for_another
 from langchain_internvl.backends.transformers.sequences import Sequence
 from langchain_internvl.errors import BackendError, EngineBusyError
@@ -144,6 +145,16 @@ class EngineThread:
             return True
         with self._lock:
             return bool(_ENDING) and all(one.cancelled for one in self._inbox)
+
+    def wait_for_stopped_load(self) -> None:
+        """Wait until loading, if it may stop, has stopped; at interpreter exit.
+
+        transformers queues the reading of all tensors before it looks for an end. If the thread
+        pool ended first, the queue could not be emptied, and exit would read every tensor in it.
+        """
+        thread = self._thread
+        if thread is not None and is_loading(thread) and self.may_stop_loading:
+            thread.join(_LOAD_END)
 
     def _after_fork(self) -> None:
         """Reset the copy in a forked process, where the thread does not exist."""
@@ -294,8 +305,14 @@ _ENDING: list[bool] = []
 """Not empty once the interpreter exits."""
 
 
+_LOAD_END = 10.0
+"""Maximum time in seconds that interpreter exit waits for a load to notice it."""
+
+
 def _end() -> None:
     _ENDING.append(True)
+    for engine_thread in list(_ENGINE_THREADS):
+        engine_thread.wait_for_stopped_load()
 
 
 # Before `atexit`, Python joins the thread pools of `concurrent.futures`, in which transformers

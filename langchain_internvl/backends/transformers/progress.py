@@ -17,6 +17,9 @@ from langchain_internvl.errors import BackendError
 _LARGE = 2**30
 """Size of the weights in bytes from which a progress bar appears."""
 
+_LOADING: set[threading.Thread] = set()
+"""Threads inside `watched`."""
+
 
 @contextmanager
 def watched(folder: Path, may_stop: Callable[[], bool]) -> Iterator[None]:
@@ -48,10 +51,18 @@ def watched(folder: Path, may_stop: Callable[[], bool]) -> Iterator[None]:
         return factory(*arguments, **settings)
 
     previous = logging.set_tqdm_hook(bar)
+    thread = threading.current_thread()
+    _LOADING.add(thread)
     try:
         yield
     finally:
+        _LOADING.discard(thread)
         logging.set_tqdm_hook(previous)
+
+
+def is_loading(thread: threading.Thread | None) -> bool:
+    """Whether a thread is inside `watched`."""
+    return thread in _LOADING
 
 
 def _until(items: Iterable[Any], may_stop: Callable[[], bool]) -> Iterator[Any]:

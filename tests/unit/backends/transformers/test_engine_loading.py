@@ -186,21 +186,38 @@ def test_closing_does_not_wait_for_weights(backend, monkeypatch):
 
 
 INTERRUPTED = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in programs of a background job
-import sys, time
+import signal, sys, threading, time
+
+interrupted = threading.Event()
+
+def interrupt(number, frame):
+    interrupted.set()
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt)  # ignored by default in programs of a background job
 from transformers import core_model_loading
 
 real, read = core_model_loading._materialize_copy, 0
+spawn, queued = core_model_loading.spawn_materialize, 0
+
+def slowly(*args, **kwargs):
+    global queued
+    queued += 1
+    if queued > 40:  # the signal comes while tensors are still being queued
+        interrupted.wait(120)
+        time.sleep(0.05)
+    return spawn(*args, **kwargs)
 
 def materialize(*args, **kwargs):
     global read
     read += 1
     print(read, flush=True)
-    time.sleep(1)
+    interrupted.wait(120)  # however busy the machine is: no second tensor before the signal
+    time.sleep(3)
     return real(*args, **kwargs)
 
 core_model_loading._materialize_copy = materialize
+core_model_loading.spawn_materialize = slowly
 from langchain_internvl import ChatInternVL
 ChatInternVL(model=sys.argv[1], max_tokens=2).invoke("Hello!")
 """
