@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import string
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,6 +46,16 @@ class BytesSource:
     def read(self, policy: MediaPolicy) -> bytes:
         """The bytes, if they are within the limit."""
         return _within_limit(self.data, self.name, policy)
+
+    @cached_property
+    def sha256(self) -> bytes:
+        """Hash of the bytes, for the store of media and the cache of features."""
+        return hashlib.sha256(self.data).digest()
+
+    @cached_property
+    def jpeg_scans(self) -> int:
+        """See `count_scans`; counted once, because a page is opened for its size and its pixels."""
+        return count_scans(self.data)
 
 
 @dataclass(frozen=True)
@@ -139,12 +151,20 @@ def decode_base64(text: str, name: str) -> bytes:
     Raises:
         MediaError: The text is not base64.
     """
-    compact = "".join(text.split()).replace("-", "+").replace("_", "/")
+    try:  # as most encoders write it: two megabytes of a page are copied no further
+        return base64.b64decode(text, validate=True)
+    except ValueError:  # includes binascii.Error
+        compact = "".join(text.split()).replace("-", "+").replace("_", "/")
     try:
         data = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise MediaError(name, f"is not valid base64: {error}") from error
     return data
+
+
+def count_scans(data: bytes) -> int:
+    """Number of scans of a JPEG, or a little more: embedded previews count too. 0: no JPEG."""
+    return data.count(b"\xff\xda") if data.startswith(b"\xff\xd8") else 0
 
 
 def _shortened(name: str) -> str:

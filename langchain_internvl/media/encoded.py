@@ -9,7 +9,7 @@ import io
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from langchain_internvl.errors import (
     InternVLError,
@@ -17,6 +17,7 @@ from langchain_internvl.errors import (
     MediaTooLargeError,
     UnsupportedMediaError,
 )
+from langchain_internvl.media.byte_sources import count_scans
 from langchain_internvl.media.pixels import PixelLimit, check_size, no_memory, read_orientation
 from langchain_internvl.media.rgb import to_rgb
 from langchain_internvl.media.signatures import identify, name_of
@@ -121,8 +122,13 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def open_image(data: bytes, name: str) -> Image.Image:
+def open_image(data: bytes, name: str, scans: int | None = None) -> Image.Image:
     """Open an image without decoding its pixels.
+
+    Args:
+        data: The file.
+        name: Name in error messages.
+        scans: Result of `count_scans`, if it is known.
 
     Raises:
         MediaError: It is empty, or its header is corrupt.
@@ -131,7 +137,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
     """
     if not data:
         raise MediaError(name, "is empty")
-    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > _MOST_SCANS:
+    if (count_scans(data) if scans is None else scans) > _MOST_SCANS:
         raise MediaTooLargeError(name, f"a JPEG of more than {_MOST_SCANS} scans is not decoded")
     file = _CountedFile(data)
     try:
@@ -149,6 +155,8 @@ def open_image(data: bytes, name: str) -> Image.Image:
         raise MediaError(
             name, f"the image is truncated or corrupt ({kind}): {error}; get the whole file"
         ) from error
+    if image.format == "JPEG" and isinstance(image, ImageFile.ImageFile):
+        image.decodermaxblock = max(len(data), image.decodermaxblock)  # one call without the GIL
     if image.format == "TIFF" and (_is_raw(image) or data[8:10] == b"CR"):
         raise UnsupportedMediaError(name, _RAW)
     # An uncompressed TIFF may have one strip per pixel row; decoders in Python read pixel by pixel.
@@ -195,12 +203,17 @@ def decode_image(data: bytes, name: str, limit: PixelLimit, options: ReadOptions
     return rgb
 
 
-def is_slow(image: Image.Image, data: bytes) -> bool:
+def is_slow(image: Image.Image, data: bytes, scans: int | None = None) -> bool:
     """Whether decoding may take seconds or gigabytes, and so needs its own process.
 
     Only decoders in C of common formats count as fast, and small images. Readers written in Python
     (QOI, plain PPM, BMP RLE) take about 2 s for a million pixels or a megabyte; OpenJPEG takes
     about 20 bytes of memory for a pixel. A progressive JPEG is decoded once for every scan.
+
+    Args:
+        image: An opened image.
+        data: Its file.
+        scans: Result of `count_scans`, if it is known.
     """
     pixels = image.width * image.height
     tiles = getattr(image, "tile", ())
@@ -215,7 +228,8 @@ def is_slow(image: Image.Image, data: bytes) -> bool:
         return True
     if {str(tile[0]) for tile in tiles} & Image.DECODERS.keys():  # in Python
         return True
-    scans = data.count(b"\xff\xda") if image.format in {"JPEG", "MPO"} else 1
+    if scans is None:
+        scans = data.count(b"\xff\xda") if image.format in {"JPEG", "MPO"} else 1
     return pixels * max(scans, 1) > 1 << 26
 
 

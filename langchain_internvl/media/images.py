@@ -65,9 +65,10 @@ def load_rgb(
         with source.decoded(policy) as decoded:
             return options.apply(decoded)
     data = source.read(policy)
-    image = encoded.open_image(data, source.name)
+    scans = _known_scans(source)
+    image = encoded.open_image(data, source.name, scans)
     check_size(image.size, source.name, policy)
-    if encoded.is_slow(image, data):
+    if encoded.is_slow(image, data, scans):
         held = BytesSource(data, source.name)
         return _decode_elsewhere(held, policy, options, deadline or Deadline())
     rgb: Image.Image = encoded.use_image(image, source.name, options.apply_own)
@@ -120,12 +121,17 @@ def orientation_of(source: Source, policy: MediaPolicy) -> int:
     return orientation
 
 
-def sniff_mime_type(data: bytes) -> str | None:
-    """The MIME type of an encoded image, or None if the format is unknown."""
+def sniff_mime_type(data: bytes, scans: int | None = None) -> str | None:
+    """The MIME type of an encoded image, or None if the format is unknown.
+
+    Args:
+        data: The image.
+        scans: `BytesSource.jpeg_scans`, if it is known.
+    """
     from langchain_internvl.media.encoded import open_image  # noqa: PLC0415 - imported at first use
 
     try:
-        with open_image(data, "") as image:
+        with open_image(data, "", scans) as image:
             mime_type: str | None = image.get_format_mimetype()
             return mime_type
     except Exception:  # noqa: BLE001 - a broken file has no type; reading reports the error
@@ -140,9 +146,14 @@ def _use(source: Source, policy: MediaPolicy, use: Callable[[Image.Image], Any])
             return use(decoded)
     from langchain_internvl.media import encoded  # noqa: PLC0415 - imported at first use
 
-    image = encoded.open_image(source.read(policy), source.name)
+    image = encoded.open_image(source.read(policy), source.name, _known_scans(source))
     check_size(image.size, source.name, policy)
     return encoded.use_image(image, source.name, use)
+
+
+def _known_scans(source: Source) -> int | None:
+    """The number of JPEG scans, if the source keeps it."""
+    return source.jpeg_scans if isinstance(source, BytesSource) else None
 
 
 def _with_slow_bytes(

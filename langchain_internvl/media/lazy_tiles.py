@@ -62,16 +62,14 @@ class TileList(Sequence["NDArray[np.uint8]"]):
         return self.images[index].cut()
 
 
-def hash_bytes(data: bytes, options: object) -> bytes:
+def hash_bytes(sha256: bytes, options: object) -> bytes:
     """The key of an encoded image.
 
     Args:
-        data: Its bytes.
+        sha256: Hash of its bytes.
         options: All options of decoding and cutting; equal options must have equal `repr`.
     """
-    digest = hashlib.sha256(f"bytes {len(data)} {options!r} ".encode())
-    digest.update(data)
-    return digest.digest()
+    return hashlib.sha256(f"bytes {options!r} ".encode() + sha256).digest()
 
 
 def hash_pixels(pixels: NDArray[np.uint8], options: object = None) -> bytes:

@@ -7,7 +7,6 @@ messages are usable in this process while the store has their media.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 import threading
@@ -36,9 +35,9 @@ class MediaStore:
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()
 
-    def hold(self, data: bytes) -> str:
-        """Store bytes, and return their name: "sha256:" and the hash."""
-        name = PREFIX + hashlib.sha256(data).hexdigest()
+    def hold(self, data: bytes, sha256: bytes) -> str:
+        """Store bytes and their SHA-256, and return their name: "sha256:" and the hash."""
+        name = PREFIX + sha256.hex()
         with self._lock:
             if name not in self._held:
                 self._size += len(data)

@@ -155,13 +155,14 @@ def _hold(
         state = list(source.fingerprint() or ())
         return {"path": path, "state": state}, PathSource(Path(path))
     data = source.read(policy)
+    held = BytesSource(data, source.name)
     known = {
-        "id": MEDIA_STORE.hold(data),
-        "mime_type": sniff_mime_type(data) or fallback,
+        "id": MEDIA_STORE.hold(data, held.sha256),
+        "mime_type": sniff_mime_type(data, held.jpeg_scans) or fallback,
         "size": len(data),
     }
     if isinstance(source, PixelSource) and len(data) > policy.max_bytes:
         # Limits on bytes do not apply to pixels in memory, whose PNG may be larger.
         with source.decoded(policy) as image:
             return known, PixelSource(image.copy(), source.name)
-    return known, BytesSource(data, source.name)
+    return known, held

@@ -272,7 +272,8 @@ class PromptTokenizer:
             if isinstance(piece, str):
                 words.append(piece)
                 continue
-            flush(piece)
+            if words:  # an image has thousands of tokens, with nothing between them
+                flush(piece)
             ids.append(piece.id)
             before = piece
         flush(None)

@@ -155,7 +155,7 @@ class Renderer:
         )  # fmt: skip
         source = image.source
         if isinstance(source, BytesSource):
-            return ImageTiles(hash_bytes(source.data, options), count, lambda: self._cut(image))
+            return ImageTiles(hash_bytes(source.sha256, options), count, lambda: self._cut(image))
         # A frame or a page: the smaller of its pixels and its tiles is kept while it waits.
         width, height = read_size(source, self.policy)
         if width * height >= count * self.tiles.tile_size**2:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-_STEPS = 3.0
-"""Maximum duration of a prefill chunk, in decode steps of the running sequences."""
+from collections import deque
+
+_STEPS = 2.0
+"""Duration of the prefill between two decode steps, in decode steps. With the decode step itself, a
+running reply pauses for about three of its steps."""
 
 _FIRST, _LEAST = 64, 32
 """Tokens of the first and of the smallest chunk; fewer are not faster, because each chunk reads all
 weights."""
 
-_WEIGHT = 0.3
-"""Weight of the last measurement in the moving average."""
+_GROWTH, _SHRINKAGE = 1.5, 0.5
+"""Largest and smallest factor from one chunk to the next: a measurement may be off."""
+
+_LAST = 0.75
+"""Largest share of a chunk that also computes the logits of the first token. If the layers are few
+and the vocabulary is large, the logits take as long as a decode step."""
+
+_RECENT = 8
+"""Number of decode steps of which the fastest counts. The others may have shared the processor with
+the vision tower or with other programs, and a chunk must not grow with such delays."""
 
 
 class ChunkSizes:
     """Chooses the size of prefill chunks.
 
     On the CPU a chunk of 512 tokens takes many decode steps, on a GPU about one. So on the CPU the
-    size is halved after a chunk that took longer than three steps, and doubled after one that took
-    less than half as long.
+    size follows the measured times: a chunk takes about two decode steps.
 
     Args:
         most: Maximum number of tokens of a chunk.
@@ -29,27 +39,61 @@ class ChunkSizes:
         self._most = most
         self._is_timed = is_timed
         self._size = min(_FIRST, most)
-        self._step: float | None = None  # seconds
+        self._recent: deque[float] = deque(maxlen=_RECENT)  # decode steps, in seconds
+        self._read: tuple[int, float] | None = None  # tokens and seconds of the last chunk
+
+    @property
+    def _least(self) -> int:
+        return min(_LEAST, self._most)
 
     def budget(self, *, others_wait: bool) -> int:
-        """Tokens of the next chunk.
+        """Tokens that may be read before the next decode step.
 
         Args:
             others_wait: Whether sequences are decoding at the same time.
         """
-        return self._size if self._is_timed and others_wait else self._most
+        if not (self._is_timed and others_wait):
+            return self._most
+        if self._read is not None and self._recent:
+            tokens, seconds = self._read
+            # The size at which the last chunk would have taken the time that it may take.
+            wanted = tokens * _STEPS * min(self._recent) / max(seconds, 1e-9)
+            wanted = min(max(wanted, self._size * _SHRINKAGE), self._size * _GROWTH)
+            self._size = min(max(int(wanted), self._least), self._most)
+            self._read = None
+        return self._size
+
+    def left(self, tokens: int, seconds: float) -> int:
+        """Tokens that other prompts may still read before the next decode step.
+
+        Each prompt costs a pass of its own, and its end the logits, so that many short prompts
+        take longer than their tokens say.
+
+        Args:
+            tokens: Rest of the budget.
+            seconds: Duration of what was read before this decode step.
+        """
+        if not (self._is_timed and self._recent):
+            return tokens
+        share = 1 - seconds / (_STEPS * min(self._recent))
+        rest = min(tokens, int(self._size * share))
+        return rest if rest >= self._least else 0
+
+    def share(self, budget: int, rest: int) -> int:
+        """Tokens of a prompt to read within a budget, with room for the logits at its end.
+
+        Args:
+            budget: Tokens that may be read.
+            rest: Tokens that the prompt has left.
+        """
+        is_full = self._is_timed and _LAST * budget < rest <= budget
+        return (rest + 1) // 2 if is_full and rest >= self._least else budget
 
     def time_read(self, tokens: int, seconds: float) -> None:
-        """Record the duration of a chunk."""
-        if self._step is None:
-            return
-        steps = seconds / self._step
-        if steps > _STEPS and tokens <= self._size:
-            self._size = max(min(_LEAST, self._most), self._size // 2)
-        elif steps < _STEPS / 2 and tokens >= self._size:
-            self._size = min(self._most, self._size * 2)
+        """Record the duration of a chunk that computed no logits."""
+        if tokens >= self._least:  # short ones are mostly overhead
+            self._read = tokens, seconds
 
     def time_step(self, seconds: float) -> None:
         """Record the duration of a decode step."""
-        mean = self._step
-        self._step = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
+        self._recent.append(seconds)

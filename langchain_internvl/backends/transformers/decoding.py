@@ -255,10 +255,16 @@ class DecodeLoop:
             reading.sort(key=lambda one: len(one.prompt) - one.length)
         self._collect_images(reading, events)
         budget, has_progress = self._chunks.budget(others_wait=others_wait), False
+        begun = perf_counter()
         for sequence in reading:
-            used = self._read_until(sequence, budget, events)
+            most = budget
+            if others_wait:
+                most = self._chunks.share(budget, len(sequence.prompt) - sequence.length)
+            used = self._read_until(sequence, most, events)
             budget -= used
             has_progress |= used > 0
+            if used > 0 and others_wait:
+                budget = self._chunks.left(budget, perf_counter() - begun)
         if not (has_progress or others_wait or events):
             self.images.wait(_PATIENCE)
 
@@ -334,8 +340,8 @@ class DecodeLoop:
             prompt.run.ids[start:end].tolist(), prompt.features_of(start, end)
         )
         scores = self._read_prompt(sequence, embeddings)
-        self._chunks.time_read(end - start, perf_counter() - begun)
         if end < len(prompt):
+            self._chunks.time_read(end - start, perf_counter() - begun)
             return None
         prompt.features.clear()
         if sequence.request.choices:

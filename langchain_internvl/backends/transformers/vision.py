@@ -33,12 +33,14 @@ def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch
         float32 tensor of shape [tiles, 3, height, width].
     """
     owned = tiles if tiles.flags.writeable else tiles.copy()  # torch warns of read-only arrays
-    values = torch.from_numpy(owned).to(device).permute(0, 3, 1, 2).float()
+    moved = torch.from_numpy(owned).to(device).permute(0, 3, 1, 2)
+    # Laid out once, by the conversion; each step then works in place.
+    values = moved.to(torch.float32, memory_format=torch.contiguous_format)
     mean, std = (
         torch.tensor(constant, dtype=torch.float32, device=device).view(3, 1, 1)
         for constant in (IMAGENET_MEAN, IMAGENET_STD)
     )
-    return ((values / 255 - mean) / std).contiguous()
+    return values.div_(255).sub_(mean).div_(std)
 
 
 def encode_image(

@@ -82,7 +82,7 @@ def test_base64_may_be_wrapped_unpadded_or_url_safe():
     assert decode_base64(base64.urlsafe_b64encode(raw).decode(), "test") == raw
 
 
-@pytest.mark.parametrize("text", ["no base64!", "äöü", "a"])
+@pytest.mark.parametrize("text", ["no base64!", "äöü", "a", "ab==cd==", "YW=Jj", "-_-!"])
 def test_broken_base64_is_a_typed_error(text):
     with pytest.raises(MediaError, match="base64"):
         decode_base64(text, "test")

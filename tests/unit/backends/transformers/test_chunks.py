@@ -10,6 +10,7 @@ from support import decode
 from test_prefixes import prompt_of, tiles_of, words
 
 from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.transformers import decoding
 from langchain_internvl.backends.transformers.chunks import ChunkSizes
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.limits import Limits
@@ -261,26 +262,109 @@ def test_tiles_that_are_not_as_many_as_said(loops):
         loop.add(request)
 
 
-def test_chunks_take_about_three_steps():
+def timed_sizes(most=512, step=0.1):
+    sizes = ChunkSizes(most, is_timed=True)
+    sizes.time_step(step)
+    return sizes
+
+
+def read_often(sizes, seconds_of, times=40):
+    """Read chunks of the chosen sizes; the durations in steps of 0.1 s."""
+    durations = []
+    for _ in range(times):
+        size = sizes.budget(others_wait=True)
+        sizes.time_read(size, seconds_of(size))
+        durations.append(seconds_of(size) / 0.1)
+    return durations
+
+
+def test_chunks_take_about_two_steps():
     sizes = ChunkSizes(512, is_timed=True)
     assert sizes.budget(others_wait=False) == 512
     assert sizes.budget(others_wait=True) == 64
     sizes.time_read(64, 9.0)  # nothing to compare it with
-    sizes.time_step(0.1)
-    for _ in range(9):  # what a chunk costs besides its tokens does not keep chunks small
-        size = sizes.budget(others_wait=True)
-        sizes.time_read(size, 0.1 + 0.0001 * size)
+    assert sizes.budget(others_wait=True) == 64
+    # What a chunk costs besides its tokens keeps no chunk small, and none is much longer.
+    durations = read_often(timed_sizes(), lambda size: 0.05 + 0.001 * size)
+    assert max(durations) < 2.1
+    assert durations[-1] > 1.9
+    assert read_often(timed_sizes(), lambda size: 0.0001 * size)[-1] == pytest.approx(0.512)
+
+
+def test_chunks_shrink_at_once_and_grow_slowly():
+    sizes = timed_sizes()
+    read_often(sizes, lambda size: 0.0001 * size)
     assert sizes.budget(others_wait=True) == 512
-    sizes.time_read(512, 0.31)
+    sizes.time_read(512, 0.41)
     assert sizes.budget(others_wait=True) == 256
-    sizes.time_read(10, 0.01)  # a short one says nothing
-    sizes.time_read(256, 0.2)
+    sizes.time_read(10, 9.0)  # a short one says nothing
     assert sizes.budget(others_wait=True) == 256
+    sizes.time_read(256, 0.001)
+    assert sizes.budget(others_wait=True) == 384
     for _ in range(9):
         sizes.time_read(sizes.budget(others_wait=True), 9.0)
     assert sizes.budget(others_wait=True) == 32
-    assert ChunkSizes(20, is_timed=True).budget(others_wait=True) == 20
+    assert timed_sizes(20).budget(others_wait=True) == 20
     assert ChunkSizes(512, is_timed=False).budget(others_wait=True) == 512
+
+
+def test_slow_steps_do_not_make_chunks_longer():
+    """Such as steps beside the vision tower, whose processor they share."""
+    sizes = timed_sizes()
+    for _ in range(7):
+        sizes.time_step(1.0)
+    sizes.time_read(64, 0.4)
+    assert sizes.budget(others_wait=True) == 32
+    sizes.time_step(1.0)  # a larger batch, for instance: its steps stay slow
+    sizes.time_read(32, 0.4)
+    assert sizes.budget(others_wait=True) == 48
+
+
+def test_many_short_prompts_take_the_time_of_one_chunk():
+    sizes = timed_sizes()
+    assert sizes.left(60, 0.01) == 60
+    assert sizes.left(60, 0.1) == 32  # half of the time
+    assert sizes.left(60, 0.15) == 0  # too few for a pass of their own
+    assert sizes.left(60, 9.0) == 0
+    assert ChunkSizes(512, is_timed=False).left(60, 9.0) == 60
+    assert ChunkSizes(512, is_timed=True).left(60, 9.0) == 60  # nothing decodes yet
+
+
+def test_the_logits_of_a_prompt_have_room_in_its_last_chunk():
+    sizes = timed_sizes()
+    assert [sizes.share(64, rest) for rest in (10, 48, 65, 1000)] == [64] * 4
+    assert [sizes.share(64, rest) for rest in (49, 64)] == [25, 32]
+    assert sizes.share(0, 20) == 0
+    assert ChunkSizes(512, is_timed=False).share(64, 64) == 64
+
+
+@torch.inference_mode()
+def test_short_prompts_beside_a_reply_share_the_time_of_one_chunk(loops, monkeypatch):
+    """A clock that each forward pass moves by one second."""
+    engine = loops("qwen2")
+    loop = DecodeLoop(engine.model, engine.tokenizer.token_bytes, Limits(prefix_cache=False))
+    loop._chunks = ChunkSizes(512, is_timed=True)
+    now = [0.0]
+    run = loop._language_model._run
+
+    def timed_run(*args, **kwargs):
+        now[0] += 1
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(loop._language_model, "_run", timed_run)
+    monkeypatch.setattr(decoding, "perf_counter", lambda: now[0])
+    running, _ = loop.add(Request(words(10), max_tokens=500))
+    loop.step()
+    begun = [loop.begin(Request(words(4, n), max_tokens=3)) for n in range(10)]
+    begun.append(loop.begin(Request(words(300, 77), max_tokens=3)))
+    pauses, last = [], now[0]
+    while any(one in loop.sequences for one in begun):
+        if any(one is running for one, _ in loop.step()):
+            pauses.append(now[0] - last)
+            last = now[0]
+    assert max(pauses) <= 3
+    assert all(len(one.reply) == 3 for one in begun)
+    loop.clear()
 
 
 def test_places_of_features_in_chunks(loops):

@@ -143,15 +143,34 @@ def test_closing_ends_an_image_that_nobody_waits_for(backend, monkeypatch):
 
 def test_closing_does_not_wait_for_weights(backend, monkeypatch):
     """The load ends before its next tensor."""
-    started, go_on, read = threading.Event(), threading.Event(), []
+    started, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    tensors = len(safe_open(FOLDER / "model.safetensors", "pt").keys())
+    read, placed = [], []
+    place = core_model_loading.set_param_for_module
 
     def materialize(tensor, device=None, dtype=None):
         started.set()
         go_on.wait(PATIENCE)
+        if len(read) >= tensors // 2:  # the pool may run far ahead of the thread that loads
+            ended.wait(PATIENCE)
         read.append(tensor)
         return tensor[...].to(device=device, dtype=dtype)
 
+    def count(*args, **kwargs):
+        placed.append(args)
+        if len(placed) > 1:
+            ended.set()  # a load that goes on fails the test at once
+        return place(*args, **kwargs)
+
+    def load(*args):
+        try:
+            return load_model(*args)
+        finally:
+            ended.set()
+
     monkeypatch.setattr(core_model_loading, "_materialize_copy", materialize)
+    monkeypatch.setattr(core_model_loading, "set_param_for_module", count)
+    monkeypatch.setattr(LOAD_MODEL, load)
     with ThreadPoolExecutor(2) as pool:
         waiting = pool.submit(ids, backend, 1, 2, max_tokens=3)
         assert started.wait(PATIENCE)
@@ -162,7 +181,8 @@ def test_closing_does_not_wait_for_weights(backend, monkeypatch):
         with pytest.raises(BackendError, match="closed"):
             waiting.result()
     assert backend._worker._loop is None
-    assert len(read) < len(safe_open(FOLDER / "model.safetensors", "pt").keys())
+    assert len(placed) <= 1
+    assert len(read) < tensors
 
 
 INTERRUPTED = """
