@@ -6,9 +6,10 @@ as an agent's graph and its tools, are traced with their whole input, base64 inc
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
@@ -21,8 +22,20 @@ _HOLDERS = (BaseMessage, PromptValue, Document, Generation, ChatResult, LLMResul
 """Models of pydantic that hold messages or text: prompts, documents and results."""
 
 _LEAST_ENCODED = 256
-_ENCODED = re.compile(rf"(?:[A-Za-z0-9+/_-]|\\/|%2[BbFf]){{{_LEAST_ENCODED},}}={{0,2}}")
-"""A run of base64 that is longer than any key or hash, in JSON and URLs too."""
+_DIGIT = r"(?:[A-Za-z0-9+/_-]|\\/|%2[BbFf])"
+_ENCODED = re.compile(
+    rf"(?<![A-Za-z0-9+/_-])(?:{_DIGIT}{{{_LEAST_ENCODED},}}={{0,2}}"
+    rf"|(?:{_DIGIT}{{60,255}}(?:\r?\n|(?:\\r)?\\n)){{4,}}{_DIGIT}*={{0,2}})"
+)
+"""A run of base64 that is longer than any key or hash, in JSON and URLs too, or lines of one."""
+
+_LONGEST_PATH = 4096
+_SEPARATOR = re.compile(r"\\/|%2[Ff]|[/_-]")
+_WORD = re.compile(r"[A-Z]?[a-z]{2,}(?:[A-Z][a-z]+)*[0-9]{0,8}|[0-9]+|[0-9a-f]{8,}")
+_HASHES = re.compile(r"[0-9a-f\s]+")
+
+_DEEPEST = 80
+"""Levels of a value that are searched; deeper ones could exceed Python's recursion limit."""
 
 
 def without_media(value: Any) -> Any:
@@ -35,34 +48,103 @@ def without_media(value: Any) -> Any:
             dataclasses and strings are searched; bytes, Pillow images and arrays are replaced.
 
     Returns:
-        The value with strings such as "<base64 of 1234 bytes>" in the places of media. Objects of
+        The value with strings such as "<base64 of 1234 bytes>" in the places of media. Mappings
+        become dictionaries; subclasses of lists, tuples and sets become these, except named tuples.
+        A value inside itself, and levels below the 80th, are replaced by a marker. Objects of
         other types are returned as they are.
     """
+    return _search(value, ())
+
+
+def _search(value: Any, above: tuple[int, ...]) -> Any:
+    """See `without_media`; `above` are the ids of the values that contain this one."""
+    if not _is_searched(value):
+        return _single(value)
+    if id(value) in above:
+        return f"<the same {type(value).__name__} again>"
+    if len(above) >= _DEEPEST:
+        return f"<{type(value).__name__}, more than {_DEEPEST} levels deep>"
+    above = (*above, id(value))
+    if isinstance(value, Mapping):
+        return {key: _search(one, above) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return _sequence(value, [_search(one, above) for one in value])
+    return _object(value, above)
+
+
+def _single(value: Any) -> Any:
+    """A string without base64, or the size of bytes or pixels; other objects as they are."""
     if isinstance(value, str):
         return _ENCODED.sub(_size, value) if len(value) >= _LEAST_ENCODED else value
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"<{len(value)} bytes>"
-    if isinstance(value, Mapping):
-        return {key: without_media(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        parts = [without_media(one) for one in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    return _object(value)
-
-
-def _object(value: Any) -> Any:
-    """A message, prompt, document, result or dataclass without media; others as they are."""
-    if isinstance(value, _HOLDERS):
-        found = {name: without_media(getattr(value, name)) for name in type(value).model_fields}
-        return value.model_copy(update=found)
-    if is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in fields(value) if field.init]
-        return replace(value, **{name: without_media(getattr(value, name)) for name in names})
+        return f"<{value.nbytes if isinstance(value, memoryview) else len(value)} bytes>"
     return _array(value)
 
 
+def _is_searched(value: Any) -> bool:
+    if isinstance(value, (Mapping, list, tuple, set, frozenset, *_HOLDERS)):
+        return True
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+def _sequence(value: Any, parts: list[Any]) -> Any:
+    """The parts as a sequence like `value`; a subclass may have any constructor."""
+    if isinstance(value, tuple):
+        return type(value)._make(parts) if hasattr(value, "_make") else tuple(parts)
+    if isinstance(value, list):
+        return parts
+    try:
+        return frozenset(parts) if isinstance(value, frozenset) else set(parts)
+    except TypeError:  # a hashable mapping has become a dictionary
+        return parts
+
+
+def _object(value: Any, above: tuple[int, ...]) -> Any:
+    """A message, prompt, document, result or dataclass without media."""
+    is_model = isinstance(value, _HOLDERS)
+    names = type(value).model_fields if is_model else [field.name for field in fields(value)]
+    found = {name: _search(getattr(value, name), above) for name in names if hasattr(value, name)}
+    if is_model:
+        extra = value.model_extra or {}
+        found |= {name: _search(one, above) for name, one in extra.items()}
+        return value.model_copy(update=found)
+    # `replace` would call the constructor, which may need more than the fields.
+    try:
+        copied = copy.copy(value)
+        if copied is value:
+            return found
+        for name, one in found.items():
+            object.__setattr__(copied, name, one)
+    except Exception:  # noqa: BLE001 - the class may define copies and fields as it likes
+        return found
+    return copied
+
+
 def _size(encoded: re.Match[str]) -> str:
-    return f"<base64 of {len(encoded[0].rstrip('=')) * 3 // 4} bytes>"
+    text = encoded[0]
+    if _is_words(text):
+        return text
+    digits = re.sub(r"\\r|\\n|\s|=", "", re.sub(r"\\/|%2[BbFf]", "/", text))
+    return f"<base64 of {len(digits) * 3 // 4} bytes>"
+
+
+def _is_words(text: str) -> bool:
+    """Whether a run that could be base64 is a path, an identifier, a rule or lines of hashes.
+
+    Encoded bytes have few separators and mix upper case, lower case and digits between them;
+    equal pixels repeat separators.
+    """
+    if len(text) > _LONGEST_PATH or text.endswith("="):
+        return False
+    if "\n" in text or "\\n" in text:
+        return _HASHES.fullmatch(text.replace("\\r", "").replace("\\n", "\n")) is not None
+    segments = _SEPARATOR.split(text)
+    words = [word for word in segments if word]
+    if not words:
+        return "/" not in text  # a rule of dashes; slashes are white pixels
+    if len(words) < 4 or max(map(len, words)) > 64 or 3 * len(segments) > 4 * len(words) + 6:
+        return False
+    return 2 * sum(len(word) + 1 for word in words if _WORD.fullmatch(word)) >= len(text)
 
 
 def _array(value: Any) -> Any:
@@ -70,9 +152,16 @@ def _array(value: Any) -> Any:
     kind = type(value)
     if kind.__module__.startswith("PIL.") and hasattr(value, "size"):
         return f"<image of {value.size[0]} x {value.size[1]} pixels>"
-    if kind.__module__ in {"numpy", "torch"} and len(getattr(value, "shape", ())) > 1:
+    shape = getattr(value, "shape", ())
+    is_array = kind.__module__.partition(".")[0] in {"numpy", "torch"} and isinstance(shape, tuple)
+    # Arrays of one dimension are token ids or numbers; of bytes, encoded media.
+    if is_array and (len(shape) > 1 or (shape and _is_bytes(value))):
         return f"<{kind.__name__} of shape {tuple(value.shape)}>"
     return value
+
+
+def _is_bytes(array: Any) -> bool:
+    return str(getattr(array, "dtype", "")).rpartition(".")[2] in {"uint8", "int8"}
 
 
 class MediaFreeExporter:

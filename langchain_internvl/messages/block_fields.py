@@ -57,7 +57,8 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
     """The part of a conversation for a media block.
 
     Args:
-        kind: "image", "video", "text", or "file", whose MIME type or name decides.
+        kind: "image", which a PDF of type application/pdf overrides, "video", "text", or "file",
+            whose MIME type or name decides.
         fields: Fields of the block; `frames` are already images.
         where: Position of the block, for error messages.
 
@@ -70,6 +71,8 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
             raise MessageError(f"{where}: {key} is a string, not {type(fields[key]).__name__}")
     if kind == "file":
         kind = _kind_of_file(fields, where)
+    elif kind == "image" and _is_declared_pdf(fields, where):
+        kind = "pdf"
     if kind == "text":
         return Text(_file_text(fields, where))
     warn_of_options(kind, fields, where)
@@ -165,8 +168,27 @@ def _why_refused(head: bytes, where: str) -> str:
     return f"{where}: the file is {name_of(head)}, no image, video, PDF or text; {remedy}"
 
 
+def _is_declared_pdf(fields: Fields, where: str) -> bool:
+    """Whether an image block has a PDF, as its MIME type says and its bytes do not deny."""
+    if _declared_type(fields) != "application/pdf":
+        return False
+    source = _source(fields, where) if _has_content(fields) else None
+    return source is None or not read_head(source) or sniff_kind(source) == "pdf"
+
+
 def _mime_type(fields: Fields) -> str | None:
     """The MIME type: from a field of any name, a data URL, or the file's name."""
+    if (said := _declared_type(fields)) is not None:
+        return said
+    if isinstance(fields.get("format"), str):
+        return _BEDROCK_FORMATS.get(fields["format"], f"application/{fields['format']}")
+    names = (fields[key] for key in _NAME_KEYS if isinstance(fields.get(key), str))
+    guesses = (mimetypes.guess_type(name.split("?", 1)[0])[0] for name in names)
+    return next((guess for guess in guesses if guess and guess not in _NO_TYPES), None)
+
+
+def _declared_type(fields: Fields) -> str | None:
+    """The MIME type in a field of any name, or in a data URL."""
     for key in _TYPE_KEYS:
         if isinstance(fields.get(key), str) and fields[key]:
             said = str(fields[key]).split(";", 1)[0].strip().lower()
@@ -177,11 +199,7 @@ def _mime_type(fields: Fields) -> str | None:
             said = str(fields[key])[5:].split(",", 1)[0].split(";", 1)[0].lower()
             if said not in _NO_TYPES:
                 return said or "text/plain"  # RFC 2397
-    if isinstance(fields.get("format"), str):
-        return _BEDROCK_FORMATS.get(fields["format"], f"application/{fields['format']}")
-    names = (fields[key] for key in _NAME_KEYS if isinstance(fields.get(key), str))
-    guesses = (mimetypes.guess_type(name.split("?", 1)[0])[0] for name in names)
-    return next((guess for guess in guesses if guess and guess not in _NO_TYPES), None)
+    return None
 
 
 _NO_TYPES = {

@@ -82,10 +82,23 @@ def _normal_block(
         # Raised within the run, so that the error is traced. Until then LangChain handles a plain
         # text block.
         return RefusedBlock(error)
-    if block.get("type") in _NORMAL:
+    is_normal = block.get("type") in _NORMAL or len(parts) != 1
+    normal = None if is_normal else _normal_part(parts[0], policy)
+    return _without_password(block) if normal is None else normal
+
+
+def _without_password(block: dict[Any, Any]) -> dict[Any, Any]:
+    """A block without a medium: a password has no effect on it, and is left out of traces.
+
+    Arguments of tool calls, one level below, are the model's and stay as they are.
+    """
+    extras = block.get("extras")
+    found = {key: value for key, value in block.items() if key != "password"}
+    if isinstance(extras, dict) and "password" in extras:
+        found["extras"] = {key: value for key, value in extras.items() if key != "password"}
+    elif len(found) == len(block):
         return block
-    normal = _normal_part(parts[0], policy) if len(parts) == 1 else None
-    return block if normal is None else normal
+    return found
 
 
 # Blocks whose JSON is small without changes.

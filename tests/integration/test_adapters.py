@@ -197,6 +197,8 @@ def one_layer(folder, **changes):
     [
         ({"use_rslora": True}, ALPHA / RANK**0.5),
         ({"alpha_pattern": {"q_proj": 2}}, 2 / RANK),
+        ({"alpha_pattern": {r"layers\.\d+\.self_attn\.(q|v)_proj": 2, "q_proj": 3}}, 2 / RANK),
+        ({"alpha_pattern": {"roj": 2, "^q_proj": 3, "layers.1.*": 4, "[qk]_proj": 5}}, 5 / RANK),
         ({"alpha_pattern": {"k_proj": 2}, "rank_pattern": {"q_proj": RANK}, "r": 64}, ALPHA / RANK),
     ],
 )
@@ -215,6 +217,9 @@ def test_scales(changes, scale, tmp_path):
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"bias": "all"}, "bias='all'"),
         ({"lora_alpha": "many"}, "lora_alpha is 'many'"),
+        ({"alpha_pattern": {"(q_proj": 2}}, r"alpha_pattern has the key '\(q_proj', .* no regular"),
+        ({"rank_pattern": {"*": 2}}, r"rank_pattern has the key '\*', which is no regular"),
+        ({"alpha_pattern": {"q_proj": "2"}}, r"alpha_pattern\['q_proj'\]: lora_alpha is '2'"),
     ],
 )
 def test_other_kinds_are_refused(changes, words, tmp_path):

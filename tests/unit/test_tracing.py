@@ -1,5 +1,11 @@
 """Values of runs without media."""
 
+import base64
+import random
+from collections import namedtuple
+from dataclasses import InitVar, dataclass, field
+
+import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
@@ -27,3 +33,99 @@ def test_media_are_replaced_in_all_that_holds_messages_or_text(value):
     assert "<base64 of 3000 bytes>" in repr(found)
     assert "hi" in repr(found)
     assert repr(value) == before
+
+
+def test_values_inside_themselves_and_deep_ones():
+    value = {"image": b"123", "items": []}
+    value["items"].append(value)
+    assert without_media(value) == {"image": "<3 bytes>", "items": ["<the same dict again>"]}
+    same = [b"1"]
+    assert without_media([same, same]) == [["<1 bytes>"], ["<1 bytes>"]]
+    message = HumanMessage("hi")
+    message.additional_kwargs["self"] = message
+    assert "again" in repr(without_media(message))
+    deep = b"123"
+    for _ in range(5000):
+        deep = [deep]
+    assert "levels deep" in repr(without_media(deep))
+
+
+class Batch(list):
+    def __init__(self, items, name):
+        super().__init__(items)
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    image: bytes
+    scale: InitVar[int]
+    size: int = field(init=False)
+
+    def __post_init__(self, scale):
+        object.__setattr__(self, "size", scale * len(self.image))
+
+
+def test_classes_with_other_constructors():
+    assert without_media(Batch([b"12", "a"], "x")) == ["<2 bytes>", "a"]
+    row = namedtuple("Row", "data text")(b"12", "a")
+    assert without_media(row) == type(row)("<2 bytes>", "a")
+    page = Page(b"123", 2)
+    found = without_media(page)
+    assert (type(found), found.image, found.size, page.image) == (Page, "<3 bytes>", 6, b"123")
+    assert without_media({(b"1", "a"), "b"}) == {("<1 bytes>", "a"), "b"}
+
+
+RANDOM = random.Random(0).randbytes(3000)
+PATH = "/srv/projects/InternVL/runs/2024-11-29_evaluation" * 8
+JPEG = "/9j/" + base64.b64encode(RANDOM).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PATH,
+        "/usr/local/share" * 30,
+        PATH.replace("/", "\\/"),
+        "open /tmp/" + "/".join(f"step{number}/checkpoint" for number in range(30)) + ".png",
+        "-" * 300,
+        "\n".join([RANDOM[:32].hex(), RANDOM[32:64].hex()] * 4),
+        "_".join(["quite", "a", "long", "name", "of", "a", "variable"] * 12),
+    ],
+)
+def test_long_paths_and_names_stay(text):
+    assert len(text) > 256
+    assert without_media(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        (JPEG, 3003),
+        (f"data:image/jpeg;base64,{JPEG}", 3003),
+        (JPEG[:256], 192),
+        (base64.urlsafe_b64encode(RANDOM).decode(), 3000),
+        (base64.encodebytes(RANDOM).decode(), 3000),
+        (base64.encodebytes(RANDOM).decode().replace("\n", "\\n"), 3000),
+        (base64.b64encode(bytes([255]) * 300).decode(), 300),
+        (base64.b64encode(bytes([255, 0, 0]) * 100).decode(), 300),
+        (base64.b64encode(bytes([0, 0, 255]) * 100).decode(), 300),
+        (base64.b64encode(bytes([127]) * 300).decode(), 300),
+        (base64.b64encode(bytes([105, 255, 255]) * 100).decode(), 300),
+        (base64.b64encode(bytes(range(256)) * 2).decode(), 512),
+    ],
+)
+def test_base64_of_any_pixels_is_replaced(text, size):
+    assert f"<base64 of {size} bytes>" in without_media(text)
+    assert len(without_media(text)) < 60
+
+
+def test_encoded_bytes_as_arrays_and_further_fields_of_messages():
+    numbers = np.arange(3)
+    assert without_media([np.zeros(9, np.uint8), numbers]) == [
+        "<ndarray of shape (9,)>", numbers,
+    ]  # fmt: skip
+    message = HumanMessage("hi", screenshot=ENCODED, parts=[b"12"])
+    found = without_media(message)
+    assert (found.screenshot, found.parts) == ("<base64 of 3000 bytes>", ["<2 bytes>"])
+    assert message.screenshot == ENCODED

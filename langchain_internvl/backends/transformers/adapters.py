@@ -51,6 +51,8 @@ _RULES: Mapping[str, Rule] = {
 _LORA = re.compile(r"^(.*)\.lora_([AB])(?:\.default)?\.weight$")
 _EXPERT = re.compile(r"^(.*\.mlp\.experts)\.(\d{1,6})\.(gate|up|down)_proj\.weight$")
 """One expert of Qwen3's mixture; transformers keeps all experts of a layer in one tensor."""
+_WRAPPER = "base_model.model."
+"""Prefix that peft adds to the names of the model that it wraps."""
 _PREFIXES = ("", "language_model.", "vision_model.", "model.")
 """Prefixes that may be missing in names of modules that were trained alone."""
 
@@ -189,8 +191,10 @@ def read_changes(model: Any, parameters: Mapping[str, Any], folder: Path) -> Ite
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}") from error
     heads = model.config.get_text_config()
-    for module, down, up in _pairs(tensors, file):
-        yield from _find(module, (down, up, _scale(module, down, config)), parameters, heads, file)
+    for name, down, up in _pairs(tensors, file):
+        scale = _scale(name.rpartition(_WRAPPER)[2], down, config)
+        module = name.replace(_WRAPPER, "")
+        yield from _find(module, (down, up, scale), parameters, heads, file)
 
 
 def _misfit(folder: Path, change: Change, parameter: torch.Tensor) -> str:
@@ -213,6 +217,7 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
     if config is None:
         raise CheckpointNotFoundError(f"{folder} has no {CONFIG_FILE}, so it is no adapter")
     check_rules(config, _RULES, str(file))
+    _check_patterns(config, file)
     kind = config.get("peft_type")
     others = [
         f"{name}={config[name]!r}"
@@ -231,7 +236,7 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
 def _pairs(
     tensors: Mapping[str, torch.Tensor], file: Path
 ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """The name of each adapted module, and its matrices A and B in float32."""
+    """The name of each adapted module in the file, and its matrices A and B in float32."""
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         match = _LORA.match(name)
@@ -244,17 +249,45 @@ def _pairs(
         down, up = pair["A"].float(), pair["B"].float()
         if down.shape[0] != up.shape[1]:
             raise CheckpointError(f"{file}: lora_A and lora_B of {module} have other ranks")
-        yield module.replace("base_model.model.", ""), down, up
+        yield module, down, up
 
 
 def _scale(module: str, down: torch.Tensor, config: Mapping[str, Any]) -> float:
-    """Alpha / rank, or alpha / sqrt(rank) for rsLoRA; patterns match the ends of module names."""
+    """Alpha / rank, or alpha / sqrt(rank) for rsLoRA.
+
+    Of the patterns that match the module's name in the wrapped model, peft takes the first. The
+    rank is that of the matrices, which `rank_pattern` has already decided.
+    """
     rank = down.shape[0]
-    alpha = config.get("lora_alpha", 8)
-    for pattern, own in (config.get("alpha_pattern") or {}).items():
-        if module == pattern or module.endswith(f".{pattern}"):
-            alpha = own
+    patterns = config.get("alpha_pattern") or {}
+    alpha = next(
+        (own for pattern, own in patterns.items() if _ending(pattern).match(module)),
+        config.get("lora_alpha", 8),
+    )
     return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def _ending(pattern: str) -> re.Pattern[str]:
+    """A key of `alpha_pattern` or `rank_pattern`: a regular expression for the end of a name."""
+    return re.compile(rf"(.*\.)?({pattern})$")
+
+
+def _check_patterns(config: Mapping[str, Any], file: Path) -> None:
+    """Check the keys and values of the patterns.
+
+    Raises:
+        CheckpointError: A key is no regular expression, or a value is out of range.
+    """
+    for section, rule in (("alpha_pattern", "lora_alpha"), ("rank_pattern", "r")):
+        for pattern, value in (config.get(section) or {}).items():
+            try:
+                _ending(pattern)
+            except (re.error, OverflowError, RecursionError) as error:
+                raise CheckpointError(
+                    f"{file}: {section} has the key {pattern!r}, which is no regular expression: "
+                    f"{error}"
+                ) from error
+            check_rules({rule: value}, {rule: _RULES[rule]}, f"{file}: {section}[{pattern!r}]")
 
 
 def _find(

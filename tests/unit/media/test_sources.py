@@ -113,6 +113,17 @@ def test_size_limit_holds_for_every_source(tmp_path):
     assert BytesSource(bytes(10), "t").read(small) == bytes(10)
 
 
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_line_breaks_of_base64_do_not_count(line_break):
+    policy = MediaPolicy(max_bytes=3000)
+    wrapped = base64.encodebytes(bytes(3000)).decode().replace("\n", line_break)
+    assert Base64Source(wrapped, "t").read(policy) == bytes(3000)
+    for size in (3001, 9000):
+        large = base64.encodebytes(bytes(size)).decode().replace("\n", line_break)
+        with pytest.raises(MediaTooLargeError):
+            Base64Source(large, "t").read(policy)
+
+
 def test_errors_survive_pickling():
     error = pickle.loads(pickle.dumps(MediaTooLargeError("a.png", "too large")))
     assert isinstance(error, MediaTooLargeError)

@@ -9,14 +9,14 @@ import pikepdf
 import pytest
 from drawn_pages import text_pdf
 from langchain_core.load import dumps
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_internvl import MediaPolicy, pdf_block
 from langchain_internvl.errors import MediaError, MessageError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.reader import MediaReader
 from langchain_internvl.messages.blocks import read_block
-from langchain_internvl.messages.conversation import Document, Turn
+from langchain_internvl.messages.conversation import Document, Image, Turn
 from langchain_internvl.messages.expand import FileReader
 from langchain_internvl.messages.references import normalise_messages
 
@@ -64,6 +64,7 @@ def test_what_is_accepted_is_said_for_other_types():
 
 SECRET = "correct horse"
 LOCKED = text_pdf("Hello", encryption=pikepdf.Encryption(owner="o", user=SECRET))
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(99)
 
 
 def pages_of(part):
@@ -108,3 +109,55 @@ def test_a_missing_and_a_wrong_password():
     assert "horse" not in str(raised.value)
     with pytest.raises(MessageError, match="password is a string, not int"):
         read_block({**pdf_block(LOCKED), "password": 1}, "here")
+
+
+DATA_URL = f"data:application/pdf;base64,{encoded(LOCKED)}"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image", "base64": encoded(LOCKED), "mime_type": "application/pdf"},
+        {"type": "image_url", "image_url": {"url": DATA_URL}},
+        {"type": "image_url", "image_url": DATA_URL},
+        {"type": "input_image", "image_url": DATA_URL},
+        {"type": "image", "source": {"type": "base64", "media_type": "application/pdf",
+                                     "data": encoded(LOCKED)}},
+    ],
+)  # fmt: skip
+def test_a_pdf_in_an_image_block(block):
+    message = HumanMessage([{**block, "password": SECRET}])
+    (normal,) = normalise_messages([message], POLICY)
+    assert SECRET not in dumps(normal)
+    (again,) = json.loads(dumps(normal))["kwargs"]["content"]
+    for one in (message.content[0], again):
+        (part,) = read_block(one, "here")
+        assert isinstance(part, Document)
+        assert len(pages_of(part)) == 1
+
+
+def test_an_image_that_is_labelled_as_a_pdf_is_an_image():
+    block = {"type": "image", "base64": encoded(PNG), "mime_type": "application/pdf"}
+    with pytest.warns(UserWarning, match="password has no effect on a medium of kind 'image'"):
+        (part,) = read_block({**block, "password": SECRET}, "here")
+    assert isinstance(part, Image)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "text", "text": "hi", "password": SECRET},
+        {"type": "text", "text": "hi", "extras": {"password": SECRET, "index": 1}},
+        {"type": "reasoning", "reasoning": "hi", "password": SECRET},
+        {"type": "cachePoint", "password": SECRET},
+    ],
+)
+def test_a_password_beside_text_is_in_no_trace(block):
+    call = {"type": "tool_call", "name": "open", "args": {"password": "an argument"}, "id": "1"}
+    message = AIMessage([block, call])
+    (normal,) = normalise_messages([message], POLICY)
+    assert SECRET not in dumps(normal)
+    assert "an argument" in dumps(normal)
+    assert SECRET in repr(message)
+    (same,) = normalise_messages([normal], POLICY)
+    assert same is normal
