@@ -18,6 +18,7 @@ from langchain_internvl.errors import (
     UnsupportedMediaError,
 )
 from langchain_internvl.media.byte_sources import count_scans
+from langchain_internvl.media.pillow_readers import is_foreign, reference
 from langchain_internvl.media.pixels import PixelLimit, check_size, no_memory, read_orientation
 from langchain_internvl.media.rgb import to_rgb
 from langchain_internvl.media.signatures import identify, name_of
@@ -208,7 +209,8 @@ def is_slow(image: Image.Image, data: bytes, scans: int | None = None) -> bool:
 
     Only decoders in C of common formats count as fast, and small images. Readers written in Python
     (QOI, plain PPM, BMP RLE) take about 2 s for a million pixels or a megabyte; OpenJPEG takes
-    about 20 bytes of memory for a pixel. A progressive JPEG is decoded once for every scan.
+    about 20 bytes of memory for a pixel. A progressive JPEG is decoded once for every scan. Readers
+    that are not part of Pillow count as slow, unless no other process can import them.
 
     Args:
         image: An opened image.
@@ -217,8 +219,8 @@ def is_slow(image: Image.Image, data: bytes, scans: int | None = None) -> bool:
     """
     pixels = image.width * image.height
     tiles = getattr(image, "tile", ())
-    if image.format == "HEIF":
-        return False  # its reader is registered in this process only
+    if is_foreign(image.format):
+        return reference(image.format) is not None  # of unknown speed
     if pixels <= _SMALL and len(data) <= 1 << 16:
         return False
     if image.format in {"JPEG2000", "AVIF"}:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, Jpeg2KImagePlugin
 
 from langchain_internvl.media.encoded import ReadOptions, decode_image
+from langchain_internvl.media.pillow_readers import register
 from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.pixels import check_size
 from langchain_internvl.media.policy import MediaPolicy
@@ -32,13 +33,16 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     Args:
         task: `path`, `max_pixels` and `options`, of `ReadOptions`; or instead of these, for an
             image that the caller has opened with Pillow, its `format`, `frame`, `reduce`,
-            `layers` and `identity`.
+            `layers` and `identity`. In both cases `reader`, of `pillow_readers.reference`.
         records: Receives the warnings, then the image; or whether the image of the file has the
-            given identity, then its encoded bytes.
+            given identity, then its encoded bytes; or only that the reader cannot be imported.
 
     Raises:
         MediaError: It cannot be decoded.
     """
+    if task["reader"] and not register(task["reader"]):
+        write_record(records, HEAD, json.dumps({"lacks_reader": True}).encode())
+        return
     if "format" in task:
         _decode_opened(task, records)
         return

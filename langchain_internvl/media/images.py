@@ -57,7 +57,7 @@ def load_rgb(
         RequestTimeoutError: The deadline has passed.
         UnsupportedMediaError: The format is not a supported image format.
     """
-    from langchain_internvl.media import encoded  # noqa: PLC0415 - imported at first use
+    from langchain_internvl.media import encoded, pillow_readers  # noqa: PLC0415 - at first use
 
     options = encoded.ReadOptions(exif_transpose, scale_16bit, white_background)
     source = _with_slow_bytes(source, policy, deadline)
@@ -70,21 +70,31 @@ def load_rgb(
     check_size(image.size, source.name, policy)
     if encoded.is_slow(image, data, scans):
         held = BytesSource(data, source.name)
-        return _decode_elsewhere(held, policy, options, deadline or Deadline())
+        reader = pillow_readers.reference(image.format)
+        decoded_rgb = _decode_elsewhere(held, policy, options, deadline or Deadline(), reader)
+        if decoded_rgb is not None:
+            return decoded_rgb
     rgb: Image.Image = encoded.use_image(image, source.name, options.apply_own)
     check_size(rgb.size, source.name, policy)  # images in icons may differ from the stated size
     return rgb
 
 
 def _decode_elsewhere(
-    source: BytesSource, policy: MediaPolicy, options: ReadOptions, deadline: Deadline
-) -> Image.Image:
-    """Decode an image in a separate process."""
+    source: BytesSource,
+    policy: MediaPolicy,
+    options: ReadOptions,
+    deadline: Deadline,
+    reader: dict[str, Any] | None,
+) -> Image.Image | None:
+    """Decode an image in a separate process; None if that cannot import the reader."""
     from PIL import Image  # noqa: PLC0415 - imported at first use
 
-    task = {"options": options.as_json()}
+    task = {"options": options.as_json(), "reader": reader}
     with decoding("image_worker", task, source, "image", policy, deadline) as records:
-        for warning in records.head()["warnings"]:
+        head = records.head()
+        if "lacks_reader" in head:
+            return None
+        for warning in head["warnings"]:
             warnings.warn(warning, stacklevel=4)
         size, pixels = records.pixels()
         return Image.frombytes("RGB", size, pixels)

@@ -11,6 +11,7 @@ from langchain_internvl.errors import InternVLError, MediaError, MediaTooLargeEr
 from langchain_internvl.media.byte_sources import BytesSource
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.encoded import formats, is_slow, open_image
+from langchain_internvl.media.pillow_readers import reference
 from langchain_internvl.media.process import decoding
 
 if TYPE_CHECKING:
@@ -44,15 +45,16 @@ def slow_bytes(
 
     Returns:
         The bytes; None if the image decodes fast, is decoded already, or is of a format whose
-        reader is registered in this process only. Also None if it was changed after opening
-        (`info`) and is not large.
+        reader no other process can import (see `pillow_readers`). Also None if it was changed
+        after opening (`info`) and is not large.
 
     Raises:
         MediaError: The image is slow, large, and was changed after opening; or it cannot be
             decoded; or reading its format would start a program.
         MediaTooLargeError: The image is slow, and its file exceeds the limit.
     """
-    if not _is_undecoded(image) or not type(image).__module__.startswith("PIL."):
+    reader = reference(image.format)
+    if not _is_undecoded(image) or not (_is_of_pillow(image) or _is_of(image, reader)):
         return None
     if image.format in _PROGRAMS:
         raise MediaError(
@@ -71,24 +73,48 @@ def slow_bytes(
         with suppress(InternVLError), open_image(data, name) as anew:
             if identity(anew) == identity(image):
                 return data
+    return _decode_elsewhere(image, BytesSource(data, name), policy, deadline, reader)
+
+
+def _decode_elsewhere(
+    image: Image.Image,
+    source: BytesSource,
+    policy: MediaPolicy,
+    deadline: Deadline,
+    reader: dict[str, Any] | None,
+) -> bytes | None:
+    """The current frame as PNG or TIFF, decoded in another process; see `slow_bytes`."""
     task = {
         "format": image.format,
         "frame": image.tell(),
         "reduce": getattr(image, "_reduce", 0),
         "layers": getattr(image, "layers", 0),
         "identity": repr(identity(image)),
+        "reader": reader,
     }
-    source = BytesSource(data, name)
     with decoding("image_worker", task, source, "image", policy, deadline) as records:
-        if records.head()["is_same"]:
+        head = records.head()
+        if "lacks_reader" in head:
+            return None
+        if head["is_same"]:
             return records.data()
     if image.width * image.height <= _MOST_CHANGED:
         return None
     raise MediaError(
-        name,
+        source.name,
         f"the {image.format} image was changed after Image.open(), so that its file cannot be "
         "decoded in a separate process; decode it first (image.load())",
     )
+
+
+def _is_of_pillow(image: Image.Image) -> bool:
+    return type(image).__module__.startswith("PIL.")
+
+
+def _is_of(image: Image.Image, reader: dict[str, Any] | None) -> bool:
+    """Whether an image was opened by the package of a reader."""
+    package = type(image).__module__.partition(".")[0]
+    return reader is not None and package == reader["reader"][0].partition(".")[0]
 
 
 def _is_undecoded(image: Image.Image) -> bool:
