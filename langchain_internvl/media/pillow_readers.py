@@ -99,10 +99,10 @@ def _find(path: tuple[str, str]) -> Any:
 
 def _settings(module: str) -> dict[str, dict[str, Any]]:
     name = _SETTINGS.get(module.partition(".")[0], "")
-    values = vars(sys.modules[name]) if name in sys.modules else {}
-    return (
-        {name: {key: one for key, one in values.items() if _is_setting(key, one)}} if name else {}
-    )
+    if name not in sys.modules:
+        return {}
+    values = vars(sys.modules[name]).items()
+    return {name: {key: value for key, value in values if _is_setting(key, value)}}
 
 
 def _is_setting(key: str, value: object) -> bool:

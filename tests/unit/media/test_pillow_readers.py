@@ -79,7 +79,7 @@ def package(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def source(content=b"", image_format="HEIF"):
+def source(content=b""):
     return {
         "bytes": lambda: BytesSource(HEAD + content, "x"),
         "opened": lambda: PixelSource(Image.open(io.BytesIO(HEAD + content)), "x"),
@@ -146,8 +146,7 @@ def test_readers_of_main_and_of_functions_have_no_reference(monkeypatch):
     Image.register_open("LOCAL", Local, None)
     assert pillow_readers.is_foreign("LOCAL")
     assert pillow_readers.reference("LOCAL") is None
-    monkeypatch.setattr(Local, "__module__", "__main__")
-    monkeypatch.setattr(Local, "__qualname__", "Local")
+    Local.__module__, Local.__qualname__ = "__main__", "Local"
     monkeypatch.setattr(sys.modules["__main__"], "Local", Local, raising=False)
     assert pillow_readers.reference("LOCAL") is None
     assert pillow_readers.reference("PNG") is None
