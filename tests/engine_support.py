@@ -51,8 +51,8 @@ def submit(engine_thread, request):
 
 
 def read_all(handle):
-    while True:
-        handle.next()
+    while handle.next().finish_reason is None:
+        pass
 
 
 def words(engine, count, seed=0):

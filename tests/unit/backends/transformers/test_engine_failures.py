@@ -170,7 +170,8 @@ def test_the_youngest_row_makes_room_when_memory_is_full(engine_thread, monkeypa
         return forward(hidden, *args, **kwargs)
 
     monkeypatch.setattr(layers[1], "forward", full_for_three)
-    old = [submit(engine_thread, Request([5, 6 + n], max_tokens=30)) for n in range(2)]
+    # Long enough to be there still, however late this thread gets to its next line.
+    old = [submit(engine_thread, Request([5, 6 + n], max_tokens=1_000_000)) for n in range(2)]
     said = [[handle.next().token_id] for handle in old]
     young = submit(engine_thread, Request([9], max_tokens=30))
     young.next()
@@ -178,4 +179,5 @@ def test_the_youngest_row_makes_room_when_memory_is_full(engine_thread, monkeypa
         read_all(young)
     for handle, ids_ in zip(old, said, strict=True):
         ids_ += [handle.next().token_id for _ in range(29)]
+        handle.leave()
     assert said == expected
