@@ -16,6 +16,17 @@ from langchain_internvl import ChatInternVL, image_block, pdf_block, video_block
 from langchain_internvl.media.media_store import MediaStore
 
 
+async def ask(chain, how, messages, config):
+    if how == "ainvoke":
+        await chain.ainvoke(messages, config)
+    elif how == "stream":
+        list(chain.stream(messages, config))
+    elif how == "batch":
+        chain.batch([messages], config)
+    else:
+        chain.invoke(messages, config)
+
+
 @pytest.mark.parametrize("how", ["invoke", "stream", "ainvoke"])
 async def test_a_history_that_langchain_keeps_has_its_media(how, backend):
     """The history stores what the model's run recorded, which holds media by reference."""
@@ -30,27 +41,11 @@ async def test_a_history_that_langchain_keeps_has_its_media(how, backend):
     path = {"type": "video", "path": str(VIDEO)}
     shown = [image_block(IMAGE), video_block(VIDEO), video_block([IMAGE]), pdf_block(SCAN), path]
     for message in (HumanMessage([*shown, {"type": "text", "text": "x"}]), HumanMessage("again")):
-        if how == "ainvoke":
-            await chain.ainvoke([message], config)
-        elif how == "stream":
-            list(chain.stream([message], config))
-        else:
-            chain.invoke([message], config)
+        await ask(chain, how, [message], config)
     first, second = backend.requests
     assert len(first.tiles) == len(second.tiles) == 1 + 2 + 1 + 1 + 2
     assert all(map(np.array_equal, first.tiles, second.tiles))
     assert len(json.dumps(dumpd(histories["a"].messages))) < 20_000
-
-
-async def ask_again(chain, how, messages, config):
-    if how == "ainvoke":
-        await chain.ainvoke(messages, config)
-    elif how == "stream":
-        list(chain.stream(messages, config))
-    elif how == "batch":
-        chain.batch([messages], config)
-    else:
-        chain.invoke(messages, config)
 
 
 @pytest.mark.parametrize("how", ["invoke", "stream", "ainvoke", "batch"])
@@ -83,7 +78,7 @@ async def test_a_recorded_history_without_its_media_is_usable(how, backend, monk
         another = {"type": "image", "image": Image.new("RGB", (8, 8), (number, 0, 0))}
         message = HumanMessage([another, f"question {number}"])
         with pytest.warns(UserWarning, match=r"message 1 \(human\), block 1: the image is a ref"):
-            await ask_again(chain, how, [message], config)
+            await ask(chain, how, [message], config)
         # The images that were shown since are there.
         assert len(backend.requests[-1].tiles) == number + 1
     prompt = llm.get_text(backend.requests[-1].prompt_ids)
