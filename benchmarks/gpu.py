@@ -47,14 +47,14 @@ class SkippedError(Exception):
     """A check that this machine cannot run, with the reason."""
 
 
-class Wrong(AssertionError):  # noqa: N818 - reads as a sentence
+class WrongResultError(AssertionError):
     """A check whose result is not what it must be."""
 
 
 def require(condition: object, what: str) -> None:
-    """Raise `Wrong` unless a condition holds."""
+    """Raise `WrongResultError` unless a condition holds."""
     if not condition:
-        raise Wrong(what)
+        raise WrongResultError(what)
 
 
 class Checks:
@@ -391,7 +391,7 @@ def run_check(checks: Checks, name: str) -> Found:
         found: Found = {"state": "passed", **getattr(checks, name)()}
     except SkippedError as reason:
         found = {"state": "skipped", "reason": str(reason)}
-    except Wrong as error:
+    except WrongResultError as error:
         found = {"state": "failed", "error": str(error)}
     except (Exception, InternVLError) as error:  # noqa: BLE001 - the other checks are run too
         last = traceback.format_exc().splitlines()[-6:]

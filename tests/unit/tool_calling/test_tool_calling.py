@@ -1,78 +1,28 @@
 """Tools in the hands of the model: what is bound, told, held to and read back."""
 
-import asyncio
 import json
-from typing import Annotated, TypedDict
 
 import pytest
-from golden import PHOTOS, checkpoint_folder
+from golden import PHOTOS
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
-from pydantic import BaseModel, Field
+from tool_call_support import (
+    ANTHROPIC,
+    INTERNLM2,
+    OPENAI,
+    QWEN2,
+    SCHEMA,
+    Go,
+    Look,
+    Tree,
+    add,
+    asked,
+    call,
+    scripted,
+    weather,
+)
 
-from langchain_internvl import ChatInternVL, image_block
-from langchain_internvl.backends.base import Delta
-from langchain_internvl.backends.scripted import ScriptedBackend
+from langchain_internvl import image_block
 from langchain_internvl.errors import RequestError, SchemaError
-
-QWEN2, INTERNLM2 = str(checkpoint_folder("qwen2")), str(checkpoint_folder("internlm2"))
-
-
-@tool
-def weather(city: str, days: int = 1) -> str:
-    """The weather of a city.
-
-    Args:
-        city: Its name.
-        days: How many days.
-    """
-    return "sunny"
-
-
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
-
-
-class Look(BaseModel):
-    """Look at something."""
-
-    at: str = Field(description="what")
-
-
-class Go(TypedDict):
-    """Go somewhere."""
-
-    to: Annotated[str, ..., "where"]
-
-
-class Tree(BaseModel):
-    """A tree."""
-
-    leaf: bool
-    branches: list["Tree"] = Field(default=[], max_length=2)
-
-
-SCHEMA = {"title": "stop", "type": "object", "properties": {"now": {"type": "boolean"}}}
-OPENAI = {"type": "function", "function": {"name": "wait", "parameters": SCHEMA}}
-ANTHROPIC = {"name": "run", "description": "Run.", "input_schema": SCHEMA}
-
-
-def call(name, **arguments):
-    body = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
-    return f"<tool_call>\n{body}\n</tool_call>"
-
-
-def scripted(*replies, model=QWEN2, **settings):
-    return ChatInternVL(model=model, backend=ScriptedBackend(replies), **settings)
-
-
-def asked(llm):
-    return llm.backend.requests[-1]
-
-
-def names_of_calls(message):
-    return [one["name"] for one in message.tool_calls]
 
 
 def test_tools_of_every_kind():
@@ -264,140 +214,3 @@ def test_the_same_tool_twice_is_one():
     llm = scripted("words")
     llm.bind_tools([add, add]).invoke("?")
     assert llm.get_text(asked(llm).prompt_ids).count('"name": "add"') == 1
-
-
-def test_words_and_calls_as_they_come():
-    llm = scripted(f"Let me add. {call('add', a=1, b=2)} and {call('weather', city='Köln')}")
-    chunks = list(llm.bind_tools([weather, add]).stream("?"))
-    whole = chunks[0]
-    for chunk in chunks[1:]:
-        whole += chunk
-    assert whole.content == "Let me add. and"
-    assert [(one["name"], one["args"]) for one in whole.tool_calls] == [
-        ("add", {"a": 1, "b": 2}), ("weather", {"city": "Köln"}),
-    ]  # fmt: skip
-    pieces = [piece for chunk in chunks for piece in chunk.tool_call_chunks]
-    assert [piece["name"] for piece in pieces if piece["name"]] == ["add", "weather"]
-    assert sum(piece["id"] is not None for piece in pieces) == 2
-    assert {piece["index"] for piece in pieces} == {0, 1}
-    assert whole.content_blocks[-1]["type"] == "tool_call"
-    assert whole.response_metadata["finish_reason"] == "stop"
-
-
-def test_async_and_batches():
-    llm = scripted(*[call("add", a=n, b=n) for n in range(4)])
-    bound = llm.bind_tools([add], tool_choice="any")
-
-    async def several():
-        whole = None
-        async for chunk in bound.astream("?"):
-            whole = chunk if whole is None else whole + chunk
-        return [whole, *await bound.abatch(["?", "?", "?"])]
-
-    replies = asyncio.run(several())
-    assert [names_of_calls(one) for one in replies] == [["add"]] * 4
-    assert sorted(one.tool_calls[0]["args"]["a"] for one in replies) == [0, 1, 2, 3]
-
-
-def test_characters_in_several_tokens():
-    text = call("weather", city="你好 😀")
-    spelled = [text[at : at + 1] for at in range(len(text))]
-    deltas = [Delta(0, piece) for piece in spelled] + [Delta(0, "", "stop")]
-    (one,) = scripted(deltas).bind_tools([weather]).invoke("?").tool_calls
-    assert one["args"] == {"city": "你好 😀"}
-
-
-def test_calls_that_are_cut_off_or_malformed_are_invalid():
-    whole = call("weather", city="Köln")
-    cut = [Delta(0, whole[:50], None), Delta(0, "", "length")]
-    llm = scripted(cut, "<tool_call>nonsense</tool_call> so", call("unknown", x=1))
-    bound = llm.bind_tools([weather])
-    message = bound.invoke("?")
-    assert message.tool_calls == []
-    (invalid,) = message.invalid_tool_calls
-    assert invalid["name"] == "weather"
-    assert "raise max_tokens" in invalid["error"]
-    message = bound.invoke("?")
-    assert (message.content, message.tool_calls) == ("so", [])
-    assert "nonsense" in message.invalid_tool_calls[0]["args"]
-    # An agent tells the model itself that there is no such tool.
-    assert names_of_calls(bound.invoke("?")) == ["unknown"]
-
-
-def test_a_call_that_is_cut_off_at_once_is_invalid():
-    llm = scripted([Delta(0, "<to", None), Delta(0, "", "length")])
-    message = llm.bind_tools([weather], tool_choice="any").invoke("?")
-    assert (message.content, message.tool_calls) == ("", [])
-    assert "raise max_tokens" in message.invalid_tool_calls[0]["error"]
-
-
-def test_stop_texts_end_words_and_never_a_call():
-    reply = f"One {call('weather', city='END')} two END three {call('add', a=1, b=1)}"
-    llm = scripted(reply, reply)
-    message = llm.bind_tools([weather, add], stop=["END"]).invoke("?")
-    assert (message.content, names_of_calls(message)) == ("One two", ["weather"])
-    assert message.response_metadata["finish_reason"] == "stop"
-    assert message.usage_metadata["output_tokens"] < 20
-    message = llm.bind_tools([weather], tool_choice="any").invoke("?", stop=["END"])
-    assert message.tool_calls[0]["args"] == {"city": "END"}
-
-
-def test_thoughts_are_not_calls():
-    thought = f"<think>Shall I {call('add', a=1, b=1)}?</think>\n\n{call('add', a=2, b=2)}"
-    llm = scripted(thought)
-    message = llm.bind_tools([add]).invoke("?", reasoning=True)
-    assert [one["args"] for one in message.tool_calls] == [{"a": 2, "b": 2}]
-    assert "Shall I" in message.content_blocks[0]["reasoning"]
-
-
-def test_without_tools_a_call_is_words():
-    assert scripted(call("add", a=1)).invoke("?").content == call("add", a=1)
-
-
-@pytest.mark.parametrize("name", ["qwen2", "internlm2", "llama", "phi3"])
-def test_random_weights_call_what_they_must(models, name):
-    llm = models(name, temperature=1.5, seed=5, max_tokens=300)
-    message = llm.bind_tools([add, weather], tool_choice="add").invoke("?")
-    assert message.content == ""
-    (made,) = message.tool_calls
-    assert made["name"] == "add"
-    assert {type(value) for value in made["args"].values()} == {int}
-    assert message.response_metadata["finish_reason"] == "stop"
-    odd = {"name": 'so "odd" <|im_end|> é', "parameters": SCHEMA}
-    message = llm.bind_tools([odd], tool_choice="any").invoke("?")
-    assert names_of_calls(message) == [odd["name"]]
-    told = llm.render([HumanMessage("?"), message, ToolMessage("ok", tool_call_id="1")])
-    assert json.dumps(odd["name"], ensure_ascii=False) in told
-
-
-def test_a_function_without_arguments_gets_none(models):
-    def now() -> str:
-        """The time."""
-
-    llm = models("qwen2", temperature=1.5, seed=5, max_tokens=300)
-    bound = llm.bind_tools([now, {"name": "later"}], tool_choice="any")
-    for seed in range(4):
-        (made,) = bound.invoke("?", seed=seed).tool_calls
-        assert made["args"] == {}
-
-
-def test_a_vocabulary_of_bytes_spells_any_character():
-    """Nano's tokens are bytes: every character here lies in two to four of them."""
-    said = "Käse 你好 😀"
-    llm = ChatInternVL(model="nano", temperature=1.5, seed=1, max_tokens=300)
-    schema = {"properties": {"said": {"enum": [said]}}, "required": ["said"]}
-    bound = llm.bind_tools([{"name": "say", "parameters": schema}], tool_choice="say")
-    pieces = [piece["args"] for chunk in bound.stream("?") for piece in chunk.tool_call_chunks]
-    assert json.loads("".join(pieces)) == {"said": said}
-    assert len(pieces) > len(said)
-    structured = llm.with_structured_output(schema, method="json_mode")
-    steps = list(structured.stream("?"))
-    assert steps[-1] == {"said": said}
-    assert all(said.startswith(step.get("said", "")) for step in steps)
-
-
-def test_the_profile_says_so():
-    profile = ChatInternVL(model=QWEN2).profile
-    assert profile["tool_calling"]
-    assert profile["structured_output"]
-    assert profile["tool_choice"]

@@ -1,22 +1,16 @@
 """Engines of a tiny checkpoint."""
 
 import pytest
-from engine_support import FOLDER, submit, threads, wait_until
+from engine_support import FOLDER, make_backend, submit, threads, wait_until
 from support import load_loop
 
 from langchain_internvl.backends.base import Request
-from langchain_internvl.backends.transformers.backend import TransformersBackend
 from langchain_internvl.backends.transformers.engine_thread import EngineThread
-from langchain_internvl.backends.transformers.loading import LoadOptions
-from langchain_internvl.checkpoint import read_checkpoint
-from langchain_internvl.prompting.tokenization import load_tokenizer
 
 
 @pytest.fixture
 def backend():
-    backend = TransformersBackend(
-        read_checkpoint(FOLDER), load_tokenizer(FOLDER), LoadOptions(dtype="float32")
-    )
+    backend = make_backend()
     yield backend
     backend.close()
 

@@ -5,26 +5,21 @@ import threading
 import time
 
 import pytest
+from engine_support import make_backend
 from golden import checkpoint_folder
 from patience import PATIENCE
 
 from langchain_internvl.backends.base import Request
-from langchain_internvl.backends.transformers.backend import TransformersBackend
 from langchain_internvl.backends.transformers.grammars import GrammarBook
-from langchain_internvl.backends.transformers.loading import LoadOptions
-from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.errors import RequestTimeoutError, SchemaError
 from langchain_internvl.grammars.grammar import Grammar, json_grammar
-from langchain_internvl.prompting.tokenization import load_tokenizer
 
 FOLDER = checkpoint_folder("qwen2")
 
 
 @pytest.fixture
 def backend():
-    backend = TransformersBackend(
-        read_checkpoint(FOLDER), load_tokenizer(FOLDER), LoadOptions(dtype="float32")
-    )
+    backend = make_backend(FOLDER)
     yield backend
     backend.close()
 
