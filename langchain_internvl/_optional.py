@@ -28,8 +28,12 @@ def require(module: str, *, extra: str) -> Any:
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be found, without importing it."""
+    """Whether a module can be found, without importing it.
+
+    A folder of that name on the path, such as a clone's, is no installed module.
+    """
     try:
-        return importlib.util.find_spec(module) is not None
+        spec = importlib.util.find_spec(module)
     except ValueError:  # sys.modules has None in its place, or it has no spec
         return False
+    return spec is not None and spec.origin is not None

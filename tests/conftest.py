@@ -9,6 +9,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["LANGSMITH_TRACING"] = "false"
 
 import pytest
+from engine_support import make_backend
 from golden import TINY, checkpoint_folder
 from pytest_socket import socket_allow_hosts
 from support import load_loop
@@ -78,3 +79,11 @@ def models():
     yield get
     for model in kept.values():
         model.close()
+
+
+@pytest.fixture
+def engine(request):
+    """An engine of a tiny checkpoint; the parameter, if any, holds its limits."""
+    backend = make_backend(**getattr(request, "param", {}))
+    yield backend
+    backend.close()

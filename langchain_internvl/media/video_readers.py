@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
+from langchain_internvl._optional import is_installed
 from langchain_internvl.media.containers import FORMATS
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def open_reader(path: str) -> VideoReader:
         Exception: No installed library can read the file; any type.
         ImportError: Neither library is installed.
     """
-    has_decord, has_av = (find_spec(name) is not None for name in ("decord", "av"))
+    has_decord, has_av = (is_installed(name) for name in ("decord", "av"))
     if not has_av:
         return DecordReader(path)
     pyav = PyAVReader(path)
@@ -269,4 +269,4 @@ def open_reader(path: str) -> VideoReader:
 
 def can_read() -> bool:
     """Whether a library for videos is installed; it is not imported."""
-    return any(find_spec(name) is not None for name in ("decord", "av"))
+    return any(is_installed(name) for name in ("decord", "av"))

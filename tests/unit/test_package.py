@@ -1,5 +1,6 @@
 """What importing the package brings, and what is said when an extra is missing."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from patience import PATIENCE
 
 import langchain_internvl
-from langchain_internvl._optional import require
+from langchain_internvl._optional import is_installed, require
 
 
 def run(program):
@@ -19,6 +20,17 @@ def run(program):
         timeout=PATIENCE,
         check=False,
     )
+
+
+def test_a_folder_of_that_name_is_no_installed_module(tmp_path, monkeypatch):
+    (tmp_path / "no_such_package").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not is_installed("no_such_package")
+    (tmp_path / "no_such_package" / "__init__.py").touch()
+    importlib.invalidate_caches()
+    assert is_installed("no_such_package")
+    assert is_installed("PIL")
+    assert not is_installed("no_such_module")
 
 
 def test_importing_the_package_imports_no_torch():

@@ -1,6 +1,5 @@
 """LMDeploy's real front end over an engine that runs on a CPU, in an environment of its own."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +8,10 @@ import httpx
 import pytest
 from golden import checkpoint_folder
 
+from langchain_internvl._optional import is_installed
+
 HERE = Path(__file__).parent
-HAS_LMDEPLOY = importlib.util.find_spec("lmdeploy") is not None
+HAS_LMDEPLOY = is_installed("lmdeploy")
 # Elsewhere there is nothing to collect: `make test-lmdeploy` has the environment.
 collect_ignore_glob = [] if HAS_LMDEPLOY else ["*"]
 

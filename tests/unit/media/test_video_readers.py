@@ -153,7 +153,7 @@ def test_pyav_seeks_over_keyframes_and_else_decodes_on(tmp_path):
 
 def test_which_reader_is_chosen(monkeypatch):
     def installed(*names):
-        monkeypatch.setattr(video_readers, "find_spec", lambda name: name in names or None)
+        monkeypatch.setattr(video_readers, "is_installed", lambda name: name in names)
         return type(open_reader(str(VIDEO))), video_readers.can_read()
 
     assert installed("decord", "av") == (PyAVReader, True)
@@ -162,5 +162,5 @@ def test_which_reader_is_chosen(monkeypatch):
     assert installed("av") == (PyAVReader, True)
     assert installed("decord") == (DecordReader, True)
     assert not open_reader(str(VIDEO))._seeks
-    monkeypatch.setattr(video_readers, "find_spec", lambda name: None)
+    monkeypatch.setattr(video_readers, "is_installed", lambda name: False)
     assert not video_readers.can_read()
