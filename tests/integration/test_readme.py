@@ -67,7 +67,7 @@ def test_the_readme_is_read_in_five_minutes():
 
 
 def test_every_section_of_the_quick_start_has_code():
-    sections = pages()["docs/quickstart.md"].split("\n### ")[1:]
+    sections = pages()["docs/quickstart.md"].split("\n## ")[1:]
     assert len(sections) >= 11
     for section in sections:
         assert "```text" in section, section.splitlines()[0]
