@@ -81,7 +81,10 @@ def _scores(
         rolled = sliding_window_view(np.concatenate([strip, strip[:-1]]), height)
         rows += rolled[-shift % height]
     steps = np.diff(rows, axis=1)
-    return np.einsum("ar,ar->a", steps, steps, dtype=np.float64)
+    scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = np.einsum(
+        "ar,ar->a", steps, steps, dtype=np.float64
+    )
+    return scores
 
 
 def level(page: Image.Image, angle: float) -> Image.Image:
