@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class Clip:
         times: Times of the frames in seconds from the first frame of the video; empty: unknown.
             With PyAV, or decord alone, the frames' own presentation times.
         duration: Length of the video in seconds; None: unknown.
+        damage: Why frames at the end of the video may be missing; None: no damage was found.
     """
 
     frames: tuple[NDArray[np.uint8], ...]
@@ -39,6 +41,7 @@ class Clip:
     frame_count: int
     times: tuple[float, ...] = ()
     duration: float | None = None
+    damage: str | None = None
 
 
 def read_clip(
@@ -67,6 +70,9 @@ def read_clip(
         RequestError: The video has no frames within the bound.
         RequestTimeoutError: The deadline has passed.
         ImportError: The extra `video` is not installed.
+
+    Warns:
+        UserWarning: Frames at the end may be missing because the file is cut off.
     """
     check_frames(num_frames, source.name, policy)
     if not can_read():
@@ -77,6 +83,12 @@ def read_clip(
     task = {"num_frames": num_frames, "bound": bound, "by_time": by_time}
     with decoding("video_worker", task, source, "video", limits, deadline or Deadline()) as records:
         clip = records.head()
+        if clip["damage"]:
+            warnings.warn(
+                f"{source.name}: {clip['damage']}; frames at its end may be missing, get the whole "
+                "file",
+                stacklevel=2,
+            )
         indices = clip["indices"]
         shown = {index: records.image() for index in sorted(set(indices))}
         frames = tuple(shown[index] for index in indices)
@@ -87,6 +99,7 @@ def read_clip(
             int(clip["frame_count"]),
             tuple(map(float, clip["times"])),
             clip["duration"],
+            clip["damage"],
         )
 
 
