@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ _LEAST_SIDE = 224
 
 
 def draw_boxes(
-    image: Image.Image,
+    image: Image.Image | str | os.PathLike[str],
     boxes: Sequence[Box],
     *,
     labels: bool = True,
@@ -41,7 +42,8 @@ def draw_boxes(
     above their box if there is room.
 
     Args:
-        image: The image of the boxes.
+        image: The image of the boxes, or the path of its file (read as stored, without EXIF
+            rotation).
         boxes: The boxes; boxes with the same label have the same colour.
         labels: Whether to draw labels.
         font: A font file, or the name of an installed font; None: Pillow's own font. Labels with
@@ -51,11 +53,14 @@ def draw_boxes(
         An RGB image.
 
     Raises:
-        OSError: The font cannot be opened.
+        OSError: The font, or the file of the image, cannot be opened.
 
     Warns:
         UserWarning: No installed font has some characters; they are drawn as "?".
     """
+    if isinstance(image, (str, os.PathLike)):
+        with Image.open(image) as opened:
+            image = opened.convert("RGB")
     times = max(1, -(-_LEAST_SIDE // max(image.size)))
     drawn = image.convert("RGB").resize(
         (image.width * times, image.height * times), Image.Resampling.NEAREST
