@@ -42,8 +42,8 @@ def fit_reply(
     advice = "lower max_tiles (or num_frames of videos), " if images else ""
     raise ContextOverflowError(
         f"the prompt has {prompt_tokens} tokens, and the context window {window}: "
-        f"{', '.join([*images, f'text: {text_tokens}'])}. To fit, {advice}leave out earlier messages "
-        "(trim_messages), or set context_window if the model was made for more"
+        f"{', '.join([*images, f'text: {text_tokens}'])}. To fit, {advice}leave out earlier "
+        "messages (trim_messages), or set context_window if the model was made for more"
     )
 
 
