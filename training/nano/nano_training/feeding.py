@@ -1,19 +1,22 @@
-"""Batches on their way to a GPU, which looks at them faster than they are drawn."""
+"""Batches on their way to training, which may be faster than they are drawn or looked at."""
 
 from __future__ import annotations
 
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from queue import Empty, Queue
 from threading import Thread
 
 import torch
+from transformers import InternVLForConditionalGeneration
 
 from nano_training.batches import Batch
+from nano_training.model import see
 
 _WAITING = 4
-"""Steps that wait on the GPU for their turn."""
+"""Steps that wait for their turn."""
 
 _KEPT = 200
 """Steps that were shown and are kept to be shown again: some 30 GB."""
@@ -69,6 +72,19 @@ def to_gpu(device: torch.device) -> Callable[[Step], Step]:
             there = [batch.to(device) for batch in step]
         stream.synchronize()
         return there
+
+    return send
+
+
+def through(model: InternVLForConditionalGeneration) -> Callable[[Step], Step]:
+    """Adds what a vision tower that does not learn makes of the tiles, once for all shows."""
+
+    def send(step: Step) -> Step:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            return [
+                replace(batch, features=see(model, batch.tiles, batch.origin).bfloat16())
+                for batch in step
+            ]
 
     return send
 
