@@ -107,8 +107,14 @@ class Trainer:
     """A model, its optimisers, and the running average of its weights that is exported."""
 
     def __init__(
-        self, model: InternVLForConditionalGeneration, plan: Plan, device: str = "cpu"
+        self,
+        model: InternVLForConditionalGeneration,
+        plan: Plan,
+        device: str = "cpu",
+        *,
+        by_segments: bool = False,
     ) -> None:
+        self.by_segments = by_segments
         self.device = torch.device(device)
         self.model = model.train().to(self.device)
         self.plan = plan
@@ -145,7 +151,9 @@ class Trainer:
             if features is None:
                 with torch.set_grad_enabled(self.learns_to_see):
                     features = see(self.model, batch.tiles, batch.origin)
-            logits, right, inputs = answer(self.model, batch, features)
+            logits, right, inputs = answer(
+                self.model, batch, features, by_segments=self.by_segments
+            )
             pointed = pointing(self.model, batch, inputs)
         each = functional.cross_entropy(logits, right, reduction="none")
         # What is known already, such as the brackets of a box, shall not outvote the rest.
@@ -219,7 +227,9 @@ def run(
     tokenizer = build_tokenizer()
     model = build_model(build_config(tokenizer), plan.seed)
     if (folder / "plan.json").exists():
-        plan = Plan(**json.loads((folder / "plan.json").read_text("utf-8"))["plan"])
+        about = json.loads((folder / "plan.json").read_text("utf-8"))
+        plan = Plan(**about["plan"])
+        about.setdefault("went_on_at", []).append(_commit())
     else:
         about = {
             "plan": asdict(plan),
@@ -228,10 +238,9 @@ def run(
             "device": _name(device),
             "before": _history(start),
         }
-        (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
-    if is_fast:
-        speed_up(model, device, sight=plan.sight > 0)
-    trainer = Trainer(model, plan, device)
+    (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
+    by_segments = is_fast and speed_up(model, device, sight=plan.sight > 0)
+    trainer = Trainer(model, plan, device, by_segments=by_segments)
     if (folder / "state.pt").exists():
         trainer.restore(folder)
     elif start is not None:
