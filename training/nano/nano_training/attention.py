@@ -24,7 +24,6 @@ def register() -> None:
     ALL_ATTENTION_FUNCTIONS.register(NAME, segment_attention)
 
 
-@torch.compiler.disable
 def segment_attention(
     _: nn.Module,
     query: Tensor,
@@ -56,8 +55,8 @@ def segment_attention(
         begin = shared
         for size in questions:
             own = slice(begin, begin + size)
-            seen = [torch.cat([one[:, :, :shared], one[:, :, own]], 2) for one in (k, v)]
-            parts.append(_causal(q[:, :, own], *seen, scaling))
+            keys, values = (torch.cat([one[:, :, :shared], one[:, :, own]], 2) for one in (k, v))
+            parts.append(_causal(q[:, :, own], keys, values, scaling))
             begin += size
         parts.append(q.new_zeros(*q.shape[:2], q.shape[2] - begin, v.shape[-1]))
         rows.append(torch.cat([part.to(value.dtype) for part in parts], 2))

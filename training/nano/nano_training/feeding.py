@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from queue import Empty, Queue
 from threading import Thread
@@ -21,11 +22,19 @@ _WAITING = 4
 _KEPT = 200
 """Steps that were shown and are kept to be shown again: some 30 GB."""
 
+_FIRST = 20
+"""Steps that are shown before one is shown again although the next is there."""
+
 Step = Sequence[Batch]
 
 
 def feed(
-    steps: Iterable[Step], send: Callable[[Step], Step], shows: int, seed: int
+    steps: Iterable[Step],
+    send: Callable[[Step], Step],
+    shows: int,
+    seed: int,
+    *,
+    saving: bool = False,
 ) -> Iterator[Step]:
     """The batches of steps where they are looked at, the next ones sent there meanwhile.
 
@@ -37,15 +46,21 @@ def feed(
         send: Copies them, in a thread of its own.
         shows: How often each is shown at most.
         seed: Of what is shown again.
+        saving: Show steps again although the next is there, so that in the mean each is shown
+            `shows` times: where sending costs what training lacks.
     """
     arrived: Queue[Step | Exception | None] = Queue(_WAITING)
     Thread(target=_send_all, args=(steps, send, arrived), daemon=True).start()
     rng = random.Random(seed)
     kept: deque[tuple[Step, int]] = deque(maxlen=_KEPT)
+    owed = 0
     while True:
-        try:
-            step = arrived.get(block=not kept)
-        except Empty:
+        step: Step | Exception | None = ()
+        if not (saving and owed > 0 and len(kept) >= _FIRST):
+            with suppress(Empty):
+                step = arrived.get(block=not kept)
+        if step == ():
+            owed -= 1
             place = rng.randrange(len(kept))
             again, left = kept[place]
             if left > 1:
@@ -58,6 +73,7 @@ def feed(
             return
         if isinstance(step, Exception):
             raise step
+        owed += shows - 1
         if shows > 1:
             kept.append((step, shows - 1))
         yield step

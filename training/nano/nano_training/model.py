@@ -187,20 +187,20 @@ def speed_up(
         Whether the language model now has the attention of `attention`.
     """
     language_model = model.model.language_model
-    by_segments = device == "cpu" and not sight
-    if by_segments:
+    if device == "cpu" and not sight:  # compiled, these layers are no faster
         attention.register()
         language_model.set_attn_implementation(attention.NAME)
-    elif device == "cpu":
+        return True
+    if device == "cpu":
         ALL_ATTENTION_FUNCTIONS.register("plain", _plain_attention)
         model.set_attn_implementation("plain")
-    if device == "cpu" and shutil.which("g++") is None:
-        return by_segments
+        if shutil.which("g++") is None:
+            return False
     towers = [model.model.vision_tower.encoder.layer] if sight else []
     for layers in (*towers, language_model.layers):
         for layer in layers:
             layer.compile(dynamic=True)
-    return by_segments
+    return False
 
 
 def width_of(model: InternVLForConditionalGeneration) -> int:

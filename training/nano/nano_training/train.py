@@ -274,7 +274,7 @@ def _train(
     if trainer.device.type != "cpu":
         steps = feed(loader, to_gpu(trainer.device), plan.shows, plan.seed)
     elif plan.shows > 1 and not trainer.learns_to_see:
-        steps = feed(loader, through(trainer.model), plan.shows, plan.seed)
+        steps = feed(loader, through(trainer.model), plan.shows, plan.seed, saving=True)
     progress = tqdm(steps, total=plan.steps, initial=trainer.step, mininterval=5)
     for batches in progress:
         for batch, told in zip(batches, trainer.learn(batches), strict=True):
