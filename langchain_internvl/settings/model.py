@@ -126,7 +126,7 @@ class ModelSettings(CallSettings):
     chat_template: str | None = None
     """Name of a template; None: the checkpoint's own."""
     media_policy: MediaPolicy = MediaPolicy()
-    """Limits on images: bytes, pixels, addresses."""
+    """Limits on the media of messages: sizes, seconds, hosts and folders."""
 
     @field_validator("model", "adapter", mode="before")
     @classmethod
