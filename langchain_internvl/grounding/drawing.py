@@ -58,13 +58,9 @@ def draw_boxes(
     Warns:
         UserWarning: No installed font has some characters; they are drawn as "?".
     """
-    if isinstance(image, (str, os.PathLike)):
-        with Image.open(image) as opened:
-            image = opened.convert("RGB")
-    times = max(1, -(-_LEAST_SIDE // max(image.size)))
-    drawn = image.convert("RGB").resize(
-        (image.width * times, image.height * times), Image.Resampling.NEAREST
-    )
+    drawn = _rgb(image)
+    times = max(1, -(-_LEAST_SIDE // max(drawn.size)))
+    drawn = drawn.resize((drawn.width * times, drawn.height * times), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(drawn)
     unit = (drawn.width * drawn.height) ** 0.5
     line, letters = max(2, round(unit / 180)), max(11, round(unit / 32))
@@ -96,6 +92,13 @@ def draw_boxes(
             stacklevel=2,
         )
     return drawn
+
+
+def _rgb(image: Image.Image | str | os.PathLike[str]) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    with Image.open(image) as opened:
+        return opened.convert("RGB")
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> Rectangle:
