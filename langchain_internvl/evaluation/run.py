@@ -10,6 +10,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
 
 from langchain_internvl.errors import RequestError
 from langchain_internvl.evaluation.boxes import acc_at_iou
@@ -128,11 +129,8 @@ def evaluate(
                 errors.append(None)
             except Exception as error:  # noqa: BLE001 - such as a file that is not there
                 errors.append(error)
-        replies = iter(
-            llm.batch(
-                messages, {"max_concurrency": concurrency}, return_exceptions=True, **settings
-            )
-        )
+        config: RunnableConfig = {"max_concurrency": concurrency}
+        replies = iter(llm.batch(messages, config, return_exceptions=True, **settings))
         for case, error in zip(chunk, errors, strict=True):
             yield _result(case, next(replies) if error is None else error, metric)
 
