@@ -12,7 +12,7 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import MODEL_ERRORS, RequestError
 from langchain_internvl.evaluation.boxes import acc_at_iou
 from langchain_internvl.evaluation.cases import Case
 from langchain_internvl.evaluation.options import mvbench_accuracy, option_letter
@@ -113,7 +113,10 @@ def evaluate(
 
     Raises:
         RequestError: The metric is unknown.
-        ImportError: The metric needs the extra `evaluation`, which is not installed.
+        CheckpointError: The model cannot be used.
+        ModelNotServedError: The server does not serve the model.
+        ServerAccessError: The server rejected the key.
+        ImportError: A package is not installed that the model, a video or the metric needs.
     """
     if metric not in METRICS:
         raise RequestError(f"there is no metric {metric!r}; choose one of {', '.join(METRICS)}")
@@ -132,7 +135,10 @@ def evaluate(
         config: RunnableConfig = {"max_concurrency": concurrency}
         replies = iter(llm.batch(messages, config, return_exceptions=True, **settings))
         for case, error in zip(chunk, errors, strict=True):
-            yield _result(case, next(replies) if error is None else error, metric)
+            reply = next(replies) if error is None else error
+            if isinstance(reply, (*MODEL_ERRORS, ImportError)):
+                raise reply
+            yield _result(case, reply, metric)
 
 
 def _check(case: Case, metric: str) -> None:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.scripted import ScriptedBackend
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import CheckpointError, ModelNotServedError, RequestError
 from langchain_internvl.evaluation import METRICS, Case, evaluate, read_cases
 from langchain_internvl.evaluation.tiles import max_tiles_of
 
@@ -90,6 +90,19 @@ def test_a_case_that_the_metric_cannot_score_fails_alone(llm, metric):
     reasons = {one.error for one in results if one.error}
     needed = "a box" if metric == "acc@0.5" else "answers"
     assert [f"{metric} needs {needed}" in reason for reason in reasons] == [True]
+
+
+@pytest.mark.parametrize(
+    "error", [CheckpointError("damaged"), ModelNotServedError("gone"), ImportError("torch")]
+)
+def test_a_model_that_cannot_be_used_ends_the_run(error):
+    def reply(_request):
+        raise error
+
+    cases = [Case(id=str(number), question="Who?", answers=("A",)) for number in range(3)]
+    llm = ChatInternVL(backend=ScriptedBackend(reply), model="nano")
+    with pytest.raises(type(error)):
+        list(evaluate(llm, cases, "exact"))
 
 
 def test_cases_with_the_same_id_keep_their_own_replies():
