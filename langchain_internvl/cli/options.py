@@ -30,6 +30,10 @@ Pages = Annotated[
     str | None, typer.Option(help="Of PDFs: which pages, such as 1-3 or 2,5 (all of them).")
 ]
 
+Password = Annotated[
+    str | None, typer.Option(envvar="INTERNVL_PDF_PASSWORD", help="Of encrypted PDFs.")
+]
+
 
 @dataclass(frozen=True)
 class ModelOptions:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_internvl.cli.options import ModelOptions, with_options
+from langchain_internvl.cli.options import ModelOptions, Password, with_options
 
 
 @with_options
@@ -17,6 +17,7 @@ def mcp(
         list[Path] | None, typer.Option(help="A folder that clients may name files in.")
     ] = None,
     images: Annotated[bool, typer.Option(help="Also send images: parts, and boxes drawn.")] = True,
+    password: Password = None,
 ) -> None:
     """Serve the tools to MCP clients over standard input and output."""
     from langchain_internvl.media.policy import MediaPolicy
@@ -27,5 +28,6 @@ def mcp(
         llm=model.open(),
         media_policy=MediaPolicy(roots=tuple(map(str, root or ()))),
         return_images=images,
+        pdf_password=password,
     )
     serve(toolkit.get_tools())
