@@ -41,7 +41,11 @@ class _Mask(logging.Filter):
             masked = redactor.mask(said)
             if masked != said:
                 record.exc_info, record.exc_text = None, masked
-        text = record.getMessage()
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - arguments that do not fit; logging would print them
+            text = f"{record.msg!r} with the arguments {record.args!r}"
+            record.msg, record.args = text, ()
         masked = redactor.mask(text[:MOST_READ])
         if masked != text[:MOST_READ]:
             record.msg, record.args = masked, ()
