@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from langchain_internvl._optional import how_to_install
 from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.process import decoding
@@ -76,8 +77,7 @@ def read_clip(
     check_frames(num_frames, source.name, policy)
     if not can_read():
         raise ImportError(
-            "decord or PyAV is needed for videos and is not installed: "
-            "pip install 'langchain-internvl[video]' (in a clone: pip install '.[video]')"
+            "decord or PyAV is needed for videos and is not installed: " + how_to_install("video")
         )
     limits = policy.for_videos()
     task = {"num_frames": num_frames, "bound": bound, "by_time": by_time}

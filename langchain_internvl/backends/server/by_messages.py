@@ -136,7 +136,7 @@ class _Call:
         """Whether a piece with a name begins another call; see `_Reader._add_call`."""
         if key and self.key:
             return key != self.key
-        if name.startswith(self.name):
+        if name == self.name or (index is not None and name.startswith(self.name)):
             return self.arguments.rstrip().endswith("}") and (index is None or bool(arguments))
         return index is None or bool(self.arguments)
 

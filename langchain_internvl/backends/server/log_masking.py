@@ -44,7 +44,10 @@ class _Mask(logging.Filter):
         try:
             text = record.getMessage()
         except Exception:  # noqa: BLE001 - arguments that do not fit; logging would print them
-            text = f"{record.msg!r} with the arguments {record.args!r}"
+            try:
+                text = f"{record.msg} with the arguments {record.args}"
+            except Exception:  # noqa: BLE001 - nor have they a text
+                return True
             record.msg, record.args = text, ()
         masked = redactor.mask(text[:MOST_READ])
         if masked != text[:MOST_READ]:

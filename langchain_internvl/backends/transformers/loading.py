@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from langchain_internvl._optional import how_to_install
 from langchain_internvl.backends.transformers.adapters import attach_adapter, merge_adapter
 from langchain_internvl.backends.transformers.bits import (
     DTYPES,
@@ -216,7 +217,7 @@ def _load(
             raise ImportError(f"weights stored as {method_of(stored)}: {error}") from error
         raise ImportError(
             f"attn_implementation={settings['attn_implementation']!r} cannot be used: {error} "
-            f"(flash-attention: pip install 'langchain-internvl[flash-attn]', needs CUDA)"
+            f"(flash-attention needs CUDA: {how_to_install('flash-attn')})"
         ) from error
     except (BackendError, UnsupportedCheckpointError):
         raise
