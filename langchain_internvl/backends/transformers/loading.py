@@ -288,11 +288,13 @@ def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:
     }
     found = {kind: sorted(keys) for kind, keys in gaps.items() if keys}
     if found:
-        told = "; ".join(
+        problems = "; ".join(
             f"{len(keys)} tensors {kind} ({', '.join(keys[:3])}, ...)"
             for kind, keys in found.items()
         )
-        raise CheckpointError(f"the weights of {checkpoint.folder} do not fit its config: {told}")
+        raise CheckpointError(
+            f"the weights of {checkpoint.folder} do not fit its config: {problems}"
+        )
 
 
 def _dtype(name: str) -> str | torch.dtype:
