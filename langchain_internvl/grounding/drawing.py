@@ -98,7 +98,8 @@ def _rgb(image: Image.Image | str | os.PathLike[str]) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     with Image.open(image) as opened:
-        return opened.convert("RGB")
+        rgb: Image.Image = opened.convert("RGB")
+        return rgb
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> Rectangle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import nullcontext
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -60,8 +60,11 @@ def evaluate(
     results = evaluation.evaluate(llm, read, metric, concurrency=concurrency)
     console = Console(stderr=True)
     done = []
-    with nullcontext() if out is None else out.open("w", encoding="utf-8") as file:
+    file = None
+    with ExitStack() as stack:
         for result in track(results, "cases", len(read), console=console, transient=True):
+            if out is not None and not done:  # not before: the model may be unusable
+                file = stack.enter_context(out.open("w", encoding="utf-8"))
             done.append(result)
             line = {**dataclasses.asdict(result), "metric": metric}
             if file is not None:
