@@ -134,8 +134,8 @@ def evaluate(
                 errors.append(error)
         config: RunnableConfig = {"max_concurrency": concurrency}
         replies = iter(llm.batch(messages, config, return_exceptions=True, **settings))
-        for case, error in zip(chunk, errors, strict=True):
-            reply = next(replies) if error is None else error
+        for case, wrong in zip(chunk, errors, strict=True):
+            reply = next(replies) if wrong is None else wrong
             if isinstance(reply, (*MODEL_ERRORS, ImportError)):
                 raise reply
             yield _result(case, reply, metric)

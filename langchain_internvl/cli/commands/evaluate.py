@@ -7,11 +7,14 @@ import json
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from langchain_internvl.cli.options import ModelOptions, with_options
+
+if TYPE_CHECKING:
+    from langchain_internvl.evaluation import CaseResult
 
 
 @with_options
@@ -59,7 +62,7 @@ def evaluate(
     llm = model.open(temperature=0)
     results = evaluation.evaluate(llm, read, metric, concurrency=concurrency)
     console = Console(stderr=True)
-    done = []
+    done: list[CaseResult] = []
     file = None
     with ExitStack() as stack:
         for result in track(results, "cases", len(read), console=console, transient=True):
