@@ -242,9 +242,9 @@ class ModelSettings(CallSettings):
             whys["there is no adapter"] = ["merge_adapter"]
         if kind == "server" and self.server_prompt == "messages":
             whys[_WHY_NOT["messages"]] = self.unused_by_messages()
-        told = [f"{', '.join(names)} ({why})" for why, names in whys.items() if names]
-        if told:
-            warnings.warn(f"ChatInternVL: no effect: {'; '.join(told)}", stacklevel=4)
+        ineffective = [f"{', '.join(names)} ({why})" for why, names in whys.items() if names]
+        if ineffective:
+            warnings.warn(f"ChatInternVL: no effect: {'; '.join(ineffective)}", stacklevel=4)
         _CHECKS[kind](self)
         return self
 
