@@ -65,7 +65,7 @@ def download(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
         return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
     except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
         raise CheckpointNotFoundError(
-            f"{repo!r} is no local folder and cannot be had from the Hugging Face hub: {error}"
+            f"{repo!r} is no local folder and cannot be fetched from the Hugging Face hub: {error}"
         ) from error
 
 
