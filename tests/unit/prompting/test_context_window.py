@@ -62,7 +62,7 @@ def test_a_prompt_over_the_window_says_what_makes_it_long(backend):
 
 def test_no_image_is_decoded_for_a_prompt_that_is_too_long(backend, monkeypatch):
     monkeypatch.setattr(
-        "langchain_internvl.requests.prompt_request.load_rgb", lambda *_, **__: 1 / 0
+        "langchain_internvl.requests.prompt_request.use_rgb", lambda *_, **__: 1 / 0
     )
     with pytest.raises(ContextOverflowError):
         chat(backend, context_window=1000).invoke([HumanMessage([image_block(IMAGE)])])
