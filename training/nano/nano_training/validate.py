@@ -84,7 +84,7 @@ def validate(
         likeliest = logits.argmax(-1)
         losses.append(cross_entropy(logits, truth).item())
         if name in ("ground", "find line"):
-            said: str = tokenizer.decode(likeliest.tolist())
+            said = str(tokenizer.decode(likeliest.tolist()))
             right.append(overlap(said, one.truth) >= 0.5)
         else:
             right.append(bool((likeliest == truth).all()))
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("weights", nargs="+", help="FILE or FILE@SHARE@FILE; with one sight")
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
-    model = build_model(build_config(build_tokenizer())).eval()
+    model = build_model(build_config(build_tokenizer())).train(mode=False)
     load(model, mixture(arguments.weights[0]))
     encoder = Encoder()
     seen = {
