@@ -10,7 +10,7 @@ only its own keys. On accelerators slots of equal capacity share blocks, so that
 attention calls serve the whole batch (`kv_passes.py`).
 
 A slot has its full capacity from the start and does not grow: a reply that has begun can then
-always be completed, and addresses stay (CUDA graphs need that). On the CPU the system provides
+always be completed, and addresses stay (`graphs.py` needs that). On the CPU the system provides
 pages of a slot only when they are written, so a short reply of a long `max_tokens` takes little.
 Capacity that grows by doubling would need a way to stop and resume a reply for which no memory is
 left.
@@ -29,6 +29,8 @@ from langchain_internvl.errors import EngineMemoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from langchain_internvl.backends.transformers.graphs import DecodeGraphs
 
 BUCKET = 128
 """Granularity of views of several slots, in tokens; few distinct shapes suit a GPU's allocator."""
@@ -84,6 +86,7 @@ class Block:
         shape: Keys and values of the model.
         slots: Number of slots.
         capacity: Capacity of a slot in tokens.
+        is_zeroed: Whether a block of one slot is zeroed too.
 
     Attributes:
         number: Sequence number; older blocks have lower ones.
@@ -91,14 +94,16 @@ class Block:
         free: Indices of free slots.
     """
 
-    def __init__(self, shape: KVShape, slots: int, capacity: int) -> None:
+    def __init__(
+        self, shape: KVShape, slots: int, capacity: int, *, is_zeroed: bool = False
+    ) -> None:
         self.number = next(_NUMBERS)
         self.capacity = capacity
         self.slots = slots
         self.free = list(range(slots))
         # Shared blocks are zeroed: a mask does not hide NaN, which uninitialised memory may have. A
-        # block of one slot is never read beyond the written tokens.
-        make = torch.empty if slots == 1 else torch.zeros
+        # block of one slot is read beyond the written tokens by CUDA graphs only.
+        make = torch.empty if slots == 1 and not is_zeroed else torch.zeros
         size = slots, shape.heads, capacity, shape.size
         self.layers = [
             tuple(make(size, dtype=shape.dtype, device=device) for _ in range(2))
@@ -149,6 +154,7 @@ class SlotCache:
         max_bytes: Maximum memory of all blocks, in bytes.
         shared_slots: Maximum number of slots of a block; None: 1 on the CPU, else 8.
         free: Returns the bytes that new blocks may take now; None: all up to `max_bytes`.
+        graphs: CUDA graphs, which read whole blocks until those are freed; None: there are none.
     """
 
     def __init__(
@@ -157,11 +163,13 @@ class SlotCache:
         max_bytes: int,
         shared_slots: int | None = None,
         free: Callable[[], int] | None = None,
+        graphs: DecodeGraphs | None = None,
     ) -> None:
         self._is_cpu = all(device.type == "cpu" for device in shape.devices)
         if shared_slots is None:
             shared_slots = 1 if self._is_cpu else _SHARED_SLOTS
         self._free, self._freed = free, 0
+        self._graphs = graphs
         self.shape = shape
         self.max_bytes = max_bytes
         self._shared_slots = shared_slots
@@ -212,7 +220,7 @@ class SlotCache:
         """
         if slot.block.slots > 1 or slot.capacity <= 2 * length:
             return slot
-        smaller = Slot(Block(self.shape, 1, length), 0)
+        smaller = Slot(self._new(1, length), 0)
         smaller.block.free.clear()
         smaller.copy_from(slot, length)
         self._blocks.append(smaller.block)
@@ -224,6 +232,8 @@ class SlotCache:
         slot.block.free.append(slot.index)
         if len(slot.block.free) == slot.block.slots:
             self._blocks.remove(slot.block)
+            if self._graphs is not None:
+                self._graphs.forget(slot.block)
             self._freed += slot.block.nbytes if self._is_cpu else 0
             if self._freed >= _TRIM_AFTER:
                 self._freed = 0
@@ -231,6 +241,8 @@ class SlotCache:
 
     def clear(self) -> None:
         """Free all blocks, including those in use."""
+        if self._graphs is not None:
+            self._graphs.clear()
         self._blocks.clear()
 
     def _find(self, length: int) -> Block | None:
@@ -250,13 +262,16 @@ class SlotCache:
                 "left of max_kv_bytes of engine_options"
             )
         if self._shared_slots == 1:
-            return Block(self.shape, 1, length)
+            return self._new(1, length)
         capacity = capacity_class(length)
         alike = sum(block.slots for block in self._blocks if block.capacity == capacity)
         for slots in (min(max(1, alike), self._shared_slots), 1):
             if slots * capacity <= room:
-                return Block(self.shape, slots, capacity)
-        return Block(self.shape, 1, length)
+                return self._new(slots, capacity)
+        return self._new(1, length)
+
+    def _new(self, slots: int, capacity: int) -> Block:
+        return Block(self.shape, slots, capacity, is_zeroed=self._graphs is not None)
 
 
 def capacity_class(length: int) -> int:
