@@ -1,10 +1,11 @@
-"""A stand-in for CUDA graphs: records operations on tensors, and repeats them on the same memory."""
+"""A stand-in for CUDA graphs: records operations on tensors, and repeats them in place."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal.default", "is_pinned")
+_READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "aten.equal.")
+_UPLOADS = ("lift_fresh", "scalar_tensor")
 
 
 def _tensors(*values):
@@ -19,7 +20,7 @@ class Pure(TorchDispatchMode):
         masks = name.startswith(("aten.index.", "aten.index_put")) and any(
             one.dtype == torch.bool for one in _tensors(args[1])
         )
-        if masks or "lift_fresh" in name or any(read in name for read in _READS):
+        if masks or any(part in name for part in _READS + _UPLOADS):
             raise RuntimeError(f"operation not permitted when stream is capturing: {name}")
         return self.call(func, args, kwargs)
 
@@ -43,15 +44,24 @@ class Tape(Pure):
     def play(self):
         """Repeat the operations; their results go where they went before."""
         for func, args, kwargs, before in self.operations:
-            inputs = {one.untyped_storage().data_ptr() for one in _tensors(args, kwargs)}
-            results = _tensors(before)
-            is_view = all(one.untyped_storage().data_ptr() in inputs for one in results)
-            if is_view and not func._schema.is_mutable:
-                continue
-            again = _tensors(func(*args, **kwargs))
-            for old, new in zip(results, again, strict=True):
+            if not func._schema.is_mutable and not _new(args, kwargs, before):
+                continue  # a view
+            again = func(*args, **kwargs)
+            for old, new in zip(_tensors(before), _tensors(again), strict=True):
                 if old.data_ptr() != new.data_ptr():
                     old.copy_(new)
+
+    def poison(self):
+        """Overwrite all results: a capture computes nothing, only its repetition does."""
+        for _, args, kwargs, before in self.operations:
+            for one in _new(args, kwargs, before):
+                one.fill_(float("nan") if one.is_floating_point() else 0)
+
+
+def _new(args, kwargs, results):
+    """Results that are not in the memory of an operand."""
+    operands = {one.untyped_storage().data_ptr() for one in _tensors(args, kwargs)}
+    return [one for one in _tensors(results) if one.untyped_storage().data_ptr() not in operands]
 
 
 class TapeRecorder:
@@ -78,19 +88,10 @@ class TapeRecorder:
         tape = Tape()
         with tape:
             result = run()
-        poison(tape)
+        tape.poison()
 
         def replay():
             tape.play()
             return result
 
         return replay
-
-
-def poison(tape):
-    """Overwrite the results of a tape that it computes again, since a capture computes nothing."""
-    for func, args, kwargs, before in tape.operations:
-        inputs = {one.untyped_storage().data_ptr() for one in _tensors(args, kwargs)}
-        for one in _tensors(before):
-            if one.untyped_storage().data_ptr() not in inputs and one.is_floating_point():
-                one.fill_(float("nan"))

@@ -130,9 +130,9 @@ class BlockPass:
         kind: AttentionKind,
     ) -> torch.Tensor:
         """See `KVPass.attend`."""
-        decodes = self._decodes[:, None, None].bool()
         # A dummy row may overflow, and a mask does not hide NaN from the slot's next sequence.
-        new = [torch.where(decodes, one[:, :, 0], 0) for one in (key, value)]
+        is_dummy = self._decodes[:, None, None] == 0
+        new = [one[:, :, 0].masked_fill(is_dummy, 0) for one in (key, value)]
         results = []
         for part in self._parts:
             columns = self._columns[part.rows]

@@ -67,6 +67,7 @@ class DecodeLoop:
         steps: Number of decode steps (forward passes of a batch) so far.
         images: Cache of vision features.
         prefixes: Prefix cache: keys and values of sequences that have ended.
+        graphs: CUDA graphs of decode steps; None: there are none.
     """
 
     def __init__(
@@ -82,16 +83,16 @@ class DecodeLoop:
         self.steps = 0
         self._limits = limits or Limits()
         self._model = model
-        self._graphs = graphs = make_graphs(model, recorder, wanted=self._limits.cuda_graphs)
-        self._language_model = LanguageModel(model, graphs)
+        self.graphs = make_graphs(model, recorder, wanted=self._limits.cuda_graphs)
+        self._language_model = LanguageModel(model, self.graphs)
         self.images = ImageFeatures(model, self._limits.feature_cache_bytes)
         most = self._limits.max_kv_bytes
         shape = KVShape.of_model(model)
         if most is None:
             free = partial(free_on, shape.devices)
-            self._slots = SlotCache(shape, free(), shared_slots, free, graphs)
+            self._slots = SlotCache(shape, free(), shared_slots, free, self.graphs)
         else:
-            self._slots = SlotCache(shape, most, shared_slots, graphs=graphs)
+            self._slots = SlotCache(shape, most, shared_slots, graphs=self.graphs)
         kept = self._slots.max_bytes // _PREFIX_SHARE if self._limits.prefix_cache else 0
         self.prefixes = PrefixCache(self._slots, kept)
         self._room = KVRoom(self._slots, self.prefixes, self._free_more)
@@ -116,11 +117,6 @@ class DecodeLoop:
         """KV cache of all running sequences, in bytes. Thread-safe."""
         slots = [one.slot for one in self.sequences]
         return sum(slot.nbytes for slot in slots if slot is not None)
-
-    @property
-    def replays(self) -> int:
-        """Number of decode steps so far that a CUDA graph ran. Thread-safe."""
-        return 0 if self._graphs is None else self._graphs.replays
 
     def can_admit(self, request: Request) -> bool:
         """Admission control: whether a request fits the limits now.
@@ -236,7 +232,7 @@ class DecodeLoop:
 
     def _free_more(self) -> bool:
         """Free what is neither keys nor values; whether there was anything."""
-        had_graphs = self._graphs is not None and self._graphs.clear()
+        had_graphs = self.graphs is not None and self.graphs.clear()
         return self.images.clear() or had_graphs
 
     # End of sequences.
@@ -383,7 +379,9 @@ class DecodeLoop:
         def run() -> list[Event]:
             nonlocal ordered
             ordered = sorted((one for one in batch if one in self._keys), key=_place)
-            logits = self._next_logits(ordered)
+            # Reproducible sequences decode alone, and a graph's RoPE does not depend on the length.
+            may_replay = self._keys[ordered[0]] == SHORT
+            logits = self._language_model.step(ordered, may_replay=may_replay)
             try:
                 return add_next_tokens(ordered, logits)
             except BaseException:
@@ -398,13 +396,6 @@ class DecodeLoop:
             if isinstance(event, Failure) or event.finish_reason is not None:
                 self._end(sequence, keep=isinstance(event, Delta))
         events += new
-
-    def _next_logits(self, batch: list[Sequence]) -> torch.Tensor:
-        """Forward pass of a batch, by a CUDA graph if one is captured and its rules allow it."""
-        logits = None
-        if self._keys[batch[0]] == SHORT:  # not if the size of the batch must stay as it is
-            logits = self._language_model.replay(batch)
-        return self._language_model.decode(batch) if logits is None else logits
 
 
 def _place(sequence: Sequence) -> tuple[int, int]:

@@ -113,15 +113,22 @@ class LanguageModel:
             one.length += 1
         return logits[:, -1].float()
 
-    def replay(self, sequences: Items[Sequence]) -> torch.Tensor | None:
-        """Run a decode step by a CUDA graph; None: there is none, and `decode` must run it.
+    def step(self, sequences: Items[Sequence], *, may_replay: bool) -> torch.Tensor:
+        """Run a decode step, by a CUDA graph where possible.
 
         Args:
-            sequences: Sequences whose RoPE is length-independent.
+            sequences: See `decode`.
+            may_replay: Whether a graph may run the step: together with dummy rows, and with a RoPE
+                that does not depend on the length.
 
         Returns:
-            As `decode`.
+            See `decode`.
         """
+        logits = self._replay(sequences) if may_replay else None
+        return self.decode(sequences) if logits is None else logits
+
+    def _replay(self, sequences: Items[Sequence]) -> torch.Tensor | None:
+        """Logits of a step that a CUDA graph runs; None: there is none."""
         if self._graphs is None:
             return None
         states = self._graphs.run(
