@@ -88,11 +88,12 @@ class DecodeLoop:
         self.images = ImageFeatures(model, self._limits.feature_cache_bytes)
         most = self._limits.max_kv_bytes
         shape = KVShape.of_model(model)
+        forget = None if self.graphs is None else self.graphs.forget
         if most is None:
             free = partial(free_on, shape.devices)
-            self._slots = SlotCache(shape, free(), shared_slots, free, self.graphs)
+            self._slots = SlotCache(shape, free(), shared_slots, free, forget)
         else:
-            self._slots = SlotCache(shape, most, shared_slots, graphs=self.graphs)
+            self._slots = SlotCache(shape, most, shared_slots, forget=forget)
         kept = self._slots.max_bytes // _PREFIX_SHARE if self._limits.prefix_cache else 0
         self.prefixes = PrefixCache(self._slots, kept)
         self._room = KVRoom(self._slots, self.prefixes, self._free_more)

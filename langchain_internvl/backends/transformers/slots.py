@@ -30,8 +30,6 @@ from langchain_internvl.errors import EngineMemoryError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from langchain_internvl.backends.transformers.graphs import DecodeGraphs
-
 BUCKET = 128
 """Granularity of views of several slots, in tokens; few distinct shapes suit a GPU's allocator."""
 
@@ -154,7 +152,8 @@ class SlotCache:
         max_bytes: Maximum memory of all blocks, in bytes.
         shared_slots: Maximum number of slots of a block; None: 1 on the CPU, else 8.
         free: Returns the bytes that new blocks may take now; None: all up to `max_bytes`.
-        graphs: CUDA graphs, which read whole blocks until those are freed; None: there are none.
+        forget: Called with each freed block, for readers of whole blocks; None: nothing reads
+            beyond the written tokens of a block of one slot.
     """
 
     def __init__(
@@ -163,13 +162,13 @@ class SlotCache:
         max_bytes: int,
         shared_slots: int | None = None,
         free: Callable[[], int] | None = None,
-        graphs: DecodeGraphs | None = None,
+        forget: Callable[[Block], None] | None = None,
     ) -> None:
         self._is_cpu = all(device.type == "cpu" for device in shape.devices)
         if shared_slots is None:
             shared_slots = 1 if self._is_cpu else _SHARED_SLOTS
         self._free, self._freed = free, 0
-        self._graphs = graphs
+        self._forget = forget
         self.shape = shape
         self.max_bytes = max_bytes
         self._shared_slots = shared_slots
@@ -232,8 +231,8 @@ class SlotCache:
         slot.block.free.append(slot.index)
         if len(slot.block.free) == slot.block.slots:
             self._blocks.remove(slot.block)
-            if self._graphs is not None:
-                self._graphs.forget(slot.block)
+            if self._forget is not None:
+                self._forget(slot.block)
             self._freed += slot.block.nbytes if self._is_cpu else 0
             if self._freed >= _TRIM_AFTER:
                 self._freed = 0
@@ -241,8 +240,9 @@ class SlotCache:
 
     def clear(self) -> None:
         """Free all blocks, including those in use."""
-        if self._graphs is not None:
-            self._graphs.clear()
+        for block in self._blocks:
+            if self._forget is not None:
+                self._forget(block)
         self._blocks.clear()
 
     def _find(self, length: int) -> Block | None:
@@ -271,7 +271,7 @@ class SlotCache:
         return self._new(1, length)
 
     def _new(self, slots: int, capacity: int) -> Block:
-        return Block(self.shape, slots, capacity, is_zeroed=self._graphs is not None)
+        return Block(self.shape, slots, capacity, is_zeroed=self._forget is not None)
 
 
 def capacity_class(length: int) -> int:
