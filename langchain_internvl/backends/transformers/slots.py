@@ -90,6 +90,7 @@ class Block:
         number: Sequence number; older blocks have lower ones.
         layers: Keys and values of each layer, each [slots, heads, capacity, size].
         free: Indices of free slots.
+        stained: Indices of free slots that may have NaN.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Block:
         self.capacity = capacity
         self.slots = slots
         self.free = list(range(slots))
+        self.stained: set[int] = set()
         # Shared blocks are zeroed: a mask does not hide NaN, which uninitialised memory may have. A
         # block of one slot is read beyond the written tokens by CUDA graphs only.
         make = torch.empty if slots == 1 and not is_zeroed else torch.zeros
@@ -194,7 +196,7 @@ class SlotCache:
         return self._free is None or needed <= 0 or needed <= self._free()
 
     def allocate(self, length: int) -> Slot:
-        """Allocate a slot; its contents are undefined.
+        """Allocate a slot; its contents are undefined, but without NaN in a shared block.
 
         Args:
             length: Maximum number of tokens of the sequence.
@@ -208,7 +210,13 @@ class SlotCache:
             block = self._make_block(length)
             self._blocks.append(block)
         block.free.sort()
-        return Slot(block, block.free.pop(0))
+        index = block.free.pop(0)
+        if index in block.stained:
+            for tensors in block.layers:
+                for tensor in tensors:
+                    tensor[index] = 0
+            block.stained.remove(index)
+        return Slot(block, index)
 
     def shrink(self, slot: Slot, length: int) -> Slot:
         """Move tokens to a smaller slot if theirs is much too large.
@@ -226,9 +234,17 @@ class SlotCache:
         self.release(slot)
         return smaller
 
-    def release(self, slot: Slot) -> None:
-        """Release a slot; a block without sequences is freed."""
+    def release(self, slot: Slot, *, is_stained: bool = False) -> None:
+        """Release a slot; a block without sequences is freed.
+
+        Args:
+            slot: The slot, which must not be used afterwards.
+            is_stained: Whether its keys and values may be NaN. A mask does not hide them from the
+                next sequence, so they are overwritten then.
+        """
         slot.block.free.append(slot.index)
+        if is_stained:
+            slot.block.stained.add(slot.index)
         if len(slot.block.free) == slot.block.slots:
             self._blocks.remove(slot.block)
             if self._forget is not None:
