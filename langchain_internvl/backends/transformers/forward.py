@@ -9,7 +9,6 @@ import torch
 from langchain_internvl.backends.transformers.attention import slot_attention
 from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.backends.transformers.kv_passes import DecodePass, PromptPass
-from langchain_internvl.backends.transformers.narrow_products import NarrowProducts
 from langchain_internvl.backends.transformers.rope import DynamicRope
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ class LanguageModel:
         self._graphs = graphs
         self._text_config = model.config.get_text_config()
         self._rope = DynamicRope(model)
-        self._narrow_products = NarrowProducts(model)
 
     @property
     def device(self) -> torch.device:
@@ -139,8 +137,7 @@ class LanguageModel:
         )
         if states is None:
             return None
-        with self._narrow_products():
-            logits: torch.Tensor = self._model.get_output_embeddings()(states)
+        logits: torch.Tensor = self._model.get_output_embeddings()(states)
         for one in sequences:
             one.length += 1
         return logits[:, -1].float()
@@ -190,11 +187,7 @@ class LanguageModel:
     def _pass(self, model: Any, kv_pass: KVPass, *, length: int, **inputs: Any) -> Any:
         """Output of the model with its head, or without."""
         device = inputs["position_ids"].device
-        with (
-            slot_attention(self._text_config),
-            self._rope.frequencies(length),
-            self._narrow_products(),
-        ):
+        with slot_attention(self._text_config), self._rope.frequencies(length):
             return model(
                 **inputs,
                 # transformers does not change a mask of four dimensions; the pass makes its own.
