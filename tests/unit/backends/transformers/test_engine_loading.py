@@ -1,10 +1,10 @@
 """Loading the model, closing the engine, and the end of the program."""
 
 import gc
+import itertools
 import signal
 import subprocess
 import sys
-import itertools
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
