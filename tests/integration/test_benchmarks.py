@@ -102,7 +102,7 @@ def test_the_loader_is_compared_with_the_engine_on_the_same_tokens(capsys):
     assert shown.startswith("3 pages, ")
     for line_of in ("bare engine", "in flight", "one by one", "loader over the bare engine"):
         assert f"\n{line_of}" in shown
-    assert "(find_skew)" in shown  # the profile
+    assert "Ordered by: cumulative time" in shown  # the profile
 
 
 def test_other_texts_of_the_loader_end_the_comparison(monkeypatch):
