@@ -52,6 +52,8 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
     if schema is None and method != "json_mode":
         raise RequestError(f"method={method!r} needs a schema")
     kind = to_value_type(schema)
+    if not (kind or schema is None or isinstance(schema, Mapping) or callable(schema)):
+        raise RequestError(f"{schema!r} is no schema: give a JSON schema or a Python type")
     json_schema = _schema_of(schema, kind)
     if strict is None:
         strict = kind is None and not _is_v1(schema)
@@ -258,7 +260,8 @@ class _Growing:
         if not isinstance(chunk, AIMessageChunk):
             text = chunk if isinstance(chunk, str) else chunk.text
             calls = chunk.tool_calls if isinstance(chunk, AIMessage) else []
-            chunk = AIMessageChunk(content=text, tool_calls=calls)
+            about = {} if isinstance(chunk, str) else chunk.response_metadata
+            chunk = AIMessageChunk(content=text, tool_calls=calls, response_metadata=about)
         self._chunks.append(chunk)
         if not self._parser.is_call:
             return str(chunk.text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_internvl.cli.options import Files, ModelOptions, Pages, with_options
+from langchain_internvl.cli.options import Files, ModelOptions, Pages, Password, with_options
 
 if TYPE_CHECKING:
     from langchain_internvl.documents.archive import PageWriter
@@ -42,9 +42,7 @@ def ocr(
     pages: Pages = None,
     dpi: Annotated[float | None, typer.Option(help="Resolution for PDFs.")] = None,
     prompt: Annotated[str | None, typer.Option(help="The question about each page.")] = None,
-    password: Annotated[
-        str | None, typer.Option(envvar="INTERNVL_PDF_PASSWORD", help="Of encrypted PDFs.")
-    ] = None,
+    password: Password = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Pages in flight together.")] = 8,
     resume_dir: Annotated[
         Path | None,
