@@ -106,7 +106,7 @@ def test_jpeg_xl_is_read_once_a_reader_is_registered(package, shape):
     assert load_rgb(source()[shape](), POLICY).getpixel((5, 3)) == (255, 0, 0)
     with pytest.raises(RequestTimeoutError):
         load_rgb(source(b"hangs")[shape](), POLICY, deadline=Deadline(0.5))
-    with pytest.raises(UnsupportedMediaError, match="damaged or cut off"):
+    with pytest.raises(UnsupportedMediaError, match="it is damaged"):
         load_rgb(damaged, POLICY)
 
 
