@@ -45,7 +45,8 @@ def _group4(data: bytes, width: int, height: int) -> bytes | None:
     file = io.BytesIO(head + b"".join(entries) + bytes(4) + data)
     try:
         with TiffImagePlugin.TiffImageFile(file) as image:
-            return image.tobytes()
+            pixels: bytes = image.tobytes()
+            return pixels
     except (OSError, Image.DecompressionBombError):
         return None
 
