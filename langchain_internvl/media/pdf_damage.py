@@ -20,6 +20,7 @@ from langchain_internvl.media.stream_ends import (
     is_jpeg2000_cut,
     is_jpeg_cut,
     is_lzw_cut,
+    is_run_length_cut,
 )
 
 _IMAGE = 3
@@ -95,9 +96,8 @@ class PdfInspector:
         """Images of a page that are cut off: PDFium draws them up to there, or not at all."""
         left = _MOST_DECODED
         for image in _images(page):
-            filters = image.get_filters()
-            facts = image.get_metadata()
-            if _SIMPLE.issuperset(filters):
+            filters, facts = image.get_filters(), image.get_metadata()
+            if filters in _SIMPLE:
                 sizes = _sizes(facts)
                 if (left := left - sizes[-1]) < 0:
                     return
@@ -108,25 +108,25 @@ class PdfInspector:
                 damage, is_cut = _ENDS.get(filters[0], ("", None))
                 if is_cut is not None and is_cut(data):
                     yield damage
-                elif filters == ["CCITTFaxDecode"] and self._is_fax_cut(number, data, facts.height):
-                    yield "a fax image on it (CCITT) is cut off or damaged"
+                given = self._parameters(number, data) if filters[0] in _HIDDEN else None
+                if given is not None and _HIDDEN[filters[0]](data, facts.height, given):
+                    yield f"an image on it is cut off or damaged ({filters[0]})"
 
-    def _is_fax_cut(self, number: int, data: bytes, height: int) -> bool:
-        """Whether an image of CCITT group 4 is cut off; the other groups are not checked.
+    def _parameters(self, number: int, data: bytes) -> Any:
+        """The parameters of the filter of an image, which PDFium hides.
 
-        PDFium hides the parameters of its filter; they are those of the stream with its bytes.
+        Args:
+            number: Index of the page.
+            data: The encoded image.
+
+        Returns:
+            Those of the stream with these bytes; None: there is none.
         """
         streams = _streams(self._pages[number].obj) if number < len(self._pages) else ()
         for one in (image for _, objects in streams for image in objects.values()):
-            if one.get("/Filter") is None or len(raw := one.read_raw_bytes()) != len(data):
-                continue
-            if raw == data:
-                given = _parameters(one)
-                if int(given.get("/K", 0)) >= 0 or bool(given.get("/EncodedByteAlign", False)):
-                    return False
-                width = int(given.get("/Columns", 1728))
-                return width * height <= 8 * _MOST_DECODED and is_group4_cut(data, width, height)
-        return False
+            if one.get("/Filter") is not None and one.read_raw_bytes() == data:
+                return _parameters(one)
+        return None
 
     def hidden(self, number: int, page: Any) -> str | None:
         """Why a page on which nothing is drawn may not be empty.
@@ -287,19 +287,36 @@ def _pixel_damage(image: Any, filters: list[str], sizes: list[int]) -> str | Non
         filters: Names of its filters.
         sizes: Sizes in bytes that its pixels may have, ascending.
     """
+    data = bytes(image.get_data(decode_simple=False))
     if filters == ["FlateDecode"]:
-        return _flate_damage(bytes(image.get_data(decode_simple=False)), sizes[0], sizes[-1])
-    data = bytes(image.get_data(decode_simple=True))
-    if filters:
-        return "is cut off" if len(data) < sizes[0] else None
+        return _flate_damage(data, sizes[0], sizes[-1])
+    if filters == ["RunLengthDecode"]:
+        return "is cut off" if is_run_length_cut(data, sizes[0]) else None
     is_whole = any(size <= len(data) <= size + _SLACK for size in sizes)
     return None if is_whole or len(data) > sizes[-1] else "is cut off"
 
 
-_SIMPLE = frozenset(
-    {"ASCIIHexDecode", "ASCII85Decode", "LZWDecode", "FlateDecode", "RunLengthDecode"}
-)
-"""Filters without loss, whose decoded size is known."""
+def _is_fax_cut(data: bytes, height: int, given: Any) -> bool:
+    """Whether an image of CCITT group 4 is cut off; the other groups are not checked."""
+    if int(given.get("/K", 0)) >= 0 or bool(given.get("/EncodedByteAlign", False)):
+        return False
+    width = int(given.get("/Columns", 1728))
+    return width * height <= 8 * _MOST_DECODED and is_group4_cut(data, width, height)
+
+
+def _is_lzw_image_cut(data: bytes, _: int, given: Any) -> bool:
+    is_early = bool(given.get("/EarlyChange", 1))
+    return len(data) <= _MOST_PARSED and is_lzw_cut(data, early_change=is_early)
+
+
+_SIMPLE: tuple[list[str], ...] = ([], ["FlateDecode"], ["RunLengthDecode"])
+"""Filters of pixels whose decoded size is checked."""
+
+_HIDDEN: dict[str, Callable[[bytes, int, Any], bool]] = {
+    "CCITTFaxDecode": _is_fax_cut,
+    "LZWDecode": _is_lzw_image_cut,
+}
+"""Filters whose parameters are needed, and functions of encoded bytes, height and parameters."""
 
 _ENDS: dict[str, tuple[str, Callable[[bytes], bool]]] = {
     "DCTDecode": ("a JPEG image on it is cut off or damaged: it has no end mark", is_jpeg_cut),

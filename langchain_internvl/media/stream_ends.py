@@ -15,6 +15,7 @@ _TAILS = (b"", *(bytes(seed * place * place % 251 for place in range(1, 400)) fo
 
 
 _LZW_CLEAR, _LZW_END = 256, 257
+_RUNS_END = 128
 
 
 def is_group4_cut(data: bytes, width: int, height: int) -> bool:
@@ -112,3 +113,20 @@ def is_lzw_cut(data: bytes, *, early_change: bool = True) -> bool:
         if entries + early_change >= 1 << bits and bits < 12:
             bits += 1
     return True
+
+
+def is_run_length_cut(data: bytes, least: int) -> bool:
+    """Whether data of run lengths (ISO 32000-1, 7.4.5) has no end mark and is too short.
+
+    Args:
+        data: The encoded bytes.
+        least: Least size of the decoded bytes.
+    """
+    place = size = 0
+    while place < len(data) and size < least:
+        length = data[place]
+        if length == _RUNS_END:
+            return False
+        place += 2 if length > _RUNS_END else length + 2
+        size += 257 - length if length > _RUNS_END else length + 1
+    return size < least or place > len(data)
