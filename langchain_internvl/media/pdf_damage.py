@@ -291,7 +291,7 @@ def _pixel_damage(image: Any, filters: list[str], sizes: list[int]) -> str | Non
     if filters == ["FlateDecode"]:
         return _flate_damage(data, sizes[0], sizes[-1])
     if filters == ["RunLengthDecode"]:
-        return "is cut off" if is_run_length_cut(data, sizes[0]) else None
+        return "is cut off" if is_run_length_cut(data, sizes) else None
     is_whole = any(size <= len(data) <= size + _SLACK for size in sizes)
     return None if is_whole or len(data) > sizes[-1] else "is cut off"
 

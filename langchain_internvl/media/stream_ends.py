@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Collection
 
 from PIL import Image, TiffImagePlugin
 
@@ -115,18 +116,18 @@ def is_lzw_cut(data: bytes, *, early_change: bool = True) -> bool:
     return True
 
 
-def is_run_length_cut(data: bytes, least: int) -> bool:
-    """Whether data of run lengths (ISO 32000-1, 7.4.5) has no end mark and is too short.
+def is_run_length_cut(data: bytes, sizes: Collection[int]) -> bool:
+    """Whether data of run lengths (ISO 32000-1, 7.4.5) has no end mark, and no usual size.
 
     Args:
         data: The encoded bytes.
-        least: Least size of the decoded bytes.
+        sizes: Sizes that the decoded bytes may have.
     """
     place = size = 0
-    while place < len(data) and size < least:
+    while place < len(data):
         length = data[place]
         if length == _RUNS_END:
             return False
         place += 2 if length > _RUNS_END else length + 2
         size += 257 - length if length > _RUNS_END else length + 1
-    return size < least or place > len(data)
+    return size not in sizes
