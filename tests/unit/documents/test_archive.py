@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 
 import pikepdf
 import pyarrow.parquet
@@ -155,13 +156,35 @@ def test_a_scan_looks_the_same_and_has_its_text():
     "line",
     ["שלום עולם 123 abc", "مرحبا بالعالم 2024 نص", "חשבון מס׳ 2041: סה״כ 75 ₪", "שָׁלוֹם (עולם)",
      "مُحَمَّد", "الفاتورة رقم ٢٠٤١ بتاريخ 12/03/2024", "The word שלום עולם, among others",
-     "中文 日本語 한국어"],
+     "中文 日本語 한국어", "The word (שלום) here", "סעיף 3(א) לחוק (abc) עולם", "a < ב",
+     "שלום! a (עולם!", "مرحبا (₪)Def«עולם - 3.5% -"],
 )  # fmt: skip
 def test_text_of_every_direction_is_found_as_it_is_read(line):
     made = searchable(scan_pdf(draw_page("x")), [f"{line}\nSecond line"])
     assert text_of(made).splitlines() == [line, "Second line"]
     with pypdfium2.PdfDocument(made) as document:
         assert document[0].get_textpage().search(line.split()[0]).get_next() is not None
+
+
+def test_lines_in_many_directions_are_found_as_they_are_read():
+    chance = random.Random(1)
+    words = ["שלום", "עולם", "abc", "Def", "12", "3.5%", "مرحبا", "٢٠٢٤", "10/12/2024", "₪", "ב"]
+    between = [" ", " (", ") ", ", ", " - ", "] [", ")", "(", "»", " «", ": ", "; ", "! ", "{", "<"]
+    lines = [
+        "".join(chance.choice(words) + chance.choice(between) for _ in range(2, 7)).strip()
+        for _ in range(100)
+    ]
+    pages = [Document(page_content=line, metadata={"page": number, "ocr": "model"})
+             for number, line in enumerate(lines)]  # fmt: skip
+    scan = BytesSource(scan_pdf(*[draw_page("x", size=(595, 842))] * len(lines)), "a")
+    made = make_searchable(scan, pages, MediaPolicy())
+    assert [text_of(made, number) for number in range(len(lines))] == lines
+
+
+@pytest.mark.parametrize("lines", ["中 文 字", "a b c", "ab c de", "שלום ב x", "| | 1 ."])
+def test_lines_of_one_letter_are_found(lines):
+    made = searchable(scan_pdf(draw_page("x")), [lines.replace(" ", "\n")])
+    assert [line.strip() for line in text_of(made).splitlines()] == lines.split()
 
 
 @pytest.mark.parametrize("rotate", [0, 90, 180, 270])
