@@ -1,6 +1,6 @@
-"""Pictures, a page, a video and questions: what `make demo` runs, offline and in seconds.
+"""Questions about images, a page and a video: what `make demo` runs, offline and in seconds.
 
-By default it draws pictures and asks nano about them, the toy that is embedded in the package. With
+By default it draws them and asks nano, the toy model that is embedded in the package. With
 weights and files of your own:
 
     python cookbook/demo.py --model OpenGVLab/InternVL2-8B photo.jpg clip.mp4
@@ -24,7 +24,7 @@ RED, BLUE = (222, 32, 32), (40, 72, 222)
 
 
 def main() -> None:
-    """Hold a conversation about drawn pictures, or about the given photographs and videos."""
+    """Hold a conversation about drawn images, or about the given images and videos."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="nano", help="hub id, folder, or nano")
     parser.add_argument("files", nargs="*", type=Path, help="images and videos")
@@ -44,11 +44,12 @@ def main() -> None:
 def look_at_drawings(llm: ChatInternVL) -> None:
     """Shapes, printed text and a moving circle."""
     messages: list[BaseMessage] = []
-    ask(llm, messages, DESCRIBE, "a drawing", image_block(draw_shapes()))
+    drawing = "a drawing of a red circle and a blue square"
+    ask(llm, messages, DESCRIBE, drawing, image_block(draw_shapes()))
     ask(llm, messages, "What color is the circle?")
     ask(llm, [], GROUND.format("blue square"), "the same drawing", image_block(draw_shapes()))
-    ask(llm, [], READ, "a page", image_block(draw_page()))
-    ask(llm, [], WATCH, "eight frames", video_block(draw_frames()))
+    ask(llm, [], READ, "a page with two lines of text", image_block(draw_page()))
+    ask(llm, [], WATCH, "eight frames of a moving red circle", video_block(draw_frames()))
 
 
 def look_at_files(llm: ChatInternVL, files: list[Path]) -> None:
@@ -71,7 +72,7 @@ def draw_shapes() -> Image.Image:
 
 
 def draw_page() -> Image.Image:
-    """Two lines of print."""
+    """A page with two lines of text."""
     picture = Image.new("RGB", (448, 448), "white")
     font = ImageFont.load_default(40)
     ImageDraw.Draw(picture).text((40, 60), "Hello world\nInvoice 2041", fill="black", font=font)
@@ -104,7 +105,7 @@ def ask(
         print(chunk.text if reply else f"InternVL: {chunk.text}", end="", flush=True)
         reply = chunk if reply is None else reply + chunk
     if reply is None or reply.usage_metadata is None:
-        raise SystemExit("the model said nothing at all")
+        raise SystemExit("the model gave no reply")
     usage = reply.usage_metadata
     print(
         f"\n  [{usage['input_tokens']} tokens in, {usage['output_tokens']} out, "

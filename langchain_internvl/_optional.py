@@ -21,10 +21,13 @@ def require(module: str, *, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"{module} is needed here and is not installed: "
-            f"pip install 'langchain-internvl[{extra}]' (in a clone: pip install '.[{extra}]')",
-            name=module,
+            f"{module} is needed here and is not installed: {how_to_install(extra)}", name=module
         ) from error
+
+
+def how_to_install(extra: str) -> str:
+    """Command that installs an extra, for error messages."""
+    return f"pip install 'langchain-internvl[{extra}]' (in a clone: pip install '.[{extra}]')"
 
 
 def is_installed(module: str) -> bool:

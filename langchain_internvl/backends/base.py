@@ -216,7 +216,7 @@ class Delta:
         top_logprobs: The likeliest tokens at this position, if requested.
         choice_logprobs: Natural logarithms of the probabilities of the request's choices, in their
             order; in the last delta.
-        told_logprobs: Log probabilities in OpenAI's format, from engines that report no token ids.
+        openai_logprobs: Log probabilities in OpenAI's format, from engines without token ids.
         usage: Token counts of the engine; in the last delta, if at all.
         call_ids: Ids of the reply's tool calls in order, if the backend assigned any; in the delta
             that begins the calls.
@@ -228,7 +228,7 @@ class Delta:
     logprob: float | None = None
     top_logprobs: tuple[TokenLogprob, ...] = ()
     choice_logprobs: tuple[float, ...] = ()
-    told_logprobs: tuple[Mapping[str, Any], ...] = ()
+    openai_logprobs: tuple[Mapping[str, Any], ...] = ()
     usage: Usage | None = None
     call_ids: tuple[str, ...] = ()
 

@@ -43,15 +43,17 @@ class TokenReply:
         for place, token_id in enumerate(token_ids):
             if self.is_over:
                 return
-            told = logprobs[place] if logprobs is not None and place < len(logprobs) else None
-            yield self._add(token_id, told)
+            alternatives = (
+                logprobs[place] if logprobs is not None and place < len(logprobs) else None
+            )
+            yield self._add(token_id, alternatives)
 
     def end(self, reason: FinishReason, usage: Usage | None = None) -> Delta:
         """The last delta of a reply that the engine ended without a stop token."""
         self.is_over = True
         return Delta(NO_TOKEN, self._text.finish(), reason, usage=usage)
 
-    def _add(self, token_id: int, told: Logprobs | None) -> Delta:
+    def _add(self, token_id: int, alternatives: Logprobs | None) -> Delta:
         self._count += 1
         ends = token_id in self._stop_ids
         text = "" if ends else self._text.push(token_id)
@@ -62,13 +64,13 @@ class TokenReply:
             self.is_over = True
         reason: FinishReason | None = "stop" if stopped else "length" if full else None
         top = self._request.top_logprobs
-        if top is None or told is None:
+        if top is None or alternatives is None:
             return Delta(token_id, text, reason)
-        likeliest = sorted(told.items(), key=lambda item: -item[1])[:top]
+        likeliest = sorted(alternatives.items(), key=lambda item: -item[1])[:top]
         return Delta(
             token_id,
             text,
             reason,
-            told.get(token_id),
+            alternatives.get(token_id),
             tuple(TokenLogprob(one, logprob) for one, logprob in likeliest),
         )

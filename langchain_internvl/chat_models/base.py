@@ -24,7 +24,7 @@ from langchain_internvl.messages.conversation import Turn
 from langchain_internvl.messages.convert import to_turns
 from langchain_internvl.messages.references import normalise_messages
 from langchain_internvl.prompting.reply_ids import replies_of
-from langchain_internvl.requests.arguments import CallArguments, call_arguments
+from langchain_internvl.requests.call_context import context_of
 from langchain_internvl.requests.chunks import ChunkMaker
 from langchain_internvl.requests.message_request import (
     TurnRenderer,
@@ -279,8 +279,8 @@ class PreparedModel(ModelSettings, BaseChatModel):
 
     def _context(
         self, settings: CallSettings, form: ResponseFormat | None, deadline: Deadline
-    ) -> CallArguments:
-        return call_arguments(
+    ) -> dict[str, Any]:
+        return context_of(
             settings, form, policy=self.media_policy, media=self._engines.media, deadline=deadline
         )
 

@@ -39,14 +39,14 @@ class ChatInternVL(PromptMethods, ToolMethods):
     tokenizer with the first prompt, the weights with the first reply.
 
     Set-up:
-        `pip install 'langchain-internvl[transformers]'` runs models in this process, the extra
-        `server` talks to a server. Keys: `INTERNVL_API_KEY` and `INTERNVL_BASE_URL` of the
-        environment, if `api_key` and `base_url` are not given.
+        The extra `transformers` (`pip install '.[transformers]'` in a clone) runs models in this
+        process, the extra `server` sends requests to a server. The environment variables
+        `INTERNVL_API_KEY` and `INTERNVL_BASE_URL` are the defaults of `api_key` and `base_url`.
 
-    Arguments:
-        `ModelSettings` lists those of a model (`model`, `dtype`, `device_map`, `backend`,
-        `base_url`, ...), `CallSettings` those that one call may change too (sampling, tiles,
-        prompts): `llm.invoke(messages, temperature=0.2)` or `llm.bind(temperature=0.2)`.
+    Settings:
+        `ModelSettings` lists the arguments of a model (`model`, `dtype`, `device_map`, `backend`,
+        `base_url`, ...), `CallSettings` the arguments that one call may change too (sampling,
+        tiles, prompts): `llm.invoke(messages, temperature=0.2)` or `llm.bind(temperature=0.2)`.
 
         ```python
         from langchain_internvl import ChatInternVL

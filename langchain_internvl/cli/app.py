@@ -62,7 +62,7 @@ def _explain(error: Exception) -> str:
 
 app = typer.Typer(
     cls=_Group,
-    help="InternVL vision-language models: look at images, PDFs and videos.",
+    help="InternVL vision-language models for images, PDFs and videos.",
     epilog="Exit codes: 0 done, 1 something failed, 2 wrong usage, 3 a package is missing.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -84,7 +84,9 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
 def _options(
     _version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_print_version, help="Say the version."),
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
     ] = False,
 ) -> None:
-    """InternVL vision-language models: look at images, PDFs and videos."""
+    """InternVL vision-language models for images, PDFs and videos."""

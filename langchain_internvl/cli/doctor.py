@@ -29,10 +29,16 @@ _PACKAGES = {
     "peft": ("adapters", "adapters beside the weights"),
     "compressed-tensors": ("compressed-tensors", "weights stored as compressed-tensors"),
     "gptqmodel": ("gptq", "weights stored as AWQ or GPTQ"),
+    "optimum": ("gptq", "weights stored as GPTQ"),
     "flash-attn": ("flash-attn", "faster attention on CUDA"),
     "lmdeploy": ("lmdeploy", "the LMDeploy backend"),
-    "openai": ("server", "asks servers"),
+    "openai": ("server", "uses servers"),
     "mcp": ("mcp", "serves tools to MCP clients"),
+    "langchain": ("agents", "ClearImagesMiddleware"),
+    "docling-core": ("docling", "describes pictures of Docling's documents"),
+    "rapidfuzz": ("evaluation", "scores of benchmarks"),
+    "pyarrow": ("parquet", "writes Parquet"),
+    "ray": ("ray", "reads pages on many machines"),
 }
 """Optional packages, the extra that installs each, and its purpose."""
 
@@ -89,6 +95,8 @@ def examine(model: str | None = None) -> Report:
             report.advice.append(
                 f"For {', '.join(packages)}: pip install 'langchain-internvl[{extra}]'"
             )
+    if report.advice:
+        report.advice.append(f"In a clone, put . in place of {_DISTRIBUTION}.")
     if model is not None:
         _checkpoint(report, model)
     return report

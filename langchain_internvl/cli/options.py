@@ -23,11 +23,11 @@ Files = Annotated[
 ]
 Region = Annotated[
     str | None,
-    typer.Option(help="Only this part: left, top, right, bottom in thousandths (0 to 1000)."),
+    typer.Option(help="Part of the image: left, top, right, bottom in thousandths (0 to 1000)."),
 ]
 Language = Annotated[str | None, typer.Option(help="Language of the answer, such as German.")]
 Pages = Annotated[
-    str | None, typer.Option(help="Of PDFs: which pages, such as 1-3 or 2,5 (all of them).")
+    str | None, typer.Option(help="Pages of a PDF, such as 1-3 or 2,5. Default: all.")
 ]
 
 
@@ -43,24 +43,25 @@ class ModelOptions:
         str | None,
         typer.Option(
             envvar="INTERNVL_BASE_URL",
-            help="Ask a server (LMDeploy's, or any of OpenAI's protocol), such as "
+            help="Use a server (LMDeploy's, or any with OpenAI's API), such as "
             "http://localhost:23333/v1; its key comes from INTERNVL_API_KEY.",
         ),
     ] = None
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens of a reply (1024).")
+        int | None, typer.Option(min=1, help="Most tokens of a reply. Default: 1024.")
     ] = None
     max_tiles: Annotated[
-        int | None, typer.Option(min=1, help="Most tiles of an image (the checkpoint's own).")
+        int | None,
+        typer.Option(min=1, help="Most tiles of an image. Default: the checkpoint's."),
     ] = None
     dtype: Annotated[
-        str | None, typer.Option(help="Type of the weights: bfloat16, float16 or float32.")
+        str | None, typer.Option(help="Data type of the weights: bfloat16, float16 or float32.")
     ] = None
     quantization: Annotated[
         str | None, typer.Option(help="Quantise while loading: 8bit or 4bit.")
     ] = None
     device: Annotated[
-        str | None, typer.Option(help="Where the weights go: auto, cpu, cuda, cuda:1.")
+        str | None, typer.Option(help="Device of the weights: auto, cpu, cuda, cuda:1.")
     ] = None
 
     def open(self, **settings: Any) -> ChatInternVL:
@@ -101,10 +102,11 @@ class OutputOptions:
     """Options for the output of results."""
 
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print results as JSON, a line for each.")
+        bool, typer.Option("--json", help="Print each result as a line of JSON.")
     ] = False
     out: Annotated[
-        Path | None, typer.Option(help="Folder for a file per result, with images of boxes.")
+        Path | None,
+        typer.Option(help="Folder for a file per result, and images with boxes drawn."),
     ] = None
 
 

@@ -75,8 +75,8 @@ def _marks(schema: Mapping[str, Any]) -> dict[str, frozenset[str]]:
     """The enumerated values of the required properties of a schema."""
     marks = {}
     for name in schema.get("required", ()):
-        told = schema.get("properties", {}).get(name, {})
-        if "const" in told or "enum" in told:
-            values = [told["const"]] if "const" in told else told["enum"]
+        declared = schema.get("properties", {}).get(name, {})
+        if "const" in declared or "enum" in declared:
+            values = [declared["const"]] if "const" in declared else declared["enum"]
             marks[name] = frozenset(json.dumps(one, sort_keys=True) for one in values)
     return marks

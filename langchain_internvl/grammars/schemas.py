@@ -210,8 +210,10 @@ class _Checker:
         if name == "allOf" and len(options) > 1:
             self._refuse(f"{path}.allOf", ": more than one schema at once cannot be guaranteed")
             options = options[:1]
-        told = [self._follow(one, path) for one in options]
-        if name == "oneOf" and not are_apart(told, [self._types(one, path) for one in told]):
+        resolved = [self._follow(one, path) for one in options]
+        if name == "oneOf" and not are_apart(
+            resolved, [self._types(one, path) for one in resolved]
+        ):
             self._refuse(
                 f"{path}.oneOf",
                 ": a value may fit several of these, and that it fits only one cannot be "

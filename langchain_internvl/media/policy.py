@@ -40,14 +40,14 @@ class MediaPolicy(Serializable):
     Attributes:
         max_bytes: Largest encoded size of one medium, in bytes. Default 64 MiB.
         max_video_bytes: Largest encoded size of a video, in bytes. Default 1 GiB.
-        max_frames: Maximum number of frames of one video.
-        max_pages: Maximum number of pages of a PDF.
-        max_pixels: Largest width times height of one image or frame. The default is Pillow's own
-            limit; for larger images also raise `PIL.Image.MAX_IMAGE_PIXELS`.
+        max_frames: Maximum number of frames of one video. Default 512.
+        max_pages: Maximum number of pages of a PDF. Default 128.
+        max_pixels: Largest width times height of one image or frame. Default 89,478,485,
+            Pillow's own limit; for larger images also raise `PIL.Image.MAX_IMAGE_PIXELS`.
         max_total_pixels: Maximum total pixels of the frames of a video, or of the pages of a PDF;
-            a pixel takes three bytes.
-        max_redirects: Maximum number of redirects of a URL.
-        timeout: Seconds for one whole download, and for decoding one video or PDF.
+            a pixel takes three bytes. Default 2**30.
+        max_redirects: Maximum number of redirects of a URL. Default 5.
+        timeout: Seconds for one whole download, and for decoding one video or PDF. Default 30.
         allow_private_hosts: Also fetch from loopback, private and link-local addresses.
             Use it only with trusted messages: an untrusted URL could reach internal services.
         allowed_hosts: The only hosts to fetch from: names or addresses as written in URLs;

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from langchain_internvl._optional import how_to_install
 from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.process import decoding
@@ -30,6 +32,7 @@ class Clip:
         times: Times of the frames in seconds from the first frame of the video; empty: unknown.
             With PyAV, or decord alone, the frames' own presentation times.
         duration: Length of the video in seconds; None: unknown.
+        damage: Why frames at the end of the video may be missing; None: no damage was found.
     """
 
     frames: tuple[NDArray[np.uint8], ...]
@@ -38,6 +41,7 @@ class Clip:
     frame_count: int
     times: tuple[float, ...] = ()
     duration: float | None = None
+    damage: str | None = None
 
 
 def read_clip(
@@ -66,17 +70,25 @@ def read_clip(
         RequestError: The video has no frames within the bound.
         RequestTimeoutError: The deadline has passed.
         ImportError: The extra `video` is not installed.
+
+    Warns:
+        UserWarning: Frames at the end may be missing because the file is cut off.
     """
     check_frames(num_frames, source.name, policy)
     if not can_read():
         raise ImportError(
-            "decord or PyAV is needed for videos and is not installed: "
-            "pip install 'langchain-internvl[video]' (in a clone: pip install '.[video]')"
+            "decord or PyAV is needed for videos and is not installed: " + how_to_install("video")
         )
     limits = policy.for_videos()
     task = {"num_frames": num_frames, "bound": bound, "by_time": by_time}
     with decoding("video_worker", task, source, "video", limits, deadline or Deadline()) as records:
         clip = records.head()
+        if clip["damage"]:
+            warnings.warn(
+                f"{source.name}: {clip['damage']}; frames at its end may be missing, get the whole "
+                "file",
+                stacklevel=2,
+            )
         indices = clip["indices"]
         shown = {index: records.image() for index in sorted(set(indices))}
         frames = tuple(shown[index] for index in indices)
@@ -87,6 +99,7 @@ def read_clip(
             int(clip["frame_count"]),
             tuple(map(float, clip["times"])),
             clip["duration"],
+            clip["damage"],
         )
 
 

@@ -7,7 +7,7 @@ killed. This module is independent of policies and prompts.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,12 +27,15 @@ class VideoReader(Protocol):
         fps: Frames per second, on average.
         times: Time of each frame in seconds, ascending from 0; empty: unknown.
         duration: Length in seconds; None: unknown.
+        missing: Seconds at the end that the header declares and the file does not have; 0: none,
+            or unknown.
     """
 
     frame_count: int
     fps: float
     times: Sequence[float]
     duration: float | None
+    missing: float
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames.
@@ -70,6 +73,7 @@ class DecordReader:
         self.frame_count = len(self._video)
         self.fps = float(self._video.get_avg_fps())
         self.times, self.duration = self._read_times()
+        self.missing = 0.0  # decord does not tell
 
     def _read_times(self) -> tuple[Sequence[float], float | None]:
         spans = self._video.get_frame_timestamp(range(self.frame_count))  # [frames, start and end]
@@ -90,6 +94,11 @@ class DecordReader:
 
 # FFmpeg opens this file, as one of these formats, and no other file.
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+
+# Containers whose header declares the duration; of others FFmpeg estimates it.
+_DECLARED = {"mov", "mp4", "matroska", "webm", "flv", "asf"}
+_LEAST_MISSING = 1.0
+"""Seconds that streams may be shorter than declared: writers round, and streams differ."""
 
 # Containers whose index locates keyframes exactly.
 _INDEXED = {"mov", "matroska", "mp4", "webm"}
@@ -145,6 +154,7 @@ class PyAVReader:
         self.frame_count = len(shown)
         self.fps = float(self._stream.average_rate or 0)
         self.times, self.duration = self._read_times(shown)
+        self.missing = self._missing_seconds(packets)
 
     def _read_times(self, shown: Sequence[Any]) -> tuple[Sequence[float], float | None]:
         """Times and duration, from the packets of presented frames."""
@@ -155,6 +165,18 @@ class PyAVReader:
         length = (last.duration or 0) * base or 1 / (self.fps or 25)
         starts = sorted(packet.pts * base for packet in shown)
         return _from_zero(starts, last.pts * base + length)
+
+    def _missing_seconds(self, packets: Sequence[Any]) -> float:
+        """Seconds from the end of the last packet to the end that the header declares."""
+        declared = (self._container.duration or 0) / 1_000_000
+        if not declared or not _DECLARED & set(self._container.format.name.split(",")):
+            return 0.0
+        slack = max(_LEAST_MISSING, 0.02 * declared)
+        if declared - _end_of(packets) <= slack:
+            return 0.0
+        self._container.seek(0)
+        missing = declared - _end_of(self._container.demux())  # sound may be longer
+        return missing if missing > slack else 0.0
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames; seeks to keyframes in between if `can_seek`.
@@ -206,6 +228,18 @@ class PyAVReader:
             if frame is None:
                 raise ValueError(f"the file ends before frame {wanted}")
             yield frame
+
+
+def _end_of(packets: Iterable[Any]) -> float:
+    """End of the last packet, in seconds."""
+    return max(
+        (
+            float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            for packet in packets
+            if packet.pts is not None
+        ),
+        default=0.0,
+    )
 
 
 _ATTACHED_PICTURE = 1 << 10
@@ -263,7 +297,7 @@ def open_reader(path: str) -> VideoReader:
     agree = decord.frame_count == pyav.frame_count and abs(decord.fps - pyav.fps) < 1e-3
     if not agree:
         return pyav
-    decord.times, decord.duration = pyav.times, pyav.duration
+    decord.times, decord.duration, decord.missing = pyav.times, pyav.duration, pyav.missing
     return decord
 
 

@@ -27,14 +27,20 @@ _TS_PACKETS = (188, 192, 204)
 
 def has_signature(head: bytes) -> bool:
     """Whether a file begins with the signature of an admitted format."""
-    return _is_transport_stream(head) or any(
+    return transport_packets(head) is not None or any(
         head[offset : offset + len(one)] == one for offset, ones in _SIGNATURES for one in ones
     )
 
 
-def _is_transport_stream(head: bytes) -> bool:
-    return any(
-        len(places := head[start : start + 5 * length : length]) == 5 and set(places) == {0x47}
-        for length in _TS_PACKETS
-        for start in range(length)
-    )
+def transport_packets(head: bytes) -> tuple[int, int] | None:
+    """Offset of the first sync byte and length of the packets of a transport stream, in bytes.
+
+    Returns:
+        Offset and length; None: the file is none.
+    """
+    for length in _TS_PACKETS:
+        for start in range(length):
+            places = head[start : start + 5 * length : length]
+            if len(places) == 5 and set(places) == {0x47}:
+                return start, length
+    return None

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from langchain_internvl.errors import RequestError
 from langchain_internvl.media.containers import check_container
 from langchain_internvl.media.records import HEAD, write_image, write_record
 from langchain_internvl.media.video import frame_indices, frame_indices_by_time, is_constant
-from langchain_internvl.media.video_readers import open_reader
+from langchain_internvl.media.video_damage import cut_off
+from langchain_internvl.media.video_readers import VideoReader, open_reader
 from langchain_internvl.media.worker import check_size, main
 
 
@@ -31,21 +33,25 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     try:
         reader = open_reader(task["path"])
     except Exception as error:  # PyAV's errors, whose text has the path of the temporary file
-        if not (reason := getattr(error, "strerror", None)):
+        reason, damage = getattr(error, "strerror", None), cut_off(Path(task["path"]))
+        if not reason and (damage is None or isinstance(error, ImportError)):
             raise
-        raise ValueError(
-            f"{reason}; a file that was downloaded or copied may be cut off"
-        ) from error
+        end = damage or "a file that was downloaded or copied may be cut off"
+        raise ValueError(f"{reason or error}; {end}") from error
+    damage = _damage(Path(task["path"]), reader)
     if reader.frame_count < 1:
-        raise ValueError("it has no frames")
+        raise ValueError(f"it has no frames; {damage}" if damage else "it has no frames")
     times, fps = reader.times, reader.fps
     num_frames, bound = task["num_frames"], task["bound"]
     if len(times) != reader.frame_count:
         times = ()
-    if task.get("by_time") and times and not is_constant(times, fps):
-        indices = frame_indices_by_time(times, reader.duration or times[-1], num_frames, bound)
-    else:
-        indices = frame_indices(reader.frame_count, fps, num_frames, bound, times)
+    try:
+        if task.get("by_time") and times and not is_constant(times, fps):
+            indices = frame_indices_by_time(times, reader.duration or times[-1], num_frames, bound)
+        else:
+            indices = frame_indices(reader.frame_count, fps, num_frames, bound, times)
+    except RequestError as error:
+        raise RequestError(f"{error}; {damage}" if damage else str(error)) from error
     if times:
         seconds, duration = [times[index] for index in indices], reader.duration
     else:
@@ -57,11 +63,19 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         "indices": indices,
         "times": seconds,
         "duration": duration,
+        "damage": damage,
     }
     write_record(records, HEAD, json.dumps(clip).encode())
     for frame in reader.read(sorted(set(indices))):
         check_size(frame.shape[1], frame.shape[0], task)
         write_image(records, frame)
+
+
+def _damage(path: Path, reader: VideoReader) -> str | None:
+    """Why frames at the end of a video may be missing; None: no damage was found."""
+    if reader.missing:
+        return f"the last {reader.missing:.1f} s of the declared length are missing from the file"
+    return cut_off(path)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langchain_internvl._optional import is_installed
+from langchain_internvl._optional import how_to_install, is_installed
 from langchain_internvl.errors import UnsupportedCheckpointError
 
 _SUFFIXES = (".qweight", ".weight_packed", ".weight_scale")
@@ -30,8 +30,8 @@ class StoredMethod:
 
 
 _BY_LMDEPLOY = (
-    "load it with LMDeploy: backend='lmdeploy', engine_options={{'model_format': '{method}'}} "
-    "(pip install 'langchain-internvl[lmdeploy]', in an environment of its own)"
+    "load it with LMDeploy: backend='lmdeploy', engine_options={{'model_format': '{method}'}}, "
+    f"in an environment of its own: {how_to_install('lmdeploy')}"
 )
 _BY_VLLM = "serve it by vLLM and name the server as base_url="
 
@@ -78,8 +78,8 @@ def refuse_quantised(config: Mapping[str, Any], folder: Path) -> None:
     if method.packages and not missing and needed in stored:
         return
     local = (
-        f"install what it needs here ({', '.join(method.packages)}): pip install "
-        f"'langchain-internvl[{method.extra}]'; or "
+        f"install what it needs here ({', '.join(method.packages)}): "
+        f"{how_to_install(method.extra)}; or "
         if missing
         else ""
     )
@@ -87,7 +87,7 @@ def refuse_quantised(config: Mapping[str, Any], folder: Path) -> None:
         f"{folder} is stored quantised ({name}), which backend='transformers' does not load"
         f"{' as installed' if missing else ''}: {local}{method.advice.format(method=name)}; or "
         "load the checkpoint that it was made from, whose name has no -AWQ, -GPTQ, -FP8 or the "
-        "like, with quantization='4bit' or '8bit' (pip install 'langchain-internvl[quantization]')"
+        f"like, with quantization='4bit' or '8bit': {how_to_install('quantization')}"
     )
 
 

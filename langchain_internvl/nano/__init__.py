@@ -17,10 +17,9 @@ FOLDER = Path(__file__).parent
 """Its folder, a `-hf` checkpoint."""
 
 NOTICE = (
-    "model='nano' is a toy of 3.6 million parameters that is shipped for trying out and testing: "
-    "it reads short printed text and knows coloured shapes, and whatever else it is shown it "
-    "takes for those. For real pictures use an InternVL of OpenGVLab, such as "
-    "OpenGVLab/InternVL2-8B."
+    "model='nano' is a toy of 3.6 million parameters for first steps and tests: it reads short "
+    "printed text, recognises coloured shapes, and describes any other image as if it showed "
+    "these. For real images use an InternVL checkpoint such as OpenGVLab/InternVL2-8B."
 )
 """Notice on the limits of the model; logged when it is loaded."""
 

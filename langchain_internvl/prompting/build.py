@@ -231,8 +231,8 @@ def with_instructions(turns: Sequence[Turn], instructions: Sequence[Part]) -> Se
         first = instructions[0]
         if isinstance(first, (Text, Instruction)):
             instructions = [replace(first, text=first.text.lstrip("\n")), *instructions[1:]]
-    told = replace(own, parts=(*own.parts, *instructions))
-    return [told, *turns[1:]]
+    instructed = replace(own, parts=(*own.parts, *instructions))
+    return [instructed, *turns[1:]]
 
 
 def _has_system(turns: Sequence[Turn]) -> bool:

@@ -124,7 +124,7 @@ def disarm_arguments(arguments: str) -> str:
     """Disarm tool-call arguments (JSON text); JSON escapes are decoded first, as servers do."""
     try:
         value = json.loads(arguments)
-        told = disarm_json(value)
+        disarmed = disarm_json(value)
     except (RecursionError, ValueError):
         return disarm(arguments)
-    return disarm(arguments if told == value else json.dumps(told, ensure_ascii=False))
+    return disarm(arguments if disarmed == value else json.dumps(disarmed, ensure_ascii=False))

@@ -63,8 +63,8 @@ class ToolFormat:
         header = "" if self.tools_header is None else close + self.tools_header
         parts: list[Part] = [Instruction(header + self.open_tools)]
         for index, tool in enumerate(tools):
-            told = {name: value for name, value in tool.items() if name != "strict"}
-            shown = {"type": "function", "function": told} if self.names_type else told
+            definition = {name: value for name, value in tool.items() if name != "strict"}
+            shown = {"type": "function", "function": definition} if self.names_type else definition
             lead = self.between_tools if index else ""
             parts.append(Text(lead + json.dumps(shown, ensure_ascii=False)))
         return [*parts, Instruction(self.close_tools)]

@@ -94,8 +94,8 @@ class ChunkMaker:
         usage: UsageMetadata | None = None
         if delta.logprob is not None:
             metadata["logprobs"] = {"content": [self._logprob(delta)]}
-        elif delta.told_logprobs:
-            metadata["logprobs"] = {"content": list(delta.told_logprobs)}
+        elif delta.openai_logprobs:
+            metadata["logprobs"] = {"content": list(delta.openai_logprobs)}
         if self.is_done:
             self._keep_ids()
             metadata["finish_reason"] = reason
@@ -142,19 +142,19 @@ class ChunkMaker:
             for choice, share in zip(self._choices, shares, strict=True)
         }
 
-    def _usage(self, told: Usage | None) -> UsageMetadata | None:
+    def _usage(self, reported: Usage | None) -> UsageMetadata | None:
         """Token counts of this package, or of the engine if it reports no token ids.
 
         None: unknown, for example if a text reply of a server was cut at a stop string.
         """
         prompt, reply = self._prompt_tokens, self._tokens
-        if told is not None:
-            prompt, reply = prompt or told.prompt_tokens, reply or told.completion_tokens
+        if reported is not None:
+            prompt, reply = prompt or reported.prompt_tokens, reply or reported.completion_tokens
         if not (prompt or reply):
             return None
         usage = UsageMetadata(input_tokens=prompt, output_tokens=reply, total_tokens=prompt + reply)
-        if told is not None and told.cached_tokens:
-            usage["input_token_details"] = {"cache_read": told.cached_tokens}
+        if reported is not None and reported.cached_tokens:
+            usage["input_token_details"] = {"cache_read": reported.cached_tokens}
         return usage
 
     def _logprob(self, delta: Delta) -> dict[str, Any]:

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.errors import RequestError
 from langchain_internvl.grammars.grammar import json_grammar
-from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, sniff_mime_type
 from langchain_internvl.media.pixels import no_memory, read_orientation
 from langchain_internvl.media.sources import BytesSource, UrlSource
 from langchain_internvl.media.tiling import TileLimits, choose_grid
 from langchain_internvl.messages.conversation import Image, Instruction, Text, Video
-from langchain_internvl.messages.expand import FileReader
 from langchain_internvl.prompting.build import PromptOptions, with_instructions, with_system
 from langchain_internvl.prompting.control_tokens import disarm_json
 from langchain_internvl.prompting.tool_formats import HERMES
 from langchain_internvl.prompting.tool_results import order_tool_results
+from langchain_internvl.requests.call_context import CallContext
 from langchain_internvl.tool_calling.call_stream import CallStream
 from langchain_internvl.tool_calling.response_format import ResponseFormat
 
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image as Picture
 
-    from langchain_internvl.media.policy import MediaPolicy
-    from langchain_internvl.media.reader import MediaReader
     from langchain_internvl.messages.conversation import Part, Turn
     from langchain_internvl.settings.call import CallSettings
 
@@ -43,44 +40,26 @@ _TAKEN_BY_ALL = ("image/jpeg", "image/png")
 """Image formats that every server decodes to the same pixels, if RGB and without EXIF rotation."""
 
 
-@dataclass(frozen=True)
-class TurnRenderer:
+@dataclass(frozen=True, kw_only=True)
+class TurnRenderer(CallContext):
     """Converts conversations to requests without a tokenizer.
 
     Attributes:
         template_system: System text of the checkpoint's template; None: unknown.
         generation: `generation_config.json` of the checkpoint; empty: unknown.
-        options: Options of the system text.
-        policy: Limits on media.
-        media: Reader of videos and PDFs.
-        deadline: Deadline of the call.
-        num_frames: Number of frames of a video file, unless its block sets it.
-        exif_transpose: Rotate images by their EXIF orientation.
-        scale_16bit: Scale 16-bit grey images to 8 bits.
-        white_background: Put transparent images on white.
-        form: Response format.
     """
 
     template_system: str | None
     generation: Mapping[str, Any]
-    options: PromptOptions
-    policy: MediaPolicy
-    media: MediaReader
-    deadline: Deadline = field(default_factory=Deadline)
-    num_frames: int = 8
-    exif_transpose: bool = False
-    scale_16bit: bool = False
-    white_background: bool = False
-    form: ResponseFormat = field(default_factory=ResponseFormat)
 
     def make_request(self, settings: CallSettings, turns: Sequence[Turn]) -> Request:
         """The request for the reply to a conversation.
 
         Raises:
-                RequestTimeoutError: Reading media took longer than there is time.
+            RequestTimeoutError: The deadline passed while media were read.
         """
         form = self.form
-        files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
+        files = self.file_reader()
         limits = TileLimits().narrowed(settings.min_tiles, settings.max_tiles)
         is_asked = settings.min_tiles is not None or settings.max_tiles is not None
         read = [

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.errors import RequestError
-from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.images import load_rgb, read_size
 from langchain_internvl.media.lazy_tiles import ImageTiles, TileList, hash_bytes, hash_pixels
 from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.pixels import no_memory
 from langchain_internvl.media.sources import BytesSource
-from langchain_internvl.messages.expand import FileReader
-from langchain_internvl.prompting.build import PromptOptions, build_prompt, with_think_suffix
+from langchain_internvl.prompting.build import build_prompt, with_think_suffix
 from langchain_internvl.prompting.context_window import fit_reply
 from langchain_internvl.prompting.reply_ids import encode_prompt, replies_of
 from langchain_internvl.prompting.tool_formats import ToolFormat, get_tool_format
@@ -25,8 +23,8 @@ from langchain_internvl.reply_text.reasoning import (
     LEVELS,
     Reasoning,
 )
+from langchain_internvl.requests.call_context import CallContext
 from langchain_internvl.tool_calling.call_stream import CallStream
-from langchain_internvl.tool_calling.response_format import ResponseFormat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
     from langchain_internvl.checkpoint import Checkpoint
-    from langchain_internvl.media.policy import MediaPolicy
-    from langchain_internvl.media.reader import MediaReader
     from langchain_internvl.media.tiling import TileLimits
     from langchain_internvl.messages.conversation import Image, Turn
     from langchain_internvl.prompting.segments import Prompt
@@ -44,40 +40,22 @@ if TYPE_CHECKING:
     from langchain_internvl.settings.call import CallSettings
 
 
-@dataclass(frozen=True)
-class Renderer:
+@dataclass(frozen=True, kw_only=True)
+class Renderer(CallContext):
     """Renders conversations for one checkpoint, without its weights.
 
     Attributes:
         checkpoint: The checkpoint.
         tokenizer: Its tokenizer.
         template: The chat template: the checkpoint's own, or the chosen one.
-        options: Options of media and the system text.
         tiles: Limits on the number of tiles, unless an image's block sets them.
-        policy: Limits on media.
-        media: Reader of videos and PDFs.
-        deadline: Deadline of the call.
-        num_frames: Number of frames of a video file, unless its block sets it.
-        exif_transpose: Rotate images by their EXIF orientation.
-        scale_16bit: Scale 16-bit grey images to 8 bits.
-        white_background: Put transparent images on white.
-        form: Response format, whose instructions are part of the prompt.
         reasoning: Reasoning mode.
     """
 
     checkpoint: Checkpoint
     tokenizer: PromptTokenizer
     template: ChatTemplate
-    options: PromptOptions
     tiles: TileLimits
-    policy: MediaPolicy
-    media: MediaReader
-    deadline: Deadline = field(default_factory=Deadline)
-    num_frames: int = 8
-    exif_transpose: bool = False
-    scale_16bit: bool = False
-    white_background: bool = False
-    form: ResponseFormat = field(default_factory=ResponseFormat)
     reasoning: Reasoning = "auto"
 
     @property
@@ -87,9 +65,9 @@ class Renderer:
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """Render a conversation with the frames of its videos and the pages of its PDFs."""
-        files = FileReader(self.policy, self.media, self.deadline, self.num_frames)
+        files = self.file_reader()
         turns = [files.read(turn) for turn in order_tool_results(turns)]
-        told = self.form.instructions(self.tools, self.template.system.close)
+        instructions = self.form.instructions(self.tools, self.template.system.close)
         options = replace(self.options, reply_start=self._reply_start())
         if options.reasoning and self.checkpoint.is_qianfan_ocr:
             options, turns = replace(options, reasoning=False), with_think_suffix(turns)
@@ -97,7 +75,9 @@ class Renderer:
             effort_text = self.template.effort_system.format(effort=self.reasoning)
             options = replace(options, reasoning_system=effort_text)
         replies = replies_of(self.tokenizer)
-        return build_prompt(turns, self.template, options, self.tools, told, replies=replies)
+        return build_prompt(
+            turns, self.template, options, self.tools, instructions, replies=replies
+        )
 
     def _reply_start(self) -> str:
         """The prefix of the reply.

@@ -43,7 +43,7 @@ class CallSettings(BaseModel):
     """Seed of sampling: the reply is reproducible, independent of concurrent requests. (With 16-bit
     weights it decodes in a batch of one, because the batch size changes rounding.)"""
     max_tokens: int = Field(default=DEFAULT_MAX_TOKENS, ge=1)
-    """Maximum number of tokens of a reply; None means the default, as in other LangChain models."""
+    """Maximum number of tokens of a reply. None: 1024, the default, as LangChain models read it."""
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
     """Stop strings; they end a reply and are removed from it. They do not apply to JSON values of a
     `response_format` or to forced tool calls."""

@@ -126,7 +126,7 @@ class ModelSettings(CallSettings):
     chat_template: str | None = None
     """Name of a template; None: the checkpoint's own."""
     media_policy: MediaPolicy = MediaPolicy()
-    """Limits on images: bytes, pixels, addresses."""
+    """Limits on the media of messages: sizes, seconds, hosts and folders."""
 
     @field_validator("model", "adapter", mode="before")
     @classmethod
@@ -242,9 +242,9 @@ class ModelSettings(CallSettings):
             whys["there is no adapter"] = ["merge_adapter"]
         if kind == "server" and self.server_prompt == "messages":
             whys[_WHY_NOT["messages"]] = self.unused_by_messages()
-        told = [f"{', '.join(names)} ({why})" for why, names in whys.items() if names]
-        if told:
-            warnings.warn(f"ChatInternVL: no effect: {'; '.join(told)}", stacklevel=4)
+        ineffective = [f"{', '.join(names)} ({why})" for why, names in whys.items() if names]
+        if ineffective:
+            warnings.warn(f"ChatInternVL: no effect: {'; '.join(ineffective)}", stacklevel=4)
         _CHECKS[kind](self)
         return self
 

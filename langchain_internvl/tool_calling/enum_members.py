@@ -102,7 +102,7 @@ def _members(schema: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
     try:
         return {spell_member(one): one for one in known}
-    except (PydanticSerializationError, TypeError, ValueError):  # told when the schema is written
+    except (PydanticSerializationError, TypeError, ValueError):  # reported with the schema
         return {}
 
 

@@ -118,8 +118,10 @@ class ResponseFormat:
 
     def openai_tools(self) -> list[dict[str, Any]]:
         """The tools as OpenAI writes them; with a forced choice, the callable ones alone."""
-        told = [one for one in self.tools if not self.requires_call or one["name"] in self.callable]
-        return [{"type": "function", "function": dict(one)} for one in told]
+        offered = [
+            one for one in self.tools if not self.requires_call or one["name"] in self.callable
+        ]
+        return [{"type": "function", "function": dict(one)} for one in offered]
 
 
 def _call(name: str, schema: Mapping[str, Any], tools: ToolFormat) -> Format:
@@ -144,7 +146,7 @@ def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
     parallel = settings.get("parallel_tool_calls")
     if not tools:
         _warn_of_unused(settings)
-    schema, told = _schema(settings.get("response_format"))
+    schema, prompt_schema = _schema(settings.get("response_format"))
     choices = _choices(settings.get("choices"))
     if choices and (tools or schema is not None):
         raise RequestError("choices leave no room for tools or a response_format; ask twice")
@@ -156,7 +158,7 @@ def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
         # A required call leaves the model no way to stop, so one call is the default.
         single_call=parallel is False or (requires_call and not parallel),
         schema=None if requires_call else schema,
-        prompt_schema=None if requires_call else told,
+        prompt_schema=None if requires_call else prompt_schema,
         choices=choices,
     )
 

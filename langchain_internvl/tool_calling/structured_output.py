@@ -52,20 +52,24 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
     if schema is None and method != "json_mode":
         raise RequestError(f"method={method!r} needs a schema")
     kind = to_value_type(schema)
-    told = _schema_of(schema, kind)
+    json_schema = _schema_of(schema, kind)
     if strict is None:
         strict = kind is None and not _is_v1(schema)
     named = {"name": kind.name if kind else name_of(schema), "strict": strict}
     if method == "json_mode":
-        form: dict[str, Any] = {"type": "json_object", "schema": told, "strict": named["strict"]}
+        form: dict[str, Any] = {
+            "type": "json_object",
+            "schema": json_schema,
+            "strict": named["strict"],
+        }
         return {"response_format": form}
     if method == "json_schema":
-        form = {"type": "json_schema", "json_schema": {**named, "schema": told}}
+        form = {"type": "json_schema", "json_schema": {**named, "schema": json_schema}}
         return {"response_format": form}
     if method != "function_calling":
         raise RequestError(f"method is json_schema, function_calling or json_mode, not {method!r}")
-    about = {"description": told["description"]} if told.get("description") else {}
-    parameters = told if kind is None or kind.is_object else kind.arguments
+    about = {"description": json_schema["description"]} if json_schema.get("description") else {}
+    parameters = json_schema if kind is None or kind.is_object else kind.arguments
     function = {**named, **about, "parameters": parameters}
     choice = {"type": "function", "function": {"name": named["name"]}}
     return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}

@@ -44,7 +44,9 @@ def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
     try:
         described: dict[str, Any] = convert_to_openai_tool(tool)
     except (PydanticSchemaGenerationError, PydanticUserError, RecursionError) as error:
-        raise SchemaError(f"the arguments of {tool!r} cannot be told in JSON: {error}") from error
+        raise SchemaError(
+            f"the arguments of {tool!r} cannot be written in JSON: {error}"
+        ) from error
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise RequestError(f"{tool!r} is no tool: {error}") from error
     function = described.get("function", described)
@@ -62,7 +64,7 @@ def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
         try:
             kept = _without_doc_of_dict(to_jsonable_python(kept))
         except ValueError as error:  # PydanticSerializationError, of a member of an enum
-            raise SchemaError(f"values of {tool!r} cannot be told in JSON: {error}") from error
+            raise SchemaError(f"values of {tool!r} cannot be written in JSON: {error}") from error
     if strict is not None:
         kept["strict"] = strict
     return {"type": "function", "function": kept}
@@ -119,8 +121,8 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
         return _schema_of(schema)
     described = to_openai_tool(schema)["function"]
     title = {"title": described["name"]}
-    told = {"description": described["description"]} if described.get("description") else {}
-    return {**title, **told, **described["parameters"]}
+    description = {"description": described["description"]} if described.get("description") else {}
+    return {**title, **description, **described["parameters"]}
 
 
 _SHAPES = {"type", "properties", "anyOf", "oneOf", "allOf", "$ref", "enum", "const", "$defs"}
@@ -141,7 +143,7 @@ def _schema_of(kind: type) -> dict[str, Any]:
     try:
         return TypeAdapter(kind).json_schema()
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        raise SchemaError(f"{kind.__name__} cannot be told in JSON: {error}") from error
+        raise SchemaError(f"{kind.__name__} cannot be written in JSON: {error}") from error
 
 
 def is_read_by_langchain(typed_dict: Any) -> bool:

@@ -122,9 +122,9 @@ def to_value_type(schema: Any) -> ValueType | None:
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         if not _has_values(schema):
             return None
-        raise SchemaError(f"{shown(schema)} cannot be told in JSON: {error}") from error
+        raise SchemaError(f"{shown(schema)} cannot be written in JSON: {error}") from error
     except (NameError, PydanticSerializationError) as error:
-        raise SchemaError(f"{shown(schema)} cannot be told in JSON: {error}") from error
+        raise SchemaError(f"{shown(schema)} cannot be written in JSON: {error}") from error
 
 
 def _as_langchain_reads(schema: Any) -> Any:
@@ -168,16 +168,16 @@ def _schema_of(kind: Any, adapter: TypeAdapter[Any]) -> Mapping[str, Any]:
     if not values:
         raise SchemaError(f"{shown(kind)} has no members, so no reply could be one")
     spelled = [json.loads(one) for one in values]
-    told = {name: one for name, one in _whole(schema).items() if name not in {"const", "enum"}}
+    described = {name: one for name, one in _whole(schema).items() if name not in {"const", "enum"}}
     meanings = [
         f"{one}: {value.name}"
         for one, value in values.items()
         if isinstance(value, enum.Enum) and not isinstance(value.value, str)
     ]
     if meanings:  # numbers alone are meaningless to a model
-        about = [told["description"]] if told.get("description") else []
-        told["description"] = "\n".join([*about, ", ".join(meanings)])
-    return {**told, "enum": spelled}
+        about = [described["description"]] if described.get("description") else []
+        described["description"] = "\n".join([*about, ", ".join(meanings)])
+    return {**described, "enum": spelled}
 
 
 def _whole(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class VideoAnswer(BaseModel):
         num_frames: Number of frames in the prompt.
         duration: Length of the whole video in seconds; None: unknown.
         is_complete: Whether the model ended the answer, rather than the limit of tokens.
+        damage: Why frames at the end of the video may be missing; None: no damage was found.
     """
 
     video: str
@@ -42,6 +43,7 @@ class VideoAnswer(BaseModel):
     num_frames: int
     duration: float | None = None
     is_complete: bool = True
+    damage: str | None = None
 
 
 class VideoArguments(Arguments):
@@ -95,8 +97,11 @@ class VideoQATool(InternVLTool):
             num_frames=len(frames),
             duration=None if clip.duration is None else round(clip.duration, 2),
             is_complete=answer.is_complete,
+            damage=clip.damage,
         )
         seen = f"\n(Frames at {', '.join(f'{time:g}' for time in times)} s.)" if times else ""
+        if clip.damage:
+            seen += f"\n(The video is not complete: {clip.damage}.)"
         return Outcome(answer.for_agent + seen, artifact)
 
     def _clip(

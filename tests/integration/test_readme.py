@@ -15,6 +15,14 @@ from langchain_internvl.messages import blocks
 
 LARGE = 'model="OpenGVLab/InternVL2-8B"'
 NANO_SAYS = "From left to right: a red circle, a blue square."
+PRINTED = {
+    "README.md": NANO_SAYS,
+    "docs/index.md": NANO_SAYS,
+    "docs/guides/bridges.md": NANO_SAYS,
+    "docs/guides/evaluation.md": "1.000 [",
+    "docs/guides/video.md": "A red circle moves right.",
+}
+"""What pages with nano say that they print."""
 RUNS = [
     (page, name)
     for page, text in pages().items()
@@ -42,17 +50,14 @@ def test_a_page_runs_uncut_in_one_namespace(page, name, capsys):
         ("max_tokens=1024", "max_tokens=6"),
         (f"{model}, temperature=0)", f"{model}, temperature=0, max_tokens=6)"),
     )
-    if page == "README.md":
-        assert NANO_SAYS in capsys.readouterr().out
+    assert PRINTED.get(page, "") in capsys.readouterr().out
 
 
 def test_what_pages_link_and_name_exists():
     for page, text in pages().items():
         prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose):
-            # The site has the cookbook beside its pages.
-            places = ((ROOT / page).parent / target, ROOT / target.removeprefix("../"))
-            assert "://" in target or any(map(type(ROOT).exists, places)), f"{page}: {target}"
+            assert "://" in target or ((ROOT / page).parent / target).exists(), f"{page}: {target}"
         for file in re.findall(r'"(cookbook/[^"]+)"', text):
             assert (ROOT / file).is_file(), f"{page}: {file}"
 
@@ -69,7 +74,7 @@ def test_the_readme_is_read_in_five_minutes():
 
 
 def test_every_section_of_the_quick_start_has_code():
-    sections = pages()["docs/quickstart.md"].split("\n### ")[1:]
+    sections = pages()["docs/quickstart.md"].split("\n## ")[1:]
     assert len(sections) >= 11
     for section in sections:
         assert "```text" in section, section.splitlines()[0]

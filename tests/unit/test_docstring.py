@@ -12,7 +12,7 @@ from langchain_internvl.backends.base import Delta
 from langchain_internvl.backends.scripted import ScriptedBackend
 
 SECTIONS = (
-    "Set-up", "Arguments", "Invoke", "Stream", "Async", "Images", "Video", "Tools",
+    "Set-up", "Settings", "Invoke", "Stream", "Async", "Images", "Video", "Tools",
     "Structured output", "Usage metadata", "Log probabilities",
 )  # fmt: skip
 

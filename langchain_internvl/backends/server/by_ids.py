@@ -126,11 +126,11 @@ class _Reader:
         chosen = choice.get("output_token_logprobs")
         if not chosen:
             return None
-        told: list[dict[int, float]] = [{int(one): float(logprob)} for logprob, one in chosen]
+        logprobs: list[dict[int, float]] = [{int(one): float(logprob)} for logprob, one in chosen]
         content = (choice.get("logprobs") or {}).get("content") or []
-        for place, entry in zip(told, content, strict=False):
+        for place, entry in zip(logprobs, content, strict=False):
             for other in entry.get("top_logprobs") or ():
                 token_id = self._tokenizer.piece_id(other["token"])
                 if token_id is not None:
                     place[token_id] = float(other["logprob"])
-        return list(told[: len(ids)])
+        return list(logprobs[: len(ids)])

@@ -160,9 +160,9 @@ class _Reader:
         text = thoughts + self._text.push_text(content)
         logprobs = self._logprobs(chunk.choice)
         if self._text.stopped_at is not None:
-            yield Delta(NO_TOKEN, text + self._text.finish(), "stop", told_logprobs=logprobs)
+            yield Delta(NO_TOKEN, text + self._text.finish(), "stop", openai_logprobs=logprobs)
         elif text or logprobs:
-            yield Delta(NO_TOKEN, text, told_logprobs=logprobs)
+            yield Delta(NO_TOKEN, text, openai_logprobs=logprobs)
 
     def end(self, reason: FinishReason, usage: Usage | None) -> Delta:
         """The last delta."""
@@ -185,12 +185,12 @@ class _Reader:
             delta: The `delta` of a chunk.
             ends: Whether the thoughts end with this chunk.
         """
-        told = delta.get("reasoning_content") or delta.get("reasoning") or ""
-        if not isinstance(told, str):
-            raise TypeError(f"thoughts are {told!r}, which is no text")
+        thoughts = delta.get("reasoning_content") or delta.get("reasoning") or ""
+        if not isinstance(thoughts, str):
+            raise TypeError(f"thoughts are {thoughts!r}, which is no text")
         text = ""
-        if told and self._may_think:
-            text = told if self._is_thinking else OPEN + told
+        if thoughts and self._may_think:
+            text = thoughts if self._is_thinking else OPEN + thoughts
             self._is_thinking = True
         if ends:
             text += CLOSE if self._is_thinking else ""
@@ -227,7 +227,7 @@ class _Reader:
     def _logprobs(self, choice: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         if not self._wants_logprobs:
             return ()
-        told = tuple((choice.get("logprobs") or {}).get("content") or ())
-        if not all(isinstance(one, Mapping) for one in told):
-            raise TypeError(f"logprobs are {told!r}")
-        return told
+        logprobs = tuple((choice.get("logprobs") or {}).get("content") or ())
+        if not all(isinstance(one, Mapping) for one in logprobs):
+            raise TypeError(f"logprobs are {logprobs!r}")
+        return logprobs

@@ -45,32 +45,30 @@ _REASONS: Mapping[str, FinishReason] = {
 }
 
 
-def finish_reason(told: str) -> FinishReason:
+def finish_reason(reason: str) -> FinishReason:
     """The finish reason of a server as one of this package.
 
     Raises:
         BrokenReplyError: The server aborted the reply.
     """
     try:
-        return _REASONS[told]
+        return _REASONS[reason]
     except KeyError:
-        raise BrokenReplyError(f"the server gave up the reply: {told}") from None
+        raise BrokenReplyError(f"the server gave up the reply: {reason}") from None
 
 
-def read_usage(told: Mapping[str, Any] | None) -> Usage | None:
+def read_usage(reported: Mapping[str, Any] | None) -> Usage | None:
     """The token counts of a reply; None: the server sent none.
 
     Raises:
         BrokenReplyError: A count is not a non-negative integer.
     """
-    if told is None:
+    if reported is None or reported.get("prompt_tokens") is None:
         return None
-    details = told.get("prompt_tokens_details")
+    details = reported.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, Mapping) else 0
-    if told.get("prompt_tokens") is None:
-        return None
-    return Usage(*(_count(one) for one in (told["prompt_tokens"], told.get("completion_tokens"),
-                                           cached)))  # fmt: skip
+    counts = reported["prompt_tokens"], reported.get("completion_tokens"), cached
+    return Usage(*map(_count, counts))
 
 
 _MOST_TOKENS = 2**53

@@ -105,8 +105,8 @@ def read_body(status: int, body: Any) -> Fault:
             body = parse_json(text)
         except ValueError:
             return Fault(status, text.strip() or "nothing")
-    told = find_fault(body) if isinstance(body, Mapping) else None
-    return Fault(status, told.message if told is not None else json.dumps(body))
+    fault = find_fault(body) if isinstance(body, Mapping) else None
+    return Fault(status, fault.message if fault is not None else json.dumps(body))
 
 
 def can_retry(error: InternVLError) -> bool:

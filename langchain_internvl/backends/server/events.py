@@ -140,8 +140,8 @@ def _status(error: Mapping[str, Any]) -> int:
             value = int(value[:4])
         if isinstance(value, int) and 400 <= value < 600:
             return value
-    told = {error.get(name) for name in ("code", "type") if isinstance(error.get(name), str)}
-    return 400 if told & _REFUSALS else 500
+    names = {error.get(name) for name in ("code", "type") if isinstance(error.get(name), str)}
+    return 400 if names & _REFUSALS else 500
 
 
 def _message(error: Mapping[str, Any]) -> str:

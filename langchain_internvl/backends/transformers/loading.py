@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from langchain_internvl._optional import how_to_install
 from langchain_internvl.backends.transformers.adapters import attach_adapter, merge_adapter
 from langchain_internvl.backends.transformers.bits import (
     DTYPES,
@@ -216,7 +217,7 @@ def _load(
             raise ImportError(f"weights stored as {method_of(stored)}: {error}") from error
         raise ImportError(
             f"attn_implementation={settings['attn_implementation']!r} cannot be used: {error} "
-            f"(flash-attention: pip install 'langchain-internvl[flash-attn]', needs CUDA)"
+            f"(flash-attention needs CUDA: {how_to_install('flash-attn')})"
         ) from error
     except (BackendError, UnsupportedCheckpointError):
         raise
@@ -287,11 +288,13 @@ def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:
     }
     found = {kind: sorted(keys) for kind, keys in gaps.items() if keys}
     if found:
-        told = "; ".join(
+        problems = "; ".join(
             f"{len(keys)} tensors {kind} ({', '.join(keys[:3])}, ...)"
             for kind, keys in found.items()
         )
-        raise CheckpointError(f"the weights of {checkpoint.folder} do not fit its config: {told}")
+        raise CheckpointError(
+            f"the weights of {checkpoint.folder} do not fit its config: {problems}"
+        )
 
 
 def _dtype(name: str) -> str | torch.dtype:

@@ -21,14 +21,12 @@ from langchain_internvl.cli.options import (
 @with_options
 def ask(
     files: Files,
-    question: Annotated[str, typer.Option("--question", "-q", help="What to ask.")],
+    question: Annotated[str, typer.Option("--question", "-q", help="The question.")],
     model: ModelOptions,
     output: OutputOptions,
-    start: Annotated[float | None, typer.Option(help="Of videos: from this second on.")] = None,
-    end: Annotated[float | None, typer.Option(help="Of videos: up to this second.")] = None,
-    num_frames: Annotated[
-        int, typer.Option(min=1, help="Of videos: how many frames to look at.")
-    ] = 8,
+    start: Annotated[float | None, typer.Option(help="Second at which a video starts.")] = None,
+    end: Annotated[float | None, typer.Option(help="Second at which a video ends.")] = None,
+    num_frames: Annotated[int, typer.Option(min=1, help="Number of frames of a video.")] = 8,
     language: Language = None,
     pages: Pages = None,
 ) -> None:

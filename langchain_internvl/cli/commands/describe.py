@@ -23,7 +23,7 @@ def describe(
     files: Files,
     model: ModelOptions,
     output: OutputOptions,
-    question: Annotated[str | None, typer.Option("--question", "-q", help="What to ask.")] = None,
+    question: Annotated[str | None, typer.Option("--question", "-q", help="The question.")] = None,
     region: Region = None,
     language: Language = None,
     pages: Pages = None,

@@ -8,9 +8,9 @@ import typer
 
 
 def doctor(
-    model: Annotated[str | None, typer.Option(help="Also look at this checkpoint.")] = None,
+    model: Annotated[str | None, typer.Option(help="Also check this checkpoint.")] = None,
 ) -> None:
-    """Say what is installed, what works, and what to install."""
+    """Report what is installed, what works, and what to install."""
     from rich.console import Console
 
     from langchain_internvl.cli.doctor import examine

@@ -30,10 +30,10 @@ def evaluate(
     ],
     model: ModelOptions,
     out: Annotated[
-        Path | None, typer.Option(help="File for a line of JSON per case, as compare reads it.")
+        Path | None, typer.Option(help="File for one line of JSON per case, for compare.")
     ] = None,
     baseline: Annotated[
-        Path | None, typer.Option(help="Such a file of an older run, to compare with.")
+        Path | None, typer.Option(help="File of an older run (--out), to compare with.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first cases.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Most requests at once.")] = 8,
@@ -41,7 +41,7 @@ def evaluate(
         bool, typer.Option("--json", help="Print cases and the summary as JSON lines.")
     ] = False,
 ) -> None:
-    """Ask a model every case of a file, score its replies, and print the mean with its interval."""
+    """Score a model on the cases of a file: each reply, and the mean with its interval."""
     from rich.console import Console
     from rich.progress import track
 
@@ -52,9 +52,8 @@ def evaluate(
         known = ", ".join(evaluation.METRICS)
         raise typer.BadParameter(f"--metric: {metric!r} is none; choose one of {known}")
     older = None if baseline is None else read_run(baseline)
-    read = list(
-        islice(evaluation.read_cases(cases), limit)
-    )  # an invalid line is reported before a long run
+    # At once, so that an invalid line is reported before a long run.
+    read = list(islice(evaluation.read_cases(cases), limit))
     if not read:
         raise typer.BadParameter(f"{cases} has no cases")
     llm = model.open(temperature=0)
@@ -62,7 +61,7 @@ def evaluate(
     console = Console(stderr=True)
     done = []
     with nullcontext() if out is None else out.open("w", encoding="utf-8") as file:
-        for result in track(results, "asking", len(read), console=console, transient=True):
+        for result in track(results, "cases", len(read), console=console, transient=True):
             done.append(result)
             line = {**dataclasses.asdict(result), "metric": metric}
             if file is not None:

@@ -17,9 +17,9 @@ def ground(
     model: ModelOptions,
     output: OutputOptions,
     region: Region = None,
-    page: Annotated[int, typer.Option(min=1, help="Of PDFs: which page.")] = 1,
+    page: Annotated[int, typer.Option(min=1, help="Page of a PDF.")] = 1,
 ) -> None:
-    """Find something on images; with --out they are written with its boxes drawn."""
+    """Find something on images; --out also writes the images with its boxes drawn."""
     from langchain_internvl.tools import GroundTool
 
     job = Job(GroundTool, {"phrase": phrase, "region": region}, pages=str(page))

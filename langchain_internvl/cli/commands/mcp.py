@@ -14,9 +14,16 @@ from langchain_internvl.cli.options import ModelOptions, with_options
 def mcp(
     model: ModelOptions,
     root: Annotated[
-        list[Path] | None, typer.Option(help="A folder that clients may name files in.")
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder whose files clients may open; may be repeated. Default: none.",
+        ),
     ] = None,
-    images: Annotated[bool, typer.Option(help="Also send images: parts, and boxes drawn.")] = True,
+    images: Annotated[
+        bool, typer.Option(help="Also return images: the region, or the boxes drawn.")
+    ] = True,
 ) -> None:
     """Serve the tools to MCP clients over standard input and output."""
     from langchain_internvl.media.policy import MediaPolicy

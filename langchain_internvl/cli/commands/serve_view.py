@@ -16,7 +16,7 @@ def serve_view(
     ],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
 ) -> None:
-    """Write a folder that LMDeploy serves without the checkpoint's code, and say how."""
+    """Write a folder that LMDeploy serves without remote code, and print the command for it."""
     from langchain_internvl.backends.lmdeploy.options import needs_pytorch_engine
     from langchain_internvl.backends.lmdeploy.view import make_view
     from langchain_internvl.checkpoint import open_checkpoint

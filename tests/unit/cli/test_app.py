@@ -15,7 +15,7 @@ from langchain_internvl import ChatInternVL, __version__, chat_models
 from langchain_internvl._optional import require
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.cli import app as module
-from langchain_internvl.cli import doctor, jobs, main
+from langchain_internvl.cli import jobs, main
 
 BOX = "<ref>cat</ref><box>[[100, 200, 300, 400]]</box>"
 
@@ -300,51 +300,10 @@ def test_help_names_every_command(run):
     assert run("ground", "cat.png").exit_code == 2  # without a phrase
 
 
-def test_doctor_says_what_there_is(run):
-    result = run("doctor", "--model", str(checkpoint_folder("qwen2")))
-    assert result.exit_code == 0
-    for word in ("torch", "attention", "SDPA", "videos", "original format"):
-        assert word in result.stdout
-    missing = run("doctor", "--model", "none-such")
-    assert missing.exit_code == 1
-
-
-def test_doctor_says_what_to_install(run, monkeypatch):
-    monkeypatch.setattr(doctor, "_version", lambda package: None)
-    monkeypatch.setattr(doctor, "can_read", lambda: False)
-    result = run("doctor")
-    assert result.exit_code == 1
-    for extra in ("transformers", "video", "documents", "quantization", "flash-attn", "mcp"):
-        assert f"pip install 'langchain-internvl[{extra}]'" in result.stdout
-
-
-REQUIRED = ["mcp>=1.10,<3; extra == 'mcp'", "pillow>=11,<14", "torch>=2.7; extra == 'transformers'"]
-
-
-@pytest.mark.parametrize(
-    ("package", "version", "advice"),
-    [
-        ("mcp", "3.0.1", "For mcp: pip install 'langchain-internvl[mcp]' 'mcp<3,>=1.10'"),
-        ("mcp", "1.9", "For mcp: pip install 'langchain-internvl[mcp]' 'mcp<3,>=1.10'"),
-        ("pillow", "9.0", "For pillow: pip install 'langchain-internvl' 'pillow<14,>=11'"),
-        ("torch", "2.6", "'langchain-internvl[transformers]' 'torch>=2.7'"),
-        ("mcp", "1.30", None),
-        ("torch", "2.13.0+cpu", None),
-    ],
-)
-def test_doctor_looks_at_versions(run, monkeypatch, package, version, advice):
-    real = doctor._version
-    monkeypatch.setattr(doctor, "requires", lambda _: REQUIRED)
-    monkeypatch.setattr(doctor, "_version", lambda one: version if one == package else real(one))
-    result = run("doctor")
-    said = " ".join(result.stdout.split())
-    if advice is None:
-        assert result.exit_code == 0
-        assert "does not work" not in said
-    else:
-        assert result.exit_code == 1
-        assert f"{package} {version} does not work here" in said
-        assert advice in said
+def test_a_root_of_mcp_that_is_no_folder_is_refused(run, tmp_path):
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "none-such", tmp_path / "file"):
+        assert run("mcp", "--root", str(root)).exit_code == 2
 
 
 def test_a_server_is_asked(folder):

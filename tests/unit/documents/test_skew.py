@@ -5,7 +5,7 @@ import pytest
 from drawn_pages import draw_page
 from PIL import Image
 
-from langchain_internvl.documents.skew import find_skew, level
+from langchain_internvl.documents.skew import _scores, find_skew, level
 
 LINES = ["The quick brown fox jumps over the lazy dog", "and runs away over the hill again"] * 9
 PAGE = draw_page(*LINES, size=(900, 1100), font=34)
@@ -19,6 +19,19 @@ def test_skewed_pages_are_levelled(angle):
     levelled = level(askew, found)
     assert find_skew(levelled) == 0.0
     assert all(new <= old for new, old in zip(levelled.size, askew.size, strict=True))
+
+
+def test_scores_are_those_of_strips_that_are_rolled_one_by_one():
+    chance = np.random.default_rng(5)
+    strips = [chance.integers(0, 90, 61).astype(np.float32) for _ in range(7)]
+    centres, angles = np.linspace(-200, 200, 7), np.arange(-8, 8.25, 0.25)
+    for angle, score in zip(angles, _scores(strips, centres, angles), strict=True):
+        slope = np.tan(np.radians(angle))
+        rows = sum(
+            np.roll(strip, round(slope * centre))
+            for strip, centre in zip(strips, centres, strict=True)
+        )
+        assert score == (np.diff(rows) ** 2).sum()
 
 
 def test_levelling_keeps_the_whole_page_in_place():

@@ -232,11 +232,11 @@ class Alike(Enum):
     ("kind", "message"),
     [
         (Nobody, "Nobody has no members"),
-        (Objects, "Objects cannot be told in JSON"),
+        (Objects, "Objects cannot be written in JSON"),
         (Alike, "JSON spells .* alike"),
-        (list[Plain], "cannot be told in JSON"),
-        (Literal[object()], "cannot be told in JSON"),
-        (Callable[[], int], "cannot be told in JSON"),
+        (list[Plain], "cannot be written in JSON"),
+        (Literal[object()], "cannot be written in JSON"),
+        (Callable[[], int], "cannot be written in JSON"),
     ],
 )
 def test_types_without_json_raise_at_once(kind, message):

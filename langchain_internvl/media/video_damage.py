@@ -1,0 +1,328 @@
+"""Finds videos that are cut off: decoders report no damage, and show a shorter video.
+
+The chunks of a container state their lengths, which need no decoder. What is cut off between two
+chunks is found by the duration in the header (`VideoReader.missing`). A
+transport or program stream that ends between two packets, a NUT file and a stream without a
+container may end anywhere: nothing in them tells.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from langchain_internvl.media.video_signatures import transport_packets
+
+_MOST_CHUNKS = 1 << 20
+"""Maximum number of chunks that are walked; a film has some thousands, its blocks 300,000."""
+
+
+_MOST_INDEX = 1 << 20
+"""Maximum size of a segment index in bytes, for 87,000 fragments."""
+
+
+class _CutOffError(Exception):
+    """The file ends within a chunk."""
+
+
+class _Chunks:
+    """Reads the headers of a file's chunks.
+
+    Args:
+        file: The file.
+        size: Its size in bytes.
+    """
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size = file, size
+
+    def at(self, offset: int, count: int) -> bytes:
+        """Bytes of a header.
+
+        Raises:
+            _CutOffError: The file ends before.
+        """
+        if offset + count > self.size:
+            raise _CutOffError
+        self.file.seek(offset)
+        return self.file.read(count)
+
+    def walk(self, start: int, end_of: Callable[[int], int | None]) -> None:
+        """Go from chunk to chunk.
+
+        Args:
+            start: Offset of the first chunk.
+            end_of: Returns the end of the chunk at an offset; None: nothing else is to be checked.
+
+        Raises:
+            _CutOffError: The file ends within a chunk.
+        """
+        offset: int | None = start
+        for _ in range(_MOST_CHUNKS):
+            if offset is None or offset == self.size:
+                return
+            if offset > self.size:
+                raise _CutOffError
+            offset = end_of(offset)
+
+
+def cut_off(path: Path) -> str | None:
+    """Why frames at the end of a video may be missing, as far as its chunks tell.
+
+    Args:
+        path: A video of an admitted container (see `check_container`).
+
+    Returns:
+        The damage; None: none was found.
+    """
+    with path.open("rb") as file:
+        chunks = _Chunks(file, path.stat().st_size)
+        head = file.read(4096)
+        check = next((check for is_kind, check in _KINDS if is_kind(head)), None)
+        try:
+            if check is not None:
+                check(chunks)
+        except _CutOffError:
+            return "the file is cut off"
+        except (
+            IndexError,
+            OverflowError,
+            ValueError,
+            struct.error,
+        ):  # no such structure; the decoder may know better
+            pass
+    return None
+
+
+def _check_mp4(chunks: _Chunks) -> None:
+    """ISO 14496-12, 4.2 and 8.16.3: boxes, and the sizes of fragments in a segment index."""
+    ends = [0]
+    last = b""
+
+    def end_of(offset: int) -> int | None:
+        nonlocal last
+        if chunks.size - offset < 8:
+            return None  # a few bytes at the end, as some programs leave them
+        size, kind = struct.unpack(">I4s", chunks.at(offset, 8))
+        header = 16 if size == 1 else 8
+        if size == 1:
+            (size,) = struct.unpack(">Q", chunks.at(offset + 8, 8))
+        if size < header or not kind.isalnum():
+            return None  # 0: up to the end of the file
+        if kind == b"sidx":
+            index = chunks.at(offset, min(size, chunks.size - offset, _MOST_INDEX))
+            ends.append(offset + size + _end_of_index(index, header))
+        last = kind
+        end: int = offset + size
+        return end if end <= chunks.size or kind in {b"mdat", b"moof", b"moov"} else None
+
+    chunks.walk(0, end_of)
+    if last == b"moof" or max(ends) > chunks.size:
+        raise _CutOffError
+
+
+def _end_of_index(box: bytes, header: int) -> int:
+    """The end of the media that a `sidx` box lists, in bytes from the end of the box."""
+    wide = 8 if box[header] else 4
+    place = header + 12 + wide  # version and flags, reference id, timescale, time
+    first = int.from_bytes(box[place : place + wide], "big")
+    place += wide
+    (count,) = struct.unpack_from(">2xH", box, place)
+    sizes = (int.from_bytes(box[one : one + 4], "big") & 0x7FFF_FFFF
+             for one in range(place + 4, place + 4 + 12 * count, 12))  # fmt: skip
+    return first + sum(sizes)
+
+
+_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+_BLOCKS = {0xA3, 0xA0, 0xE7, 0xA7, 0xAB, 0xEC, 0xBF}
+"""SimpleBlock, BlockGroup, Timestamp, Position, PrevSize, Void, CRC-32."""
+
+
+def _check_matroska(chunks: _Chunks) -> None:
+    """RFC 8794, 4-6, and RFC 9559: elements. Index and tags after the frames may be missing."""
+    has_frames = False
+
+    def end_of(offset: int) -> int | None:
+        nonlocal has_frames
+        try:
+            kind, place = _vint(chunks, offset, keep_mark=True)
+            size, place = _vint(chunks, place, keep_mark=False)
+        except _CutOffError:
+            return None
+        is_open = size < 0  # of unknown size, as written to a pipe
+        if kind == _SEGMENT or (kind == _CLUSTER and is_open):
+            return place
+        if is_open:
+            return None
+        is_media = kind == _CLUSTER or kind in _BLOCKS
+        has_frames = has_frames or is_media
+        end = place + size
+        return end if end <= chunks.size or is_media or not has_frames else None
+
+    chunks.walk(0, end_of)
+
+
+def _vint(chunks: _Chunks, offset: int, *, keep_mark: bool) -> tuple[int, int]:
+    """A variable-size integer of EBML (-1: all its bits are set), and the offset after it."""
+    first = chunks.at(offset, 1)[0]
+    length = 9 - first.bit_length()
+    if length > 8:
+        raise ValueError("no EBML")
+    value = int.from_bytes(chunks.at(offset, length), "big")
+    if keep_mark:
+        return value, offset + length
+    value &= (1 << 7 * length) - 1
+    return (-1 if value == (1 << 7 * length) - 1 else value), offset + length
+
+
+def _check_avi(chunks: _Chunks) -> None:
+    """RIFF files of AVI and OpenDML: the list `movi` has the frames, an index may follow."""
+
+    def end_of(offset: int) -> int | None:
+        kind, size = struct.unpack("<4sI", chunks.at(offset, 8))
+        if kind not in {b"RIFF", b"LIST", b"JUNK", b"idx1"} or size in {0, 0xFFFF_FFFF}:
+            return None  # what follows is no part of it; or the size was never filled in
+        name = chunks.at(offset + 8, 4)
+        if kind == b"RIFF":
+            return offset + 12 if name in {b"AVI ", b"AVIX"} else None
+        end: int = offset + 8 + size + size % 2
+        if kind == b"idx1":
+            return end if end <= chunks.size else None
+        return end if end != chunks.size + 1 else chunks.size  # a last pad byte may be left out
+
+    chunks.walk(0, end_of)
+
+
+def _check_transport_stream(chunks: _Chunks) -> None:
+    """ISO 13818-1: packets of one length."""
+    found = transport_packets(chunks.at(0, min(chunks.size, 4096)))
+    if found is None:
+        return
+    sync, length = found
+    start = sync % length - (4 if length == 192 else 0)  # M2TS has a time before each packet
+    rest = (chunks.size - start) % length
+    if rest and chunks.at(max(0, chunks.size - rest - length) + sync - start, 1) == b"\x47":
+        raise _CutOffError
+
+
+def _check_flv(chunks: _Chunks) -> None:
+    """Adobe's specification of FLV, annex E: tags, each followed by its length."""
+
+    def end_of(offset: int) -> int | None:
+        head = chunks.at(offset, 11)
+        is_tag = head[0] & 31 in {8, 9, 18}
+        return offset + 15 + int.from_bytes(head[1:4], "big") if is_tag else None
+
+    chunks.walk(int.from_bytes(chunks.at(5, 4), "big") + 4, end_of)
+
+
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+
+
+def _check_asf(chunks: _Chunks) -> None:
+    """Microsoft's specification of ASF: the data object; an index may follow."""
+
+    def end_of(offset: int) -> int | None:
+        kind, size = struct.unpack("<16sQ", chunks.at(offset, 24))
+        if kind == _ASF_DATA:
+            if offset + size > chunks.size:
+                raise _CutOffError
+            return None
+        return offset + size if size >= 24 else None
+
+    chunks.walk(0, end_of)
+
+
+def _check_ogg(chunks: _Chunks) -> None:
+    """RFC 3533: pages, the last one of each stream with a mark."""
+    has_end = False
+
+    def end_of(offset: int) -> int | None:
+        nonlocal has_end
+        head = chunks.at(offset, 27)
+        if head[:4] != b"OggS":
+            has_end = True  # other data
+            return None
+        has_end = has_end or bool(head[5] & 4)
+        return offset + 27 + head[26] + sum(chunks.at(offset + 27, head[26]))
+
+    chunks.walk(0, end_of)
+    if not has_end:
+        raise _CutOffError
+
+
+def _check_gif(chunks: _Chunks) -> None:
+    """GIF89a: blocks up to the trailer."""
+
+    def after_blocks(offset: int) -> int:
+        while length := chunks.at(offset, 1)[0]:
+            offset += 1 + length
+        return offset + 1
+
+    def colours(flags: int) -> int:
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    def end_of(offset: int) -> int | None:
+        kind = chunks.at(offset, 1)
+        if kind == b"!":
+            return after_blocks(offset + 2)
+        if kind == b",":
+            return after_blocks(offset + 11 + colours(chunks.at(offset + 9, 1)[0]))
+        return None  # the trailer, or no GIF
+
+    offset: int | None = 13 + colours(chunks.at(10, 1)[0])
+    while offset is not None:
+        offset = end_of(offset)
+
+
+def _check_mxf(chunks: _Chunks) -> None:
+    """SMPTE 377-1: triplets of a key of 16 bytes, a length as in BER, and a value."""
+
+    def end_of(offset: int) -> int | None:
+        head = chunks.at(offset, 17)
+        if head[:4] != b"\x06\x0e\x2b\x34":
+            return None
+        count = head[16] & 0x7F if head[16] & 0x80 else 0
+        size = int.from_bytes(chunks.at(offset + 17, count), "big") if count else head[16]
+        return offset + 17 + count + size
+
+    chunks.walk(0, end_of)
+
+
+def _check_program_stream(chunks: _Chunks) -> None:
+    """ISO 13818-1, 2.5, and ISO 11172-1: packs of packets with lengths."""
+
+    def end_of(offset: int) -> int | None:
+        mark, kind, size = struct.unpack(">3sBH", chunks.at(offset, 6))
+        if mark != b"\0\0\1" or kind < 0xBA:
+            return None  # the end code, or a stream without packets
+        if kind > 0xBA:
+            return offset + 6 + int(size)
+        is_mpeg2 = chunks.at(offset + 4, 1)[0] >> 6 == 1
+        return offset + (14 + (chunks.at(offset + 13, 1)[0] & 7) if is_mpeg2 else 12)
+
+    chunks.walk(0, end_of)
+
+
+def _check_ivf(chunks: _Chunks) -> None:
+    """IVF: frames behind their lengths."""
+    start = int.from_bytes(chunks.at(6, 2), "little")
+    chunks.walk(start, lambda at: at + 12 + int.from_bytes(chunks.at(at, 12)[:4], "little"))
+
+
+_KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[_Chunks], None]], ...] = (
+    (lambda head: head.startswith(b"\x1a\x45\xdf\xa3"), _check_matroska),
+    (lambda head: head[:4] == b"RIFF", _check_avi),
+    (lambda head: head.startswith(b"FLV"), _check_flv),
+    (lambda head: head.startswith(b"OggS"), _check_ogg),
+    (lambda head: head.startswith(b"GIF8"), _check_gif),
+    (lambda head: head.startswith(b"\x30\x26\xb2\x75"), _check_asf),
+    (lambda head: head.startswith(b"DKIF"), _check_ivf),
+    (lambda head: head.startswith(b"\x06\x0e\x2b\x34"), _check_mxf),
+    (lambda head: head.startswith(b"\0\0\1\xba"), _check_program_stream),
+    (lambda head: transport_packets(head) is not None, _check_transport_stream),
+    (lambda head: head[4:8].isalnum(), _check_mp4),
+)
+"""Signatures, and the checks of their containers."""
