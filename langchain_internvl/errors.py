@@ -143,6 +143,11 @@ class BrokenReplyError(ServerError):
     """A streamed reply ended early, or the response is malformed."""
 
 
+MODEL_ERRORS = (CheckpointError, ModelNotServedError, ServerAccessError)
+"""Errors of the model, or of the access to its server, that every request would get: whoever reads
+many pages or files stops at the first one."""
+
+
 def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """End of an error message about an unknown name: the most similar known one, if any is.
 
