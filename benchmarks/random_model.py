@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig
 from transformers.generation.streamers import BaseStreamer
 from transformers.models.qwen2 import Qwen2Config
 
 from langchain_internvl.backends.base import Request
+from langchain_internvl.backends.transformers.cpu_products import CPULinear, use_cpu_products
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.vision import normalise_on_device
@@ -24,7 +28,10 @@ Tiles = NDArray[np.uint8]
 
 
 def make_model(vision_layers: int, language_layers: int) -> Any:
-    """A random float32 model in the shapes of InternViT-300M and a 0.5B Qwen2 (24 layers each)."""
+    """A random float32 model in the shapes of InternViT-300M and a 0.5B Qwen2 (24 layers each).
+
+    Its linear layers are those of a model that the package has loaded.
+    """
     torch.manual_seed(0)
     config = InternVLConfig(
         vision_config=InternVLVisionConfig(
@@ -50,7 +57,8 @@ def make_model(vision_layers: int, language_layers: int) -> Any:
         tie_word_embeddings=True,
     )
     model: Any = InternVLForConditionalGeneration(config)
-    return model.to(torch.float32).eval()
+    use_cpu_products(model.to(torch.float32))
+    return model.eval()
 
 
 def loop_of(model: Any, **limits: Any) -> DecodeLoop:
@@ -109,20 +117,34 @@ class _Clock(BaseStreamer):
         """Do nothing."""
 
 
+@contextmanager
+def _plain_layers(model: Any) -> Iterator[None]:
+    """Context in which a model's linear layers are torch's own."""
+    layers: list[nn.Module] = [one for one in model.modules() if type(one) is CPULinear]
+    for one in layers:
+        one.__class__ = nn.Linear
+    try:
+        yield
+    finally:
+        for one in layers:
+            one.__class__ = CPULinear
+
+
 def plain(model: Any, ids: list[int], tiles: Tiles | None, tokens: int) -> Timed:
     """The reply of transformers' `generate`, with the pixels of the whole conversation."""
     clock = _Clock()
-    start = time.perf_counter()
-    output = model.generate(
-        input_ids=torch.tensor([ids]),
-        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-        **({} if tiles is None else {"pixel_values": normalise_on_device(tiles, model.device)}),
-        do_sample=False,
-        max_new_tokens=tokens,
-        eos_token_id=None,
-        pad_token_id=0,
-        streamer=clock,
-    )
-    whole = time.perf_counter() - start
+    with _plain_layers(model):
+        start = time.perf_counter()
+        output = model.generate(
+            input_ids=torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            **({} if tiles is None else {"pixel_values": normalise_on_device(tiles, model.device)}),
+            do_sample=False,
+            max_new_tokens=tokens,
+            eos_token_id=None,
+            pad_token_id=0,
+            streamer=clock,
+        )
+        whole = time.perf_counter() - start
     reply: list[int] = output[0, len(ids) :].tolist()
     return Timed(reply, clock.times[1] - start, whole)

@@ -37,6 +37,6 @@ def is_installed(module: str) -> bool:
     """
     try:
         spec = importlib.util.find_spec(module)
-    except ValueError:  # sys.modules has None in its place, or it has no spec
+    except (ImportError, ValueError):  # its package is missing, or None or without spec
         return False
     return spec is not None and spec.origin is not None

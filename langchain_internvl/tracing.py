@@ -29,7 +29,8 @@ _ENCODED = re.compile(
 )
 """A run of base64 that is longer than any key or hash, in JSON and URLs too, or lines of one."""
 
-_LONGEST_PATH = 4096
+_USUAL_PATH = 4096
+"""Characters up to which a run is looked at as a whole; of longer ones the beginning first."""
 _SEPARATOR = re.compile(r"\\/|%2[Ff]|[/_-]")
 _WORD = re.compile(r"[A-Z]?[a-z]{2,}(?:[A-Z][a-z]+)*[0-9]{0,8}|[0-9]+|[0-9a-f]{8,}")
 _HASHES = re.compile(r"[0-9a-f\s]+")
@@ -134,8 +135,10 @@ def _is_words(text: str) -> bool:
     Encoded bytes have few separators and mix upper case, lower case and digits between them;
     equal pixels repeat separators.
     """
-    if len(text) > _LONGEST_PATH or text.endswith("="):
+    if text.endswith("="):
         return False
+    if len(text) > _USUAL_PATH and not _is_words(text[:_USUAL_PATH].rpartition("/")[0]):
+        return False  # megabytes of base64 need not be split into words
     if "\n" in text or "\\n" in text:
         return _HASHES.fullmatch(text.replace("\\r", "").replace("\\n", "\n")) is not None
     segments = _SEPARATOR.split(text)

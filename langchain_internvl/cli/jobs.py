@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,14 @@ class Job:
         arguments: Arguments of the tool without the file.
         argument: Name of the argument for the file.
         pages: Pages of PDFs, as after `#page=`.
+        password: Password of encrypted PDFs.
     """
 
     tool: type[InternVLTool]
     arguments: Mapping[str, Any]
     argument: str = "image"
     pages: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 def run_jobs(
@@ -143,6 +145,7 @@ def _look(one: Input, job: Job, settings: Mapping[str, Any]) -> ToolMessage:
     if one.error is not None:
         raise ValueError(one.error)
     pages = f"#page={job.pages or '1-'}" if one.kind == "pdf" and job.argument == "image" else ""
+    settings = {**settings, "pdf_password": job.password}
     if one.path is None:
         return _call(job.tool(**settings), {**job.arguments, job.argument: one.name + pages})
     # The tool may open the named file and no other.

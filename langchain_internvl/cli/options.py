@@ -30,6 +30,10 @@ Pages = Annotated[
     str | None, typer.Option(help="Pages of a PDF, such as 1-3 or 2,5. Default: all.")
 ]
 
+Password = Annotated[
+    str | None, typer.Option(envvar="INTERNVL_PDF_PASSWORD", help="Password of encrypted PDFs.")
+]
+
 
 @dataclass(frozen=True)
 class ModelOptions:

@@ -58,21 +58,36 @@ MEDIA_STORE = MediaStore()
 
 
 class PasswordStore:
-    """Passwords of PDFs by names that tell nothing of them: for traces, which show messages."""
+    """Passwords of PDFs by names that tell nothing of them: for traces, which show messages.
 
-    def __init__(self) -> None:
+    Args:
+        most: Maximum number of passwords; the least recently used one is forgotten first.
+    """
+
+    def __init__(self, most: int = 1024) -> None:
         self._key = secrets.token_bytes(32)
-        self._held: dict[str, str] = {}
+        self._most = most
+        self._held: OrderedDict[str, str] = OrderedDict()
+        self._renew_lock()
+        renew_after_fork(self, PasswordStore._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
     def hold(self, password: str) -> str:
         """Store a password, and return its name; equal passwords have equal names."""
         name = hmac.new(self._key, password.encode("utf-8", "replace"), "sha256").hexdigest()
-        self._held[name] = password
+        with self._lock:
+            self._held[name] = password
+            self._held.move_to_end(name)
+            while len(self._held) > self._most:
+                self._held.popitem(last=False)
         return name
 
     def find(self, name: str) -> str | None:
-        """The password with a name; None if it was never stored in this process."""
-        return self._held.get(name)
+        """The password with a name; None if it was forgotten, or never stored in this process."""
+        with self._lock:
+            return self._held.get(name)
 
 
 PASSWORDS = PasswordStore()

@@ -94,7 +94,7 @@ def _open_document(task: Mapping[str, Any]) -> Any:
         reason = (
             "the given password is wrong"
             if password
-            else "pass password=... (pdf_block(), a block, or the loader)"
+            else "pass password=... (pdf_block(), a block, the loader), or pdf_password=... (tools)"
         )
         raise ValueError(f"it is encrypted: {reason}") from error
 

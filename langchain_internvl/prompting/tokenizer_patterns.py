@@ -36,7 +36,7 @@ def check_patterns(state: Mapping[str, Any]) -> None:
     for part in ("normalizer", "pre_tokenizer", "decoder", "post_processor"):
         for pattern in _patterns(state.get(part)):
             is_long = len(pattern) > _MOST_CHARACTERS
-            reason = "is too long" if is_long else _why_slow(pattern)
+            reason = "is too long" if is_long else why_slow(pattern)
             if reason:
                 raise UnsupportedCheckpointError(
                     f"the tokenizer's {part} has the pattern {pattern[:80]!r}, which {reason}: "
@@ -57,8 +57,8 @@ def _patterns(value: Any) -> Iterator[str]:
             yield from _patterns(one)
 
 
-def _why_slow(pattern: str) -> str | None:
-    """Why an expression could take very long; None: it could not."""
+def why_slow(pattern: str) -> str | None:
+    """Why matching an expression could take very long; None: it could not."""
     if _EXTENDED.search(pattern):
         return "has spaces and comments without meaning (x)"
     groups = [_Group()]
@@ -143,21 +143,26 @@ def _items(pattern: str) -> Iterator[str]:
             end = place + 2
         elif pattern[place] == "[":
             end = _end_of_class(pattern, place)
-        elif pattern[place] == "{" and "}" in pattern[place:]:
-            end = pattern.index("}", place) + 1
+        elif repeat := _REPEAT.match(pattern, place):
+            end = repeat.end()
         yield pattern[place:end]
         place = end
+
+
+_REPEAT = re.compile(r"\{[\d\s]*(?:,[\d\s]*)?\}")
+"""A repeat by number. Braces with other content are literal text, or part of an escape."""
 
 
 def _end_of_class(pattern: str, start: int) -> int:
     """The index after a character class, which may contain other classes."""
     depth, place = 0, start
+    first = start + 1 + pattern.startswith("^", start + 1)
     while place < len(pattern):
         if pattern[place] == "\\":
             place += 1
         elif pattern[place] == "[":
             depth += 1
-        elif pattern[place] == "]" and (place > start + 1 or depth > 1):
+        elif pattern[place] == "]" and (place > first or depth > 1):
             depth -= 1
             if not depth:
                 return place + 1

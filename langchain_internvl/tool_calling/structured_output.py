@@ -258,7 +258,8 @@ class _Growing:
         if not isinstance(chunk, AIMessageChunk):
             text = chunk if isinstance(chunk, str) else chunk.text
             calls = chunk.tool_calls if isinstance(chunk, AIMessage) else []
-            chunk = AIMessageChunk(content=text, tool_calls=calls)
+            about = {} if isinstance(chunk, str) else chunk.response_metadata
+            chunk = AIMessageChunk(content=text, tool_calls=calls, response_metadata=about)
         self._chunks.append(chunk)
         if not self._parser.is_call:
             return str(chunk.text)

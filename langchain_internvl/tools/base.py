@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs, patch_config, run_in_executor
 from langchain_core.tools import BaseTool, InjectedToolArg, ToolException
 from PIL import Image
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from langchain_internvl.errors import (
     EngineBusyError,
@@ -27,6 +27,7 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.messages.media_blocks import image_block
+from langchain_internvl.tools.pages import Opening
 
 INNER_TAGS = ("nostream", "internvl_tool")
 """Tags of the model calls inside a tool.
@@ -97,6 +98,8 @@ class InternVLTool(BaseTool):
             the conversation; for files pass `MediaPolicy(roots=[...])`.
         return_images: Also return an image: the requested region, or the boxes drawn. Default
             false.
+        pdf_password: Password of encrypted PDFs; None: none. Neither the agent nor its traces see
+            it, and PDFs from URLs are only opened with it, not fetched with it.
         handle_tool_error: Return errors to the agent as text instead of raising them. Default
             true.
         handle_validation_error: The same for invalid arguments. Default: a readable text.
@@ -105,6 +108,7 @@ class InternVLTool(BaseTool):
     llm: BaseChatModel
     media_policy: MediaPolicy = Field(default_factory=MediaPolicy)
     return_images: bool = False
+    pdf_password: SecretStr | str | None = Field(default=None, exclude=True, repr=False)
     args_schema: Any
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     handle_tool_error: Any = True
@@ -115,6 +119,19 @@ class InternVLTool(BaseTool):
     def _warn_of_typos(cls, values: Any) -> Any:
         warn_of_unknown(cls, values)
         return values
+
+    @field_validator("pdf_password", mode="before")
+    @classmethod
+    def _hide(cls, password: Any) -> Any:
+        return hidden(password)
+
+    @property
+    def opening(self) -> Opening:
+        """How this tool opens the images that an agent names."""
+        password = self.pdf_password
+        if isinstance(password, SecretStr):
+            password = password.get_secret_value()
+        return Opening(self.media_policy, password)
 
     @abstractmethod
     def script(self, state: Any, given: Any) -> Script:
@@ -168,6 +185,11 @@ class InternVLTool(BaseTool):
         if outcome.picture is None or not self.return_images:
             return outcome.text
         return [{"type": "text", "text": outcome.text}, image_block(outcome.picture())]
+
+
+def hidden(password: Any) -> Any:
+    """A password as a `SecretStr`, which no representation shows; other values unchanged."""
+    return SecretStr(password) if isinstance(password, str) else password
 
 
 def warn_of_unknown(kind: type[BaseModel], values: Any) -> None:

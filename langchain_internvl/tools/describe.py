@@ -68,7 +68,7 @@ class DescribeImageTool(InternVLTool):
         failed: list[str] = []
         page: ToolPage | None = None
         picture: ToolImage | None = None
-        with closing(open_images(given.image, self.media_policy, state, given.region)) as images:
+        with closing(open_images(given.image, self.opening, state, given.region)) as images:
             for page in images:
                 if isinstance(page.image, MediaError):
                     failed.append(f"\n(Page {page.number} cannot be shown: {page.image.reason}.)")

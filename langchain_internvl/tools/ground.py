@@ -91,7 +91,7 @@ class GroundTool(InternVLTool):
 
     def script(self, state: Any, given: GroundArguments) -> Script:
         """Open the image, and ask for boxes."""
-        picture, page = open_one_image(given.image, self.media_policy, state, given.region)
+        picture, page = open_one_image(given.image, self.opening, state, given.region)
         # Markup in the agent's phrase would end it early.
         question = GROUND.format(" ".join(given.phrase.replace("<", " ").replace(">", " ").split()))
         blocks = [picture.block, {"type": "text", "text": question}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
@@ -22,6 +22,19 @@ _PAGES = re.compile(r"#pages?=([\d,\s\u2013-]+)$", re.IGNORECASE)
 
 MOST_PAGES = 10
 """Default number of pages of a PDF."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How images and PDFs are opened.
+
+    Attributes:
+        policy: Permissions and limits.
+        password: Password of encrypted PDFs.
+    """
+
+    policy: MediaPolicy
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -42,14 +55,14 @@ class ToolPage:
 
 
 def open_images(
-    reference: str, policy: MediaPolicy, state: Any, region: str | None
+    reference: str, opening: Opening, state: Any, region: str | None
 ) -> Generator[ToolPage]:
     """Open an image, or the pages of a PDF one after the other.
 
     Args:
         reference: As for `resolve_image`; a suffix `#page=2-5` selects pages of a PDF. Default:
             its first 10.
-        policy: Permissions and limits.
+        opening: Permissions and limits, and the password of PDFs.
         state: The agent's state.
         region: Region of each image, see `parse_region`; None: the whole image.
 
@@ -64,6 +77,7 @@ def open_images(
     """
     named = _PAGES.search(reference)
     name = reference if named is None else reference[: named.start()]
+    policy = opening.policy
     source = resolve_image(name, policy, state)
     held = BytesSource(source.read(policy), source.name)
     if b"%PDF" not in held.data[:1024]:
@@ -72,7 +86,8 @@ def open_images(
         yield ToolPage(open_image(held, policy, region))
         return
     part = None if region is None else parse_region(region)
-    for page in stream_pages(held, policy, pages=named[1] if named else f"1-{MOST_PAGES}"):
+    shown = named[1] if named else f"1-{MOST_PAGES}"
+    for page in stream_pages(held, policy, pages=shown, password=opening.password):
         image: ToolImage | MediaError
         if isinstance(page.image, MediaError):
             image = page.image
@@ -85,7 +100,7 @@ def open_images(
 
 
 def open_one_image(
-    reference: str, policy: MediaPolicy, state: Any, region: str | None
+    reference: str, opening: Opening, state: Any, region: str | None
 ) -> tuple[ToolImage, int | None]:
     """Open an image, or one page of a PDF; see `open_images`.
 
@@ -95,7 +110,7 @@ def open_one_image(
     Raises:
         MediaError: The reference stands for several pages; and the errors of `open_images`.
     """
-    with closing(open_images(reference, policy, state, region)) as images:
+    with closing(open_images(reference, opening, state, region)) as images:
         first = next(images)
         if first.total > 1 and _PAGES.search(reference) is None:
             raise MediaError(

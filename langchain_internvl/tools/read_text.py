@@ -105,7 +105,7 @@ class ReadTextTool(InternVLTool):
         """Open the images, and transcribe each."""
         question = f"{READ} The text is {given.language}." if given.language else READ
         parts: list[_Part] = []
-        with closing(open_images(given.image, self.media_policy, state, given.region)) as images:
+        with closing(open_images(given.image, self.opening, state, given.region)) as images:
             for page in images:
                 if isinstance(page.image, MediaError):
                     parts.append(_Part(page, error=page.image))

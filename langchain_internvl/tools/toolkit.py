@@ -6,11 +6,11 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool, BaseToolkit
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.tools.ask_video import VideoQATool
-from langchain_internvl.tools.base import warn_of_unknown
+from langchain_internvl.tools.base import hidden, warn_of_unknown
 from langchain_internvl.tools.describe import DescribeImageTool
 from langchain_internvl.tools.ground import GroundTool
 from langchain_internvl.tools.read_text import ReadTextTool
@@ -23,6 +23,7 @@ class InternVLToolkit(BaseToolkit):
         llm: The vision model: a `ChatInternVL`.
         media_policy: Media that an agent may read; see `InternVLTool`.
         return_images: Also return images: the requested region, or the boxes drawn. Default false.
+        pdf_password: Password of encrypted PDFs; see `InternVLTool`.
         font: A font file for the labels of boxes; None: an installed font with the characters.
 
     Example:
@@ -40,6 +41,7 @@ class InternVLToolkit(BaseToolkit):
     llm: BaseChatModel
     media_policy: MediaPolicy = Field(default_factory=MediaPolicy)
     return_images: bool = False
+    pdf_password: SecretStr | str | None = Field(default=None, exclude=True, repr=False)
     font: str | None = None
 
     @model_validator(mode="before")
@@ -48,12 +50,18 @@ class InternVLToolkit(BaseToolkit):
         warn_of_unknown(cls, values)
         return values
 
+    @field_validator("pdf_password", mode="before")
+    @classmethod
+    def _hide(cls, password: Any) -> Any:
+        return hidden(password)
+
     def get_tools(self) -> list[BaseTool]:
         """`describe_image`, `read_text`, `ground` and `ask_video`."""
         shared: dict[str, Any] = {
             "llm": self.llm,
             "media_policy": self.media_policy,
             "return_images": self.return_images,
+            "pdf_password": self.pdf_password,
         }
         return [
             DescribeImageTool(**shared),

@@ -11,6 +11,7 @@ from golden import checkpoint_folder
 from safetensors.torch import load_file, save_file
 
 from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.transformers import adapter_patterns
 from langchain_internvl.backends.transformers.loading import LoadOptions, load_model
 from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.errors import (
@@ -219,12 +220,29 @@ def test_scales(changes, scale, tmp_path):
         ({"lora_alpha": "many"}, "lora_alpha is 'many'"),
         ({"alpha_pattern": {"(q_proj": 2}}, r"alpha_pattern has the key '\(q_proj', .* no regular"),
         ({"rank_pattern": {"*": 2}}, r"rank_pattern has the key '\*', which is no regular"),
+        (
+            {"alpha_pattern": {"(a+)+b": 2}},
+            r"alpha_pattern has the key '\(a\+\)\+b', which repeats",
+        ),
+        ({"rank_pattern": {"(a|a)*": 2}}, "rank_pattern has the key .* forever"),
+        ({"alpha_pattern": {"{(a+)*}b": 2}}, "repeats a group: matching could take forever"),
+        ({"alpha_pattern": {"[[](a+)*]": 2}}, "has brackets in a character class"),
+        ({"alpha_pattern": {".*.*.*.*x": 2}}, "repeats .* in a row"),
+        ({"alpha_pattern": {"x" * 2000: 2}}, "has more than 1024 characters"),
+        ({"alpha_pattern": {f"x{one}": 2 for one in range(5000)}}, "has more than 4096 keys"),
         ({"alpha_pattern": {"q_proj": "2"}}, r"alpha_pattern\['q_proj'\]: lora_alpha is '2'"),
     ],
 )
 def test_other_kinds_are_refused(changes, words, tmp_path):
     adapter, _ = one_layer(tmp_path / "adapter", **changes)
     with pytest.raises(CheckpointError, match=words):
+        load(checkpoint_folder("qwen2"), adapter=str(adapter))
+
+
+def test_the_time_for_patterns_is_bounded(monkeypatch, tmp_path):
+    monkeypatch.setattr(adapter_patterns, "_SECONDS", 0.0)
+    adapter, _ = one_layer(tmp_path / "adapter", alpha_pattern={"q_proj": 2})
+    with pytest.raises(CheckpointError, match="matching alpha_pattern takes more than 0 s"):
         load(checkpoint_folder("qwen2"), adapter=str(adapter))
 
 

@@ -53,6 +53,11 @@ def test_steps_are_shown_again_until_the_next_is_there():
     assert 5 < len(shown) <= 15
     assert max(shown.count(step[0]) for step in drawn) <= 3
 
+    saved = [step[0] for step in feed([[number] for number in range(90)], list, 3, 1, saving=True)]
+    assert sorted(set(saved)) == list(range(90))
+    assert 180 < len(saved) <= 270
+    assert max(map(saved.count, saved)) <= 3
+
     def broken():
         yield drawn[0]
         raise OSError("no space")

@@ -31,6 +31,8 @@ def test_a_folder_of_that_name_is_no_installed_module(tmp_path, monkeypatch):
     assert is_installed("no_such_package")
     assert is_installed("PIL")
     assert not is_installed("no_such_module")
+    assert not is_installed("no_such_module.part")
+    assert not is_installed("PIL.no_such_part.part")
 
 
 def test_importing_the_package_imports_no_torch():

@@ -132,6 +132,14 @@ class _Call:
     name: str = ""
     arguments: str = ""
 
+    def is_followed_by(self, name: str, key: object, arguments: str, index: object) -> bool:
+        """Whether a piece with a name begins another call; see `_Reader._add_call`."""
+        if key and self.key:
+            return key != self.key
+        if name == self.name or (index is not None and name.startswith(self.name)):
+            return self.arguments.rstrip().endswith("}") and (index is None or bool(arguments))
+        return index is None or bool(self.arguments)
+
 
 class _Reader:
     """Reads a reply of text, and renders its tool calls as text in one tool format."""
@@ -208,21 +216,23 @@ class _Reader:
         """Add a piece of a tool call.
 
         Pieces of one call have the same index. Some servers send none, or 0 for all calls: another
-        id, or without ids another name, begins another call then.
+        id, or without ids another name, begins another call then. Some repeat the name in each
+        piece, or send what they have of it so far.
         """
         function = call.get("function") or {}
         name, key = function.get("name") or "", call.get("id")
         index = call.get("index")
         same = [one for one in self._calls if index is None or one.index == int(index)]
         known = same[-1] if same else None
-        is_next = known is not None and bool(name) and (
-            (key and known.key and key != known.key) or (index is None and not (key and known.key))
-        )  # fmt: skip
-        if known is None or is_next:
+        arguments = function.get("arguments") or ""
+        if known is None or (name and known.is_followed_by(name, key, arguments, index)):
             known = _Call(len(self._calls) if index is None else int(index), key)
             self._calls.append(known)
-        known.name += name
-        known.arguments += function.get("arguments") or ""
+        if name.startswith(known.name):
+            known.name = name
+        elif not known.arguments:
+            known.name += name
+        known.arguments += arguments
 
     def _logprobs(self, choice: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         if not self._wants_logprobs:

@@ -41,7 +41,14 @@ class _Mask(logging.Filter):
             masked = redactor.mask(said)
             if masked != said:
                 record.exc_info, record.exc_text = None, masked
-        text = record.getMessage()
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - arguments that do not fit; logging would print them
+            try:
+                text = f"{record.msg} with the arguments {record.args}"
+            except Exception:  # noqa: BLE001 - nor have they a text
+                return True
+            record.msg, record.args = text, ()
         masked = redactor.mask(text[:MOST_READ])
         if masked != text[:MOST_READ]:
             record.msg, record.args = masked, ()

@@ -19,6 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from langchain_internvl._optional import require
+from langchain_internvl.backends.transformers.adapter_patterns import (
+    AlphaPatterns,
+    check_patterns,
+)
 from langchain_internvl.backends.transformers.weights import native_parts
 from langchain_internvl.errors import (
     CheckpointError,
@@ -51,6 +55,7 @@ _RULES: Mapping[str, Rule] = {
 _LORA = re.compile(r"^(.*)\.lora_([AB])(?:\.default)?\.weight$")
 _EXPERT = re.compile(r"^(.*\.mlp\.experts)\.(\d{1,6})\.(gate|up|down)_proj\.weight$")
 """One expert of Qwen3's mixture; transformers keeps all experts of a layer in one tensor."""
+_LONGEST_NAME = 1024
 _WRAPPER = "base_model.model."
 """Prefix that peft adds to the names of the model that it wraps."""
 _PREFIXES = ("", "language_model.", "vision_model.", "model.")
@@ -191,8 +196,11 @@ def read_changes(model: Any, parameters: Mapping[str, Any], folder: Path) -> Ite
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}") from error
     heads = model.config.get_text_config()
+    alphas = AlphaPatterns(config, file)
     for name, down, up in _pairs(tensors, file):
-        scale = _scale(name.rpartition(_WRAPPER)[2], down, config)
+        # The rank is that of the matrices, which `rank_pattern` has already decided.
+        rank, alpha = down.shape[0], alphas.find(name.rpartition(_WRAPPER)[2])
+        scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
         module = name.replace(_WRAPPER, "")
         yield from _find(module, (down, up, scale), parameters, heads, file)
 
@@ -217,7 +225,8 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
     if config is None:
         raise CheckpointNotFoundError(f"{folder} has no {CONFIG_FILE}, so it is no adapter")
     check_rules(config, _RULES, str(file))
-    _check_patterns(config, file)
+    for section, rule in (("alpha_pattern", "lora_alpha"), ("rank_pattern", "r")):
+        check_patterns(config, section, _RULES[rule], file)
     kind = config.get("peft_type")
     others = [
         f"{name}={config[name]!r}"
@@ -240,8 +249,10 @@ def _pairs(
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         match = _LORA.match(name)
-        if match is None:
-            raise UnsupportedCheckpointError(f"{file} has a tensor {name!r}, which is no LoRA's")
+        if match is None or len(name) > _LONGEST_NAME:
+            raise UnsupportedCheckpointError(
+                f"{file} has a tensor {name[:200]!r}, which is no LoRA's"
+            )
         pairs.setdefault(match[1], {})[match[2]] = tensor
     for module, pair in pairs.items():
         if pair.keys() != {"A", "B"} or any(one.dim() != 2 for one in pair.values()):
@@ -250,44 +261,6 @@ def _pairs(
         if down.shape[0] != up.shape[1]:
             raise CheckpointError(f"{file}: lora_A and lora_B of {module} have other ranks")
         yield module, down, up
-
-
-def _scale(module: str, down: torch.Tensor, config: Mapping[str, Any]) -> float:
-    """Alpha / rank, or alpha / sqrt(rank) for rsLoRA.
-
-    Of the patterns that match the module's name in the wrapped model, peft takes the first. The
-    rank is that of the matrices, which `rank_pattern` has already decided.
-    """
-    rank = down.shape[0]
-    patterns = config.get("alpha_pattern") or {}
-    alpha = next(
-        (own for pattern, own in patterns.items() if _ending(pattern).match(module)),
-        config.get("lora_alpha", 8),
-    )
-    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
-
-
-def _ending(pattern: str) -> re.Pattern[str]:
-    """A key of `alpha_pattern` or `rank_pattern`: a regular expression for the end of a name."""
-    return re.compile(rf"(.*\.)?({pattern})$")
-
-
-def _check_patterns(config: Mapping[str, Any], file: Path) -> None:
-    """Check the keys and values of the patterns.
-
-    Raises:
-        CheckpointError: A key is no regular expression, or a value is out of range.
-    """
-    for section, rule in (("alpha_pattern", "lora_alpha"), ("rank_pattern", "r")):
-        for pattern, value in (config.get(section) or {}).items():
-            try:
-                _ending(pattern)
-            except (re.error, OverflowError, RecursionError) as error:
-                raise CheckpointError(
-                    f"{file}: {section} has the key {pattern!r}, which is no regular expression: "
-                    f"{error}"
-                ) from error
-            check_rules({rule: value}, {rule: _RULES[rule]}, f"{file}: {section}[{pattern!r}]")
 
 
 def _find(

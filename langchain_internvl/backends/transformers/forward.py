@@ -9,7 +9,6 @@ import torch
 from langchain_internvl.backends.transformers.attention import slot_attention
 from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.backends.transformers.kv_passes import DecodePass, PromptPass
-from langchain_internvl.backends.transformers.narrow_products import NarrowProducts
 from langchain_internvl.backends.transformers.rope import DynamicRope
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ class LanguageModel:
         self._model = model
         self._text_config = model.config.get_text_config()
         self._rope = DynamicRope(model)
-        self._narrow_products = NarrowProducts(model)
 
     @property
     def device(self) -> torch.device:
@@ -137,7 +135,7 @@ class LanguageModel:
         """Logits [sequences, tokens, vocabulary] of a pass with a longest sequence of `length`."""
         self._rope.prepare(length)
         device = inputs["position_ids"].device
-        with slot_attention(self._text_config), self._narrow_products():
+        with slot_attention(self._text_config):
             output = self._model(
                 **inputs,
                 # transformers does not change a mask of four dimensions; the pass makes its own.

@@ -27,6 +27,7 @@ from langchain_internvl.backends.transformers.bits import (
     refuse_widths,
 )
 from langchain_internvl.backends.transformers.config import translate_config
+from langchain_internvl.backends.transformers.cpu_products import use_cpu_products
 from langchain_internvl.backends.transformers.experts import (
     MixtureSizes,
     mixture_sizes,
@@ -140,6 +141,7 @@ def load_model(
     except BaseException:
         shutil.rmtree(offloaded, ignore_errors=True)
         raise
+    use_cpu_products(model)
     native: InternVLForConditionalGeneration = model.eval()
     return native
 

@@ -14,6 +14,7 @@ from langchain_internvl.cli.options import (
     ModelOptions,
     OutputOptions,
     Pages,
+    Password,
     with_options,
 )
 
@@ -29,6 +30,7 @@ def ask(
     num_frames: Annotated[int, typer.Option(min=1, help="Number of frames of a video.")] = 8,
     language: Language = None,
     pages: Pages = None,
+    password: Password = None,
 ) -> None:
     """Ask about images, PDFs and videos, each on its own."""
     from langchain_internvl.tools import DescribeImageTool, VideoQATool
@@ -39,6 +41,6 @@ def ask(
     def job(one: Input) -> Job:
         if one.kind == "video":
             return Job(VideoQATool, watch, "video")
-        return Job(DescribeImageTool, about, pages=pages)
+        return Job(DescribeImageTool, about, pages=pages, password=password)
 
     run_jobs(files, {"image", "pdf", "video"}, job, model, output)

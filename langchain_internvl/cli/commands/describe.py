@@ -13,6 +13,7 @@ from langchain_internvl.cli.options import (
     ModelOptions,
     OutputOptions,
     Pages,
+    Password,
     Region,
     with_options,
 )
@@ -27,10 +28,11 @@ def describe(
     region: Region = None,
     language: Language = None,
     pages: Pages = None,
+    password: Password = None,
 ) -> None:
     """Describe images and PDFs, or answer a question about each."""
     from langchain_internvl.tools import DescribeImageTool
 
     arguments = {"question": question, "region": region, "language": language}
-    job = Job(DescribeImageTool, arguments, pages=pages)
+    job = Job(DescribeImageTool, arguments, pages=pages, password=password)
     run_jobs(files, {"image", "pdf"}, lambda _: job, model, output)

@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from langchain_internvl.cli.jobs import Job, run_jobs
-from langchain_internvl.cli.options import Files, ModelOptions, OutputOptions, Region, with_options
+from langchain_internvl.cli.options import (
+    Files,
+    ModelOptions,
+    OutputOptions,
+    Password,
+    Region,
+    with_options,
+)
 
 
 @with_options
@@ -18,9 +25,10 @@ def ground(
     output: OutputOptions,
     region: Region = None,
     page: Annotated[int, typer.Option(min=1, help="Page of a PDF.")] = 1,
+    password: Password = None,
 ) -> None:
     """Find something on images; --out also writes the images with its boxes drawn."""
     from langchain_internvl.tools import GroundTool
 
-    job = Job(GroundTool, {"phrase": phrase, "region": region}, pages=str(page))
+    job = Job(GroundTool, {"phrase": phrase, "region": region}, pages=str(page), password=password)
     run_jobs(files, {"image", "pdf"}, lambda _: job, model, output)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_internvl.cli.options import ModelOptions, with_options
+from langchain_internvl.cli.options import ModelOptions, Password, with_options
 
 
 @with_options
@@ -24,6 +24,7 @@ def mcp(
     images: Annotated[
         bool, typer.Option(help="Also return images: the region, or the boxes drawn.")
     ] = True,
+    password: Password = None,
 ) -> None:
     """Serve the tools to MCP clients over standard input and output."""
     from langchain_internvl.media.policy import MediaPolicy
@@ -34,5 +35,6 @@ def mcp(
         llm=model.open(),
         media_policy=MediaPolicy(roots=tuple(map(str, root or ()))),
         return_images=images,
+        pdf_password=password,
     )
     serve(toolkit.get_tools())

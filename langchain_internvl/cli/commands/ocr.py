@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_internvl.cli.options import Files, ModelOptions, Pages, with_options
+from langchain_internvl.cli.options import Files, ModelOptions, Pages, Password, with_options
 
 if TYPE_CHECKING:
     from langchain_core.documents.base import Blob
@@ -55,9 +55,7 @@ def ocr(
         int, typer.Option(min=0, help="Most further replies for a page that reads badly.")
     ] = 16,
     prompt: Annotated[str | None, typer.Option(help="The question about each page.")] = None,
-    password: Annotated[
-        str | None, typer.Option(envvar="INTERNVL_PDF_PASSWORD", help="Of encrypted PDFs.")
-    ] = None,
+    password: Password = None,
     recursive: Annotated[bool, typer.Option(help="Read the folders in folders.")] = True,
     concurrency: Annotated[int, typer.Option(min=1, help="Pages in flight together.")] = 8,
     resume_dir: Annotated[

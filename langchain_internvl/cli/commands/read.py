@@ -12,6 +12,7 @@ from langchain_internvl.cli.options import (
     ModelOptions,
     OutputOptions,
     Pages,
+    Password,
     Region,
     with_options,
 )
@@ -25,9 +26,12 @@ def read(
     region: Region = None,
     language: Annotated[str | None, typer.Option(help="Language of the text.")] = None,
     pages: Pages = None,
+    password: Password = None,
 ) -> None:
     """Read the text on images and on the pages of PDFs (OCR)."""
     from langchain_internvl.tools import ReadTextTool
 
-    job = Job(ReadTextTool, {"region": region, "language": language}, pages=pages)
+    job = Job(
+        ReadTextTool, {"region": region, "language": language}, pages=pages, password=password
+    )
     run_jobs(files, {"image", "pdf"}, lambda _: job, model, output)

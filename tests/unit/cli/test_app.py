@@ -313,3 +313,21 @@ def test_a_server_is_asked(folder):
         result = CliRunner().invoke(module.app, arguments)
     assert (result.exit_code, result.stdout) == (0, "A cat.\n")
     assert server.asked[0]["model"] == "vl"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("read",), ("ask", "-q", "What?"), ("describe",), ("ground", "-p", "cat")],
+    ids=lambda command: command[0],
+)
+def test_an_encrypted_pdf_needs_its_password(run, folder, command, monkeypatch):
+    pikepdf = pytest.importorskip("pikepdf")
+    Image.new("RGB", (40, 30), "red").save(folder / "open.pdf")
+    with pikepdf.open(folder / "open.pdf") as file:
+        file.save(folder / "a.pdf", encryption=pikepdf.Encryption(owner="o", user="horse"))
+    asked = (command[0], "a.pdf", *command[1:])
+    result = run(*asked, reply=BOX)
+    assert (result.exit_code, "it is encrypted" in result.stderr) == (1, True)
+    assert run(*asked, "--password", "horse", reply=BOX).exit_code == 0
+    monkeypatch.setenv("INTERNVL_PDF_PASSWORD", "horse")
+    assert run(*asked, reply=BOX).exit_code == 0

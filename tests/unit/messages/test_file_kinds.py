@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_internvl import MediaPolicy, pdf_block
 from langchain_internvl.errors import MediaError, MessageError
 from langchain_internvl.media.deadline import Deadline
+from langchain_internvl.media.media_store import PasswordStore
 from langchain_internvl.media.reader import MediaReader
 from langchain_internvl.messages.blocks import read_block
 from langchain_internvl.messages.conversation import Document, Image, Turn
@@ -98,6 +99,15 @@ def test_the_password_is_in_no_trace_and_lives_as_long_as_the_process():
     assert len(pages_of(part)) == 1
     (same,) = normalise_messages([HumanMessage([BLOCKS["helper"]])], POLICY)
     assert dumps(same.content) == dumps(message.content)
+
+
+def test_passwords_are_bounded():
+    store = PasswordStore(most=3)
+    names = [store.hold(f"secret {number}") for number in range(4)]
+    assert store.hold("secret 1") == names[1]
+    store.hold("secret 4")
+    found = [store.find(name) for name in names]
+    assert found == [None, "secret 1", None, "secret 3"]
 
 
 def test_a_missing_and_a_wrong_password():

@@ -48,7 +48,7 @@ def test_those_of_model_families_are_fine(name):
      "x(a*(b*(c*(d*))))", "a" * 5000, "[ab](c|d)+", "(?=(a+))+",
      "(a*a*)(a*a*)b", "(a*a*|c)(a*a*|c)b", "(?:a?a?a?a?a?)(?:a?a?a?a?a?)b", "a{1,3}+b",
      "a{1,3}{2,9}b", "a{0,100}a{0,100}a{0,100}a{0,100}b", "(?x)(a+) +b", "(?ix:(a+) #c\n+b)",
-     "(?:a|aa)" * 30 + "b"],
+     "(?:a|aa)" * 30 + "b", "{(a+)*}b", "x{y(a+)*}", r"\p{L}{(a+)*}"],
 )  # fmt: skip
 def test_those_that_may_never_end_are_refused(pattern):
     with pytest.raises(CheckpointError, match=r"pre_tokenizer has the pattern .* forever"):

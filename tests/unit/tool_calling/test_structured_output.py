@@ -210,6 +210,21 @@ def test_replies_that_are_cut_off_say_so():
         list(llm.with_structured_output(Receipt.model_json_schema()).stream("?"))
 
 
+def test_a_reply_that_comes_whole_in_a_stream_says_so_too():
+    """As from a chain with a step that does not stream."""
+    about = {"finish_reason": "length"}
+    for parser, message in (
+        (ValueParser(wanted=Receipt), AIMessage('{"shop":', response_metadata=about)),
+        (ValueParser(wanted=Receipt, is_call=True), AIMessage("", response_metadata=about)),
+    ):
+        with pytest.raises(OutputParserException, match="raise max_tokens"):
+            list(parser.transform(iter([message])))
+    args = {"name": "K", "address": "x"}
+    whole = AIMessage("", tool_calls=[{"name": "Shop", "args": args, "id": "1"}])
+    parser = ValueParser(wanted=Receipt.model_json_schema(), is_call=True)
+    assert list(parser.transform(iter([whole])))[-1] == args
+
+
 def test_deep_nonsense_is_an_error_and_no_crash():
     with pytest.raises(OutputParserException, match="no JSON"):
         scripted("[" * 100_000).with_structured_output(Receipt).invoke("?")

@@ -2,15 +2,18 @@
 
 import io
 
+import pikepdf
 import pytest
 from golden import checkpoint_folder
+from langchain_core.load import dumpd
 from PIL import Image
+from pydantic import SecretStr
 
 from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import MediaError
 from langchain_internvl.tools import pages as module
-from langchain_internvl.tools.pages import MOST_PAGES, open_images
+from langchain_internvl.tools.pages import MOST_PAGES, Opening, open_images
 
 COLOURS = ("red", "green", "blue")
 
@@ -31,10 +34,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def toolkit_of(folder, *replies):
+def toolkit_of(folder, *replies, **settings):
     backend = ScriptedBackend(list(replies))
     llm = ChatInternVL(model=str(checkpoint_folder("qwen2")), backend=backend)
-    toolkit = InternVLToolkit(llm=llm, media_policy=MediaPolicy(roots=[folder]))
+    toolkit = InternVLToolkit(llm=llm, media_policy=MediaPolicy(roots=[folder]), **settings)
     return {tool.name: tool for tool in toolkit.get_tools()}, backend
 
 
@@ -73,7 +76,7 @@ async def test_pages_are_read_in_async_too(folder):
     ],
 )
 def test_pages_by_name(folder, name, numbers):
-    images = open_images(name, MediaPolicy(roots=[folder]), None, None)
+    images = open_images(name, Opening(MediaPolicy(roots=[folder])), None, None)
     found = list(images)
     assert [page.number for page in found] == numbers
     for page in found:
@@ -151,3 +154,41 @@ def test_a_page_that_fails_does_not_stop_the_others(folder, monkeypatch):
     assert said.startswith("All.\n(Page 2 cannot be shown")
     assert len(backend.requests) == 3
     assert call(tools["ground"], image="three.pdf#page=2", phrase="a").status == "error"
+
+
+SECRET = "correct horse"
+
+
+@pytest.mark.parametrize("name", ["describe_image", "read_text", "ground"])
+def test_a_password_comes_from_the_program_and_is_seen_nowhere(folder, name):
+    encryption = pikepdf.Encryption(owner="o", user=SECRET)
+    with pikepdf.open(folder / "one.pdf") as file:
+        file.save(folder / "locked.pdf", encryption=encryption)
+    extra = {"phrase": "red"} if name == "ground" else {}
+    tools, _ = toolkit_of(folder)
+    refused = call(tools[name], image="locked.pdf", **extra)
+    assert refused.status == "error"
+    assert "it is encrypted: pass password=" in refused.content
+    assert "pdf_password=... (tools)" in refused.content
+    tools, _ = toolkit_of(folder, "x", pdf_password="wrong horse")
+    refused = call(tools[name], image="locked.pdf", **extra)
+    assert "the given password is wrong" in refused.content
+    assert "wrong horse" not in refused.content
+    tools, backend = toolkit_of(folder, "A red page.", pdf_password=SECRET)
+    message = call(tools[name], image="locked.pdf", **extra)
+    assert message.status == "success"
+    assert len(backend.requests[0].tiles) == 1
+    tool = tools[name]
+    schema = str(tool.tool_call_schema.model_json_schema())
+    seen = [repr(tool), schema, repr(message), str(dumpd(tool)), str(tool.model_dump())]
+    seen.append(repr(backend.requests))
+    assert not [one for one in seen if SECRET in one]
+
+
+def test_a_toolkit_hides_its_password(folder):
+    backend = ScriptedBackend(["x"])
+    llm = ChatInternVL(model=str(checkpoint_folder("qwen2")), backend=backend)
+    toolkit = InternVLToolkit(llm=llm, pdf_password=SecretStr(SECRET))
+    assert SECRET not in repr(toolkit) + str(toolkit.model_dump())
+    (secret,) = {tool.opening.password for tool in toolkit.get_tools()}
+    assert secret == SECRET

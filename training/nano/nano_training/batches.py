@@ -50,6 +50,7 @@ class Batch:
         known: float32 [context tokens, FACTS], of all rows.
         pointers: int64 [m], of all rows, as places in `ids` row by row.
         targets: bool [m, length].
+        features: What a frozen vision tower makes of the tiles, [n, tokens, width]; None: unknown.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Batch:
     known: Tensor
     pointers: Tensor
     targets: Tensor
+    features: Tensor | None = None
 
     @property
     def positions(self) -> Tensor:
@@ -99,6 +101,7 @@ class Batch:
             known=change(self.known),
             pointers=change(self.pointers),
             targets=change(self.targets),
+            features=None if self.features is None else change(self.features),
         )
 
 

@@ -1,28 +1,40 @@
-"""Batches on their way to a GPU, which looks at them faster than they are drawn."""
+"""Batches on their way to training, which may be faster than they are drawn or looked at."""
 
 from __future__ import annotations
 
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from queue import Empty, Queue
 from threading import Thread
 
 import torch
+from transformers import InternVLForConditionalGeneration
 
 from nano_training.batches import Batch
+from nano_training.model import see
 
 _WAITING = 4
-"""Steps that wait on the GPU for their turn."""
+"""Steps that wait for their turn."""
 
 _KEPT = 200
 """Steps that were shown and are kept to be shown again: some 30 GB."""
+
+_FIRST = 20
+"""Steps that are shown before one is shown again although the next is there."""
 
 Step = Sequence[Batch]
 
 
 def feed(
-    steps: Iterable[Step], send: Callable[[Step], Step], shows: int, seed: int
+    steps: Iterable[Step],
+    send: Callable[[Step], Step],
+    shows: int,
+    seed: int,
+    *,
+    saving: bool = False,
 ) -> Iterator[Step]:
     """The batches of steps where they are looked at, the next ones sent there meanwhile.
 
@@ -34,15 +46,21 @@ def feed(
         send: Copies them, in a thread of its own.
         shows: How often each is shown at most.
         seed: Of what is shown again.
+        saving: Show steps again although the next is there, so that in the mean each is shown
+            `shows` times: where sending costs what training lacks.
     """
     arrived: Queue[Step | Exception | None] = Queue(_WAITING)
     Thread(target=_send_all, args=(steps, send, arrived), daemon=True).start()
     rng = random.Random(seed)
     kept: deque[tuple[Step, int]] = deque(maxlen=_KEPT)
+    owed = 0
     while True:
-        try:
-            step = arrived.get(block=not kept)
-        except Empty:
+        step: Step | Exception | None = ()
+        if not (saving and owed > 0 and len(kept) >= _FIRST):
+            with suppress(Empty):
+                step = arrived.get(block=not kept)
+        if step == ():
+            owed -= 1
             place = rng.randrange(len(kept))
             again, left = kept[place]
             if left > 1:
@@ -55,6 +73,7 @@ def feed(
             return
         if isinstance(step, Exception):
             raise step
+        owed += shows - 1
         if shows > 1:
             kept.append((step, shows - 1))
         yield step
@@ -69,6 +88,19 @@ def to_gpu(device: torch.device) -> Callable[[Step], Step]:
             there = [batch.to(device) for batch in step]
         stream.synchronize()
         return there
+
+    return send
+
+
+def through(model: InternVLForConditionalGeneration) -> Callable[[Step], Step]:
+    """Adds what a vision tower that does not learn makes of the tiles, once for all shows."""
+
+    def send(step: Step) -> Step:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            return [
+                replace(batch, features=see(model, batch.tiles, batch.origin).bfloat16())
+                for batch in step
+            ]
 
     return send
 

@@ -88,6 +88,12 @@ def _scene(rng: random.Random) -> Sample:
     return scene_sample(rng, side, side, count=4)
 
 
+def _square_scene(rng: random.Random) -> Sample:
+    """Of one tile, so that rows are of about one length."""
+    side = TILE if rng.random() < 0.7 else rng.randint(200, 620)
+    return scene_sample(rng, side, side, count=4)
+
+
 def _simple_scene(rng: random.Random) -> Sample:
     """One or two things: where to look, and how far they reach, is learnt on these."""
     return scene_sample(rng, TILE, TILE, count=2, things=rng.choice((1, 1, 2)))
@@ -110,6 +116,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "one tile sign": Kind(12, _one_tile_sign),
         "wide": Kind(3, _wide),
         "scene": Kind(8, _scene),
+        "square scene": Kind(12, _square_scene),
         "simple scene": Kind(12, _simple_scene),
         "wide scene": Kind(2, _wide_scene),
         "pair": Kind(5, lambda rng: pair_sample(rng, TILE)),
@@ -171,7 +178,23 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "video": 0.03,
             "blank": 0.01,
         },
-        # The same, with pages of short lines.
+        # With videos enough, and rows of one length where that is most of the work.
+        "second": {
+            SHAPES: 0.2,
+            "square scene": 0.3,
+            "wide scene": 0.02,
+            "pair": 0.02,
+            "few lines": 0.1,
+            "dense": 0.06,
+            "any size": 0.02,
+            "stretched": 0.03,
+            "sign": 0.02,
+            "one tile sign": 0.02,
+            "wide": 0.1,
+            "video": 0.09,
+            "blank": 0.02,
+        },
+        # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,
             "scene": 0.2,

@@ -17,6 +17,7 @@ from transformers import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
+from nano_training import attention
 
 if TYPE_CHECKING:
     from nano_training.batches import Batch
@@ -169,20 +170,37 @@ def build_model(config: InternVLConfig, seed: int = 0) -> InternVLForConditional
     return model
 
 
-def speed_up(model: InternVLForConditionalGeneration, device: str = "cpu") -> None:
+def speed_up(
+    model: InternVLForConditionalGeneration, device: str = "cpu", *, sight: bool = True
+) -> bool:
     """Make training steps cheaper; losses agree to three digits (16-bit products).
 
-    PyTorch's attention for CPUs takes twice as long as plain matrices, forward and backward, with
-    so few tokens, and three times as long as compiled ones.
+    Where the vision tower learns too, and rows are short, PyTorch's attention for CPUs takes twice
+    as long as plain matrices, and three times as long as compiled ones.
+
+    Args:
+        model: The model.
+        device: Where it is trained.
+        sight: Whether the vision tower learns; else another thread runs it, as it is.
+
+    Returns:
+        Whether the language model now has the attention of `attention`.
     """
+    language_model = model.model.language_model
+    if device == "cpu" and not sight:  # compiled, these layers are no faster
+        attention.register()
+        language_model.set_attn_implementation(attention.NAME)
+        return True
     if device == "cpu":
         ALL_ATTENTION_FUNCTIONS.register("plain", _plain_attention)
         model.set_attn_implementation("plain")
         if shutil.which("g++") is None:
-            return
-    for layers in (model.model.vision_tower.encoder.layer, model.model.language_model.layers):
+            return False
+    towers = [model.model.vision_tower.encoder.layer] if sight else []
+    for layers in (*towers, language_model.layers):
         for layer in layers:
             layer.compile(dynamic=True)
+    return False
 
 
 def width_of(model: InternVLForConditionalGeneration) -> int:
@@ -239,7 +257,11 @@ def see(model: InternVLForConditionalGeneration, tiles: Tensor, origin: tuple[in
 
 
 def answer(
-    model: InternVLForConditionalGeneration, batch: Batch, features: Tensor
+    model: InternVLForConditionalGeneration,
+    batch: Batch,
+    features: Tensor,
+    *,
+    by_segments: bool = False,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Logits of all tokens that are to be learnt.
 
@@ -247,6 +269,7 @@ def answer(
         model: The model.
         batch: What it is asked.
         features: The features of the batch's tiles, as `see` has them.
+        by_segments: Whether the language model has the attention of `attention`.
 
     Returns:
         float [m, vocabulary]; the right ids, int64 [m]; and what each layer of the language model
@@ -255,7 +278,8 @@ def answer(
     embedded = model.get_input_embeddings()(batch.ids)
     is_context = (batch.ids == model.config.image_token_id).unsqueeze(-1).expand_as(embedded)
     embedded = embedded.masked_scatter(is_context, features.to(embedded.dtype))
-    language_model, mask = model.model.language_model, batch.mask
+    language_model = model.model.language_model
+    mask = batch.segments if by_segments and attention.pays(batch.segments) else batch.mask
     turns = language_model.rotary_emb(embedded, batch.positions)
     inputs = [embedded]
     for layer in language_model.layers:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
 from nano_training.batches import Batch
-from nano_training.feeding import Step, feed, to_gpu
+from nano_training.feeding import Step, feed, through, to_gpu
 from nano_training.held_out import held_out
 from nano_training.landmarks import Landmarks
 from nano_training.mixture import Course, Steps
@@ -60,7 +60,8 @@ class Plan:
         steady: Share of the run after which they fall, along a cosine.
         sight: 1: the vision tower learns too; 0: it is left as it is, which is cheaper.
         minutes: After how long the run ends, if it has not ended before; 0: never.
-        shows: How often a batch may be shown while a GPU waits for the next.
+        shows: How often a batch may be shown while training waits for the next: on a GPU, and where
+            the vision tower does not learn.
     """
 
     mixture: str = "all"
@@ -106,13 +107,23 @@ class Trainer:
     """A model, its optimisers, and the running average of its weights that is exported."""
 
     def __init__(
-        self, model: InternVLForConditionalGeneration, plan: Plan, device: str = "cpu"
+        self,
+        model: InternVLForConditionalGeneration,
+        plan: Plan,
+        device: str = "cpu",
+        *,
+        by_segments: bool = False,
     ) -> None:
+        self.by_segments = by_segments
         self.device = torch.device(device)
         self.model = model.train().to(self.device)
         self.plan = plan
         self.step = 0
         self.seconds = 0.0
+        self.learns_to_see = plan.sight > 0
+        if not self.learns_to_see:
+            self.model.model.vision_tower.requires_grad_(requires_grad=False)
+            self.model.model.multi_modal_projector.requires_grad_(requires_grad=False)
         self.landmarks = Landmarks(width_of(model)).to(self.device)
         self.optimisers = Optimisers(model, model.parameters(), self.landmarks)
         self.average = [parameter.detach().clone() for parameter in model.parameters()]
@@ -136,15 +147,21 @@ class Trainer:
     def _look_at(self, batch: Batch) -> Tensor:
         """Add a batch to the gradients."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            with torch.set_grad_enabled(self.plan.sight > 0):
-                features = see(self.model, batch.tiles, batch.origin)
-            logits, right, inputs = answer(self.model, batch, features)
+            features = batch.features
+            if features is None:
+                with torch.set_grad_enabled(self.learns_to_see):
+                    features = see(self.model, batch.tiles, batch.origin)
+            logits, right, inputs = answer(
+                self.model, batch, features, by_segments=self.by_segments
+            )
             pointed = pointing(self.model, batch, inputs)
         each = functional.cross_entropy(logits, right, reduction="none")
         # What is known already, such as the brackets of a box, shall not outvote the rest.
         unsure = (each.detach() > 0.05).sum().clamp(min=len(each) // 8 + 1)
         window = batch.tiles.shape[1], batch.tiles.shape[2]
-        found = self.landmarks(features.float(), batch.known, window, batch.origin)
+        found = pointed.new_zeros(())
+        if self.learns_to_see:
+            found = self.landmarks(features.float(), batch.known, window, batch.origin)
         loss = (each.sum() / unsure + pointed + self.plan.sight * found) / self.plan.parts
         loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
         accuracy = (logits.argmax(-1) == right).float().mean()
@@ -210,7 +227,9 @@ def run(
     tokenizer = build_tokenizer()
     model = build_model(build_config(tokenizer), plan.seed)
     if (folder / "plan.json").exists():
-        plan = Plan(**json.loads((folder / "plan.json").read_text("utf-8"))["plan"])
+        about = json.loads((folder / "plan.json").read_text("utf-8"))
+        plan = Plan(**about["plan"])
+        about.setdefault("went_on_at", []).append(_commit())
     else:
         about = {
             "plan": asdict(plan),
@@ -219,10 +238,9 @@ def run(
             "device": _name(device),
             "before": _history(start),
         }
-        (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
-    if is_fast:
-        speed_up(model, device)
-    trainer = Trainer(model, plan, device)
+    (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
+    by_segments = is_fast and speed_up(model, device, sight=plan.sight > 0)
+    trainer = Trainer(model, plan, device, by_segments=by_segments)
     if (folder / "state.pt").exists():
         trainer.restore(folder)
     elif start is not None:
@@ -255,6 +273,8 @@ def _train(
     steps: Iterable[Step] = loader
     if trainer.device.type != "cpu":
         steps = feed(loader, to_gpu(trainer.device), plan.shows, plan.seed)
+    elif plan.shows > 1 and not trainer.learns_to_see:
+        steps = feed(loader, through(trainer.model), plan.shows, plan.seed, saving=True)
     progress = tqdm(steps, total=plan.steps, initial=trainer.step, mininterval=5)
     for batches in progress:
         for batch, told in zip(batches, trainer.learn(batches), strict=True):

@@ -146,6 +146,30 @@ def test_masking_of_logs_ends_with_the_backend(caplog):
     assert [record.getMessage() for record in caplog.records] == [f"one {MASK}", f"two {HEADER}"]
 
 
+@pytest.mark.parametrize("args", [("x",), (HEADER,), ("x", "y"), ()])
+def test_a_record_whose_arguments_do_not_fit_is_no_error(args, capsys, caplog):
+    """`logging` itself prints such records and goes on."""
+    redactor = Redactor([HEADER])
+    mask_logs(redactor)
+    logging.getLogger("httpx").warning("%d " + HEADER, *args)
+    assert HEADER not in caplog.text + capsys.readouterr().err
+    assert MASK in caplog.text
+
+
+class Unprintable:
+    def __repr__(self):
+        raise OSError("no text")
+
+
+def test_a_record_without_a_text_passes():
+    redactor = Redactor([HEADER])
+    mask_logs(redactor)
+    logger = logging.getLogger("httpx")
+    for message, args in ((Unprintable(), ()), ("%s", (Unprintable(),))):
+        record = logger.makeRecord("httpx", 30, "a.py", 1, message, args, None)
+        assert logger.filter(record)
+
+
 def test_tracebacks_in_logs_of_libraries_are_masked(caplog):
     """Some releases of openai log errors, whose text may quote a response's header."""
     redactor = Redactor([HEADER])

@@ -211,6 +211,23 @@ PIECES = {
                         [piece("Zoom", '{"factor": 2}', index=0, id="b")]],
     "as OpenAI": [[piece("Zoom", "", index=0, id="a")], [piece(None, '{"factor": 1}', index=0)],
                   [piece("Zoom", "", index=1, id="b")], [piece(None, '{"factor": 2}', index=1)]],
+    "the name in each piece": [
+        [piece("Zoom", '{"factor"', index=0, id="a")], [piece("Zoom", ": 1}", index=0, id="a")],
+        [piece("Zoom", "", index=1, id="b")], [piece("Zoom", '{"factor": 2}', index=1, id="b")]],
+    "the name in each piece, without ids": [
+        [piece("Zoom", '{"factor"', index=0)], [piece("Zoom", ": 1}", index=0)],
+        [piece("Zoom", "", index=1)], [piece("Zoom", '{"factor": 2}', index=1)],
+        [piece("Zoom", "", index=1)]],
+    "the name in each piece, without index": [
+        [piece("Zoom", '{"factor"')], [piece("Zoom", ": 1}")], [piece("Zoom", '{"factor": 2}')]],
+    "the name so far": [
+        [piece("Zo", "", index=0)], [piece("Zoom", '{"factor": 1}', index=0)],
+        [piece("Zoom", '{"factor": 2}', index=1)]],
+    "the name in parts": [
+        [piece("Zo", "", index=0)], [piece("om", '{"factor": 1}', index=0)],
+        [piece("Zoom", '{"factor": 2}', index=1)]],
+    "index 0 for all, without ids": [[piece("Zoom", '{"factor": 1}', index=0)],
+                                     [piece("Zoom", '{"factor": 2}', index=0)]],
     "in another order": [[piece("Zoom", '{"factor": 2}', index=1, id="b")],
                          [piece("Zoom", '{"factor": 1}', index=0, id="a")]],
 }  # fmt: skip
@@ -222,7 +239,16 @@ def test_calls_of_servers_that_number_them_otherwise(at_server, name):
     _, llm = at_server(lines(*chunks, chunk({}, "tool_calls")))
     reply = llm.bind_tools([Zoom]).invoke("x")
     assert [one["args"] for one in reply.tool_calls] == [{"factor": 1}, {"factor": 2}]
+    assert {one["name"] for one in reply.tool_calls} == {"Zoom"}
     assert not reply.invalid_tool_calls
+
+
+def test_another_name_is_another_call_though_the_index_is_0_for_all(at_server):
+    pieces = [piece("Zoom", '{"factor": 1}', index=0), piece("Look", '{"where": "up"}', index=0)]
+    chunks = [chunk({"tool_calls": [one]}) for one in pieces]
+    _, llm = at_server(lines(*chunks, chunk({}, "tool_calls")))
+    reply = llm.bind_tools([Zoom, Look]).invoke("x")
+    assert [one["name"] for one in reply.tool_calls] == ["Zoom", "Look"]
 
 
 def test_the_field_before_tool_calls_is_a_call(at_server):
