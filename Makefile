@@ -20,10 +20,10 @@ PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
-demo: $(READY) ## Let the embedded model look at images, a page and a video, offline
+demo: $(READY) ## Ask the embedded model about images, a page and a video, offline
 	$(BIN)/python cookbook/demo.py
 
-test: $(READY) ## Run the tests, but for the slow ones (6 minutes on 2 cores)
+test: $(READY) ## Run the tests except the slow ones (6 minutes on 2 cores)
 	$(PYTEST) -m 'not slow and not packaging'
 
 test-slow: $(READY) ## Run the slow tests: random schemas, damaged files, notebooks, nano, its training
@@ -39,7 +39,7 @@ packaging: $(READY) ## Build the distributions and install every extra in clean 
 docs: $(READY) ## Build the site below build/site
 	$(BIN)/mkdocs build --strict --quiet
 
-resolve: $(LMDEPLOY_READY) ## See that the extra lmdeploy can be installed, by pip alone
+resolve: $(LMDEPLOY_READY) ## Check that pip alone can install the extra lmdeploy
 	$(LMDEPLOY)/bin/pip install --quiet --dry-run --ignore-installed '.[lmdeploy]'
 
 lint: $(READY) typing ## Check style, formatting and types
@@ -64,13 +64,13 @@ STEPS ?= 12000
 WEIGHTS := langchain_internvl/nano
 NANO := PYTHONPATH=training/nano $(BIN)/python -m nano_training
 
-nano-train: $(READY) ## Train the small model on (RUN=folder, STEPS=number); goes on where it was
+nano-train: $(READY) ## Train nano further (RUN=folder, STEPS=number); resumes a run
 	$(NANO).train $(RUN) --start $(WEIGHTS) --steps $(STEPS)
 
-nano-export: $(READY) ## Keep the weights of a run (RUN=folder)
+nano-export: $(READY) ## Write the weights of a run into the package (RUN=folder)
 	$(NANO).export $(RUN) $(WEIGHTS)
 
-nano-eval: $(READY) ## Measure the small model on what it never saw, and write its card
+nano-eval: $(READY) ## Score nano on held-out data, and write its card
 	$(NANO).evaluate $(WEIGHTS) --out training/nano/report.json
 	$(NANO).card $(WEIGHTS) training/nano/report.json
 

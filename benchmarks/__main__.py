@@ -1,6 +1,6 @@
 """Measures the rows of the table, prints them, and writes JSON and a plot.
 
-    python -m benchmarks [--rows turns,tiles] [--scale 0.0833] [--rounds 2] [--quick]
+    python -m benchmarks [--rows ten_turns,tiles] [--scale 0.0833] [--rounds 2] [--quick]
 
 Every engine row compares with the plain way in the same run, on the same weights, and fails if the
 tokens differ. Where a goal is missed, the physical limit of the machine and a profile are printed.
@@ -27,13 +27,17 @@ from benchmarks.table import ROWS, STUDIES
 
 def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = ", ".join(row.name for row in ROWS)
     parser.add_argument("--rows", help=f"comma-separated, default all: {names}")
     parser.add_argument(
-        "--scale", type=float, default=1 / 12, help="part of the 24 + 24 layers (default 2 + 2)"
+        "--scale", type=float, default=1 / 12, help="share of the 24 + 24 layers (default 2 + 2)"
     )
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, help="repetitions (default 2)")
     parser.add_argument("--quick", action="store_true", help="smallest sizes; numbers mean nothing")
     parser.add_argument(
         "--output",

@@ -56,7 +56,7 @@ def _explain(error: Exception) -> str:
     from langchain_internvl.errors import InternVLError
 
     if isinstance(error, (ImportError, InternVLError, OSError)) and str(error):
-        return str(error)
+        return " ".join(str(error).split())
     return f"{type(error).__name__}: {error} (INTERNVL_TRACEBACK=1 shows where)"
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
 
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import MODEL_ERRORS, RequestError
 from langchain_internvl.evaluation.boxes import acc_at_iou
 from langchain_internvl.evaluation.cases import Case
 from langchain_internvl.evaluation.options import mvbench_accuracy, option_letter
@@ -32,11 +33,14 @@ _CHUNK = 64
 """Most cases in memory at once."""
 
 
+_BY_BOX = frozenset({"acc@0.5"})
+"""Metrics that compare with the box of a case; all others compare with its answers."""
+
+
 def _box_score(reply: str, case: Case) -> float:
-    if case.box is None:
-        raise RequestError(f"case {case.id}: acc@0.5 needs a box")
     boxes = parse_boxes(reply)
-    return float(bool(boxes) and acc_at_iou(boxes[0], Box.from_space(case.box, "norm1000")))
+    target = Box.from_space(case.box or (0, 0, 0, 0), "norm1000")
+    return float(bool(boxes) and acc_at_iou(boxes[0], target))
 
 
 def _letter_score(reply: str, case: Case) -> float:
@@ -62,6 +66,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     }
 )
 """Metrics by name. All but cer and wer are better the higher they are."""
+
+_ANY = Case(id="any", question="?", answers=("A",), box=(0, 0, 500, 500))
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def evaluate(
     """Send every case to a model and score the replies, in the order of the cases.
 
     A failed case gives a result with `error` and the worst score, so that two runs always have the
-    same cases.
+    same cases. A case without the answers or the box that the metric needs is such a case.
 
     Args:
         llm: The model. Benchmarks use greedy decoding: set `temperature=0`.
@@ -107,25 +113,40 @@ def evaluate(
 
     Raises:
         RequestError: The metric is unknown.
+        CheckpointError: The model cannot be used.
+        ModelNotServedError: The server does not serve the model.
+        ServerAccessError: The server rejected the key.
+        ImportError: A package is not installed that the model, a video or the metric needs.
     """
     if metric not in METRICS:
         raise RequestError(f"there is no metric {metric!r}; choose one of {', '.join(METRICS)}")
+    METRICS[metric]("A", _ANY)  # a missing package is reported before the first request
     left = iter(cases)
     while chunk := list(islice(left, _CHUNK)):
         messages: list[LanguageModelInput] = []
-        broken: dict[str, Exception] = {}
+        errors: list[Exception | None] = []
         for case in chunk:
             try:
+                _check(case, metric)
                 messages.append([case.message(max_tiles=max_tiles)])
+                errors.append(None)
             except Exception as error:  # noqa: BLE001 - such as a file that is not there
-                broken[case.id] = error
-        asked = [case for case in chunk if case.id not in broken]
-        replies = llm.batch(
-            messages, {"max_concurrency": concurrency}, return_exceptions=True, **settings
-        )
-        by_id = {case.id: reply for case, reply in zip(asked, replies, strict=True)}
-        for case in chunk:
-            yield _result(case, broken.get(case.id) or by_id[case.id], metric)
+                errors.append(error)
+        config: RunnableConfig = {"max_concurrency": concurrency}
+        replies = iter(llm.batch(messages, config, return_exceptions=True, **settings))
+        for case, wrong in zip(chunk, errors, strict=True):
+            reply = next(replies) if wrong is None else wrong
+            if isinstance(reply, (*MODEL_ERRORS, ImportError)):
+                raise reply
+            yield _result(case, reply, metric)
+
+
+def _check(case: Case, metric: str) -> None:
+    needed, has_it = (
+        ("a box", case.box is not None) if metric in _BY_BOX else ("answers", bool(case.answers))
+    )
+    if not has_it:
+        raise RequestError(f"case {case.id}: {metric} needs {needed}")
 
 
 def _result(case: Case, reply: AIMessage | Exception, metric: str) -> CaseResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ _LEAST_SIDE = 224
 
 
 def draw_boxes(
-    image: Image.Image,
+    image: Image.Image | str | os.PathLike[str],
     boxes: Sequence[Box],
     *,
     labels: bool = True,
@@ -41,7 +42,8 @@ def draw_boxes(
     above their box if there is room.
 
     Args:
-        image: The image of the boxes.
+        image: The image of the boxes, or the path of its file (read as stored, without EXIF
+            rotation).
         boxes: The boxes; boxes with the same label have the same colour.
         labels: Whether to draw labels.
         font: A font file, or the name of an installed font; None: Pillow's own font. Labels with
@@ -51,15 +53,14 @@ def draw_boxes(
         An RGB image.
 
     Raises:
-        OSError: The font cannot be opened.
+        OSError: The font, or the file of the image, cannot be opened.
 
     Warns:
         UserWarning: No installed font has some characters; they are drawn as "?".
     """
-    times = max(1, -(-_LEAST_SIDE // max(image.size)))
-    drawn = image.convert("RGB").resize(
-        (image.width * times, image.height * times), Image.Resampling.NEAREST
-    )
+    drawn = _rgb(image)
+    times = max(1, -(-_LEAST_SIDE // max(drawn.size)))
+    drawn = drawn.resize((drawn.width * times, drawn.height * times), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(drawn)
     unit = (drawn.width * drawn.height) ** 0.5
     line, letters = max(2, round(unit / 180)), max(11, round(unit / 32))
@@ -91,6 +92,14 @@ def draw_boxes(
             stacklevel=2,
         )
     return drawn
+
+
+def _rgb(image: Image.Image | str | os.PathLike[str]) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    with Image.open(image) as opened:
+        rgb: Image.Image = opened.convert("RGB")
+        return rgb
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> Rectangle:

@@ -21,7 +21,7 @@ from langchain_internvl.media.byte_sources import count_scans
 from langchain_internvl.media.pillow_readers import is_foreign, reference
 from langchain_internvl.media.pixels import PixelLimit, check_size, no_memory, read_orientation
 from langchain_internvl.media.rgb import to_rgb
-from langchain_internvl.media.signatures import identify, name_of
+from langchain_internvl.media.signatures import identify, name_of, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -270,9 +270,9 @@ def _why_unknown(data: bytes) -> str:
     if found is None:
         return f"is not an image that can be read ({known}), or is damaged"
     reader = next((name for name in ("AVIF", "HEIF") if name in found.name), None)
-    damaged = f"it is damaged or cut off ({len(data)} bytes)"
-    remedy = damaged if reader in formats() else found.remedy
-    return f"is {found.name}, and not an image that can be read ({known}): {remedy}"
+    if found.is_image or reader in formats():
+        return f"is {found.name} that cannot be read: {unreadable(data)}"
+    return f"is {found.name}, and not an image that can be read ({known}): {found.remedy}"
 
 
 _SUBFILE, _SUB_IMAGES, _DNG = 254, 330, 50706

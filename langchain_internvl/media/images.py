@@ -9,7 +9,7 @@ with a deadline and a memory limit.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.pixel_source import PixelSource
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from langchain_internvl.media.encoded import ReadOptions
     from langchain_internvl.media.policy import MediaPolicy
     from langchain_internvl.media.sources import Source
+
+_Value = TypeVar("_Value")
 
 
 def load_rgb(
@@ -57,13 +59,82 @@ def load_rgb(
         RequestTimeoutError: The deadline has passed.
         UnsupportedMediaError: The format is not a supported image format.
     """
+    from langchain_internvl.media.encoded import ReadOptions  # noqa: PLC0415 - at first use
+
+    options = ReadOptions(exif_transpose, scale_16bit, white_background)
+    return _decode(source, policy, options, deadline or Deadline(), lambda decode: decode())
+
+
+def use_rgb(
+    source: Source,
+    policy: MediaPolicy,
+    use: Callable[[Image.Image], _Value],
+    *,
+    exif_transpose: bool = False,
+    scale_16bit: bool = False,
+    white_background: bool = False,
+    deadline: Deadline | None = None,
+) -> _Value:
+    """Decode an image to RGB and call a function with it, in an image thread.
+
+    Of many concurrent calls, as many decode as there are cores; see `image_threads`. Images of slow
+    formats are decoded in a separate process meanwhile, and take no thread from the others.
+
+    Args:
+        source: See `load_rgb`.
+        policy: See `load_rgb`.
+        use: The function, such as one that cuts tiles.
+        exif_transpose: See `load_rgb`.
+        scale_16bit: See `load_rgb`.
+        white_background: See `load_rgb`.
+        deadline: See `load_rgb`.
+
+    Returns:
+        The result of the function.
+
+    Raises:
+        MediaError: See `load_rgb`.
+        RequestTimeoutError: The deadline has passed.
+    """
+    from langchain_internvl.media import image_threads  # noqa: PLC0415 - at first use
+    from langchain_internvl.media.encoded import ReadOptions  # noqa: PLC0415 - at first use
+
+    options = ReadOptions(exif_transpose, scale_16bit, white_background)
+    until = deadline or Deadline()
+
+    def finish(decode: Callable[[], Image.Image]) -> _Value:
+        return image_threads.run(lambda: use(decode()), until)
+
+    return _decode(source, policy, options, until, finish)
+
+
+def _decode(
+    source: Source,
+    policy: MediaPolicy,
+    options: ReadOptions,
+    deadline: Deadline,
+    finish: Callable[[Callable[[], Image.Image]], _Value],
+) -> _Value:
+    """Prepare the decoding of an image, and finish it by the given function.
+
+    Args:
+        source: See `load_rgb`.
+        policy: See `load_rgb`.
+        options: Options of the conversion.
+        deadline: Deadline of the call.
+        finish: Called with a function that returns the RGB image and takes at most about a second.
+    """
     from langchain_internvl.media import encoded, pillow_readers  # noqa: PLC0415 - at first use
 
-    options = encoded.ReadOptions(exif_transpose, scale_16bit, white_background)
     source = _with_slow_bytes(source, policy, deadline)
     if isinstance(source, PixelSource):
-        with source.decoded(policy) as decoded:
-            return options.apply(decoded)
+        pixels = source
+
+        def convert() -> Image.Image:
+            with pixels.decoded(policy) as decoded:
+                return options.apply(decoded)
+
+        return finish(convert)
     data = source.read(policy)
     scans = _known_scans(source)
     image = encoded.open_image(data, source.name, scans)
@@ -71,12 +142,16 @@ def load_rgb(
     if encoded.is_slow(image, data, scans):
         held = BytesSource(data, source.name)
         reader = pillow_readers.reference(image.format)
-        decoded_rgb = _decode_elsewhere(held, policy, options, deadline or Deadline(), reader)
+        decoded_rgb = _decode_elsewhere(held, policy, options, deadline, reader)
         if decoded_rgb is not None:
-            return decoded_rgb
-    rgb: Image.Image = encoded.use_image(image, source.name, options.apply_own)
-    check_size(rgb.size, source.name, policy)  # images in icons may differ from the stated size
-    return rgb
+            return finish(lambda: decoded_rgb)
+
+    def decode() -> Image.Image:
+        rgb: Image.Image = encoded.use_image(image, source.name, options.apply_own)
+        check_size(rgb.size, source.name, policy)  # images in icons may differ from the stated size
+        return rgb
+
+    return finish(decode)
 
 
 def _decode_elsewhere(
@@ -95,7 +170,7 @@ def _decode_elsewhere(
         if "lacks_reader" in head:
             return None
         for warning in head["warnings"]:
-            warnings.warn(warning, stacklevel=4)
+            warnings.warn(warning, stacklevel=5)
         size, pixels = records.pixels()
         return Image.frombytes("RGB", size, pixels)
 

@@ -21,6 +21,7 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.forks import renew_after_fork
 from langchain_internvl.media.byte_sources import PathSource
+from langchain_internvl.media.image_threads import available_cores
 from langchain_internvl.media.records import (
     DATA,
     FAULT,
@@ -70,7 +71,7 @@ class _Slots:
 
     def renew(self) -> None:
         """Free all slots: a forked process has no decoders."""
-        self._free = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._free = threading.BoundedSemaphore(available_cores())
 
     @contextmanager
     def take(self, deadline: Deadline) -> Iterator[None]:

@@ -27,10 +27,13 @@ class Format:
     Attributes:
         name: Its name with an article, such as "a PDF".
         remedy: What to do with such a file that was not read as an image.
+        is_image: Whether images of this format can be read, unless they are damaged or of a rare
+            kind.
     """
 
     name: str
     remedy: str
+    is_image: bool = False
 
 
 def _rows(offset: int, *rows: tuple[str, str, str]) -> list[tuple[int, bytes, Format]]:
@@ -150,14 +153,18 @@ def identify(data: bytes) -> Format | None:
 def _read(data: bytes) -> Format | None:
     for offset, magic, name in _READ:
         if data.startswith(magic, offset):
-            return Format(
-                name,
-                f"it is damaged or cut off ({len(data)} bytes): get the whole file, or save it "
-                "anew",
-            )
+            return Format(name, unreadable(data), is_image=True)
     if data and not data.strip(b"\0"):
         return Format(f"{len(data)} zero bytes", _SAVE)
     return None
+
+
+def unreadable(data: bytes) -> str:
+    """Reasons and remedy of an image whose format can be read."""
+    return (
+        f"it is damaged, cut off ({len(data)} bytes), or of a kind that its reader does not know, "
+        "such as a TIFF of 64-bit numbers: get the whole file, or save it anew, with 8 bits"
+    )
 
 
 def _video(data: bytes) -> Format | None:

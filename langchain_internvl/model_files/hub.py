@@ -64,8 +64,9 @@ def download(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
     try:
         return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
     except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
+        reason = " ".join(str(error).split())  # of several lines
         raise CheckpointNotFoundError(
-            f"{repo!r} is no local folder and cannot be had from the Hugging Face hub: {error}"
+            f"{repo!r} is no local folder and cannot be fetched from the Hugging Face hub: {reason}"
         ) from error
 
 

@@ -36,18 +36,18 @@ def fit_reply(
         return max_tokens
     if prompt_tokens < window:
         return window - prompt_tokens
-    words = prompt_tokens - sum(context_tokens)
+    text_tokens = prompt_tokens - sum(context_tokens)
     names = [image.source.name[:60] for image in prompt.images]
-    images = list(_told(names, context_tokens))
+    images = list(_tokens_by_image(names, context_tokens))
     advice = "lower max_tiles (or num_frames of videos), " if images else ""
     raise ContextOverflowError(
         f"the prompt has {prompt_tokens} tokens, and the context window {window}: "
-        f"{', '.join([*images, f'words: {words}'])}. To fit, {advice}leave out earlier messages "
-        "(trim_messages), or set context_window if the model was made for more"
+        f"{', '.join([*images, f'text: {text_tokens}'])}. To fit, {advice}leave out earlier "
+        "messages (trim_messages), or set context_window if the model was made for more"
     )
 
 
-def _told(names: Sequence[str], tokens: Sequence[int]) -> Iterator[str]:
+def _tokens_by_image(names: Sequence[str], tokens: Sequence[int]) -> Iterator[str]:
     """The tokens of each image as text; runs of equal images, such as frames, are summarised."""
     numbers = range(1, len(names) + 1)
     for count, group in groupby(zip(numbers, names, tokens, strict=True), lambda image: image[2]):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.errors import RequestError
 from langchain_internvl.grammars.grammar import json_grammar
-from langchain_internvl.media.images import load_rgb, sniff_mime_type
+from langchain_internvl.media.images import sniff_mime_type, use_rgb
 from langchain_internvl.media.pixels import no_memory, read_orientation
 from langchain_internvl.media.sources import BytesSource, UrlSource
 from langchain_internvl.media.tiling import TileLimits, choose_grid
@@ -118,26 +118,39 @@ class TurnRenderer(CallContext):
         if isinstance(source, UrlSource):  # downloaded here: the server must not fetch URLs
             data = source.read(self.deadline.narrow(policy))
             source = BytesSource(data, source.name)
-        rgb = load_rgb(
+        is_cut = is_asked or image.min_tiles is not None or image.max_tiles is not None
+        own = limits.narrowed(image.min_tiles, image.max_tiles) if is_cut else None
+        return use_rgb(
             source,
             policy,
+            lambda rgb: _to_send(replace(image, source=source), rgb, own),
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
             white_background=self.white_background,
             deadline=self.deadline,
         )
-        if is_asked or image.min_tiles is not None or image.max_tiles is not None:
-            own = limits.narrowed(image.min_tiles, image.max_tiles)
-            try:
-                resized = _in_its_grid(rgb, own)
-            except MemoryError as error:
-                raise no_memory(rgb.size, source.name) from error
-            tiles = resized.width * resized.height // own.tile_size**2
-            sent = BytesSource(_png(resized), source.name)
-            return replace(image, source=sent, min_tiles=tiles, max_tiles=tiles)
-        if isinstance(source, BytesSource) and _is_read_alike(source.data, rgb):
-            return replace(image, source=source)
-        return replace(image, source=BytesSource(_png(rgb), source.name))
+
+
+def _to_send(image: Image, rgb: Picture, limits: TileLimits | None) -> Image:
+    """An image as bytes that every server decodes to the same pixels.
+
+    Args:
+        image: The image.
+        rgb: Its pixels.
+        limits: Limits on its tiles, for which it is resized; None: the server chooses.
+    """
+    name = image.source.name
+    if limits is not None:
+        try:
+            resized = _in_its_grid(rgb, limits)
+        except MemoryError as error:
+            raise no_memory(rgb.size, name) from error
+        tiles = resized.width * resized.height // limits.tile_size**2
+        sent = BytesSource(_png(resized), name)
+        return replace(image, source=sent, min_tiles=tiles, max_tiles=tiles)
+    if isinstance(image.source, BytesSource) and _is_read_alike(image.source.data, rgb):
+        return image
+    return replace(image, source=BytesSource(_png(rgb), name))
 
 
 def check_for_server(form: ResponseFormat, options: PromptOptions, turns: Sequence[Turn]) -> None:

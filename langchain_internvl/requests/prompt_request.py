@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from langchain_internvl.backends.base import Choice, Request
 from langchain_internvl.errors import RequestError
-from langchain_internvl.media.images import load_rgb, read_size
+from langchain_internvl.media.images import read_size, use_rgb
 from langchain_internvl.media.lazy_tiles import ImageTiles, TileList, hash_bytes, hash_pixels
 from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.pixels import no_memory
@@ -143,7 +143,7 @@ class Renderer(CallContext):
         import numpy as np  # noqa: PLC0415 - imported at first use
 
         # Images that the reference shows alike may differ in depth or transparency.
-        key = hash_pixels(np.asarray(self._rgb(image)), options)
+        key = hash_pixels(self._use(image, np.asarray), options)
         return ImageTiles(key, count, lambda: self._cut(image))
 
     def fetch_images(self, prompt: Prompt) -> Prompt:
@@ -167,22 +167,28 @@ class Renderer(CallContext):
         data = source.read(self.deadline.narrow(self.policy))
         return replace(image, source=BytesSource(data, source.name))
 
-    def _rgb(self, image: Image) -> Picture:
-        return load_rgb(
+    def _cut(self, image: Image) -> NDArray[np.uint8]:
+        limits = self._limits(image)
+
+        def cut(rgb: Picture) -> NDArray[np.uint8]:
+            try:
+                return limits.cut(rgb)
+            except MemoryError as error:
+                raise no_memory(rgb.size, image.source.name) from error
+
+        return self._use(image, cut)
+
+    def _use(self, image: Image, use: Callable[[Picture], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Call a function with an image as RGB, in an image thread."""
+        return use_rgb(
             image.source,
             self.policy,
+            use,
             exif_transpose=self.exif_transpose,
             scale_16bit=self.scale_16bit,
             white_background=self.white_background,
             deadline=self.deadline,
         )
-
-    def _cut(self, image: Image) -> NDArray[np.uint8]:
-        rgb = self._rgb(image)
-        try:
-            return self._limits(image).cut(rgb)
-        except MemoryError as error:
-            raise no_memory(rgb.size, image.source.name) from error
 
     def _limits(self, image: Image) -> TileLimits:
         """The model's tile limits, overridden by those of the image's block."""
@@ -246,7 +252,7 @@ def make_request(
 
 
 def _shown_marks(renderer: Renderer) -> tuple[str, ...]:
-    """Texts whose special tokens tell the parts of a reply apart."""
+    """Texts whose special tokens delimit the parts of a reply."""
     if renderer.form.callable:
         tools = renderer.tools
         return tools.trigger, tools.open_call, tools.close_call

@@ -52,6 +52,8 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
     if schema is None and method != "json_mode":
         raise RequestError(f"method={method!r} needs a schema")
     kind = to_value_type(schema)
+    if not (kind or schema is None or isinstance(schema, Mapping) or callable(schema)):
+        raise RequestError(f"{schema!r} is no schema: give a JSON schema or a Python type")
     json_schema = _schema_of(schema, kind)
     if strict is None:
         strict = kind is None and not _is_v1(schema)

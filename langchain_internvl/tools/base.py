@@ -157,7 +157,7 @@ class InternVLTool(BaseTool):
             try:
                 reply = self.llm.invoke(step.messages, config, **step.settings)
             except (InternVLError, ImportError) as error:
-                raise _told(error) from error
+                raise _tool_error(error) from error
             step = _advance(script, reply)
         return self._content(step), step.artifact
 
@@ -177,7 +177,7 @@ class InternVLTool(BaseTool):
             try:
                 reply = await self.llm.ainvoke(step.messages, config, **step.settings)
             except (InternVLError, ImportError) as error:
-                raise _told(error) from error
+                raise _tool_error(error) from error
             step = await run_in_executor(None, _advance, script, reply)
         return await run_in_executor(None, self._content, step), step.artifact
 
@@ -218,10 +218,10 @@ def _advance(script: Script, reply: AIMessage | None) -> Ask | Outcome:
         outcome: Outcome = ended.value
         return outcome
     except (InternVLError, ImportError, OSError) as error:
-        raise _told(error) from error
+        raise _tool_error(error) from error
 
 
-def _told(error: Exception) -> ToolException:
+def _tool_error(error: Exception) -> ToolException:
     """An error as a `ToolException`, with its remedy for the agent."""
     for kind, hint in _HINTS.items():
         if isinstance(error, kind):

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,8 +73,10 @@ def test_what_a_tower_sees_is_shown_again_and_a_run_names_where_it_went_on(tmp_p
     )
     plan = Plan(mixture="first", steps=12, sight=0, warm_up=1, shows=3)
     run(tmp_path, plan, None, is_fast=False)
-    run(tmp_path, plan, None, is_fast=False)
+    run(tmp_path, replace(plan, minutes=5.0), None, is_fast=False)
     assert len(looked) >= 4
     assert torch.load(tmp_path / "state.pt")["step"] == 12
     about = json.loads((tmp_path / "plan.json").read_text("utf-8"))
-    assert (about["commit"], about["went_on_at"]) == ("abc1234", ["abc1234"])
+    assert about["commit"] == "abc1234"
+    assert about["went_on"] == [{"commit": "abc1234", "minutes": 5.0}]
+    assert about["plan"]["minutes"] == 5.0

@@ -10,7 +10,7 @@ import torch
 from langchain_internvl.backends.transformers.features import FeatureCache
 from langchain_internvl.backends.transformers.image_jobs import ImageJob, Unwanted
 from langchain_internvl.backends.transformers.vision import encode_image
-from langchain_internvl.errors import PromptError
+from langchain_internvl.errors import PromptError, RequestTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,8 @@ class ImageFeatures:
 
         Returns:
             The affected sequences, and the error if encoding failed (the image cannot be decoded,
-            or memory is full); else None.
+            or memory is full); else None. Empty if it was given up: the sequences that are left ask
+            for it again.
         """
         job = self._job
         if job is None:
@@ -79,7 +80,8 @@ class ImageFeatures:
         self._job = None
         try:
             features = self._checked(job.image, job.result())
-        except Unwanted:
+        except (Unwanted, RequestTimeoutError):
+            # The time of one request is over; it ends as late, and the others start the image anew.
             return [], None
         except Exception as error:  # noqa: BLE001 - the decode loop handles it
             return waiting, error

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import nullcontext
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from langchain_internvl.cli.options import ModelOptions, with_options
+
+if TYPE_CHECKING:
+    from langchain_internvl.evaluation import CaseResult
 
 
 @with_options
@@ -59,9 +62,12 @@ def evaluate(
     llm = model.open(temperature=0)
     results = evaluation.evaluate(llm, read, metric, concurrency=concurrency)
     console = Console(stderr=True)
-    done = []
-    with nullcontext() if out is None else out.open("w", encoding="utf-8") as file:
+    done: list[CaseResult] = []
+    file = None
+    with ExitStack() as stack:
         for result in track(results, "cases", len(read), console=console, transient=True):
+            if out is not None and not done:  # not before: the model may be unusable
+                file = stack.enter_context(out.open("w", encoding="utf-8"))
             done.append(result)
             line = {**dataclasses.asdict(result), "metric": metric}
             if file is not None:

@@ -12,7 +12,7 @@ def test_counting_reads_sizes_only_and_equals_the_prompt(llm, backend, monkeypat
     messages = [SystemMessage("Be terse."), *ask("What?", image_block(IMAGE))]
     llm.invoke(messages)
     monkeypatch.setattr(
-        "langchain_internvl.requests.prompt_request.load_rgb",
+        "langchain_internvl.requests.prompt_request.use_rgb",
         lambda *a, **k: pytest.fail("decoded"),
     )
     assert llm.get_num_tokens_from_messages(messages) == len(backend.requests[0].prompt_ids)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from langchain_internvl import ChatInternVL, chat_models
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.cli.app import app
+from langchain_internvl.errors import CheckpointError
 
 
 @pytest.fixture
@@ -22,8 +23,13 @@ def cases(tmp_path, monkeypatch):
 
 
 def run(monkeypatch, *arguments, reply):
+    def answer(_request):
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
     def make(**_):
-        backend = ScriptedBackend(lambda request: reply)
+        backend = ScriptedBackend(answer)
         return ChatInternVL(model=str(checkpoint_folder("qwen2")), backend=backend)
 
     monkeypatch.setattr(chat_models, "ChatInternVL", make)
@@ -57,6 +63,15 @@ def test_two_runs_are_compared_over_the_same_cases(cases, monkeypatch):
     assert "exact of this run minus a.jsonl: 0.000" in result.stdout
     assert "no difference beyond the choice of cases" in result.stdout
     assert "4 cases that only one of them has were left out" in result.stdout
+
+
+def test_a_model_that_cannot_be_used_leaves_the_older_file(cases, monkeypatch):
+    (cases.parent / "a.jsonl").write_text("older")
+    arguments = ("eval", str(cases), "-m", "exact", "--out", "a.jsonl")
+    result = run(monkeypatch, *arguments, reply=CheckpointError("the weights are damaged"))
+    assert result.exit_code == 1
+    assert result.stderr.count("the weights are damaged") == 1
+    assert (cases.parent / "a.jsonl").read_text() == "older"
 
 
 def test_failed_cases_are_said_and_exit_with_1(cases, monkeypatch):

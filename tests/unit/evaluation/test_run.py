@@ -1,11 +1,12 @@
 import json
+import sys
 
 import pytest
 from PIL import Image
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.scripted import ScriptedBackend
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import CheckpointError, ModelNotServedError, RequestError
 from langchain_internvl.evaluation import METRICS, Case, evaluate, read_cases
 from langchain_internvl.evaluation.tiles import max_tiles_of
 
@@ -77,6 +78,47 @@ def test_results_come_in_order_and_a_failed_case_keeps_its_place(tmp_path, llm):
 def test_every_metric_scores_replies(llm, metric, reply, fields, score):
     (result,) = evaluate(llm(reply), [Case(id="1", question="?", **fields)], metric)
     assert result.score == score
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_case_that_the_metric_cannot_score_fails_alone(llm, metric):
+    boxed = Case(id="boxed", question="Who?", box=(0, 0, 500, 500))
+    answered = Case(id="answered", question="Who?", answers=("A",))
+    results = list(evaluate(llm("A"), [boxed, answered, boxed, answered], metric))
+    failed = [one.error is not None for one in results]
+    assert failed == ([False, True] if metric == "acc@0.5" else [True, False]) * 2
+    reasons = {one.error for one in results if one.error}
+    needed = "a box" if metric == "acc@0.5" else "answers"
+    assert [f"{metric} needs {needed}" in reason for reason in reasons] == [True]
+
+
+@pytest.mark.parametrize(
+    "error", [CheckpointError("damaged"), ModelNotServedError("gone"), ImportError("torch")]
+)
+def test_a_model_that_cannot_be_used_ends_the_run(error):
+    def reply(_request):
+        raise error
+
+    cases = [Case(id=str(number), question="Who?", answers=("A",)) for number in range(3)]
+    llm = ChatInternVL(backend=ScriptedBackend(reply), model="nano")
+    with pytest.raises(type(error)):
+        list(evaluate(llm, cases, "exact"))
+
+
+def test_cases_with_the_same_id_keep_their_own_replies():
+    llm = ChatInternVL(backend=ScriptedBackend(["A", "B"]), model="nano")
+    cases = [Case(id="1", question="Who?", answers=(answer,)) for answer in "AB"]
+    results = list(evaluate(llm, cases, "exact", concurrency=1))
+    assert [(one.reply, one.score) for one in results] == [("A", 1), ("B", 1)]
+
+
+def test_a_missing_package_is_reported_before_the_first_request(llm, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rapidfuzz.distance.Levenshtein", None)
+    script = ScriptedBackend([])
+    case = Case(id="1", question="Who?", answers=("A",))
+    with pytest.raises(ImportError, match=r"\[evaluation\]"):
+        list(evaluate(ChatInternVL(backend=script, model="nano"), [case], "anls"))
+    assert script.requests == []
 
 
 def test_an_unknown_metric_names_the_known_ones(llm):

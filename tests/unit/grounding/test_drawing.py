@@ -27,6 +27,16 @@ def test_a_box_is_where_it_says(monkeypatch):
     assert picture.getpixel((100, 60)) == GREY  # and the picture as it was
 
 
+def test_an_image_may_be_a_file(tmp_path):
+    picture = Image.new("RGB", (400, 300), GREY)
+    picture.save(tmp_path / "grey.png")
+    box = Box(x1=250, y1=200, x2=750, y2=800)
+    for path in (tmp_path / "grey.png", str(tmp_path / "grey.png")):
+        assert draw_boxes(path, [box]) == draw_boxes(picture, [box])
+    with pytest.raises(FileNotFoundError):
+        draw_boxes(tmp_path / "none.png", [box])
+
+
 def test_labels_stand_in_the_picture_and_hide_no_other(monkeypatch):
     spots = []
     real = drawing._free_spot

@@ -1,6 +1,7 @@
 """Files that are no image: the error names what they are, and what to do."""
 
 import io
+import struct
 import zipfile
 
 import numpy as np
@@ -32,6 +33,15 @@ def saved(kind, size=(40, 30), **options):
     buffer = io.BytesIO()
     Image.new("RGB", size, "red").save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def wide_tiff():
+    """A whole TIFF of 64-bit floats, which Pillow does not read."""
+    buffer = io.BytesIO()
+    Image.new("F", (40, 30)).save(buffer, "TIFF")
+    bits = [struct.pack("<HHII", 258, 3, 1, bits) for bits in (32, 64)]
+    assert bits[0] in buffer.getvalue()
+    return buffer.getvalue().replace(*bits)
 
 
 REST = bytes(range(200))
@@ -69,7 +79,8 @@ FILES = {
     "png": (saved("PNG")[:20], "PNG image", "20 bytes.*whole file"),
     "jpeg": (saved("JPEG")[:30], "JPEG image", "30 bytes.*whole file"),
     "webp": (saved("WEBP")[:20], "WebP image", "20 bytes"),
-    "avif": (saved("AVIF")[:40], "AVIF image", "cut off"),
+    "avif": (saved("AVIF")[:40], "AVIF image that cannot be read", "cut off"),
+    "wide tiff": (wide_tiff(), "TIFF image that cannot be read", "64-bit numbers"),
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.checkpoint import find_adapter, find_cached, open_checkpoint
@@ -20,6 +21,16 @@ def test_names_that_cannot_be_paths_are_typed_errors_everywhere(name):
 def test_what_is_neither_a_folder_nor_an_id(find, name):
     with pytest.raises(CheckpointNotFoundError, match="neither a folder nor an id"):
         find(name)
+
+
+def test_a_reason_of_the_hub_is_one_line(monkeypatch):
+    def fail(*_, **__):
+        raise LocalEntryNotFoundError("no connection\nand nothing\n  in the cache")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(CheckpointNotFoundError) as error:
+        open_checkpoint("owner/name")
+    assert str(error.value).endswith("hub: no connection and nothing in the cache")
 
 
 def test_folders_and_ids(tmp_path, monkeypatch):

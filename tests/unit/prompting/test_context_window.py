@@ -47,7 +47,7 @@ def test_a_prompt_over_the_window_says_what_makes_it_long(backend):
         "image 1 (message 1 (human), block 1): 768, image 2 (message 1 (human), block 2): 256"
         in told
     )
-    assert f"words: {length - 1024}" in told
+    assert f"text: {length - 1024}" in told
     assert "lower max_tiles" in told
     assert isinstance(caught.value, LangChainOverflowError)
     assert isinstance(caught.value, PromptError)
@@ -55,14 +55,14 @@ def test_a_prompt_over_the_window_says_what_makes_it_long(backend):
     with pytest.raises(ContextOverflowError, match=r"To fit, leave out earlier messages"):
         llm.invoke("word " * 2000)
     many = [image_block(IMAGE, max_tiles=2), *[image_block(IMAGE, max_tiles=1)] * 11]
-    told = r"image 1 \(.*\): 768, images 2 \(.*block 2\) to 12 \(.*block 12\): 256 each, words"
+    told = r"image 1 \(.*\): 768, images 2 \(.*block 2\) to 12 \(.*block 12\): 256 each, text"
     with pytest.raises(ContextOverflowError, match=told):
         llm.invoke([HumanMessage(many)])
 
 
 def test_no_image_is_decoded_for_a_prompt_that_is_too_long(backend, monkeypatch):
     monkeypatch.setattr(
-        "langchain_internvl.requests.prompt_request.load_rgb", lambda *_, **__: 1 / 0
+        "langchain_internvl.requests.prompt_request.use_rgb", lambda *_, **__: 1 / 0
     )
     with pytest.raises(ContextOverflowError):
         chat(backend, context_window=1000).invoke([HumanMessage([image_block(IMAGE)])])

@@ -243,7 +243,7 @@ def test_deep_nonsense_is_an_error_and_no_crash():
             {"properties": {"a": {"contains": {}}}},
             {"method": "function_calling"}, SchemaError, r"\$\.properties\.a\.contains",
         ),
-        (3, {}, RequestError, "3 is no tool"),
+        (3, {}, RequestError, "3 is no schema"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_for_raises_at_once(schema, options, error, message):

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +215,8 @@ def run(
     """Train until the plan is done.
 
     Args:
-        folder: Where the run is kept; if it was begun before, it goes on with its own plan.
+        folder: Where the run is kept; if it was begun before, it goes on with its own plan, but may
+            end after other `minutes`.
         plan: What to do.
         start: Weights to begin with (a -hf folder); None: random ones.
         device: Where to.
@@ -228,8 +229,10 @@ def run(
     model = build_model(build_config(tokenizer), plan.seed)
     if (folder / "plan.json").exists():
         about = json.loads((folder / "plan.json").read_text("utf-8"))
-        plan = Plan(**about["plan"])
-        about.setdefault("went_on_at", []).append(_commit())
+        minutes = plan.minutes or about["plan"]["minutes"]
+        plan = replace(Plan(**about["plan"]), minutes=minutes)
+        about.setdefault("went_on", []).append({"commit": _commit(), "minutes": minutes})
+        about["plan"] = asdict(plan)
     else:
         about = {
             "plan": asdict(plan),

@@ -1,6 +1,8 @@
 """Images that are asked about again are neither decoded nor encoded again."""
 
 import io
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from langchain_internvl import ChatInternVL, image_block
 from langchain_internvl.backends.base import Request
 from langchain_internvl.backends.transformers import image_features
 from langchain_internvl.backends.transformers.features import FeatureCache
-from langchain_internvl.errors import MediaError
+from langchain_internvl.errors import MediaError, RequestTimeoutError
 from langchain_internvl.media.lazy_tiles import ImageTiles, TileList
 
 FOLDER = checkpoint_folder("qwen2")
@@ -126,6 +128,38 @@ def test_an_image_that_cannot_be_decoded_fails_alone(engine, encoded):
         ask(engine, whole[: len(whole) // 2])
     assert ask(engine, whole) == engine.replies[0]
     assert encoded == [3]
+
+
+def test_a_request_whose_time_is_over_takes_no_other_along(engine):
+    ask(engine, png(picture()))
+    first, engine = engine.requests[0], engine.backend
+    engine.clear_caches()
+    (image,) = first.images
+    begun = threading.Event()
+
+    def too_late():
+        begun.set()
+        other_waits.wait(20)
+        raise RequestTimeoutError("media took longer")
+
+    other_waits = threading.Event()
+    late = replace(first, tiles=TileList([replace(image, cut=too_late)]), timeout=0.5)
+    errors = []
+
+    def ask_late():
+        try:
+            list(engine.stream(late))
+        except RequestTimeoutError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask_late)
+    thread.start()
+    assert begun.wait(20)
+    deltas = engine.stream(first)
+    threading.Timer(0.1, other_waits.set).start()
+    assert len(list(deltas)) == 6
+    thread.join()
+    assert len(errors) == 1
 
 
 def test_the_least_recently_used_go():
