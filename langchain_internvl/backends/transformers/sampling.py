@@ -134,7 +134,7 @@ def sample(logits: torch.Tensor, states: Sequence[SamplerState]) -> list[Sampled
         best, ids = scores.max(-1)
         if drawn:
             own = [states[index] for index in drawn]
-            chosen = _draw(scores[drawn], own, is_owned=True)
+            chosen = _draw(_rows(scores, drawn), own, is_owned=True)
             ids = ids.index_put((_on(drawn, ids.device),), chosen)
     columns = [ids.double()[:, None], best.isfinite().double()[:, None]]
     asked = [index for index, state in enumerate(states) if state.report is not None]
@@ -149,6 +149,11 @@ def sample(logits: torch.Tensor, states: Sequence[SamplerState]) -> list[Sampled
 
 def _on(values: Sequence[int], device: torch.device) -> torch.Tensor:
     return torch.tensor(values, device=device)
+
+
+def _rows(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """Copies of rows. Indexing by a list would compute the place of every entry on the CPU."""
+    return tensor.index_select(0, _on(rows, tensor.device))
 
 
 def _penalise(logits: torch.Tensor, states: Sequence[SamplerState]) -> torch.Tensor:
@@ -188,8 +193,8 @@ def _draw(scores: torch.Tensor, states: Sequence[SamplerState], *, is_owned: boo
         return _draw_sorted(scores, states, draws)
     ids = torch.empty(len(states), dtype=torch.long, device=device)
     free = [index for index in range(len(states)) if index not in set(cut)]
-    ids[free] = _invert(scores[free].softmax(-1), draws[free])
-    ids[cut] = _draw_sorted(scores[cut], [states[index] for index in cut], draws[cut])
+    ids[free] = _invert(_rows(scores, free).softmax(-1), draws[free])
+    ids[cut] = _draw_sorted(_rows(scores, cut), [states[index] for index in cut], draws[cut])
     return ids
 
 
@@ -216,14 +221,13 @@ def _draw_sorted(
     if wide:
         chosen = [states[index] for index in wide]
         if len(wide) < len(states):
-            scores, every = scores[wide], every[wide]
-        ids[wide] = _draw_by_rejection(scores, every, chosen, draws[wide])
+            every = _rows(every, wide)
+        ids[wide] = _draw_by_rejection(every, chosen, draws[wide])
     for index in set(more).difference(wide):  # `top_k` is above the number of sorted tokens
         row, state = scores[index : index + 1], [states[index]]
         values, places = row.topk(states[index].top_k)
-        ids[index] = _draw_from(values, places, values, state, draws[index : index + 1], size=size)[
-            0
-        ]
+        own = draws[index : index + 1]
+        ids[index] = _draw_from(values, places, values, state, own, size=size)[0]
     return ids
 
 
@@ -235,30 +239,28 @@ def _draw_from_all(
 
 
 def _draw_by_rejection(
-    scores: torch.Tensor,
-    probabilities: torch.Tensor,
-    states: Sequence[SamplerState],
-    draws: torch.Tensor,
+    probabilities: torch.Tensor, states: Sequence[SamplerState], draws: torch.Tensor
 ) -> torch.Tensor:
     """Draw from the tokens that `top_p` keeps, without sorting the vocabulary.
 
     A token is drawn from the whole distribution, and kept if the likelier tokens together have less
     than `top_p`; else another one is drawn. Of equally likely tokens at the limit all are kept.
     """
-    limit = _column([state.top_p for state in states], scores)
+    limit = _column([state.top_p for state in states], probabilities)
     ids = _invert(probabilities, draws)
     rows = list(range(len(states)))  # which may need another draw
     for _ in range(_ATTEMPTS):
-        own = probabilities if len(rows) == len(states) else probabilities[rows]
+        own = probabilities if len(rows) == len(states) else _rows(probabilities, rows)
         likelier = own > own.gather(-1, ids[rows][:, None])
         above = torch.where(likelier, own, 0).sum(-1, keepdim=True)
         rejected = (above >= limit[rows]).squeeze(-1).tolist()
         rows = [row for row, is_rejected in zip(rows, rejected, strict=True) if is_rejected]
         if not rows:
             return ids
-        draws = _column([states[row].draw() for row in rows], scores, torch.float64)
-        ids[rows] = _invert(probabilities[rows], draws)
-    ids[rows] = _draw_from_all(scores[rows], [states[row] for row in rows], draws)
+        draws = _column([states[row].draw() for row in rows], probabilities, torch.float64)
+        ids[rows] = _invert(_rows(probabilities, rows), draws)
+    rest = _rows(probabilities, rows).log()
+    ids[rows] = _draw_from_all(rest, [states[row] for row in rows], draws)
     return ids
 
 
@@ -347,7 +349,7 @@ def _logprobs(
 ) -> list[torch.Tensor]:
     """Columns: log probabilities of the tokens and of the alternatives, and ids of the latter."""
     rows = _on(asked, logits.device)
-    logprobs = logits[rows].log_softmax(-1)
+    logprobs = _rows(logits, asked).log_softmax(-1)
     values, places = logprobs.topk(most, -1)
     own = logprobs.gather(-1, ids[rows][:, None])
     found = torch.cat([own, values, places.double()], -1).double()
