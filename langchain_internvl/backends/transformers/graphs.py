@@ -41,6 +41,10 @@ _MOST_GRAPHS = 16
 has the activations of the largest step (tens of megabytes), and the driver takes about ten
 megabytes for each graph. The fifth of a GPU that the KV cache leaves has room for both."""
 
+_TOLERANCE = 0.02
+"""Maximum difference of a graph's first replay, relative to the largest value of the step. The same
+kernels give the same values; this leaves room for libraries that choose another one in 16 bits."""
+
 _MOST_WASTE = 2
 """Maximum number of keys that a graph of other blocks may attend to, relative to those needed."""
 
@@ -122,7 +126,8 @@ class _Graph(NamedTuple):
 class DecodeGraphs:
     """The captured decode steps of an engine: at most 16, least recently used ones are dropped.
 
-    A failure to capture is logged, and everything runs without graphs afterwards.
+    A failure to capture, or a first replay with another result, is logged, and everything runs
+    without graphs afterwards.
 
     Args:
         recorder: Captures steps.
@@ -206,23 +211,39 @@ class DecodeGraphs:
         return self._graphs[best]
 
     def _capture(self, step: BlockPass, run: Run) -> torch.Tensor | None:
-        """Run a step, and capture it; None if it failed."""
+        """Run a step, capture it, and compare its first replay; None if it failed.
+
+        The replay writes the keys and values of this step again, so that a step which must not be
+        trusted is run once more without a graph.
+        """
         result = None
         try:
             result = step.select(self._recorder.warm_up(run))
             replay = self._recorder.capture(run)
+            is_right = _is_close(step.select(replay()), result)
         except Exception as error:
             if result is None and is_out_of_memory(error):
                 raise  # the step would not have run without a graph either
-            self.clear()
-            self._has_failed = True
             forget_locals(error)
-            _LOG.warning("decode steps run without CUDA graphs: capturing one failed: %s", error)
-        else:
-            self._graphs[_key(step.widths)] = _Graph(step, replay)
-            while len(self._graphs) > _MOST_GRAPHS:
-                self._graphs.popitem(last=False)
+            self._give_up(f"capturing one failed: {error}")
+            return result
+        if not is_right:
+            self._give_up("the first replay of one differs from the step that was captured")
+            return None
+        self._graphs[_key(step.widths)] = _Graph(step, replay)
+        while len(self._graphs) > _MOST_GRAPHS:
+            self._graphs.popitem(last=False)
         return result
+
+    def _give_up(self, reason: str) -> None:
+        self.clear()
+        self._has_failed = True
+        _LOG.warning("decode steps run without CUDA graphs: %s", reason)
+
+
+def _is_close(replayed: torch.Tensor, expected: torch.Tensor) -> bool:
+    most = torch.nan_to_num(expected, 0.0, 0.0, 0.0).abs().max().item()
+    return torch.allclose(replayed, expected, rtol=0, atol=_TOLERANCE * most, equal_nan=True)
 
 
 def _key(widths: Mapping[Block, int]) -> tuple[Any, ...]:

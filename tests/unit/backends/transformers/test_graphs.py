@@ -220,6 +220,24 @@ def test_a_failure_to_capture_is_logged_once_and_steps_go_on_without(loops, capl
     assert "without CUDA graphs: capturing one failed: operation not p" in record.getMessage()
 
 
+@pytest.mark.parametrize("wrong", [torch.zeros_like, lambda result: result * float("nan")])
+def test_a_graph_whose_first_replay_differs_is_not_used(wrong, loops, caplog):
+    """Its step runs again without it, so the tokens are right."""
+
+    class Wrong(TapeRecorder):
+        def capture(self, run):
+            replay = super().capture(run)
+            return lambda: wrong(replay())
+
+    engine = loops("qwen2")
+    loop = loop_of(engine, recorder=Wrong())
+    requests = [Request(words(engine, 20 + n, n), max_tokens=12) for n in range(2)]
+    found = [ids for ids, _ in decode(loop, *requests)]
+    assert found == [solo(engine, request) for request in requests]
+    assert loop.graphs.replays == 0
+    assert "replay of one differs from the step that was captured" in caplog.text
+
+
 def test_memory_that_is_short_in_a_capture_ends_graphs_only(loops, caplog):
     engine = loops("qwen2")
     recorder = TapeRecorder(torch.OutOfMemoryError("CUDA out of memory"))
