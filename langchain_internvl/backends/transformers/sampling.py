@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn.functional import threshold
 
 from langchain_internvl.backends.base import TokenLogprob
 from langchain_internvl.errors import BackendError
@@ -219,10 +220,7 @@ def _draw_sorted(
     more = [index for index, enough in enumerate(suffices.tolist()) if not enough]
     wide = [index for index in more if not kept < states[index].top_k < size]
     if wide:
-        chosen = [states[index] for index in wide]
-        if len(wide) < len(states):
-            every = _rows(every, wide)
-        ids[wide] = _draw_by_rejection(every, chosen, draws[wide])
+        ids[wide] = _draw_by_rejection(every, wide, states, draws)
     for index in set(more).difference(wide):  # `top_k` is above the number of sorted tokens
         row, state = scores[index : index + 1], [states[index]]
         values, places = row.topk(states[index].top_k)
@@ -239,29 +237,44 @@ def _draw_from_all(
 
 
 def _draw_by_rejection(
-    probabilities: torch.Tensor, states: Sequence[SamplerState], draws: torch.Tensor
+    probabilities: torch.Tensor,
+    rows: Sequence[int],
+    states: Sequence[SamplerState],
+    draws: torch.Tensor,
 ) -> torch.Tensor:
     """Draw from the tokens that `top_p` keeps, without sorting the vocabulary.
 
     A token is drawn from the whole distribution, and kept if the likelier tokens together have less
     than `top_p`; else another one is drawn. Of equally likely tokens at the limit all are kept.
+
+    Args:
+        probabilities: Of all rows [all rows, vocabulary], because copies of most take longer.
+        rows: Indices of the rows to draw for.
+        states: Sampling states of all rows.
+        draws: Random numbers of all rows [all rows, 1].
+
+    Returns:
+        Token ids [rows].
     """
-    limit = _column([state.top_p for state in states], probabilities)
     ids = _invert(probabilities, draws)
-    rows = list(range(len(states)))  # which may need another draw
+    left = list(rows)  # which may need another draw
     for _ in range(_ATTEMPTS):
-        own = probabilities if len(rows) == len(states) else _rows(probabilities, rows)
-        likelier = own > own.gather(-1, ids[rows][:, None])
-        above = torch.where(likelier, own, 0).sum(-1, keepdim=True)
-        rejected = (above >= limit[rows]).squeeze(-1).tolist()
-        rows = [row for row, is_rejected in zip(rows, rejected, strict=True) if is_rejected]
-        if not rows:
-            return ids
-        draws = _column([states[row].draw() for row in rows], probabilities, torch.float64)
-        ids[rows] = _invert(_rows(probabilities, rows), draws)
-    rest = _rows(probabilities, rows).log()
-    ids[rows] = _draw_from_all(rest, [states[row] for row in rows], draws)
-    return ids
+        left = [row for row in left if _is_cut(probabilities[row], ids[row], states[row].top_p)]
+        if not left:
+            return ids[list(rows)]
+        draws = _column([states[row].draw() for row in left], probabilities, torch.float64)
+        ids[left] = _invert(_rows(probabilities, left), draws)
+    rest = _rows(probabilities, left).log()
+    ids[left] = _draw_from_all(rest, [states[row] for row in left], draws)
+    return ids[list(rows)]
+
+
+def _is_cut(probabilities: torch.Tensor, token: torch.Tensor, top_p: float) -> bool:
+    """Whether the tokens that are likelier than a token have `top_p` together.
+
+    Row by row, because a row's numbers stay in the processor's cache between the steps.
+    """
+    return float(threshold(probabilities, float(probabilities[token]), 0).sum()) >= top_p
 
 
 def _draw_from(
