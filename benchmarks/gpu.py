@@ -228,8 +228,28 @@ class Checks:
         return {"failed": failed}
 
     def graphs(self) -> Found:
-        """CUDA graphs of decode steps."""
-        raise SkippedError("the engine has no CUDA graphs")
+        """Steps by CUDA graphs give the tokens of steps without, while sequences come and go."""
+        if self.device != "cuda":
+            raise SkippedError("CUDA graphs need a GPU")
+        found: Found = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            model = random_model(4, 512, self.device, dtype)
+            replies = {}
+            for wanted in (False, True):
+                loop = DecodeLoop(model, {}, Limits(cuda_graphs=wanted))
+                before = torch.cuda.memory_reserved()
+                replies[wanted] = run_in_turn(loop, 12)
+                if loop.graphs is not None:
+                    share = loop.graphs.replays / loop.steps
+                    grown = torch.cuda.memory_reserved() - before
+                    found[f"{dtype}, replayed steps"] = round(share, 3)
+                    found[f"{dtype}, memory with blocks, MB"] = grown / 1e6
+                    require(share > 0.5, f"{share:.0%} of the steps were replayed")
+                loop.clear()
+            same = sum(map(list.__eq__, replies[True], replies[False]))
+            found[f"{dtype}, equal replies"] = f"{same} of 12"
+            require(dtype != torch.float32 or same == 12, f"equal replies: {same} of 12")
+        return found
 
     def speed(self) -> Found:
         """Tokens a second at 1, 8 and 32 rows, beside `generate` and the bandwidth limit."""
@@ -244,9 +264,15 @@ class Checks:
         found: Found = {"weights read a step, GB": read / 1e9, "bandwidth, GB/s": bandwidth / 1e9}
         for count in rows:
             prompts = [list(range(1000 + 7 * n, 1128 + 7 * n)) for n in range(count)]
-            loop = DecodeLoop(model, {}, Limits(prefix_cache=False))
-            row: Found = {"engine": best(partial(run_engine, loop, prompts, tokens), self.device)}
-            loop.clear()
+            row: Found = {}
+            kinds = {"engine": None, "engine, no graphs": False}
+            for kind, wanted in kinds.items() if self.device == "cuda" else [("engine", None)]:
+                loop = DecodeLoop(model, {}, Limits(prefix_cache=False, cuda_graphs=wanted))
+                row[kind] = best(partial(run_engine, loop, prompts, tokens), self.device)
+                if loop.graphs is not None:
+                    share = loop.graphs.replays / loop.steps
+                    found[f"{count} rows, replayed steps"] = round(share, 3)
+                loop.clear()
             for kind in ("dynamic", "static"):
                 try:
                     row[f"generate, {kind}"] = best(
@@ -320,6 +346,18 @@ def run_engine(loop: DecodeLoop, prompts: list[list[int]], tokens: int) -> list[
     for prompt in prompts:
         loop.begin(Request([1000 + one % 6000 for one in prompt], max_tokens=tokens))
     return list(finish(loop).values())
+
+
+def run_in_turn(loop: DecodeLoop, count: int) -> list[list[int]]:
+    """Replies of sequences that begin one after the other, and end in another order."""
+    begun: list[Any] = []
+    while len(begun) < count or loop.sequences:
+        if len(begun) < count and loop.steps >= 20 * len(begun):
+            number = len(begun)
+            prompt = [(7 * number + 11 * place) % 7000 for place in range(40 + 50 * (number % 5))]
+            begun.append(loop.begin(Request(prompt, max_tokens=60 + 70 * (number % 4))))
+        loop.step()
+    return [one.reply for one in begun]
 
 
 def run_generate(model: Any, prompts: list[list[int]], tokens: int, cache: str) -> None:

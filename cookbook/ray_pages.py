@@ -3,12 +3,12 @@
     pip install 'langchain-internvl[documents,transformers,ray]'
     python cookbook/ray_pages.py 's3://box/scans' 's3://box/text' --model OpenGVLab/InternVL2-8B
 
-First an index: a row for each page with its `page_id` (SHA-256 of the document, page number). Then
-tasks on CPUs render its pages, and actors, one for each GPU, or clients of one server
-(`--base-url`) read them. Ray holds back rendering while readers are busy, restarts what dies, and
-notes in `OUT.checkpoint` which pages are in the output: the same command, started again after a
-crash or with new documents, reads the others. A failed page is a row with an `error`; `--again`
-reads such rows.
+First an index: a row for each page with its `page_id` (SHA-256 of the document, page number). Of
+documents with the same bytes one is read. Then tasks on CPUs render the pages, and actors, one for
+each GPU, or clients of one server (`--base-url`) read them. Ray holds back rendering while readers
+are busy, restarts what dies, and notes in `OUT.checkpoint` which pages are in the output: the same
+command, started again after a crash or with new documents, reads the others. A failed page is a row
+with an `error`; `--again` reads such rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from PIL import Image
@@ -38,6 +38,16 @@ def index(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         pass
     for number in range(total):
         yield {"page_id": page_id(digest, number), "path": row["path"], "page": number}
+
+
+def copies(first_pages: Iterable[dict[str, Any]]) -> set[str]:
+    """Paths of documents with the bytes of another one."""
+    found: dict[str, str] = {}
+    return {
+        row["path"]
+        for row in first_pages
+        if found.setdefault(row["page_id"], row["path"]) != row["path"]
+    }
 
 
 def render(batch: dict[str, Any], files: Any) -> dict[str, Any]:
@@ -88,13 +98,17 @@ def main() -> None:
         documents = ray.data.read_binary_files(scans, filesystem=files, include_paths=True)
         pages = documents.flat_map(index)
     pages.write_parquet(f"{arguments.out}.index", mode="overwrite")
+    first = ray.data.read_parquet(f"{arguments.out}.index").filter(expr="page == 0")
+    twice = copies(first.iter_rows())
+    # Datasets take the configuration that is there when they are made.
     context.checkpoint_config = CheckpointConfig(
         "page_id", f"{arguments.out}.checkpoint", delete_checkpoint_on_success=False
     )
+    pages = ray.data.read_parquet(f"{arguments.out}.index")
+    if twice:
+        pages = pages.filter(lambda row: row["path"] not in twice)
     model = {"model": arguments.model, "base_url": arguments.base_url, "temperature": 0}
-    images = ray.data.read_parquet(f"{arguments.out}.index").map_batches(
-        render, batch_size=arguments.batch, fn_kwargs={"files": files}
-    )
+    images = pages.map_batches(render, batch_size=arguments.batch, fn_kwargs={"files": files})
     read = images.map_batches(
         PageReader,
         fn_constructor_args=[model, {"output": "markdown"}],

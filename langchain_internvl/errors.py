@@ -144,8 +144,8 @@ class BrokenReplyError(ServerError):
 
 
 MODEL_ERRORS = (CheckpointError, ModelNotServedError, ServerAccessError)
-"""Errors of the model, or of the access to its server, that every request would get: whoever reads
-many pages or files stops at the first one."""
+"""Errors of the model, or of the access to its server, that every request would get: readers of
+many pages, files or cases stop at the first one."""
 
 
 def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:

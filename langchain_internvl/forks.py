@@ -13,11 +13,11 @@ _RENEWALS: WeakKeyDictionary[object, Callable[..., None]] = WeakKeyDictionary()
 
 
 def renew_after_fork(owner: T, renew: Callable[[T], None]) -> None:
-    """Have something made usable, or honest, in forked processes.
+    """Register a function that makes an object usable in forked processes, or makes it raise there.
 
     Args:
-        owner: What has a lock or a thread; it is not kept alive.
-        renew: Called with it in the child, where one thread runs.
+        owner: An object with a lock or a thread; it is not kept alive.
+        renew: Called with the object in the child process, which has one thread.
     """
     _RENEWALS[owner] = renew
 

@@ -39,7 +39,7 @@ def parse_json(text: str) -> Any:
 
 
 def open_regular(file: Path, most_bytes: int | None = None) -> BinaryIO:
-    """Open a file that may be anything, such as a pipe that would never end.
+    """Open a file from an untrusted folder, which may be a pipe or a device.
 
     Args:
         file: The file, or a link to it.
@@ -110,7 +110,7 @@ def read_json(file: Path, most_bytes: int = MOST_SETTINGS_BYTES) -> dict[str, An
 
 
 def refuse_pointer(file: Path) -> None:
-    """Refuse what git leaves of a large file, if git-lfs was not there when it cloned.
+    """Refuse a git-lfs pointer, which git leaves in place of a large file without git-lfs.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -248,6 +248,7 @@ class EngineStats:
         prefix_bytes: Prefix cache (keys and values kept for later turns), in bytes.
         prefix_hits: Prompts so far with a cached prefix.
         prefix_misses: Prompts so far without a cached prefix.
+        graph_steps: Decode steps so far that a CUDA graph ran.
     """
 
     active_rows: int = 0
@@ -261,6 +262,7 @@ class EngineStats:
     prefix_bytes: int = field(default=0, compare=False)
     prefix_hits: int = field(default=0, compare=False)
     prefix_misses: int = field(default=0, compare=False)
+    graph_steps: int = field(default=0, compare=False)
 
 
 @runtime_checkable

@@ -108,7 +108,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
                 changed.setdefault("profile", None)
             backend = changed.get("backend", self.backend)
             if not isinstance(backend, str) or {"backend", "base_url"} & changed.keys():
-                # What the engine of the original was made with says nothing about another.
+                # Settings of the original's engine do not apply to another backend.
                 given = {name: one for name, one in given.items() if name not in ENGINE_SETTINGS}
             checked = type(self)(**{**without_superseded(given, changed), **changed})
             # Contradicted settings change too, although `update` does not name them.
@@ -152,7 +152,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
         """Free the model unless another instance uses it; the next request loads it again."""
         self._engines.close()
 
-    # What a call is made with.
+    # Preparation of calls.
 
     @override
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:

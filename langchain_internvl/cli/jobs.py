@@ -132,11 +132,11 @@ _NEEDED = frozenset({"bitsandbytes", "huggingface_hub", "lmdeploy", "openai", "t
 
 def _ends_all(error: BaseException) -> bool:
     """Whether an error of one input comes from the model, so that every input would fail."""
-    from langchain_internvl.errors import CheckpointError, ModelNotServedError, ServerAccessError
+    from langchain_internvl.errors import MODEL_ERRORS
 
     if isinstance(error, ImportError):
         return error.name in _NEEDED
-    return isinstance(error, (CheckpointError, ModelNotServedError, ServerAccessError))
+    return isinstance(error, MODEL_ERRORS)
 
 
 def _look(one: Input, job: Job, settings: Mapping[str, Any]) -> ToolMessage:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from langchain_core.documents import Document
 
 from langchain_internvl._optional import require
+from langchain_internvl.documents.journal import naming
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.documents.sources import File
 from langchain_internvl.errors import RequestError
@@ -21,6 +22,11 @@ from langchain_internvl.media.policy import MediaPolicy
 
 _ROWS = 256
 """Pages of a row group of Parquet."""
+_LINES, _TABLES = frozenset({".jsonl", ".ndjson"}), frozenset({".parquet", ".pq"})
+_OTHERS = frozenset(
+    {".csv", ".docx", ".html", ".json", ".md", ".pdf", ".tsv", ".txt", ".xlsx", ".xml"}
+)
+"""Suffixes of files that are no folder, and are not written."""
 
 
 class PageWriter(Protocol):
@@ -46,19 +52,27 @@ def open_writer(
         password: Password of encrypted PDFs.
 
     Raises:
-        RequestError: Searchable PDFs are requested but the output is not a folder.
+        RequestError: The output is no place for pages, or no folder although searchable PDFs are
+            requested.
         ImportError: The extra `parquet` or `searchable-pdf` is not installed.
     """
     kind = out.suffix.lower()
-    if kind in {".jsonl", ".ndjson", ".parquet", ".pq"}:
-        if searchable_pdf:
-            raise RequestError(f"searchable PDFs go into a folder; {out} is a file")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return JsonLines(out) if kind in {".jsonl", ".ndjson"} else Parquet(out)
+    is_file = kind in {*_LINES, *_TABLES}
+    if is_file and searchable_pdf:
+        raise RequestError(f"searchable PDFs go into a folder; {out} is a file")
+    if kind in _OTHERS and not out.is_dir():
+        raise RequestError(f"pages go into a folder, FILE.jsonl or FILE.parquet, not into {out}")
+    if is_file and out.is_dir():
+        raise RequestError(f"{out} is a folder")
     if searchable_pdf:
         require("pikepdf", extra="searchable-pdf")
-    out.mkdir(parents=True, exist_ok=True)
-    return Folder(out, suffix, policy if searchable_pdf else None, password)
+    try:
+        (out.parent if is_file else out).mkdir(parents=True, exist_ok=True)
+        if not is_file:
+            return Folder(out, suffix, policy if searchable_pdf else None, password)
+        return JsonLines(out) if kind in _LINES else Parquet(out)
+    except OSError as error:
+        raise RequestError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
 def row_of(page: Document) -> dict[str, Any]:
@@ -81,13 +95,15 @@ class JsonLines:
 
     def add(self, file: File, page: Document) -> None:  # noqa: ARG002 - metadata name the file
         """Write a page."""
-        self._file.write(json.dumps(row_of(page), ensure_ascii=False, default=str) + "\n")
+        with naming(self._part):
+            self._file.write(json.dumps(row_of(page), ensure_ascii=False, default=str) + "\n")
 
     def finish(self) -> None:
         """Complete the file."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with naming(self._part):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         self._part.replace(self._path)
 
 
@@ -128,12 +144,14 @@ class Parquet:
     def finish(self) -> None:
         """Complete the file."""
         self._flush()
-        self._writer.close()
+        with naming(self._part):
+            self._writer.close()
         self._part.replace(self._path)
 
     def _flush(self) -> None:
         if self._rows:
-            self._writer.write_table(self._arrow.Table.from_pylist(self._rows, self._schema))
+            with naming(self._part):
+                self._writer.write_table(self._arrow.Table.from_pylist(self._rows, self._schema))
         self._rows = []
 
 
@@ -204,5 +222,6 @@ class Folder:
 
 def _put(path: Path, data: bytes) -> None:
     part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
+    with naming(part):
+        part.write_bytes(data)
     part.replace(path)

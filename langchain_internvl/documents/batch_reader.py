@@ -13,7 +13,7 @@ from langchain_internvl.chat_models import ChatInternVL
 from langchain_internvl.documents.page_image import open_page, page_from_array
 from langchain_internvl.documents.page_reader import Reader
 from langchain_internvl.documents.reading import PageText, ReadOptions
-from langchain_internvl.errors import InternVLError, MediaError
+from langchain_internvl.errors import MODEL_ERRORS, InternVLError, MediaError
 from langchain_internvl.media.policy import MediaPolicy
 
 
@@ -61,6 +61,11 @@ class PageReader:
         Returns:
             The other columns, and `text`, `ocr`, `problem`, `token_probability` (NaN: unknown),
             `attempts`, `rotation`, and `error` ("" for a page that was read).
+
+        Raises:
+            CheckpointError: The model cannot be used.
+            ModelNotServedError: The server does not serve the model.
+            ServerAccessError: The server rejected the key.
         """
         images = list(batch[self._image])
         read = asyncio.run(self._all(images))
@@ -87,6 +92,8 @@ class PageReader:
                 try:
                     page = await asyncio.to_thread(self._open, number, image)
                     return await self._reader.aread(page)
+                except MODEL_ERRORS:
+                    raise
                 except InternVLError as error:
                     return error
 

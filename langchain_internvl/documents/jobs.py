@@ -20,7 +20,7 @@ from langchain_internvl.documents.page_reader import Reader
 from langchain_internvl.documents.pages import Page, PageOptions, pages_of
 from langchain_internvl.documents.reading import PageText, ReadOptions
 from langchain_internvl.documents.sources import File
-from langchain_internvl.errors import InternVLError, MediaError, RequestError
+from langchain_internvl.errors import MODEL_ERRORS, InternVLError, MediaError, RequestError
 from langchain_internvl.media.page_ranges import parse_pages, select_pages
 from langchain_internvl.media.policy import MediaPolicy
 
@@ -128,7 +128,13 @@ class Pipeline:
         self._journal = journal
 
     def run(self, files: Iterable[File | MediaError]) -> Generator[FileStart | Result, None, None]:
-        """Read files; a failed page or file is a result with `error`, and reading continues."""
+        """Read files; a failed page or file is a result with `error`, and reading continues.
+
+        Raises:
+            CheckpointError: The model cannot be used.
+            ModelNotServedError: The server does not serve the model.
+            ServerAccessError: The server rejected the key.
+        """
         with closing(self._jobs(files)) as jobs:
             yield from in_order(jobs, self._quick, self._do, self._concurrency)
 
@@ -152,6 +158,8 @@ class Pipeline:
             except (InternVLError, ImportError) as error:
                 if isinstance(error, ImportError) and not isinstance(error, InternVLError):
                     raise
+                if isinstance(error, RequestError):  # about its pages
+                    error = RequestError(f"{file.source.name}: {error}")
                 yield Result(file, error=error, metadata=_base(file))
 
     def _file(self, file: File) -> Iterator[_Job]:
@@ -201,6 +209,8 @@ class Pipeline:
         assert isinstance(job.page.picture, Image.Image)  # noqa: S101
         try:
             read = self._reader.read(job.page.picture)
+        except MODEL_ERRORS:
+            raise  # no other page would be read, either
         except InternVLError as error:
             return self._failed(job, error)
         return self._settled(job, read)
@@ -210,6 +220,8 @@ class Pipeline:
         assert isinstance(job.page.picture, Image.Image)  # noqa: S101
         try:
             read = await self._reader.aread(job.page.picture)
+        except MODEL_ERRORS:
+            raise
         except InternVLError as error:
             return self._failed(job, error)
         return await run_in_executor(None, self._settled, job, read)
@@ -315,8 +327,13 @@ def settle(result: FileStart | Result, on_error: OnError) -> Document | None:
     if on_error == "raise" or (on_error == "record_pages" and is_whole):
         raise result.error
     _LOG.warning("not read: %s", result.error)
-    if on_error == "skip":
-        return None
+    return None if on_error == "skip" else recorded(result)
+
+
+def recorded(result: Result) -> Document:
+    """The page that was read, or a document without text whose metadata has the `error`."""
+    if result.document is not None:
+        return result.document
     metadata = result.metadata or _base(result.file)
     return Document(
         id=metadata.get("page_id"),

@@ -18,6 +18,7 @@ import os
 import threading
 import zlib
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,7 +47,8 @@ class Journal:
         self._totals: dict[str, int] = {}
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = (Path(folder) / _NAME).open("a+b")
+            self._path = Path(folder) / _NAME
+            self._file: IO[bytes] = self._path.open("a+b")
         except OSError as error:
             raise RequestError(f"resume_dir: {folder} cannot be used: {error.strerror}") from error
         try:
@@ -115,10 +117,11 @@ class Journal:
         with self._lock:
             if self._file.closed:  # the caller has gone while a page was being read
                 return 0
-            place = self._file.seek(0, os.SEEK_END)
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with naming(self._path):
+                place = self._file.seek(0, os.SEEK_END)
+                self._file.write(line)
+                self._file.flush()
+                os.fsync(self._file.fileno())
         return place
 
     def _load(self) -> None:
@@ -136,6 +139,19 @@ class Journal:
             self._file.seek(0, os.SEEK_END)
             self._file.write(b"\n")
             self._file.flush()
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in the errors of writing it, which a full disk raises without a name.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:

@@ -79,6 +79,7 @@ class InternVLLoader(BaseLoader):
         on_error: Handling of a page or file that fails: "raise"; "skip", with a warning in the
             log; "record": a document without text whose metadata has the `error`;
             "record_pages": the same for pages, while a file that cannot be read at all raises.
+            A model that cannot be used always raises.
         progress: Show a progress bar (tqdm).
         password: Password of encrypted PDFs.
         resume_dir: Folder for a journal of read pages: after a crash, a restart with the same
@@ -165,7 +166,8 @@ class InternVLLoader(BaseLoader):
         """Load documents as they are read.
 
         Raises:
-            InternVLError: A page or file failed, and `on_error` is "raise".
+            InternVLError: A page or file failed, and `on_error` is "raise"; or the model cannot be
+                used.
         """
         with closing(self.results()) as results:
             yield from self._documents(results)

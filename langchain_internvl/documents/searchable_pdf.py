@@ -131,9 +131,12 @@ class _Layer:
         page.add_resource(self._font, self._pikepdf.Name.Font, name="/InternVLText")
 
     def _hex(self, line: str) -> str:
-        """A line in the font's codes; at most 65,535 different characters have one."""
+        """A line in the font's codes; at most 65,535 different characters have one.
+
+        A line of one character ends in a space: PDFium drops such a line, or joins it to another.
+        """
         codes = []
-        for letter in to_visual_order(line):
+        for letter in to_visual_order(line) if len(line) > 1 else f"{line} ":
             if letter not in self._codes and len(self._codes) < 65_534:
                 self._codes[letter] = len(self._codes) + 1
             codes.append(self._codes.get(letter, 0))

@@ -76,10 +76,10 @@ def _scores(
     height = len(strips[0])
     shifts = np.rint(np.outer(centres, np.tan(np.radians(angles)))).astype(int)  # [strips, angles]
     rows = np.zeros((len(angles), height), np.float32)
-    for strip, shift in zip(strips, shifts, strict=True):
-        # Row k is the strip, rolled up by k.
-        rolled = sliding_window_view(np.concatenate([strip, strip[:-1]]), height)
-        rows += rolled[-shift % height]
+    twice = np.concatenate([strips, strips], axis=1)
+    # Row k of a strip's window is the strip, rolled up by k.
+    for windows, shift in zip(sliding_window_view(twice, height, axis=1), shifts, strict=True):
+        rows += windows[-shift % height]
     steps = np.diff(rows, axis=1)
     scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = np.einsum(
         "ar,ar->a", steps, steps, dtype=np.float64

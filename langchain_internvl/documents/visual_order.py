@@ -4,9 +4,10 @@ A PDF shows glyphs from left to right, so programs that make PDFs write Hebrew a
 and programs that extract text turn it back. PDFium (Chrome, pypdfium2) does so by segments: a line
 is cut where the direction of its letters changes. If more segments run from right to left than from
 left to right, they are taken from the right, else from the left; letters of right-to-left segments
-are reversed. That is its own inverse but for some brackets between both directions. For lines in
-one script it equals the Unicode Bidirectional Algorithm (UAX #9); viewers with another algorithm
-may order the words of mixed lines differently.
+are reversed, and so are spaces and brackets after them, which are also mirrored. What is written
+here is what PDFium turns back into the line. For lines in one script that equals the Unicode
+Bidirectional Algorithm (UAX #9); viewers with another algorithm may order the words of mixed lines
+differently.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ def to_visual_order(line: str) -> str:
         return line
     is_reversed = right > left
     written: list[str] = []
-    for kind, text in segments[::-1] if right > left else segments:
+    for kind, text in segments:  # as they are read, whichever side that begins at
         if kind in {"right", "left"}:
             is_reversed = kind == "right"
         turns = kind == "right" or (kind == "neutral" and is_reversed)
         written.append(text[::-1].translate(_MIRRORED) if turns else text)
-    return "".join(written)
+    return "".join(written[::-1] if right > left else written)
 
 
 def _kind(letter: str) -> str:

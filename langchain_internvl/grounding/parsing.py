@@ -1,24 +1,21 @@
-r"""Parses the boxes in a model's reply.
+"""Parses the boxes in a model's reply.
 
 Supported formats, for one box or several (n is a number, separated by commas, semicolons or
 spaces):
 
-| form | seen from |
-|---|---|
-| `<ref>cat</ref><box>[[n, n, n, n], ...]</box>`, `<box>n n n n</box>` | InternVL |
-| `cat[[n, n, n, n]]`, `cat: [n, n, n, n]`, a reply of four numbers alone | InternVL whose special \
-tokens were stripped |
-| `<\|object_ref_start\|>cat<\|object_ref_end\|><\|box_start\|>(n,n),(n,n)<\|box_end\|>` | \
-Qwen2-VL |
-| `{"bbox_2d": [n, n, n, n], "label": "cat"}`, `{"cat": [n, n, n, n]}`, in lists and fences too | \
-Qwen2.5-VL, InternVL3.5 |
-| `(n,n),(n,n)`, `[[n, n], [n, n]]`, `(n, n) to (n, n)`, with or without `<box>` | Qwen-VL, others |
-| `{"x1": n, "y1": n, "x2": n, "y2": n}`, likewise `xmin`, `left`, ..., `x`, `y`, `width`, \
-`height`, a middle and a size, corners `{"x": n, "y": n}`; in an object of its own or below \
-`bbox`; `x1=n, y1=n, ...` | prompts for JSON |
-| `<box><n><n><n><n></box>` | prompts with examples |
-| `title <box><COORD_n><COORD_n><COORD_n><COORD_n></box>`, with or without `<box>` | Qianfan-OCR |
-| `{"box_2d": [n, n, n, n]}` | Gemini: top, left, bottom, right |
+- InternVL: `<ref>cat</ref><box>[[n, n, n, n], ...]</box>`, `<box>n n n n</box>`
+- InternVL, without its special tokens: `cat[[n, n, n, n]]`, `cat: [n, n, n, n]`, and a reply of
+  four numbers alone
+- Qwen2-VL: `<|object_ref_start|>cat<|object_ref_end|><|box_start|>(n,n),(n,n)<|box_end|>`
+- Qwen2.5-VL and InternVL3.5: `{"bbox_2d": [n, n, n, n], "label": "cat"}`, `{"cat": [n, n, n, n]}`,
+  in lists and fences too
+- Qwen-VL and others: `(n,n),(n,n)`, `[[n, n], [n, n]]`, `(n, n) to (n, n)`, with or without `<box>`
+- Qianfan-OCR: `title <box><COORD_n><COORD_n><COORD_n><COORD_n></box>`, with or without `<box>`
+- Gemini: `{"box_2d": [n, n, n, n]}`, which is top, left, bottom, right
+- prompts for JSON: `{"x1": n, "y1": n, "x2": n, "y2": n}`, likewise `xmin`, `left`, ...; `x`, `y`,
+  `width`, `height`; a middle and a size; corners `{"x": n, "y": n}`; in an object of its own or
+  below `bbox`; `x1=n, y1=n, ...`
+- prompts with examples: `<box><n><n><n><n></box>`
 
 Text is matched, never evaluated. Invalid boxes are reported, not dropped.
 """

@@ -26,11 +26,11 @@ from langchain_internvl.media.signatures import identify, name_of, unreadable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Other readers of Pillow start programs (EPS) or are little tested. HEIF is available once a
-# reader is registered (pillow-heif).
+# Other readers of Pillow start programs (EPS) or are little tested. HEIF and JXL are available once
+# a reader is registered (pillow-heif, pillow-jxl-plugin).
 _FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA",
-    "TIFF", "WEBP",
+    "AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "JXL", "PNG", "PPM", "QOI",
+    "TGA", "TIFF", "WEBP",
 )  # fmt: skip
 
 # Transposition that makes each EXIF orientation upright (CIPA DC-008, tag Orientation).
@@ -269,7 +269,8 @@ def _why_unknown(data: bytes) -> str:
     found = identify(data)
     if found is None:
         return f"is not an image that can be read ({known}), or is damaged"
-    reader = next((name for name in ("AVIF", "HEIF") if name in found.name), None)
+    readers = {"AVIF": "AVIF", "HEIF": "HEIF", "JPEG XL": "JXL"}
+    reader = next((name for words, name in readers.items() if words in found.name), None)
     if found.is_image or reader in formats():
         return f"is {found.name} that cannot be read: {unreadable(data)}"
     return f"is {found.name}, and not an image that can be read ({known}): {found.remedy}"

@@ -58,7 +58,7 @@ MEDIA_STORE = MediaStore()
 
 
 class PasswordStore:
-    """Passwords of PDFs by names that tell nothing of them: for traces, which show messages.
+    """Passwords of PDFs by keyed hashes, which replace them in traces.
 
     Args:
         most: Maximum number of passwords; the least recently used one is forgotten first.

@@ -8,12 +8,20 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain
 from typing import Any
 
 from langchain_internvl._optional import require
+from langchain_internvl.media.stream_ends import (
+    is_group4_cut,
+    is_jbig2_cut,
+    is_jpeg2000_cut,
+    is_jpeg_cut,
+    is_lzw_cut,
+    is_run_length_cut,
+)
 
 _IMAGE = 3
 """FPDF_PAGEOBJ_IMAGE."""
@@ -75,11 +83,50 @@ class PdfInspector:
         """
         try:
             return next(
-                chain(self._contents_damage(number), () if page is None else _image_damage(page)),
+                chain(
+                    self._contents_damage(number),
+                    () if page is None else self._image_damage(number, page),
+                ),
                 None,
             )
         except Exception as error:  # noqa: BLE001 - qpdf and PDFium raise anything on broken files
             return f"its structure cannot be followed ({type(error).__name__})"
+
+    def _image_damage(self, number: int, page: Any) -> Iterator[str]:
+        """Images of a page that are cut off: PDFium draws them up to there, or not at all."""
+        left = _MOST_DECODED
+        for image in _images(page):
+            filters, facts = image.get_filters(), image.get_metadata()
+            if filters in _SIMPLE:
+                sizes = _sizes(facts)
+                if (left := left - sizes[-1]) < 0:
+                    return
+                if (reason := _pixel_damage(image, filters, sizes)) is not None:
+                    yield f"an image on it {reason}"
+            elif len(filters) == 1:
+                data = bytes(image.get_data(decode_simple=False))
+                damage, is_cut = _ENDS.get(filters[0], ("", None))
+                if is_cut is not None and is_cut(data):
+                    yield damage
+                given = self._parameters(number, data) if filters[0] in _HIDDEN else None
+                if given is not None and _HIDDEN[filters[0]](data, facts.height, given):
+                    yield f"an image on it is cut off or damaged ({filters[0]})"
+
+    def _parameters(self, number: int, data: bytes) -> Any:
+        """The parameters of the filter of an image, which PDFium hides.
+
+        Args:
+            number: Index of the page.
+            data: The encoded image.
+
+        Returns:
+            Those of the stream with these bytes; None: there is none.
+        """
+        streams = _streams(self._pages[number].obj) if number < len(self._pages) else ()
+        for one in (image for _, objects in streams for image in objects.values()):
+            if one.get("/Filter") is not None and one.read_raw_bytes() == data:
+                return _parameters(one)
+        return None
 
     def hidden(self, number: int, page: Any) -> str | None:
         """Why a page on which nothing is drawn may not be empty.
@@ -178,7 +225,21 @@ def _stream_damage(stream: Any) -> str | None:
         stream.read_bytes()
     except Exception:  # noqa: BLE001 - qpdf's errors, of an unknown or a failing filter
         return "cannot be decoded"
-    return None
+    is_lzw = str(filters) in {"/LZWDecode", "[/LZWDecode]"} and len(raw) <= _MOST_PARSED
+    return "is cut off" if is_lzw and is_lzw_cut(raw, early_change=_is_early(stream)) else None
+
+
+def _is_early(stream: Any) -> bool:
+    """Whether the codes of an LZW stream become longer one code early (ISO 32000-1, 7.4.4.3)."""
+    return bool(_parameters(stream).get("/EarlyChange", 1))
+
+
+def _parameters(stream: Any) -> Any:
+    """The parameters of a stream's only filter."""
+    found = stream.get("/DecodeParms")
+    if isinstance(found, require("pikepdf", extra="documents").Array):
+        found = found[0] if len(found) else None
+    return {} if found is None else found
 
 
 def _flate_damage(raw: bytes, least: int = 0, most: int = _MOST_DECODED) -> str | None:
@@ -218,27 +279,51 @@ def _images(page: Any) -> Iterator[Any]:
         yield image
 
 
-def _image_damage(page: Any) -> Iterator[str]:
-    """Images of a page that are cut off: PDFium draws them up to there, or not at all."""
-    left = _MOST_DECODED
-    for image in _images(page):
-        filters = image.get_filters()
-        if filters in ([], ["FlateDecode"]):
-            sizes = _sizes(image.get_metadata())
-            if (left := left - sizes[-1]) < 0:
-                return
-            data = bytes(image.get_data(decode_simple=False))
-            if filters:
-                reason = _flate_damage(data, sizes[0], sizes[-1])
-            else:
-                is_whole = any(size <= len(data) <= size + _SLACK for size in sizes)
-                reason = None if is_whole or len(data) > sizes[-1] else "is cut off"
-            if reason is not None:
-                yield f"an image on it {reason}"
-        elif filters == ["DCTDecode"]:
-            data = bytes(image.get_data(decode_simple=False))
-            if data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda") or data[:2] != b"\xff\xd8":
-                yield "a JPEG image on it is cut off or damaged: it has no end mark"
+def _pixel_damage(image: Any, filters: list[str], sizes: list[int]) -> str | None:
+    """Why pixels without a lossy or a two-colour filter are not whole; None: they are.
+
+    Args:
+        image: The image, of pypdfium2.
+        filters: Names of its filters.
+        sizes: Sizes in bytes that its pixels may have, ascending.
+    """
+    data = bytes(image.get_data(decode_simple=False))
+    if filters == ["FlateDecode"]:
+        return _flate_damage(data, sizes[0], sizes[-1])
+    if filters == ["RunLengthDecode"]:
+        return "is cut off" if is_run_length_cut(data, sizes) else None
+    is_whole = any(size <= len(data) <= size + _SLACK for size in sizes)
+    return None if is_whole or len(data) > sizes[-1] else "is cut off"
+
+
+def _is_fax_cut(data: bytes, height: int, given: Any) -> bool:
+    """Whether an image of CCITT group 4 is cut off; the other groups are not checked."""
+    if int(given.get("/K", 0)) >= 0 or bool(given.get("/EncodedByteAlign", False)):
+        return False
+    width = int(given.get("/Columns", 1728))
+    return width * height <= 8 * _MOST_DECODED and is_group4_cut(data, width, height)
+
+
+def _is_lzw_image_cut(data: bytes, _: int, given: Any) -> bool:
+    is_early = bool(given.get("/EarlyChange", 1))
+    return len(data) <= _MOST_PARSED and is_lzw_cut(data, early_change=is_early)
+
+
+_SIMPLE: tuple[list[str], ...] = ([], ["FlateDecode"], ["RunLengthDecode"])
+"""Filters of pixels whose decoded size is checked."""
+
+_HIDDEN: dict[str, Callable[[bytes, int, Any], bool]] = {
+    "CCITTFaxDecode": _is_fax_cut,
+    "LZWDecode": _is_lzw_image_cut,
+}
+"""Filters whose parameters are needed, and functions of encoded bytes, height and parameters."""
+
+_ENDS: dict[str, tuple[str, Callable[[bytes], bool]]] = {
+    "DCTDecode": ("a JPEG image on it is cut off or damaged: it has no end mark", is_jpeg_cut),
+    "JPXDecode": ("a JPEG 2000 image on it is cut off: it has no end mark", is_jpeg2000_cut),
+    "JBIG2Decode": ("a JBIG2 image on it is cut off", is_jbig2_cut),
+}
+"""Filters, the damage, and functions that find it in the encoded bytes."""
 
 
 def _sizes(facts: Any) -> list[int]:

@@ -12,6 +12,10 @@ from langchain_internvl.media.video_signatures import has_signature
 
 _OPEN = "open it with PIL.Image.open() and pass that object, or convert it to PNG"
 _CONVERT = "convert it to PNG or JPEG"
+_JPEG_XL = (
+    f"{_CONVERT} (djxl FILE OUT.png), or give Pillow a reader: pip install pillow-jxl-plugin, then "
+    "import pillow_jxl"
+)
 _TO_PDF = "convert it to PDF (libreoffice --headless --convert-to pdf FILE), and pass that"
 _UNPACK = "unpack it, and pass the files in it"
 _DEVELOP = "develop it (rawpy.imread(path).postprocess() gives an array), or export it as JPEG"
@@ -65,8 +69,8 @@ _SIGNATURES = [
     ))),
     *_rows(
         0,
-        ("\xff\x0a", "a JPEG XL image", f"{_CONVERT} (djxl FILE OUT.png)"),
-        ("\0\0\0\x0cJXL ", "a JPEG XL image", f"{_CONVERT} (djxl FILE OUT.png)"),
+        ("\xff\x0a", "a JPEG XL image", _JPEG_XL),
+        ("\0\0\0\x0cJXL ", "a JPEG XL image", _JPEG_XL),
         ("8BPS", "a Photoshop image (PSD)", _OPEN),
         ("%!PS", "a PostScript file (EPS)", f"{_CONVERT}, or convert it to PDF (ps2pdf FILE)"),
         ("\xc5\xd0\xd3\xc6", "a PostScript file (EPS)", f"{_CONVERT}, or to PDF (ps2pdf FILE)"),

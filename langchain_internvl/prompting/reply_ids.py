@@ -63,8 +63,8 @@ class ReplyIds:
             message_id: Id of its message.
             ids: The token ids.
         """
-        # Hidden control tokens are part of this text and not of the message, which is then told
-        # apart: a later prompt does not repeat them.
+        # Hidden control tokens are part of this text but not of the message. The two then differ,
+        # so that a later prompt does not repeat these ids.
         data = b"".join(self._added.get(one) or self._bytes.get(one, b"") for one in ids)
         text = data.decode("utf-8", "replace")
         with self._lock:

@@ -252,7 +252,7 @@ def make_request(
 
 
 def _shown_marks(renderer: Renderer) -> tuple[str, ...]:
-    """Texts whose special tokens tell the parts of a reply apart."""
+    """Texts whose special tokens delimit the parts of a reply."""
     if renderer.form.callable:
         tools = renderer.tools
         return tools.trigger, tools.open_call, tools.close_call

@@ -114,8 +114,9 @@ class ModelSettings(CallSettings):
     """Add the adapter to the weights while loading; False: keep it beside them, in layers of peft
     (extra `adapters`), which also works with `quantization`."""
     engine_options: dict[str, Any] = Field(default_factory=dict)
-    """transformers: limits of the engine, such as `max_rows`, `max_kv_bytes` and `max_queued`;
-    instances of the same model share its engine, so they must have the same options, or none.
+    """transformers: limits of the engine, such as `max_rows`, `max_kv_bytes` and `max_queued`, and
+    `cuda_graphs` (True, False; None: where possible); instances of the same model share its engine,
+    so they must have the same options, or none.
     LMDeploy: fields of its engine config, and `engine`, "turbomind" or "pytorch". A server:
     `max_concurrency`, the maximum number of concurrent requests."""
     streaming: bool = False

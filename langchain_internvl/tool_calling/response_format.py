@@ -276,12 +276,20 @@ def _held(schema: Any, strict: Any) -> Mapping[str, Any]:
     return checked
 
 
+_MOST_CHOICES = 256
+
+
 def _choices(given: Any) -> tuple[str, ...]:
     if given is None:
         return ()
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise RequestError(f"choices is a list of texts, not {given!r}")
     choices = tuple(given)
+    if len(choices) > _MOST_CHOICES:
+        raise RequestError(
+            f"choices are at most {_MOST_CHOICES}, not {len(choices)}, each a pass of the "
+            "model; take an enum in a schema (response_format) instead"
+        )
     for choice in choices:
         if not isinstance(choice, str) or not choice or choice != choice.strip():
             raise RequestError(f"a choice is a text without white space around it, not {choice!r}")

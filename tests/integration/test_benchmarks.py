@@ -6,16 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from benchmarks import documents
 from benchmarks.__main__ import main, profile, run
 from benchmarks.machine import Peaks
 from benchmarks.quote import CLOSE, OPEN, between, line, table
 from benchmarks.results import FOLDER, merge
 from benchmarks.row import Bench, Result, Row, Study
 from benchmarks.table import ROWS, STUDIES
+from langchain_internvl import InternVLLoader
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +94,22 @@ def test_a_quick_run_leaves_the_recorded_results(monkeypatch, capsys):
     written = Path(capsys.readouterr().out.rpartition("written: ")[2].partition(",")[0])
     assert list(json.loads(written.read_text("utf-8"))["rows"]) == [ROWS[0].name]
     shutil.rmtree(written.parent)
+
+
+def test_the_loader_is_compared_with_the_engine_on_the_same_tokens(capsys):
+    documents.main(["--pages", "3", "--repetitions", "2", "--concurrency", "2"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("3 pages, ")
+    for line_of in ("bare engine", "in flight", "one by one", "loader over the bare engine"):
+        assert f"\n{line_of}" in shown
+    assert "Ordered by: cumulative time" in shown  # the profile
+
+
+def test_other_texts_of_the_loader_end_the_comparison(monkeypatch):
+    shorter = partial(InternVLLoader, max_tokens=5, max_retries=0)
+    monkeypatch.setattr(documents, "InternVLLoader", shorter)
+    with pytest.raises(SystemExit, match="OTHER TEXTS OR TOKENS: in flight"):
+        documents.main(["--pages", "1", "--repetitions", "1"])
 
 
 def test_results_are_quoted_between_their_markers():

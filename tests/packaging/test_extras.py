@@ -23,7 +23,7 @@ SMOKE = {
     "server": "import openai",
     "agents": "from langchain_internvl.documents import ClearImagesMiddleware",
     "parquet": "import pyarrow.parquet",
-    "ray": "import ray.data",
+    "ray": "import ray.data.checkpoint",
     "searchable-pdf": "import pikepdf",
 }
 

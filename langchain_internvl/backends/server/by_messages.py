@@ -5,6 +5,7 @@ The server's own template renders the prompt, and its own parser reads tool call
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -225,6 +226,8 @@ class _Reader:
         same = [one for one in self._calls if index is None or one.index == int(index)]
         known = same[-1] if same else None
         arguments = function.get("arguments") or ""
+        if isinstance(arguments, Mapping):  # not as the text that OpenAI's protocol has
+            arguments = json.dumps(arguments, ensure_ascii=False)
         if known is None or (name and known.is_followed_by(name, key, arguments, index)):
             known = _Call(len(self._calls) if index is None else int(index), key)
             self._calls.append(known)

@@ -73,7 +73,7 @@ def read_line(line: str) -> Event | None:
     Raises:
         BrokenReplyError: The line is not JSON, or not part of a chat completion.
     """
-    text = line.strip()
+    text = line.removeprefix("\ufeff").strip()  # some proxies begin with a byte order mark
     if text.startswith("data:"):
         text = text.removeprefix("data:").strip()
         if text == "[DONE]":
@@ -102,6 +102,8 @@ def _read(payload: Mapping[str, Any]) -> Event:
     usage = usage if isinstance(usage, Mapping) else None
     if not isinstance(choices, list):
         raise BrokenReplyError(f"the server's reply has no choices: {json.dumps(payload)}")
+    # One reply is requested; the chunks of others, which some servers send, have other indices.
+    choices = [one for one in choices if not (isinstance(one, Mapping) and one.get("index"))]
     if not choices:
         return Chunk({}, None, {}, usage)
     choice = choices[0]

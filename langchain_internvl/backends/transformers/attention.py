@@ -84,8 +84,9 @@ def attend(
         key: [n, key heads, tokens, size].
         value: As the keys.
         kind: Parameters of the layer's attention.
-        mask: Boolean, true where a query attends to a key: [new tokens, tokens] or
-            [n, 1, 1, tokens]; None: all keys.
+        mask: Boolean, true where a query attends to a key, or numbers with the dtype of the
+            queries that are added to the scores: [new tokens, tokens] or [n, 1, 1, tokens]; None:
+            all keys.
         is_causal: Queries and keys are the same tokens, with a causal mask; `mask` is None.
 
     Returns:
@@ -127,7 +128,8 @@ def _attend_with_sinks(
     scores = (grouped @ key[:, :, None].transpose(-1, -2)).float() * scale
     if mask is not None:
         mask = mask if mask.dim() == 2 else mask[:, :, None]
-        scores = scores.masked_fill(~mask, float("-inf"))
+        is_boolean = mask.dtype == torch.bool
+        scores = scores.masked_fill(~mask, float("-inf")) if is_boolean else scores + mask
     sinks = (kind.sinks if kind.sinks is not None else query.new_zeros(heads)).float()
     column = sinks.view(1, groups, -1, 1, 1).expand(count, -1, -1, tokens, 1)
     weights = torch.cat([scores, column], -1).softmax(-1)[..., :-1].to(value.dtype)

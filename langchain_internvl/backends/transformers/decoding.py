@@ -21,6 +21,8 @@ from langchain_internvl.backends.transformers.batch_rules import BatchRules
 from langchain_internvl.backends.transformers.chunks import ChunkSizes
 from langchain_internvl.backends.transformers.forward import LanguageModel
 from langchain_internvl.backends.transformers.grammars import GrammarBook
+from langchain_internvl.backends.transformers.graph_rules import make_graphs
+from langchain_internvl.backends.transformers.graphs import Recorder
 from langchain_internvl.backends.transformers.image_features import ImageFeatures
 from langchain_internvl.backends.transformers.kv_passes import DecodePass
 from langchain_internvl.backends.transformers.kv_room import KVRoom
@@ -32,7 +34,7 @@ from langchain_internvl.backends.transformers.memory import (
 )
 from langchain_internvl.backends.transformers.next_tokens import Event, Failure, add_next_tokens
 from langchain_internvl.backends.transformers.prefixes import PrefixCache
-from langchain_internvl.backends.transformers.rope import length_limit
+from langchain_internvl.backends.transformers.rope import SHORT, length_limit
 from langchain_internvl.backends.transformers.sequences import (
     PromptPlan,
     Sequence,
@@ -59,11 +61,13 @@ class DecodeLoop:
             itself raises only if memory is insufficient.
         grammars: Compiler of grammars for the vocabulary; None: a new one.
         shared_slots: See `slots.SlotCache`.
+        recorder: Captures decode steps; None: CUDA graphs where the model allows them.
 
     Attributes:
         steps: Number of decode steps (forward passes of a batch) so far.
         images: Cache of vision features.
         prefixes: Prefix cache: keys and values of sequences that have ended.
+        graphs: CUDA graphs of decode steps; None: there are none.
     """
 
     def __init__(
@@ -73,22 +77,26 @@ class DecodeLoop:
         limits: Limits | None = None,
         grammars: GrammarBook | None = None,
         shared_slots: int | None = None,
+        *,
+        recorder: Recorder | None = None,
     ) -> None:
         self.steps = 0
         self._limits = limits or Limits()
         self._model = model
-        self._language_model = LanguageModel(model)
+        self.graphs = make_graphs(model, recorder, wanted=self._limits.cuda_graphs)
+        self._language_model = LanguageModel(model, self.graphs)
         self.images = ImageFeatures(model, self._limits.feature_cache_bytes)
         most = self._limits.max_kv_bytes
         shape = KVShape.of_model(model)
+        forget = None if self.graphs is None else self.graphs.forget
         if most is None:
             free = partial(free_on, shape.devices)
-            self._slots = SlotCache(shape, free(), shared_slots, free)
+            self._slots = SlotCache(shape, free(), shared_slots, free, forget)
         else:
-            self._slots = SlotCache(shape, most, shared_slots)
+            self._slots = SlotCache(shape, most, shared_slots, forget=forget)
         kept = self._slots.max_bytes // _PREFIX_SHARE if self._limits.prefix_cache else 0
         self.prefixes = PrefixCache(self._slots, kept)
-        self._room = KVRoom(self._slots, self.prefixes, self.images.clear)
+        self._room = KVRoom(self._slots, self.prefixes, self._free_more)
         self._text_config = model.config.get_text_config()
         self._rules = BatchRules(self._text_config, model.dtype)
         self._token_bytes = token_bytes
@@ -219,9 +227,14 @@ class DecodeLoop:
         return weakref.ref(self._model)
 
     def clear_caches(self) -> bool:
-        """Empty the prefix cache and the vision feature cache; whether they held anything."""
-        had_prefixes, had_features = self.prefixes.clear(), self.images.clear()
-        return had_prefixes or had_features
+        """Drop CUDA graphs, the prefix cache and vision features; whether there were any."""
+        had_others, had_prefixes = self._free_more(), self.prefixes.clear()
+        return had_others or had_prefixes
+
+    def _free_more(self) -> bool:
+        """Free what is neither keys nor values; whether there was anything."""
+        had_graphs = self.graphs is not None and self.graphs.clear()
+        return self.images.clear() or had_graphs
 
     # End of sequences.
 
@@ -367,7 +380,9 @@ class DecodeLoop:
         def run() -> list[Event]:
             nonlocal ordered
             ordered = sorted((one for one in batch if one in self._keys), key=_place)
-            logits = self._language_model.decode(ordered)
+            # Reproducible sequences decode alone, and a graph's RoPE does not depend on the length.
+            may_replay = self._keys[ordered[0]] == SHORT
+            logits = self._language_model.step(ordered, may_replay=may_replay)
             try:
                 return add_next_tokens(ordered, logits)
             except BaseException:

@@ -79,6 +79,7 @@ class EngineThread:
             prefix_bytes=prefixes.nbytes,
             prefix_hits=prefixes.hits,
             prefix_misses=prefixes.misses,
+            graph_steps=0 if loop.graphs is None else loop.graphs.replays,
         )
 
     def submit(self, handle: RequestHandle) -> None:

@@ -24,6 +24,11 @@ _STEPS = 100
 """Fill levels that are tried, from empty to full."""
 
 
+def is_mixture(model_type: str) -> bool:
+    """Whether language models of a type are mixtures of experts."""
+    return model_type in _ROUTER
+
+
 @dataclass(frozen=True)
 class MixtureSizes:
     """Sizes of the parts of a mixture of experts, in bytes.

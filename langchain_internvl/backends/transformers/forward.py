@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from langchain_internvl.backends.transformers.attention import KVPass
+    from langchain_internvl.backends.transformers.block_pass import BlockPass
+    from langchain_internvl.backends.transformers.graphs import DecodeGraphs
     from langchain_internvl.backends.transformers.sequences import Sequence
 
 
@@ -25,10 +27,12 @@ class LanguageModel:
 
     Args:
         model: A native InternVL, in evaluation mode.
+        graphs: CUDA graphs of decode steps; None: there are none.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, graphs: DecodeGraphs | None = None) -> None:
         self._model = model
+        self._graphs = graphs
         self._text_config = model.config.get_text_config()
         self._rope = DynamicRope(model)
 
@@ -107,6 +111,50 @@ class LanguageModel:
             one.length += 1
         return logits[:, -1].float()
 
+    def step(self, sequences: Items[Sequence], *, may_replay: bool) -> torch.Tensor:
+        """Run a decode step, by a CUDA graph where possible.
+
+        Args:
+            sequences: See `decode`.
+            may_replay: Whether a graph may run the step: together with dummy rows, and with a RoPE
+                that does not depend on the length.
+
+        Returns:
+            See `decode`.
+        """
+        logits = self._replay(sequences) if may_replay else None
+        return self.decode(sequences) if logits is None else logits
+
+    def _replay(self, sequences: Items[Sequence]) -> torch.Tensor | None:
+        """Logits of a step that a CUDA graph runs; None: there is none."""
+        if self._graphs is None:
+            return None
+        states = self._graphs.run(
+            [_slot(one) for one in sequences],
+            [one.length for one in sequences],
+            [one.reply[-1] for one in sequences],
+            self._states,
+        )
+        if states is None:
+            return None
+        logits: torch.Tensor = self._model.get_output_embeddings()(states)
+        for one in sequences:
+            one.length += 1
+        return logits[:, -1].float()
+
+    def _states(self, step: BlockPass) -> torch.Tensor:
+        """Last hidden states [rows, 1, hidden size] of a pass whose RoPE is length-independent."""
+        step.begin()
+        output = self._pass(
+            self._model.model,
+            step,
+            input_ids=step.ids,
+            position_ids=step.positions,
+            length=1,
+        )
+        states: torch.Tensor = output.last_hidden_state
+        return states
+
     def weigh(self, sequence: Sequence, first: torch.Tensor, ids: Items[int]) -> float:
         """Natural logarithm of the probability of a continuation, which is not kept.
 
@@ -133,18 +181,20 @@ class LanguageModel:
 
     def _run(self, kv_pass: KVPass, *, length: int, **inputs: Any) -> torch.Tensor:
         """Logits [sequences, tokens, vocabulary] of a pass with a longest sequence of `length`."""
-        self._rope.prepare(length)
+        logits: torch.Tensor = self._pass(self._model, kv_pass, length=length, **inputs).logits
+        return logits
+
+    def _pass(self, model: Any, kv_pass: KVPass, *, length: int, **inputs: Any) -> Any:
+        """Output of the model with its head, or without."""
         device = inputs["position_ids"].device
-        with slot_attention(self._text_config):
-            output = self._model(
+        with slot_attention(self._text_config), self._rope.frequencies(length):
+            return model(
                 **inputs,
                 # transformers does not change a mask of four dimensions; the pass makes its own.
                 attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
                 use_cache=False,
                 kv_pass=kv_pass,
             )
-        logits: torch.Tensor = output.logits
-        return logits
 
 
 def _slot(sequence: Sequence) -> Any:

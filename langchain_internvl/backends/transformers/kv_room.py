@@ -74,8 +74,8 @@ class KVRoom:
         slot, sequence.slot = sequence.slot, None
         if slot is None:
             return
-        if not keep:
-            self._slots.release(slot)
+        if not keep:  # the sequence may have failed because of its numbers
+            self._slots.release(slot, is_stained=True)
             return
         try:
             self._prefixes.put(sequence.run, slot)

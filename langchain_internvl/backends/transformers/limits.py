@@ -23,6 +23,8 @@ class Limits:
             prefix, in at most a quarter of `max_kv_bytes`.
         prefill_chunk: Maximum number of prompt tokens between two decode steps.
         feature_cache_bytes: Maximum size of the cache of vision features, in bytes; 0: no cache.
+        cuda_graphs: Whether decode steps are captured as CUDA graphs; None: where the model can be
+            captured, which needs a CUDA device; True: a warning where it cannot.
 
     Raises:
         RequestError: A value is out of range.
@@ -34,6 +36,7 @@ class Limits:
     prefix_cache: bool = True
     prefill_chunk: int = 512
     feature_cache_bytes: int = 256 << 20
+    cuda_graphs: bool | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -43,6 +46,8 @@ class Limits:
 
         if not isinstance(self.prefix_cache, bool):
             raise RequestError(f"prefix_cache is True or False, not {self.prefix_cache!r}")
+        if self.cuda_graphs is not None and not isinstance(self.cuda_graphs, bool):
+            raise RequestError(f"cuda_graphs is True, False or None, not {self.cuda_graphs!r}")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Limits:

@@ -12,7 +12,8 @@ as in the reference and in transformers.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -67,11 +68,14 @@ class DynamicRope:
             module for module in model.modules() if getattr(module, "rope_type", None) == DYNAMIC
         ]
 
-    def prepare(self, length: int) -> None:
-        """Set the frequencies of the next forward pass.
+    @contextmanager
+    def frequencies(self, length: int) -> Iterator[None]:
+        """Context of a forward pass, in which transformers uses the frequencies that are set here.
+
+        transformers itself would read the longest position from the device in every pass.
 
         Args:
-            length: Length of its longest sequence in tokens, the new ones included.
+            length: Length of the longest sequence in tokens, the new ones included.
         """
         for module in self._modules:
             frequencies = module.original_inv_freq
@@ -81,5 +85,11 @@ class DynamicRope:
                 )
             frequencies = frequencies.to(module.inv_freq.device)
             module.register_buffer("inv_freq", frequencies, persistent=False)
-            # With this value transformers uses the frequencies as they are.
             module.max_seq_len_cached = max(length, module.original_max_seq_len)
+        try:
+            for module in self._modules:
+                module.rope_type = "default"
+            yield
+        finally:
+            for module in self._modules:
+                module.rope_type = DYNAMIC

@@ -10,7 +10,7 @@ only its own keys. On accelerators slots of equal capacity share blocks, so that
 attention calls serve the whole batch (`kv_passes.py`).
 
 A slot has its full capacity from the start and does not grow: a reply that has begun can then
-always be completed, and addresses stay (CUDA graphs need that). On the CPU the system provides
+always be completed, and addresses stay (`graphs.py` needs that). On the CPU the system provides
 pages of a slot only when they are written, so a short reply of a long `max_tokens` takes little.
 Capacity that grows by doubling would need a way to stop and resume a reply for which no memory is
 left.
@@ -84,21 +84,26 @@ class Block:
         shape: Keys and values of the model.
         slots: Number of slots.
         capacity: Capacity of a slot in tokens.
+        is_zeroed: Whether a block of one slot is zeroed too.
 
     Attributes:
         number: Sequence number; older blocks have lower ones.
         layers: Keys and values of each layer, each [slots, heads, capacity, size].
         free: Indices of free slots.
+        stained: Indices of free slots that may have NaN.
     """
 
-    def __init__(self, shape: KVShape, slots: int, capacity: int) -> None:
+    def __init__(
+        self, shape: KVShape, slots: int, capacity: int, *, is_zeroed: bool = False
+    ) -> None:
         self.number = next(_NUMBERS)
         self.capacity = capacity
         self.slots = slots
         self.free = list(range(slots))
+        self.stained: set[int] = set()
         # Shared blocks are zeroed: a mask does not hide NaN, which uninitialised memory may have. A
-        # block of one slot is never read beyond the written tokens.
-        make = torch.empty if slots == 1 else torch.zeros
+        # block of one slot is read beyond the written tokens by CUDA graphs only.
+        make = torch.empty if slots == 1 and not is_zeroed else torch.zeros
         size = slots, shape.heads, capacity, shape.size
         self.layers = [
             tuple(make(size, dtype=shape.dtype, device=device) for _ in range(2))
@@ -149,6 +154,8 @@ class SlotCache:
         max_bytes: Maximum memory of all blocks, in bytes.
         shared_slots: Maximum number of slots of a block; None: 1 on the CPU, else 8.
         free: Returns the bytes that new blocks may take now; None: all up to `max_bytes`.
+        forget: Called with each freed block, for readers of whole blocks; None: nothing reads
+            beyond the written tokens of a block of one slot.
     """
 
     def __init__(
@@ -157,11 +164,13 @@ class SlotCache:
         max_bytes: int,
         shared_slots: int | None = None,
         free: Callable[[], int] | None = None,
+        forget: Callable[[Block], None] | None = None,
     ) -> None:
         self._is_cpu = all(device.type == "cpu" for device in shape.devices)
         if shared_slots is None:
             shared_slots = 1 if self._is_cpu else _SHARED_SLOTS
         self._free, self._freed = free, 0
+        self._forget = forget
         self.shape = shape
         self.max_bytes = max_bytes
         self._shared_slots = shared_slots
@@ -187,7 +196,7 @@ class SlotCache:
         return self._free is None or needed <= 0 or needed <= self._free()
 
     def allocate(self, length: int) -> Slot:
-        """Allocate a slot; its contents are undefined.
+        """Allocate a slot; its contents are undefined, but without NaN in a shared block.
 
         Args:
             length: Maximum number of tokens of the sequence.
@@ -201,7 +210,13 @@ class SlotCache:
             block = self._make_block(length)
             self._blocks.append(block)
         block.free.sort()
-        return Slot(block, block.free.pop(0))
+        index = block.free.pop(0)
+        if index in block.stained:
+            for tensors in block.layers:
+                for tensor in tensors:
+                    tensor[index] = 0
+            block.stained.remove(index)
+        return Slot(block, index)
 
     def shrink(self, slot: Slot, length: int) -> Slot:
         """Move tokens to a smaller slot if theirs is much too large.
@@ -212,18 +227,28 @@ class SlotCache:
         """
         if slot.block.slots > 1 or slot.capacity <= 2 * length:
             return slot
-        smaller = Slot(Block(self.shape, 1, length), 0)
+        smaller = Slot(self._new(1, length), 0)
         smaller.block.free.clear()
         smaller.copy_from(slot, length)
         self._blocks.append(smaller.block)
         self.release(slot)
         return smaller
 
-    def release(self, slot: Slot) -> None:
-        """Release a slot; a block without sequences is freed."""
+    def release(self, slot: Slot, *, is_stained: bool = False) -> None:
+        """Release a slot; a block without sequences is freed.
+
+        Args:
+            slot: The slot, which must not be used afterwards.
+            is_stained: Whether its keys and values may be NaN. A mask does not hide them from the
+                next sequence, so they are overwritten then.
+        """
         slot.block.free.append(slot.index)
+        if is_stained:
+            slot.block.stained.add(slot.index)
         if len(slot.block.free) == slot.block.slots:
             self._blocks.remove(slot.block)
+            if self._forget is not None:
+                self._forget(slot.block)
             self._freed += slot.block.nbytes if self._is_cpu else 0
             if self._freed >= _TRIM_AFTER:
                 self._freed = 0
@@ -231,6 +256,9 @@ class SlotCache:
 
     def clear(self) -> None:
         """Free all blocks, including those in use."""
+        for block in self._blocks:
+            if self._forget is not None:
+                self._forget(block)
         self._blocks.clear()
 
     def _find(self, length: int) -> Block | None:
@@ -250,13 +278,16 @@ class SlotCache:
                 "left of max_kv_bytes of engine_options"
             )
         if self._shared_slots == 1:
-            return Block(self.shape, 1, length)
+            return self._new(1, length)
         capacity = capacity_class(length)
         alike = sum(block.slots for block in self._blocks if block.capacity == capacity)
         for slots in (min(max(1, alike), self._shared_slots), 1):
             if slots * capacity <= room:
-                return Block(self.shape, slots, capacity)
-        return Block(self.shape, 1, length)
+                return self._new(slots, capacity)
+        return self._new(1, length)
+
+    def _new(self, slots: int, capacity: int) -> Block:
+        return Block(self.shape, slots, capacity, is_zeroed=self._forget is not None)
 
 
 def capacity_class(length: int) -> int:

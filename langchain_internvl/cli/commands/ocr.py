@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +11,10 @@ import typer
 from langchain_internvl.cli.options import Files, ModelOptions, Pages, Password, with_options
 
 if TYPE_CHECKING:
+    from langchain_core.documents.base import Blob
+
     from langchain_internvl.documents.archive import PageWriter
     from langchain_internvl.documents.loader import InternVLLoader
-
-_SHOWN = 20
-"""Failures that are listed at the end; all are in the output."""
 
 
 @with_options
@@ -41,8 +40,23 @@ def ocr(
     ] = "auto",
     pages: Pages = None,
     dpi: Annotated[float | None, typer.Option(help="Resolution for PDFs.")] = None,
+    long_side: Annotated[
+        int, typer.Option(min=1, help="Longer side of an A4 page in pixels, without --dpi.")
+    ] = 1792,
+    rotation: Annotated[
+        str,
+        typer.Option(help="auto: turn pages that read badly; always: ask for each page; never."),
+    ] = "auto",
+    deskew: Annotated[bool, typer.Option(help="Level lines that are askew.")] = True,
+    skip_blank: Annotated[
+        bool, typer.Option(help="Empty pages give empty text without a request.")
+    ] = True,
+    max_retries: Annotated[
+        int, typer.Option(min=0, help="Most further replies for a page that reads badly.")
+    ] = 16,
     prompt: Annotated[str | None, typer.Option(help="The question about each page.")] = None,
     password: Password = None,
+    recursive: Annotated[bool, typer.Option(help="Read the folders in folders.")] = True,
     concurrency: Annotated[int, typer.Option(min=1, help="Pages in flight together.")] = 8,
     resume_dir: Annotated[
         Path | None,
@@ -62,12 +76,18 @@ def ocr(
     llm = model.open(temperature=0)
     try:
         loader = InternVLLoader(
-            files,
+            _sources(files),
             llm=llm,
             output="markdown" if markdown else "text",
             ocr=mode,  # type: ignore[arg-type]
             pages=pages,
             dpi=dpi,
+            long_side=long_side,
+            rotation=rotation,  # type: ignore[arg-type]
+            deskew=deskew,
+            skip_blank=skip_blank,
+            max_retries=max_retries,
+            recursive=recursive,
             prompt=prompt,
             password=password,
             concurrency=concurrency,
@@ -88,53 +108,28 @@ def ocr(
 
 def _read_all(loader: InternVLLoader, writer: PageWriter) -> int:
     """Read all pages, write them and report; returns the number of failures."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from langchain_internvl.cli.page_progress import PageProgress
+    from langchain_internvl.documents.jobs import FileStart, recorded
 
-    from langchain_internvl.documents.jobs import FileStart, settle
-
-    console = Console(stderr=True)
-    started, done, resumed, named = time.monotonic(), 0, 0, 0
-    failed: list[str] = []
-    columns = (
-        TextColumn("pages"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.2f} pages/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("", total=0, rate=0.0)
+    with PageProgress(sum(1 for _ in loader.files())) as progress:
         for result in loader.results():
-            if isinstance(result, FileStart):
-                named += 1
-                progress.update(bar, total=(progress.tasks[0].total or 0) + (result.pages or 0))
-                continue
-            page = settle(result, "record")
-            assert page is not None  # noqa: S101 - every failure is recorded
-            writer.add(result.file, page)
-            resumed += result.is_resumed
-            done += result.error is None
-            if result.error is not None:
-                failed.append(str(result.error))
-            rate = (done - resumed) / max(time.monotonic() - started, 1e-9)
-            progress.update(bar, advance=1, rate=rate)
-    writer.finish()
-    seconds = time.monotonic() - started
-    rate = (done - resumed) / max(seconds, 1e-9)
-    typer.echo(
-        f"{done} pages of {named} files in {seconds:.1f} s ({rate:.2f} pages/s), "
-        f"{resumed} of them read before, {len(failed)} failed",
-        err=True,
-    )
-    for reason in failed[:_SHOWN]:
-        typer.secho(f"  {reason}", err=True, fg="red")
-    if len(failed) > _SHOWN:
-        typer.secho(f"  and {len(failed) - _SHOWN} more", err=True, fg="red")
-    return len(failed)
+            progress.add(result)
+            if not isinstance(result, FileStart):
+                writer.add(result.file, recorded(result))
+        writer.finish()
+    return progress.summary()
+
+
+def _sources(names: list[str]) -> list[str | Blob]:
+    """The named files; "-" as the bytes of standard input."""
+    from langchain_core.documents.base import Blob
+
+    if names.count("-") > 1:
+        raise typer.BadParameter("- is standard input, which can be read once")
+    if "-" not in names:
+        return list(names)
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise typer.BadParameter("- is standard input, which is empty")
+    given = Blob.from_data(data, path="-")
+    return [given if name == "-" else name for name in names]

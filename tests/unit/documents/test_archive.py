@@ -1,20 +1,25 @@
 """Pages on disk: JSON Lines, Parquet, folders, searchable PDFs; and the command."""
 
+import inspect
 import io
 import json
+import random
+from pathlib import Path
 
 import pikepdf
 import pyarrow.parquet
 import pypdfium2
 import pytest
+import typer.main
 from drawn_pages import draw_page, encode, scan_pdf, scripted, text_of, text_pdf
 from langchain_core.documents import Document
 from typer.testing import CliRunner
 
 from langchain_internvl import InternVLLoader, chat_models
 from langchain_internvl.cli.app import app
+from langchain_internvl.documents import loader
 from langchain_internvl.documents.searchable_pdf import make_searchable
-from langchain_internvl.errors import EngineBusyError
+from langchain_internvl.errors import CheckpointError, EngineBusyError, ServerAccessError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource
 
@@ -42,12 +47,12 @@ def ocr(folder, monkeypatch):
     """Runs `langchain-internvl ocr` with a scripted model; gives its result and requests."""
     make = chat_models.ChatInternVL
 
-    def run(*arguments, reply=lambda request: "Grüße aus Köln"):
+    def run(*arguments, reply=lambda request: "Grüße aus Köln", given=b""):
         llm, backend = scripted(reply)
         monkeypatch.setattr(
             chat_models, "ChatInternVL", lambda **given: make(model=llm.model, backend=backend)
         )
-        result = CliRunner().invoke(app, ["ocr", *arguments])
+        result = CliRunner().invoke(app, ["ocr", *arguments], input=given)
         monkeypatch.setattr(chat_models, "ChatInternVL", make)
         return result, backend.requests
 
@@ -120,10 +125,109 @@ def test_a_folder_has_the_errors_of_what_was_not_read(ocr, folder):
     assert "c.png" in row["error"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+@pytest.mark.parametrize(
+    ("out", "full"), [("a.jsonl", "a.jsonl.part"), ("b", "b/a.png.jsonl.part")]
+)
+def test_a_full_disk_is_said_with_the_file(ocr, folder, out, full):
+    (folder / full).parent.mkdir(exist_ok=True)
+    (folder / full).symlink_to("/dev/full")
+    result, _ = ocr("scans", "--out", out)
+    assert result.exit_code == 1
+    assert f"No space left on device: '{full}'" in result.stderr
+
+
+@pytest.mark.parametrize("out", ["file", "file/a.jsonl", "there.jsonl", "new.csv", "new.pdf"])
+def test_an_output_that_cannot_be_is_said_before_anything_is_read(ocr, folder, out):
+    (folder / "file").write_text("x")
+    (folder / "there.jsonl").mkdir()
+    result, requests = ocr("scans", "--out", out)
+    assert (result.exit_code, requests) == (2, [])
+    assert out in result.output
+
+
+def test_a_page_that_is_not_there_is_said_with_its_file(ocr):
+    result, _ = ocr("scans", "--out", "a.jsonl", "--pages", "2")
+    assert result.exit_code == 1
+    assert "scans/a.png: pages: it has 1 page" in result.stderr
+    assert "1 pages of 1 files" in result.stderr
+
+
 def test_wrong_usage_is_said(ocr):
     assert ocr("scans", "--out", "a.jsonl", "--searchable-pdf")[0].exit_code == 2
     assert ocr("scans", "--out", "a.jsonl", "--ocr", "maybe")[0].exit_code == 2
+    assert ocr("scans", "--out", "a.jsonl", "--rotation", "maybe")[0].exit_code == 2
     assert ocr("scans")[0].exit_code == 2
+
+
+def test_standard_input_is_a_file(ocr, folder):
+    given = (folder / "scans/b.tiff").read_bytes()
+    result, _ = ocr("scans/a.png", "-", "--out", "pages.jsonl", given=given)
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in (folder / "pages.jsonl").read_text().splitlines()]
+    assert [(row["source"], row["page"]) for row in rows] == [
+        ("scans/a.png", 0),
+        ("-", 0),
+        ("-", 1),
+    ]
+    assert ocr("-", "--out", "none.jsonl")[0].exit_code == 2
+    assert ocr("-", "-", "--out", "none.jsonl", given=given)[0].exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "error", [CheckpointError("no such model"), ServerAccessError("no such key")]
+)
+def test_a_model_that_cannot_be_used_ends_the_run(ocr, folder, error):
+    ocr("scans", "--out", "pages.jsonl")
+    before = (folder / "pages.jsonl").read_text()
+    arguments = ("scans", "--out", "pages.jsonl", "--prompt", "another", "--concurrency", "1")
+    result, requests = ocr(*arguments, reply=lambda request: error)
+    assert (result.exit_code, len(requests)) == (1, 1)
+    assert result.stderr.count(str(error)) == 1
+    assert (folder / "pages.jsonl").read_text() == before
+
+
+def test_every_failure_is_said_once(ocr, folder):
+    (folder / "scans/c.png").write_bytes(b"broken")
+    result, _ = ocr("scans", "--out", "pages.jsonl")
+    assert result.stderr.count("scans/c.png") == 1
+
+
+def test_the_loader_s_arguments_are_options():
+    options = {one.name for one in app_command("ocr").params}
+    arguments = set(inspect.signature(InternVLLoader).parameters)
+    others = {"output": "markdown", "ocr": "mode", "sources": "files"}
+    # Of the command alone: rows for pages, failures in the output, a progress bar.
+    fixed = {"llm", "mode", "on_error", "progress", "page_delimiter", "media_policy"}
+    assert {others.get(name, name) for name in arguments - fixed} <= options
+
+
+def app_command(name):
+    return typer.main.get_command(app).commands[name]
+
+
+def test_options_reach_the_loader(ocr, monkeypatch):
+    made = {}
+
+    class Loader(InternVLLoader):
+        def __init__(self, sources, **given):
+            made.update(given)
+            super().__init__(sources, **given)
+
+    monkeypatch.setattr(loader, "InternVLLoader", Loader)
+    options = {"long_side": 900, "rotation": "never", "deskew": False, "skip_blank": False,
+               "max_retries": 3, "recursive": False, "dpi": 100.0, "pages": "1"}  # fmt: skip
+    arguments = [
+        part
+        for name, value in options.items()
+        for part in (
+            [f"--no-{name.replace('_', '-')}"]
+            if value is False
+            else [f"--{name.replace('_', '-')}", str(value)]
+        )
+    ]
+    assert ocr("scans", "--out", "pages.jsonl", *arguments)[0].exit_code == 0
+    assert made.items() >= options.items()
 
 
 def test_searchable_pdfs_of_images(ocr, folder):
@@ -155,13 +259,35 @@ def test_a_scan_looks_the_same_and_has_its_text():
     "line",
     ["שלום עולם 123 abc", "مرحبا بالعالم 2024 نص", "חשבון מס׳ 2041: סה״כ 75 ₪", "שָׁלוֹם (עולם)",
      "مُحَمَّد", "الفاتورة رقم ٢٠٤١ بتاريخ 12/03/2024", "The word שלום עולם, among others",
-     "中文 日本語 한국어"],
+     "中文 日本語 한국어", "The word (שלום) here", "סעיף 3(א) לחוק (abc) עולם", "a < ב",
+     "שלום! a (עולם!", "مرحبا (₪)Def«עולם - 3.5% -"],
 )  # fmt: skip
 def test_text_of_every_direction_is_found_as_it_is_read(line):
     made = searchable(scan_pdf(draw_page("x")), [f"{line}\nSecond line"])
     assert text_of(made).splitlines() == [line, "Second line"]
     with pypdfium2.PdfDocument(made) as document:
         assert document[0].get_textpage().search(line.split()[0]).get_next() is not None
+
+
+def test_lines_in_many_directions_are_found_as_they_are_read():
+    chance = random.Random(1)
+    words = ["שלום", "עולם", "abc", "Def", "12", "3.5%", "مرحبا", "٢٠٢٤", "10/12/2024", "₪", "ב"]
+    between = [" ", " (", ") ", ", ", " - ", "] [", ")", "(", "»", " «", ": ", "; ", "! ", "{", "<"]
+    lines = [
+        "".join(chance.choice(words) + chance.choice(between) for _ in range(2, 7)).strip()
+        for _ in range(100)
+    ]
+    pages = [Document(page_content=line, metadata={"page": number, "ocr": "model"})
+             for number, line in enumerate(lines)]  # fmt: skip
+    scan = BytesSource(scan_pdf(*[draw_page("x", size=(595, 842))] * len(lines)), "a")
+    made = make_searchable(scan, pages, MediaPolicy())
+    assert [text_of(made, number) for number in range(len(lines))] == lines
+
+
+@pytest.mark.parametrize("lines", ["中 文 字", "a b c", "ab c de", "שלום ב x", "| | 1 ."])
+def test_lines_of_one_letter_are_found(lines):
+    made = searchable(scan_pdf(draw_page("x")), [lines.replace(" ", "\n")])
+    assert [line.strip() for line in text_of(made).splitlines()] == lines.split()
 
 
 @pytest.mark.parametrize("rotate", [0, 90, 180, 270])

@@ -3,10 +3,11 @@
 import inspect
 
 import numpy as np
+import pytest
 from drawn_pages import draw_page, encode, scripted
 
 from langchain_internvl.documents import PageReader
-from langchain_internvl.errors import EngineBusyError
+from langchain_internvl.errors import CheckpointError, EngineBusyError
 
 
 def reader(reply, **settings):
@@ -40,6 +41,12 @@ def test_options_and_columns_have_names():
     read = backend_read({"png": np.array([encode(draw_page("a"))], dtype=object)})
     assert read["text"][0].startswith("<table>")
     assert reader([])({"image": []})["text"].tolist() == []
+
+
+def test_a_model_that_cannot_be_used_is_no_failed_page():
+    read = reader(lambda request: CheckpointError("no such model"))
+    with pytest.raises(CheckpointError, match="no such model"):
+        read({"image": [encode(draw_page("a"))] * 3})
 
 
 def test_it_needs_no_ray():

@@ -1,5 +1,6 @@
 """What was read is kept: after a crash at any moment every page comes once."""
 
+import errno
 import json
 import os
 import random
@@ -144,6 +145,17 @@ def test_any_text_survives(tmp_path):
 def test_fingerprints():
     assert fingerprint_of({"a": 1, "b": 2}) == fingerprint_of({"b": 2, "a": 1})
     assert fingerprint_of({"a": 1}) != fingerprint_of({"a": 2})
+
+
+def test_a_full_disk_is_said_with_the_file(tiff, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*kept/pages\.jsonl"):
+        load(tiff, tmp_path / "kept")
+    monkeypatch.undo()
+    assert [page.page_content for page in load(tiff, tmp_path / "kept")[0]] == ["text"] * 4
 
 
 def kill_at_random_moments(tmp_path, kills):

@@ -14,6 +14,7 @@ from langchain_internvl.errors import MediaError
 from langchain_internvl.media.pdf import read_pages, stream_pages
 from langchain_internvl.media.pdf_text import stream_texts
 from langchain_internvl.media.sources import BytesSource
+from langchain_internvl.media.stream_ends import is_group4_cut
 
 POLICY = MediaPolicy()
 WORDS = b"BT /F1 30 Tf 50 700 Td (Hello world) Tj ET\n"
@@ -205,3 +206,73 @@ def test_forms_that_share_their_resources_are_looked_at_once_each():
     pdf.pages[0].Resources.XObject = objects
     (page,) = stream_pages(BytesSource(saved(pdf), "paper"), POLICY)
     assert (page.damage, page.image.min()) == (None, 0)
+
+
+def tiff_strip(image, compression):
+    """The encoded rows of a TIFF of one strip."""
+    file = io.BytesIO()
+    image.save(file, "TIFF", compression=compression, tiffinfo={278: image.height})
+    tags = Image.open(file).tag_v2
+    return file.getvalue()[tags[273][0] :][: tags[279][0]]
+
+
+def segment(number, kind, data, *, refers=b""):
+    """A segment of JBIG2 (ITU-T T.88, 7.2)."""
+    head = number.to_bytes(4, "big") + bytes([kind, len(refers) << 5]) + refers + b"\1"
+    return head + len(data).to_bytes(4, "big") + data
+
+
+BILEVEL = Image.fromarray(
+    np.kron(np.random.default_rng(2).random((60, 40)) < 0.5, np.ones((5, 5))) > 0
+)
+JBIG2 = segment(0, 48, bytes(19)) + segment(1, 38, bytes(range(250))) + segment(2, 49, b"")
+STREAMS = {
+    "CCITTFaxDecode": (tiff_strip(BILEVEL, "group4"), 1, "/DeviceGray"),
+    "JBIG2Decode": (JBIG2, 1, "/DeviceGray"),
+    "LZWDecode": (tiff_strip(BILEVEL.convert("L"), "tiff_lzw"), 8, "/DeviceGray"),
+    "JPXDecode": (encode(Image.fromarray(PIXELS), "JPEG2000"), 8, "/DeviceRGB"),
+    "RunLengthDecode": (bytes([127, *range(128)]) * 1407 + b"\x80", 8, "/DeviceRGB"),
+}
+"""Encoded pixels of 200 x 300, their bits and colour space."""
+PARAMETERS = {"CCITTFaxDecode": {"K": -1, "Columns": 200, "Rows": 300}}
+
+
+def image_page(name, data):
+    """A page with black corners, so that it is never white, and an image."""
+    _, bits, space = STREAMS[name]
+    pdf = pikepdf.new()
+    add_page(pdf, DRAW + b" 0 0 50 50 re f", image=(data, f"/{name}"), bits=bits, space=space)
+    if name in PARAMETERS:
+        image = pdf.pages[0].Resources.XObject.Im0
+        image.DecodeParms = pikepdf.Dictionary(**PARAMETERS[name])
+    (page,) = stream_pages(BytesSource(saved(pdf), "paper"), POLICY)
+    return page
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_an_image_whose_decoder_fills_missing_rows_is_flagged(name):
+    data = STREAMS[name][0]
+    assert image_page(name, data).damage is None
+    assert image_page(name, data + b"\r\n").damage is None
+    for part in (0.2, 0.5, 0.9):
+        assert "cut off" in image_page(name, data[: round(len(data) * part)]).damage
+
+
+def test_rows_without_end_marks_and_too_few_rows_are_whole():
+    """The marks are optional (ISO 32000-1, 7.4.6), and `Height` may be larger."""
+    data = STREAMS["CCITTFaxDecode"][0]
+    assert not is_group4_cut(data, 200, 400)
+    for end in range(1, 4):
+        assert not is_group4_cut(data[:-end], 200, 299)
+
+
+def test_content_of_lzw_ends_with_a_mark():
+    text = Image.frombytes("L", (len(LINES), 1), LINES)
+    whole = tiff_strip(text, "tiff_lzw")
+    assert (
+        next(iter(stream_pages(BytesSource(pdf_of(whole, "/LZWDecode"), "a"), POLICY))).damage
+        is None
+    )
+    cut = pdf_of(whole[: len(whole) // 2], "/LZWDecode")
+    (page,) = stream_pages(BytesSource(cut, "a"), POLICY)
+    assert page.damage == "its content stream is cut off"

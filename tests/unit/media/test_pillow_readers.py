@@ -7,7 +7,12 @@ import pytest
 from PIL import Image, ImageFile
 
 from langchain_internvl import MediaPolicy
-from langchain_internvl.errors import MediaError, MediaTooLargeError, RequestTimeoutError
+from langchain_internvl.errors import (
+    MediaError,
+    MediaTooLargeError,
+    RequestTimeoutError,
+    UnsupportedMediaError,
+)
 from langchain_internvl.media import pillow_readers
 from langchain_internvl.media.byte_sources import BytesSource
 from langchain_internvl.media.deadline import Deadline
@@ -92,7 +97,20 @@ def test_an_image_is_decoded_in_another_process(package, shape):
     assert load_rgb(source()[shape](), POLICY).getpixel((5, 3)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize("image_format", ["JXL", "ANY"])
+@pytest.mark.parametrize("shape", ["bytes", "opened"])
+def test_jpeg_xl_is_read_once_a_reader_is_registered(package, shape):
+    damaged = BytesSource(b"\xff\x0a" + bytes(99), "x")
+    with pytest.raises(UnsupportedMediaError, match=r"JPEG XL.* pip install pillow-jxl-plugin"):
+        load_rgb(damaged, POLICY)
+    package("JXL")
+    assert load_rgb(source()[shape](), POLICY).getpixel((5, 3)) == (255, 0, 0)
+    with pytest.raises(RequestTimeoutError):
+        load_rgb(source(b"hangs")[shape](), POLICY, deadline=Deadline(0.5))
+    with pytest.raises(UnsupportedMediaError, match="it is damaged"):
+        load_rgb(damaged, POLICY)
+
+
+@pytest.mark.parametrize("image_format", ["ANY"])
 def test_formats_that_only_an_opened_image_can_have(package, image_format):
     package(image_format)
     assert load_rgb(source()["opened"](), POLICY).getpixel((5, 3)) == (255, 0, 0)

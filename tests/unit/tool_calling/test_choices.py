@@ -42,7 +42,10 @@ def test_it_is_one_request_that_streams_too():
     assert all(one.ids[-1] == stop for one in backend.requests[0].choices)
 
 
-@pytest.mark.parametrize("choices", ["ab", ["a"], ["a", "a"], ["a", ""], ["a", " b"], ["a", 3], 3])
+NO_CHOICES = ["ab", ["a"], ["a", "a"], ["a", ""], ["a", " b"], ["a", 3], 3, [*map(str, range(300))]]
+
+
+@pytest.mark.parametrize("choices", NO_CHOICES)
 def test_what_is_no_choice(choices):
     with pytest.raises(RequestError, match="choice"):
         ChatInternVL(model=QWEN2, backend=FixedBackend()).invoke("?", choices=choices)

@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from fault_server import FaultServer, chunk, ids, lines, words
+from fault_server import FaultServer, chunk, data, ids, lines, words
 from golden import checkpoint_folder
 from pydantic import BaseModel
 
 from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.server.events import read_line
 from langchain_internvl.errors import RequestError
 
 OTHER = ({"id": "vl", "owned_by": "vllm"},)
@@ -228,6 +229,7 @@ PIECES = {
         [piece("Zoom", '{"factor": 2}', index=1)]],
     "index 0 for all, without ids": [[piece("Zoom", '{"factor": 1}', index=0)],
                                      [piece("Zoom", '{"factor": 2}', index=0)]],
+    "objects": [[piece("Zoom", {"factor": 1}, index=0)], [piece("Zoom", {"factor": 2}, index=1)]],
     "in another order": [[piece("Zoom", '{"factor": 2}', index=1, id="b")],
                          [piece("Zoom", '{"factor": 1}', index=0, id="a")]],
 }  # fmt: skip
@@ -257,6 +259,17 @@ def test_the_field_before_tool_calls_is_a_call(at_server):
     _, llm = at_server(lines(*chunks, chunk({}, "function_call")))
     (call_,) = llm.bind_tools([Zoom]).invoke("x").tool_calls
     assert (call_["name"], call_["args"]) == ("Zoom", {"factor": 3})
+
+
+def test_other_replies_and_a_byte_order_mark_do_not_mix_in(at_server):
+    """A server that sends two replies, behind a proxy."""
+    both = data({"choices": [{"index": 1, "delta": {"content": "no"}, "finish_reason": "stop"},
+                             {"index": 0, "delta": {"content": "3"}}]})  # fmt: skip
+    other = chunk({"content": "no"}, index=1)
+    sent = lines(chunk({"content": "12"}), other, both, chunk({}, "stop"))
+    _, llm = at_server(sent)
+    assert llm.invoke("x").content == "123"
+    assert read_line("\ufeff" + chunk({"content": "12"})).delta == {"content": "12"}
 
 
 def test_a_refusal_is_text(at_server):

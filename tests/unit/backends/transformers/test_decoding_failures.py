@@ -5,9 +5,11 @@ import weakref
 import pytest
 import torch
 from engine_support import solo, words
+from graph_tape import TapeRecorder
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.next_tokens import Failure
 from langchain_internvl.errors import PromptError
 
@@ -119,3 +121,27 @@ def test_the_youngest_end_one_by_one_when_memory_is_full(loops, monkeypatch):
     while engine.loop.sequences:
         engine.loop.step()
     assert [one.reply for one in begun[:11]] == alone[:11]
+
+
+@pytest.mark.parametrize("recorder", [None, TapeRecorder()])
+def test_a_sequence_that_became_nan_leaves_none_to_the_next_in_its_slot(loops, recorder):
+    """In a block that others use too; a mask does not hide NaN."""
+    engine = loops("qwen2")
+    loop = DecodeLoop(engine.model, engine.tokenizer.token_bytes, shared_slots=4, recorder=recorder)
+    requests = [Request(words(engine, 60, n), max_tokens=20) for n in range(6)]
+    begun = [loop.add(request)[0] for request in requests[:4]]
+    bad = begun.pop()
+    slot = bad.slot
+    with torch.inference_mode():
+        for tensors in slot.block.layers:
+            for tensor in tensors:
+                tensor[slot.index] = float("nan")
+    failure = dict(loop.step())[bad]
+    assert "no numbers" in str(failure.error)
+    late, _ = loop.add(Request(words(engine, 10), max_tokens=20))
+    late_slot = late.slot
+    while loop.sequences:
+        assert all(isinstance(event, Delta) for _, event in loop.step())
+    assert (late_slot.block, late_slot.index) == (slot.block, slot.index)
+    assert late.reply == solo(engine, late.request)
+    assert [one.reply for one in begun] == [solo(engine, one.request) for one in begun]

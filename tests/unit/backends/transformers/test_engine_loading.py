@@ -1,6 +1,7 @@
 """Loading the model, closing the engine, and the end of the program."""
 
 import gc
+import itertools
 import signal
 import subprocess
 import sys
@@ -148,10 +149,13 @@ def test_closing_does_not_wait_for_weights(backend, monkeypatch):
     read, placed = [], []
     place = core_model_loading.set_param_for_module
 
+    queue = itertools.count()
+
     def materialize(tensor, device=None, dtype=None):
+        index = next(queue)
         started.set()
         go_on.wait(PATIENCE)
-        if len(read) >= tensors // 2:  # the pool may run far ahead of the thread that loads
+        if index >= tensors // 2:  # the pool may run far ahead of the thread that loads
             ended.wait(PATIENCE)
         read.append(tensor)
         return tensor[...].to(device=device, dtype=dtype)

@@ -149,6 +149,16 @@ def test_each_sequence_gets_what_it_gets_alone(seed):
     assert run(logits[order], [samplings[n] for n in order]) == [alone[n] for n in order]
 
 
+def test_rows_beyond_the_sorted_tokens_get_what_they_get_alone():
+    """By `top_k` and by `top_p`, each in its own way."""
+    chance = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 5000, generator=chance)
+    settings = [{"top_k": 600}, {"top_p": 0.9}, {"top_k": 5}, {"top_k": 900}, {"top_p": 0.8}, {}]
+    samplings = [Sampling(1, seed=n, **one) for n, one in enumerate(settings)]
+    alone = [run(logits[n : n + 1], [one])[0] for n, one in enumerate(samplings)]
+    assert run(logits, samplings) == alone
+
+
 def test_scores_that_are_no_numbers_are_found_in_their_row_alone():
     logits = scores(5)
     logits[1, 7], logits[2], logits[3, 5] = float("nan"), float("-inf"), float("inf")
