@@ -1,11 +1,14 @@
 """What is validated in one pass is what greedy decoding says."""
 
+import hashlib
+import json
+
 import pytest
 from nano_training.encoding import Encoder
 from nano_training.evaluate import answer
 from nano_training.model import build_config, build_model, build_tokenizer, speed_up
 from nano_training.trials import draw_trials
-from nano_training.validate import load, look, mixture, validate
+from nano_training.validate import SEED, load, look, main, mixture, validate
 from safetensors.torch import load_file, save_file
 
 from langchain_internvl import ChatInternVL, nano
@@ -38,3 +41,16 @@ def test_weights_are_mixed(tmp_path):
     mixed = mixture(f"{tmp_path / 'three'}@0.25@{WEIGHTS}")
     name = "model.language_model.embed_tokens.weight"
     assert (mixed[name] - first[name].float() * 1.5).abs().max() < 1e-2
+
+
+def test_figures_are_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("nano_training.validate.COUNTS", {"ask": 3})
+    out = tmp_path / "figures.json"
+    monkeypatch.setattr("sys.argv", ["validate", str(WEIGHTS), "--out", str(out)])
+    main()
+    found = json.loads(out.read_text("utf-8"))
+    assert found["seed"] == SEED
+    figures = found["weights"][str(WEIGHTS)]
+    assert figures["ask"]["samples"] == 3
+    assert figures["sha256"] == [hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()]
+    assert "ask" in capsys.readouterr().out

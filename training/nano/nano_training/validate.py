@@ -9,8 +9,10 @@ figures of the card are `evaluate`'s.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -107,11 +109,18 @@ def load(model: InternVLForConditionalGeneration, weights: Mapping[str, Tensor])
     model.load_state_dict({**weights, **tied})
 
 
+def _hash(described: str) -> list[str]:
+    """Of each file that is named."""
+    files = described.split("@")[::2]
+    return [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("weights", nargs="+", help="FILE or FILE@SHARE@FILE; with one sight")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--out", type=Path, help="where the figures go, as JSON")
     arguments = parser.parse_args()
     model = build_model(build_config(build_tokenizer())).train(mode=False)
     load(model, mixture(arguments.weights[0]))
@@ -121,11 +130,17 @@ def main() -> None:
         for name, count in COUNTS.items()
     }
     speed_up(model, sight=False)
+    found: dict[str, dict[str, object]] = {}
     for described in arguments.weights:
         load(model, mixture(described))
+        figures = found[described] = {"sha256": _hash(described)}
         for name, trials in seen.items():
             score, loss = validate(model, name, trials)
-            print(f"{Path(described).name}: {name}: {score}; loss {loss:.4f}", flush=True)
+            figures[name] = {**asdict(score), "loss": loss}
+            print(f"{described}: {name}: {score}; loss {loss:.4f}", flush=True)
+    if arguments.out:
+        report = {"seed": arguments.seed, "weights": found}
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
