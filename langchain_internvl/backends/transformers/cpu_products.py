@@ -29,6 +29,10 @@ _LEAST_WORK = 1 << 19
 Measured, MKL / oneDNN in us: 1 row x [512, 512] 66 / 88, 1 row x [896, 896] 186 / 150; in one
 thread, 8 rows x [128, 128] 5 / 13 and 64 rows x [128, 128] 21 / 19."""
 
+_BLOCKS = (256, 64, 32)
+"""Numbers of rows of one call. oneDNN keeps memory of a result's size for each number of rows that
+it has met with a matrix such as [4864, 896]: 4 GB after prompts of 20 to 680 tokens."""
+
 _FAST = "AVX512"
 """torch's name of the instructions with which oneDNN is faster than MKL."""
 
@@ -68,6 +72,28 @@ def use_cpu_products(model: Any) -> int:
 
 
 def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    flat = rows.reshape(-1, weight.shape[1])
+    parts = flat.split(_blocks(len(flat)))  # type: ignore[no-untyped-call]
+    if len(parts) == 1:
+        return _onednn(rows, weight, bias)
+    result = flat.new_empty(len(flat), len(weight))
+    start = 0
+    for part in parts:
+        result[start : start + len(part)] = _onednn(part, weight, bias)
+        start += len(part)
+    return result.view(*rows.shape[:-1], len(weight))
+
+
+def _blocks(count: int) -> list[int]:
+    """Numbers of rows that are multiplied at once: a few different ones, and rests below 33."""
+    sizes = []
+    while count > _BLOCKS[-1]:
+        sizes.append(next(size for size in _BLOCKS if size <= count))
+        count -= sizes[-1]
+    return [*sizes, count] if count else sizes
+
+
+def _onednn(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001 - no public name
         rows, weight, bias, "none", [], ""
     )

@@ -62,12 +62,30 @@ def test_products_are_those_of_linear(shape, count, has_bias, all_sizes):
     rows = torch.randn(count, 1, shape[1])
     expected = linear(rows, made.weight, made.bias)
     with torch.inference_mode():
-        assert count_products(lambda: made(rows)) == 1
+        assert count_products(lambda: made(rows)) == len(cpu_products._blocks(count))
         found = made(rows)
         other = made(rows.transpose(0, 1))
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
     torch.testing.assert_close(other.transpose(0, 1), expected, atol=1e-4, rtol=1e-5)
+
+
+@needs_gain
+def test_numbers_of_rows_are_few_because_onednn_keeps_memory_for_each(monkeypatch):
+    made, met = layer(1200, 500), set()
+    compute = cpu_products._onednn
+
+    def record(rows, weight, bias):
+        met.add(len(rows))
+        return compute(rows, weight, bias)
+
+    monkeypatch.setattr(cpu_products, "_onednn", record)
+    rows = torch.randn(700, 500)
+    with torch.inference_mode():
+        expected = linear(rows, made.weight, made.bias)
+        for count in range(1, 700, 3):
+            torch.testing.assert_close(made(rows[:count]), expected[:count], atol=1e-4, rtol=1e-5)
+    assert met <= {*range(1, 33), 64, 256}
 
 
 @needs_gain
@@ -159,7 +177,7 @@ def test_layers_are_copied_and_pickled_with_their_weights():
     ],
 )
 def test_a_product_that_is_not_right_is_not_used(fault, monkeypatch):
-    monkeypatch.setattr(cpu_products, "_product", fault)
+    monkeypatch.setattr(cpu_products, "_onednn", fault)
     assert not is_faster.__wrapped__()
     monkeypatch.setattr(cpu_products, "is_faster", is_faster.__wrapped__)
     assert type(layer()) is nn.Linear
