@@ -144,8 +144,34 @@ class BrokenReplyError(ServerError):
 
 
 MODEL_ERRORS = (CheckpointError, ModelNotServedError, ServerAccessError)
-"""Errors of the model, or of the access to its server, that every request would get: readers of
-many pages, files or cases stop at the first one."""
+"""Errors of the model, or of the access to its server, that every request may get."""
+
+_MOST_IN_A_ROW = 20
+
+
+class RunGuard:
+    """Decides which errors end a run over many pages, files or cases.
+
+    One of `MODEL_ERRORS` ends it before the first success: the model cannot be used at all. Later
+    it may be of one input (a firewall refuses a page) or of a moment (a gateway restarts), unless
+    20 come in a row.
+    """
+
+    def __init__(self) -> None:
+        self._has_succeeded = False
+        self._failed = 0
+
+    def succeeded(self) -> None:
+        """Take note of a success."""
+        self._has_succeeded = True
+        self._failed = 0
+
+    def ends(self, error: object) -> bool:
+        """Whether an error ends the run."""
+        if not isinstance(error, MODEL_ERRORS):
+            return False
+        self._failed += 1
+        return not self._has_succeeded or self._failed >= _MOST_IN_A_ROW
 
 
 def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:

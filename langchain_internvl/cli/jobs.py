@@ -17,6 +17,7 @@ from langchain_internvl.cli.options import ModelOptions, OutputOptions
 if TYPE_CHECKING:
     from langchain_core.messages import ToolMessage
 
+    from langchain_internvl.errors import RunGuard
     from langchain_internvl.tools.base import InternVLTool
 
 
@@ -61,6 +62,8 @@ def run_jobs(
         InternVLError: The model cannot be used, so that every input would fail.
         ImportError: A package that the model needs is not installed.
     """
+    from langchain_internvl.errors import RunGuard
+
     folder = output.out
     if folder is not None:
         try:
@@ -75,15 +78,17 @@ def run_jobs(
     with open_inputs(names, kinds) as inputs:
         is_alone = len(inputs) == 1 and not _is_folder(names)
         failures: list[Exception] = []
+        guard = RunGuard()
         for number, one in enumerate(_track(inputs, is_quiet=is_alone), 1):
             try:
                 message = _look(one, job(one), settings)
                 if folder is not None:
                     _write(folder, number, one, message, as_json=output.as_json)
             except Exception as error:  # noqa: BLE001 - unexpected ones are raised again
-                failures.append(_of_one_input(error))
+                failures.append(_of_one_input(error, guard))
                 _print_error(one, str(failures[-1]), as_json=output.as_json)
             else:
+                guard.succeeded()
                 _print(one, message, as_json=output.as_json, is_alone=is_alone)
     if failures:
         are_missing = all(isinstance(one, ImportError) for one in failures)
@@ -102,7 +107,7 @@ def _track(inputs: Sequence[Input], *, is_quiet: bool) -> Any:
     return track(inputs, "looking", console=Console(stderr=True), disable=is_quiet, transient=True)
 
 
-def _of_one_input(error: Exception) -> Exception:
+def _of_one_input(error: Exception, guard: RunGuard) -> Exception:
     """The error of one input, as the command reports it: tools add advice for agents to theirs.
 
     Raises:
@@ -111,7 +116,7 @@ def _of_one_input(error: Exception) -> Exception:
     if not _is_expected(error):
         raise error
     cause = error.__cause__
-    if cause is not None and _ends_all(cause):
+    if cause is not None and _ends_all(cause, guard):
         raise cause from None
     return cause if isinstance(cause, ImportError) else error
 
@@ -130,13 +135,11 @@ _NEEDED = frozenset({"bitsandbytes", "huggingface_hub", "lmdeploy", "openai", "t
 """Modules without which no request can be sent."""
 
 
-def _ends_all(error: BaseException) -> bool:
+def _ends_all(error: BaseException, guard: RunGuard) -> bool:
     """Whether an error of one input comes from the model, so that every input would fail."""
-    from langchain_internvl.errors import MODEL_ERRORS
-
     if isinstance(error, ImportError):
         return error.name in _NEEDED
-    return isinstance(error, MODEL_ERRORS)
+    return guard.ends(error)
 
 
 def _look(one: Input, job: Job, settings: Mapping[str, Any]) -> ToolMessage:

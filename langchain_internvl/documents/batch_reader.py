@@ -13,7 +13,7 @@ from langchain_internvl.chat_models import ChatInternVL
 from langchain_internvl.documents.page_image import open_page, page_from_array
 from langchain_internvl.documents.page_reader import Reader
 from langchain_internvl.documents.reading import PageText, ReadOptions
-from langchain_internvl.errors import MODEL_ERRORS, InternVLError, MediaError
+from langchain_internvl.errors import InternVLError, MediaError, RunGuard
 from langchain_internvl.media.policy import MediaPolicy
 
 
@@ -51,6 +51,7 @@ class PageReader:
         self._concurrency = concurrency
         self._image = image_column
         self._policy = MediaPolicy()
+        self._guard = RunGuard()
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """Read a batch.
@@ -91,11 +92,14 @@ class PageReader:
             async with gate:
                 try:
                     page = await asyncio.to_thread(self._open, number, image)
-                    return await self._reader.aread(page)
-                except MODEL_ERRORS:
-                    raise
+                    text = await self._reader.aread(page)
                 except InternVLError as error:
+                    if self._guard.ends(error):
+                        raise
                     return error
+                if text.way == "model":
+                    self._guard.succeeded()
+                return text
 
         return await asyncio.gather(*(read(number, one) for number, one in enumerate(images)))
 

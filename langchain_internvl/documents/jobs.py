@@ -20,7 +20,7 @@ from langchain_internvl.documents.page_reader import Reader
 from langchain_internvl.documents.pages import Page, PageOptions, pages_of
 from langchain_internvl.documents.reading import PageText, ReadOptions
 from langchain_internvl.documents.sources import File
-from langchain_internvl.errors import MODEL_ERRORS, InternVLError, MediaError, RequestError
+from langchain_internvl.errors import InternVLError, MediaError, RequestError, RunGuard
 from langchain_internvl.media.page_ranges import parse_pages, select_pages
 from langchain_internvl.media.policy import MediaPolicy
 
@@ -126,6 +126,7 @@ class Pipeline:
         self._policy = policy
         self._concurrency = concurrency
         self._journal = journal
+        self._guard = RunGuard()
 
     def run(self, files: Iterable[File | MediaError]) -> Generator[FileStart | Result, None, None]:
         """Read files; a failed page or file is a result with `error`, and reading continues.
@@ -209,10 +210,12 @@ class Pipeline:
         assert isinstance(job.page.picture, Image.Image)  # noqa: S101
         try:
             read = self._reader.read(job.page.picture)
-        except MODEL_ERRORS:
-            raise  # no other page would be read, either
         except InternVLError as error:
+            if self._guard.ends(error):
+                raise
             return self._failed(job, error)
+        if read.way == "model":
+            self._guard.succeeded()
         return self._settled(job, read)
 
     async def _ado(self, job: _Job) -> FileStart | Result:
@@ -220,10 +223,12 @@ class Pipeline:
         assert isinstance(job.page.picture, Image.Image)  # noqa: S101
         try:
             read = await self._reader.aread(job.page.picture)
-        except MODEL_ERRORS:
-            raise
         except InternVLError as error:
+            if self._guard.ends(error):
+                raise
             return self._failed(job, error)
+        if read.way == "model":
+            self._guard.succeeded()
         return await run_in_executor(None, self._settled, job, read)
 
     def _settled(self, job: _PageJob, read: PageText) -> Result:

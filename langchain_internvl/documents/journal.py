@@ -12,6 +12,7 @@ another model, prompt or setting, stay in the journal and do not match.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -151,7 +152,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
-from langchain_internvl.errors import MODEL_ERRORS, RequestError
+from langchain_internvl.errors import RequestError, RunGuard
 from langchain_internvl.evaluation.boxes import acc_at_iou
 from langchain_internvl.evaluation.cases import Case
 from langchain_internvl.evaluation.options import mvbench_accuracy, option_letter
@@ -121,7 +121,7 @@ def evaluate(
     if metric not in METRICS:
         raise RequestError(f"there is no metric {metric!r}; choose one of {', '.join(METRICS)}")
     METRICS[metric]("A", _ANY)  # a missing package is reported before the first request
-    left = iter(cases)
+    left, guard = iter(cases), RunGuard()
     while chunk := list(islice(left, _CHUNK)):
         messages: list[LanguageModelInput] = []
         errors: list[Exception | None] = []
@@ -133,11 +133,18 @@ def evaluate(
             except Exception as error:  # noqa: BLE001 - such as a file that is not there
                 errors.append(error)
         config: RunnableConfig = {"max_concurrency": concurrency}
-        replies = iter(llm.batch(messages, config, return_exceptions=True, **settings))
+        answered = llm.batch(messages, config, return_exceptions=True, **settings)
+        if any(not isinstance(one, Exception) for one in answered):
+            guard.succeeded()
+        replies = iter(answered)
         for case, wrong in zip(chunk, errors, strict=True):
             reply = next(replies) if wrong is None else wrong
-            if isinstance(reply, (*MODEL_ERRORS, ImportError)):
+            if isinstance(reply, Exception) and (
+                isinstance(reply, ImportError) or guard.ends(reply)
+            ):
                 raise reply
+            if not isinstance(reply, Exception):
+                guard.succeeded()
             yield _result(case, reply, metric)
 
 

@@ -26,7 +26,7 @@ from langchain_internvl.backends.server.dialects import (
     read_usage,
 )
 from langchain_internvl.backends.server.error_mapping import named, to_error
-from langchain_internvl.backends.server.events import Chunk, Done, Fault, read_line
+from langchain_internvl.backends.server.events import Chunk, Done, Fault, index_of, read_line
 from langchain_internvl.backends.server.kinds import ServerKind
 from langchain_internvl.backends.server.log_masking import mask_logs
 from langchain_internvl.backends.server.redaction import Redactor, secrets_of
@@ -38,6 +38,7 @@ from langchain_internvl.errors import (
     ModelNotServedError,
     PromptError,
     ServerError,
+    ServerUnavailableError,
 )
 
 if TYPE_CHECKING:
@@ -211,6 +212,12 @@ class ServerBackend:
             names = await _served_names(client)
             if names is None:
                 raise
+            if not names or self._options.model in names:  # a proxy whose node restarts
+                raise ServerUnavailableError(
+                    f"{error}. But it {'lists this model' if names else 'lists no model yet'}",
+                    status=error.status,
+                    request_id=error.request_id,
+                ) from error
             raise ModelNotServedError(
                 f"{error}. It has: {', '.join(names)}",
                 status=error.status,
@@ -243,14 +250,16 @@ class _Reply:
         """
         reason: FinishReason | None = None
         usage: Usage | None = None
+        index: str | None = None  # not each server numbers its only reply 0
         async for line in lines:
-            event = read_line(line)
+            event = read_line(line, index)
             if isinstance(event, Fault):
                 raise to_error(event, self.request_id)
             if isinstance(event, Done):
                 break
             if event is None:
                 continue
+            index = index_of(event.choice) if index is None else index
             self.has_begun = self.has_begun or event.says_something
             for delta in self._push(event):
                 yield delta

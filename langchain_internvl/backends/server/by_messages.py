@@ -138,8 +138,15 @@ class _Call:
         if key and self.key:
             return key != self.key
         if name == self.name or (index is not None and name.startswith(self.name)):
-            return self.arguments.rstrip().endswith("}") and (index is None or bool(arguments))
+            return self._is_whole() and (index is None or bool(arguments))
         return index is None or bool(self.arguments)
+
+    def _is_whole(self) -> bool:
+        """Whether the arguments so far are an object."""
+        try:
+            return isinstance(json.loads(self.arguments), dict)
+        except (RecursionError, ValueError):
+            return False
 
 
 class _Reader:

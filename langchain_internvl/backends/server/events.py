@@ -67,8 +67,12 @@ _REFUSALS = frozenset({"context_length_exceeded", "invalid_request_error"})
 """OpenAI's error types, used in place of a status, of requests that fail on every attempt."""
 
 
-def read_line(line: str) -> Event | None:
+def read_line(line: str, index: str | None = None) -> Event | None:
     """The event of a line; None for blank lines, comments and event names.
+
+    Args:
+        line: The line.
+        index: Index of the reply among the server's choices; None: not known yet.
 
     Raises:
         BrokenReplyError: The line is not JSON, or not part of a chat completion.
@@ -90,10 +94,16 @@ def read_line(line: str) -> Event | None:
         ) from None
     if not isinstance(payload, Mapping):
         raise BrokenReplyError(f"the server sent no reply, but {text}")
-    return _read(payload)
+    return _read(payload, index)
 
 
-def _read(payload: Mapping[str, Any]) -> Event:
+def index_of(choice: Mapping[str, Any]) -> str | None:
+    """The index of a choice, which some servers send as text; None: it has none."""
+    index = choice.get("index")
+    return None if index is None else str(index)
+
+
+def _read(payload: Mapping[str, Any], index: str | None) -> Event:
     fault = find_fault(payload)
     if fault is not None:
         return fault
@@ -103,7 +113,10 @@ def _read(payload: Mapping[str, Any]) -> Event:
     if not isinstance(choices, list):
         raise BrokenReplyError(f"the server's reply has no choices: {json.dumps(payload)}")
     # One reply is requested; the chunks of others, which some servers send, have other indices.
-    choices = [one for one in choices if not (isinstance(one, Mapping) and one.get("index"))]
+    if index is not None:
+        choices = [
+            one for one in choices if not isinstance(one, Mapping) or index_of(one) in {None, index}
+        ]
     if not choices:
         return Chunk({}, None, {}, usage)
     choice = choices[0]

@@ -7,7 +7,7 @@ import pytest
 from drawn_pages import draw_page, encode, scripted
 
 from langchain_internvl.documents import PageReader
-from langchain_internvl.errors import CheckpointError, EngineBusyError
+from langchain_internvl.errors import CheckpointError, EngineBusyError, ServerAccessError
 
 
 def reader(reply, **settings):
@@ -51,3 +51,14 @@ def test_a_model_that_cannot_be_used_is_no_failed_page():
 
 def test_it_needs_no_ray():
     assert "import ray" not in inspect.getsource(inspect.getmodule(PageReader))
+
+
+def test_an_error_of_the_model_after_a_success_is_that_of_a_page():
+    """A firewall refuses a page; nothing is read after twenty in a row."""
+    said = iter(["text", ServerAccessError("no"), "text", *[ServerAccessError("no")] * 20])
+    read = reader(lambda request: next(said), concurrency=1)
+    pages = [encode(draw_page("a"))] * 3
+    assert list(read({"image": pages})["error"]) == ["", "no", ""]
+    with pytest.raises(ServerAccessError):
+        read({"image": pages[:1] * 20})
+    assert next(said, None) is None

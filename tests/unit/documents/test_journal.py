@@ -15,7 +15,7 @@ from patience import PATIENCE
 
 from langchain_internvl import ChatInternVL, InternVLLoader
 from langchain_internvl.documents.jobs import Result
-from langchain_internvl.documents.journal import Journal, fingerprint_of
+from langchain_internvl.documents.journal import Journal, fingerprint_of, naming
 from langchain_internvl.errors import EngineBusyError, RequestError
 
 PAGES = 12
@@ -227,3 +227,9 @@ def test_nano_is_killed_at_random_moments(tmp_path):
     ]
     assert sum(page.page_content.split() == [word]
                for page, word in zip(expected, words, strict=True)) >= 9  # fmt: skip
+
+
+def test_an_error_without_a_number_is_said_in_words(tmp_path):
+    with pytest.raises(OSError, match="the bucket is gone") as caught, naming(tmp_path):
+        raise OSError("the bucket is gone")
+    assert "None" not in str(caught.value)

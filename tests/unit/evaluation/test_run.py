@@ -6,7 +6,12 @@ from PIL import Image
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.scripted import ScriptedBackend
-from langchain_internvl.errors import CheckpointError, ModelNotServedError, RequestError
+from langchain_internvl.errors import (
+    CheckpointError,
+    ModelNotServedError,
+    RequestError,
+    ServerAccessError,
+)
 from langchain_internvl.evaluation import METRICS, Case, evaluate, read_cases
 from langchain_internvl.evaluation.tiles import max_tiles_of
 
@@ -142,3 +147,18 @@ def test_tiles_are_those_of_vlmevalkit():
     assert max_tiles_of("HRBench8K") == 24
     assert max_tiles_of("MMLongBench_DOC") == 18
     assert max_tiles_of("MVBench") == 1
+
+
+def test_an_error_of_the_model_after_a_success_is_that_of_a_case():
+    said = iter([ServerAccessError("no"), "A", ServerAccessError("no")])
+
+    def reply(_request):
+        one = next(said)
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    cases = [Case(id=str(number), question="Who?", answers=("A",)) for number in range(3)]
+    llm = ChatInternVL(backend=ScriptedBackend(reply), model="nano")
+    results = list(evaluate(llm, cases, "exact", concurrency=1))
+    assert [one.error is None for one in results] == [False, True, False]

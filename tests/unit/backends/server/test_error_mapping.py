@@ -148,7 +148,7 @@ FAULTS = {
     "422": (error(422), RequestError, 1),
     "401": (error(401), ServerAccessError, 1),
     "403": (error(403), ServerAccessError, 1),
-    "404": (error(404), ModelNotServedError, 1),
+    "404": (error(404), ServerUnavailableError, TRIED_AGAIN),
     "409": (error(409), ServerError, 1),
     "500 without JSON": (lambda handler: handler.wfile.write(
         b"HTTP/1.1 500 X\r\ncontent-length: 4\r\n\r\noops"), ServerError, TRIED_AGAIN),
@@ -162,7 +162,7 @@ FAULTS = {
     "proxy: node failed, as a line": (lines(ERROR_10402), ServerUnavailableError, TRIED_AGAIN),
     "proxy: node failed, as a text": (body(ERROR_10402), ServerUnavailableError, TRIED_AGAIN),
     "proxy: node failed after a token": (lines(HELLO, ERROR_10402), BrokenReplyError, 1),
-    "proxy: no such model": (lines(ERROR_10400), ModelNotServedError, 1),
+    "proxy: no such model": (lines(ERROR_10400), ServerUnavailableError, TRIED_AGAIN),
     "proxy: its stream failed": (lines(HELLO, '{"error": true, "status": 500, "message": "x"}'),
                                  BrokenReplyError, 1),
     "error at the start of a stream": (lines(STREAM_ERROR, DONE), ServerError, TRIED_AGAIN),
@@ -380,3 +380,13 @@ def test_a_closed_backend_says_so(ask):
         with pytest.raises(BackendError, match="closed"):
             list(backend.stream(Request((), turns=TURNS)))
     assert server.left.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("answer", [error(404), lines(ERROR_10400)], ids=["404", "10400"])
+def test_a_model_is_not_served_only_if_the_server_lists_others(answer, ask):
+    other = FaultServer(answer, models=({"id": "other", "owned_by": "vllm"},))
+    with pytest.raises(ModelNotServedError, match="It has: other"):
+        ask(other)
+    assert other.attempts == 1
+    with pytest.raises(ServerUnavailableError, match="lists no model yet"):
+        ask(FaultServer(answer, models=()))

@@ -230,6 +230,9 @@ PIECES = {
     "index 0 for all, without ids": [[piece("Zoom", '{"factor": 1}', index=0)],
                                      [piece("Zoom", '{"factor": 2}', index=0)]],
     "objects": [[piece("Zoom", {"factor": 1}, index=0)], [piece("Zoom", {"factor": 2}, index=1)]],
+    "the name in each piece, and braces at its end": [
+        [piece("Zoom", '{"factor": 1, "a": {"b": {}}', index=0)], [piece("Zoom", "}", index=0)],
+        [piece("Zoom", '{"factor": 2, "a": {"b": {}', index=1)], [piece("Zoom", "}}", index=1)]],
     "in another order": [[piece("Zoom", '{"factor": 2}', index=1, id="b")],
                          [piece("Zoom", '{"factor": 1}', index=0, id="a")]],
 }  # fmt: skip
@@ -240,7 +243,7 @@ def test_calls_of_servers_that_number_them_otherwise(at_server, name):
     chunks = [chunk({"tool_calls": pieces}) for pieces in PIECES[name]]
     _, llm = at_server(lines(*chunks, chunk({}, "tool_calls")))
     reply = llm.bind_tools([Zoom]).invoke("x")
-    assert [one["args"] for one in reply.tool_calls] == [{"factor": 1}, {"factor": 2}]
+    assert [one["args"]["factor"] for one in reply.tool_calls] == [1, 2]
     assert {one["name"] for one in reply.tool_calls} == {"Zoom"}
     assert not reply.invalid_tool_calls
 
@@ -270,6 +273,15 @@ def test_other_replies_and_a_byte_order_mark_do_not_mix_in(at_server):
     _, llm = at_server(sent)
     assert llm.invoke("x").content == "123"
     assert read_line("\ufeff" + chunk({"content": "12"})).delta == {"content": "12"}
+
+
+@pytest.mark.parametrize("number", [1, "0", "1", None])
+def test_the_first_index_is_that_of_the_reply(at_server, number):
+    other = chunk({"content": "no"}, index=7)
+    sent = [chunk({"content": one}, index=number) for one in "12"]
+    end = chunk({}, "stop", index=number)
+    _, llm = at_server(lines(sent[0], other, data({"choices": []}), sent[1], other, end))
+    assert llm.invoke("x").content == "12"
 
 
 def test_a_refusal_is_text(at_server):
