@@ -259,7 +259,8 @@ class _Reply:
                 break
             if event is None:
                 continue
-            index = index_of(event.choice) if index is None else index
+            if index is None and event.choice:
+                index = index_of(event.choice)
             self.has_begun = self.has_begun or event.says_something
             for delta in self._push(event):
                 yield delta

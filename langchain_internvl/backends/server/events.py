@@ -97,10 +97,9 @@ def read_line(line: str, index: str | None = None) -> Event | None:
     return _read(payload, index)
 
 
-def index_of(choice: Mapping[str, Any]) -> str | None:
-    """The index of a choice, which some servers send as text; None: it has none."""
-    index = choice.get("index")
-    return None if index is None else str(index)
+def index_of(choice: Mapping[str, Any]) -> str:
+    """The index of a choice, which some servers send as text; one without has index 0."""
+    return str(choice.get("index") or 0)
 
 
 def _read(payload: Mapping[str, Any], index: str | None) -> Event:
@@ -114,9 +113,7 @@ def _read(payload: Mapping[str, Any], index: str | None) -> Event:
         raise BrokenReplyError(f"the server's reply has no choices: {json.dumps(payload)}")
     # One reply is requested; the chunks of others, which some servers send, have other indices.
     if index is not None:
-        choices = [
-            one for one in choices if not isinstance(one, Mapping) or index_of(one) in {None, index}
-        ]
+        choices = [one for one in choices if not isinstance(one, Mapping) or index_of(one) == index]
     if not choices:
         return Chunk({}, None, {}, usage)
     choice = choices[0]
