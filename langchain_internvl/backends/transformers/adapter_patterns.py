@@ -2,7 +2,8 @@
 
 An adapter may come from anybody, and `re` cannot be interrupted. So only expressions with few
 repeats and choices are accepted, and they are matched with names of the model's own modules, which
-are short: one match takes milliseconds at most. The sum of the times is limited after each match.
+are short: one match takes some hundredths of a second at most. The sum of the times is limited
+after each match.
 """
 
 from __future__ import annotations
