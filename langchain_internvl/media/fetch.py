@@ -23,7 +23,8 @@ from langchain_internvl.errors import MediaFetchError, MediaTooLargeError
 if TYPE_CHECKING:
     import ssl
 
-    from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.deadline import LONGEST_WAIT
+from langchain_internvl.media.policy import MediaPolicy
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 
@@ -118,11 +119,11 @@ class _CheckedNetwork(httpcore.SyncBackend):
         self._deadline = time.monotonic() + policy.timeout
 
     def remaining(self) -> float:
-        """Seconds until the deadline; more than 0."""
+        """Seconds until the deadline, more than 0 and at most a year."""
         seconds = self._deadline - time.monotonic()
         if seconds <= 0:
             raise self.timed_out()
-        return seconds
+        return min(seconds, LONGEST_WAIT)
 
     def timed_out(self) -> MediaFetchError:
         """The error of a download that exceeded its timeout."""
