@@ -19,12 +19,12 @@ import httpx
 
 from langchain_internvl._version import __version__
 from langchain_internvl.errors import MediaFetchError, MediaTooLargeError
+from langchain_internvl.media.deadline import LONGEST_WAIT
 
 if TYPE_CHECKING:
     import ssl
 
-    from langchain_internvl.media.deadline import LONGEST_WAIT
-from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.policy import MediaPolicy
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 
