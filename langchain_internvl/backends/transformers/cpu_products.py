@@ -49,7 +49,7 @@ class CPULinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as in the base class
         """Product of float32 rows [..., in] and the weight, plus bias: float32 [..., out]."""
-        if _can_compute(input, self.weight):
+        if _can_compute(input, self.weight, self.bias):
             return _product(input, self.weight, self.bias)
         return linear(input, self.weight, self.bias)
 
@@ -156,12 +156,13 @@ def _is_plain(module: nn.Module) -> bool:
     )
 
 
-def _can_compute(rows: torch.Tensor, weight: torch.Tensor) -> bool:
+def _can_compute(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    with_gradients = (rows, weight) if bias is None else (rows, weight, bias)
     return (
         rows.numel() * weight.shape[0] >= _LEAST_WORK
         and rows.dtype is weight.dtype is torch.float32
         and rows.device.type == weight.device.type == "cpu"
-        and not (torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad))
+        and not (torch.is_grad_enabled() and any(one.requires_grad for one in with_gradients))
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )
