@@ -134,6 +134,14 @@ class Slot:
         """Memory of the slot, in bytes."""
         return self.block.nbytes // self.block.slots
 
+    def is_finite(self, length: int) -> bool:
+        """Whether the first keys and values, of `length` tokens, are numbers."""
+        return not length or all(
+            bool(torch.stack(torch.aminmax(tensor[self.index, :, :length])).isfinite().all())
+            for tensors in self.block.layers
+            for tensor in tensors
+        )
+
     def copy_from(self, other: Slot, length: int) -> None:
         """Copy the first keys and values of another slot.
 
