@@ -33,10 +33,24 @@ _MOST_PARSED = 1 << 20
 _CHUNK = 1 << 20
 _MOST_DECODED = 1 << 28
 """Maximum bytes that are decompressed of a content stream, and of all images of a page."""
-_STORED_BITS = {1: (1,), 8: (2, 3, 4, 6, 8), 24: (12, 16, 24, 32, 40, 48, 56, 64)}
-"""Bits that a pixel may have in the file, by its bits after PDFium's conversion: PDFium widens 2
-and 4 bits to 8, and converts several or deep components to 24. (ISO 32000-1, 8.9.5.1: components
-have 1, 2, 4, 8 or 16 bits.)"""
+_MOST_BITS = 64
+"""Maximum bits of a pixel whose data is read to the end."""
+_BITS = sorted({
+    size
+    for count in range(1, 33)
+    for size in (count, 2 * count, 4 * count, 8 * count, 16 * count)
+    if size <= _MOST_BITS
+})  # fmt: skip
+"""Bits that a pixel may have in the file: up to 32 components, each of 1, 2, 4, 8 or 16 bits
+(ISO 32000-1, 8.9.5.1 and annex C)."""
+_STORED_BITS = {
+    1: [1],
+    8: [bits for bits in _BITS if 1 < bits <= 8],
+    24: [bits for bits in _BITS if bits > 8],
+    32: _BITS,
+}
+"""Bits that a pixel may have in the file, by its bits after PDFium's conversion: PDFium widens 2 to
+7 bits to 8, and converts more to 24; an image with a mask by colours has 32, whatever the file."""
 _SLACK = 16
 """Bytes at the end of pixels without a filter that are no pixels, as line ends."""
 
@@ -95,16 +109,23 @@ class PdfInspector:
     def _image_damage(self, number: int, page: Any) -> Iterator[str]:
         """Images of a page that are cut off: PDFium draws them up to there, or not at all."""
         left = _MOST_DECODED
+        known = set()  # a page may draw one image many times
         for image in _images(page):
             filters, facts = image.get_filters(), image.get_metadata()
+            if filters not in _SIMPLE and len(filters) != 1:
+                continue
+            data, sizes = bytes(image.get_data(decode_simple=False)), _sizes(facts)
+            same = (len(data), hash(data), *filters, *sizes)
+            is_decoded = same not in known and (filters in _SIMPLE or filters[0] in _HIDDEN)
+            if (left := left - max(sizes[-1] if is_decoded else 0, len(data))) < 0:
+                return
+            if same in known:
+                continue
+            known.add(same)
             if filters in _SIMPLE:
-                sizes = _sizes(facts)
-                if (left := left - sizes[-1]) < 0:
-                    return
-                if (reason := _pixel_damage(image, filters, sizes)) is not None:
+                if (reason := _pixel_damage(data, filters, sizes)) is not None:
                     yield f"an image on it {reason}"
-            elif len(filters) == 1:
-                data = bytes(image.get_data(decode_simple=False))
+            else:
                 damage, is_cut = _ENDS.get(filters[0], ("", None))
                 if is_cut is not None and is_cut(data):
                     yield damage
@@ -279,15 +300,14 @@ def _images(page: Any) -> Iterator[Any]:
         yield image
 
 
-def _pixel_damage(image: Any, filters: list[str], sizes: list[int]) -> str | None:
+def _pixel_damage(data: bytes, filters: list[str], sizes: list[int]) -> str | None:
     """Why pixels without a lossy or a two-colour filter are not whole; None: they are.
 
     Args:
-        image: The image, of pypdfium2.
+        data: The encoded pixels.
         filters: Names of its filters.
         sizes: Sizes in bytes that its pixels may have, ascending.
     """
-    data = bytes(image.get_data(decode_simple=False))
     if filters == ["FlateDecode"]:
         return _flate_damage(data, sizes[0], sizes[-1])
     if filters == ["RunLengthDecode"]:
@@ -332,7 +352,7 @@ def _sizes(facts: Any) -> list[int]:
     Args:
         facts: Its metadata, of pypdfium2.
     """
-    bits = _STORED_BITS.get(facts.bits_per_pixel, (facts.bits_per_pixel,))
+    bits = _STORED_BITS.get(facts.bits_per_pixel, _BITS)
     return [facts.height * -(-facts.width * one // 8) for one in bits]
 
 

@@ -17,6 +17,8 @@ _TAILS = (b"", *(bytes(seed * place * place % 251 for place in range(1, 400)) fo
 
 _LZW_CLEAR, _LZW_END = 256, 257
 _RUNS_END = 128
+_MOST_STEPS = 1 << 21
+"""Maximum number of runs or segments that are read, one by one."""
 
 
 def is_group4_cut(data: bytes, width: int, height: int) -> bool:
@@ -56,7 +58,9 @@ def _group4(data: bytes, width: int, height: int) -> bytes | None:
 def is_jbig2_cut(data: bytes) -> bool:
     """Whether data of JBIG2 without a file header (ITU-T T.88, 7.2) ends within a segment."""
     place = 0
-    while place < len(data):
+    for _ in range(_MOST_STEPS):
+        if place >= len(data):
+            break
         try:
             number, flags, many = struct.unpack_from(">IBB", data, place)
             place += 5
@@ -124,10 +128,13 @@ def is_run_length_cut(data: bytes, sizes: Collection[int]) -> bool:
         sizes: Sizes that the decoded bytes may have.
     """
     place = size = 0
-    while place < len(data):
+    most = max(sizes)
+    for _ in range(_MOST_STEPS):
+        if place >= len(data):
+            return size not in sizes
         length = data[place]
-        if length == _RUNS_END:
+        if length == _RUNS_END or size > most:
             return False
         place += 2 if length > _RUNS_END else length + 2
         size += 257 - length if length > _RUNS_END else length + 1
-    return size not in sizes
+    return False

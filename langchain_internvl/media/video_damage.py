@@ -23,8 +23,15 @@ _MOST_INDEX = 1 << 20
 """Maximum size of a segment index in bytes, for 87,000 fragments."""
 
 
+_MOST_PADDING = 31
+"""Maximum number of zero bytes at the end of a file that are no chunk."""
+
+
 class _CutOffError(Exception):
     """The file ends within a chunk."""
+
+    def __init__(self, words: str = "the file is cut off") -> None:
+        super().__init__(words)
 
 
 class _Chunks:
@@ -49,23 +56,32 @@ class _Chunks:
         self.file.seek(offset)
         return self.file.read(count)
 
-    def walk(self, start: int, end_of: Callable[[int], int | None]) -> None:
+    def walk(self, start: int, end_of: Callable[[int], int | None]) -> bool:
         """Go from chunk to chunk.
 
         Args:
             start: Offset of the first chunk.
             end_of: Returns the end of the chunk at an offset; None: nothing else is to be checked.
 
+        Returns:
+            Whether all chunks were walked; False: there are too many.
+
         Raises:
             _CutOffError: The file ends within a chunk.
         """
         offset: int | None = start
         for _ in range(_MOST_CHUNKS):
-            if offset is None or offset == self.size:
-                return
+            if offset is None or self._is_end(offset):
+                return True
             if offset > self.size:
                 raise _CutOffError
             offset = end_of(offset)
+        return False
+
+    def _is_end(self, offset: int) -> bool:
+        """Whether nothing is left but padding."""
+        left = self.size - offset
+        return 0 <= left <= _MOST_PADDING and not any(self.at(offset, left))
 
 
 def cut_off(path: Path) -> str | None:
@@ -84,8 +100,8 @@ def cut_off(path: Path) -> str | None:
         try:
             if check is not None:
                 check(chunks)
-        except _CutOffError:
-            return "the file is cut off"
+        except _CutOffError as error:
+            return str(error)
         except (
             IndexError,
             OverflowError,
@@ -109,17 +125,17 @@ def _check_mp4(chunks: _Chunks) -> None:
         header = 16 if size == 1 else 8
         if size == 1:
             (size,) = struct.unpack(">Q", chunks.at(offset + 8, 8))
+        last = kind
         if size < header or not kind.isalnum():
             return None  # 0: up to the end of the file
         if kind == b"sidx":
             index = chunks.at(offset, min(size, chunks.size - offset, _MOST_INDEX))
             ends.append(offset + size + _end_of_index(index, header))
-        last = kind
         end: int = offset + size
         return end if end <= chunks.size or kind in {b"mdat", b"moof", b"moov"} else None
 
-    chunks.walk(0, end_of)
-    if last == b"moof" or max(ends) > chunks.size:
+    is_all = chunks.walk(0, end_of)
+    if (is_all and last == b"moof") or max(ends) > chunks.size:
         raise _CutOffError
 
 
@@ -204,7 +220,7 @@ def _check_transport_stream(chunks: _Chunks) -> None:
     start = sync % length - (4 if length == 192 else 0)  # M2TS has a time before each packet
     rest = (chunks.size - start) % length
     if rest and chunks.at(max(0, chunks.size - rest - length) + sync - start, 1) == b"\x47":
-        raise _CutOffError
+        raise _CutOffError("the file ends within a packet")
 
 
 def _check_flv(chunks: _Chunks) -> None:
@@ -212,8 +228,10 @@ def _check_flv(chunks: _Chunks) -> None:
 
     def end_of(offset: int) -> int | None:
         head = chunks.at(offset, 11)
-        is_tag = head[0] & 31 in {8, 9, 18}
-        return offset + 15 + int.from_bytes(head[1:4], "big") if is_tag else None
+        if head[0] & 31 not in {8, 9, 18}:
+            return None
+        end = offset + 15 + int.from_bytes(head[1:4], "big")
+        return end if end != chunks.size + 4 else chunks.size  # the last length may be left out
 
     chunks.walk(int.from_bytes(chunks.at(5, 4), "big") + 4, end_of)
 
@@ -248,16 +266,20 @@ def _check_ogg(chunks: _Chunks) -> None:
         has_end = has_end or bool(head[5] & 4)
         return offset + 27 + head[26] + sum(chunks.at(offset + 27, head[26]))
 
-    chunks.walk(0, end_of)
-    if not has_end:
-        raise _CutOffError
+    if chunks.walk(0, end_of) and not has_end:
+        raise _CutOffError("the file has no end mark: it is cut off, or its recording was stopped")
 
 
 def _check_gif(chunks: _Chunks) -> None:
-    """GIF89a: blocks up to the trailer."""
+    """GIF89a: blocks up to the trailer, which some programs leave out."""
+    left = _MOST_CHUNKS
 
-    def after_blocks(offset: int) -> int:
+    def after_blocks(offset: int) -> int | None:
+        nonlocal left
         while length := chunks.at(offset, 1)[0]:
+            left -= 1
+            if left < 0:
+                return None
             offset += 1 + length
         return offset + 1
 
@@ -272,9 +294,7 @@ def _check_gif(chunks: _Chunks) -> None:
             return after_blocks(offset + 11 + colours(chunks.at(offset + 9, 1)[0]))
         return None  # the trailer, or no GIF
 
-    offset: int | None = 13 + colours(chunks.at(10, 1)[0])
-    while offset is not None:
-        offset = end_of(offset)
+    chunks.walk(13 + colours(chunks.at(10, 1)[0]), end_of)
 
 
 def _check_mxf(chunks: _Chunks) -> None:
@@ -295,11 +315,11 @@ def _check_program_stream(chunks: _Chunks) -> None:
     """ISO 13818-1, 2.5, and ISO 11172-1: packs of packets with lengths."""
 
     def end_of(offset: int) -> int | None:
-        mark, kind, size = struct.unpack(">3sBH", chunks.at(offset, 6))
+        mark, kind = struct.unpack(">3sB", chunks.at(offset, 4))
         if mark != b"\0\0\1" or kind < 0xBA:
             return None  # the end code, or a stream without packets
         if kind > 0xBA:
-            return offset + 6 + int(size)
+            return offset + 6 + int.from_bytes(chunks.at(offset + 4, 2), "big")
         is_mpeg2 = chunks.at(offset + 4, 1)[0] >> 6 == 1
         return offset + (14 + (chunks.at(offset + 13, 1)[0] & 7) if is_mpeg2 else 12)
 

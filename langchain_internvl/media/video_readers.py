@@ -6,9 +6,11 @@ killed. This module is independent of policies and prompts.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_internvl._optional import is_installed
@@ -135,7 +137,7 @@ class PyAVReader:
 
         self._path = path
         self._open(av)
-        if self._stream is None:
+        if self._stream is None or self._stream.codec_context is None:
             raise ValueError(_NO_VIDEO)
         # The packets have the frames' presentation times, and mark keyframes.
         packets = [packet for packet in self._container.demux(self._stream) if packet.size]
@@ -169,8 +171,11 @@ class PyAVReader:
     def _missing_seconds(self, packets: Sequence[Any]) -> float:
         """Seconds from the end of the last packet to the end that the header declares."""
         declared = (self._container.duration or 0) / 1_000_000
-        if not declared or not _DECLARED & set(self._container.format.name.split(",")):
+        kinds = set(self._container.format.name.split(","))
+        if not declared or not _DECLARED & kinds or all(one.pts is None for one in packets):
             return 0.0
+        if "matroska" in kinds and not _declares_duration(Path(self._path)):
+            return 0.0  # FFmpeg estimates it from the bit rate
         slack = max(_LEAST_MISSING, 0.02 * declared)
         if declared - _end_of(packets) <= slack:
             return 0.0
@@ -228,6 +233,12 @@ class PyAVReader:
             if frame is None:
                 raise ValueError(f"the file ends before frame {wanted}")
             yield frame
+
+
+def _declares_duration(path: Path) -> bool:
+    """Whether a Matroska file has the element `Duration` (RFC 9559, 5.1.2.11), of 4 or 8 bytes."""
+    with path.open("rb") as file:
+        return re.search(rb"\x44\x89[\x84\x88]", file.read(1 << 16)) is not None
 
 
 def _end_of(packets: Iterable[Any]) -> float:

@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs, patch_config, run_in_executor
 from langchain_core.tools import BaseTool, InjectedToolArg, ToolException
 from PIL import Image
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from langchain_internvl.errors import (
     EngineBusyError,
@@ -104,6 +104,8 @@ class InternVLTool(BaseTool):
             true.
         handle_validation_error: The same for invalid arguments. Default: a readable text.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # the input may have the password
 
     llm: BaseChatModel
     media_policy: MediaPolicy = Field(default_factory=MediaPolicy)

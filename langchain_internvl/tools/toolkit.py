@@ -6,7 +6,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool, BaseToolkit
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.tools.ask_video import VideoQATool
@@ -37,6 +37,8 @@ class InternVLToolkit(BaseToolkit):
         agent = create_agent("anthropic:claude-sonnet-4-5", tools=toolkit.get_tools())
         ```
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # the input may have the password
 
     llm: BaseChatModel
     media_policy: MediaPolicy = Field(default_factory=MediaPolicy)

@@ -5,16 +5,19 @@ import zlib
 
 import numpy as np
 import pikepdf
+import pypdfium2
 import pytest
 from drawn_pages import encode
 from PIL import Image
 
 from langchain_internvl import MediaPolicy
 from langchain_internvl.errors import MediaError
+from langchain_internvl.media import pdf_damage
 from langchain_internvl.media.pdf import read_pages, stream_pages
+from langchain_internvl.media.pdf_damage import PdfInspector
 from langchain_internvl.media.pdf_text import stream_texts
 from langchain_internvl.media.sources import BytesSource
-from langchain_internvl.media.stream_ends import is_group4_cut
+from langchain_internvl.media.stream_ends import is_group4_cut, is_run_length_cut
 
 POLICY = MediaPolicy()
 WORDS = b"BT /F1 30 Tf 50 700 Td (Hello world) Tj ET\n"
@@ -144,11 +147,14 @@ def test_a_whole_page_is_not_flagged(data):
 
 
 INDEXED = "[/Indexed /DeviceRGB 15 <%s>]" % ("204060" * 16)
+COLOURS = "[/DeviceN [/A /B /C /D /E] /DeviceGray << /FunctionType 4 /Domain [%s] /Range [0 1] >>]"
+COLOURS %= "0 1 " * 5
 DEPTHS = {
     "1": (1, "/DeviceGray", 25), "2": (2, "/DeviceGray", 50), "4": (4, "/DeviceGray", 100),
     "palette": (4, INDEXED, 100), "8": (8, "/DeviceGray", 200), "16": (16, "/DeviceGray", 400),
     "rgb 4": (4, "/DeviceRGB", 300), "rgb 16": (16, "/DeviceRGB", 1200),
     "cmyk": (8, "/DeviceCMYK", 800),
+    **{f"5 colours of {bits}": (bits, COLOURS, 125 * bits) for bits in (1, 2, 4, 8, 16)},
 }  # fmt: skip
 
 
@@ -161,7 +167,7 @@ def test_an_image_of_any_depth_is_flagged_only_if_it_is_cut_off(filter_, bits, s
     whole = pdf_of(DRAW, image=(stored, filter_), bits=bits, space=space)
     (page,) = stream_pages(BytesSource(whole, "paper"), POLICY)
     assert page.damage is None
-    cut = pdf_of(DRAW, image=(stored[: len(stored) * 2 // 5], filter_), bits=bits, space=space)
+    cut = pdf_of(DRAW, image=(stored[: len(stored) * 2 // 5 - 9], filter_), bits=bits, space=space)
     (page,) = stream_pages(BytesSource(cut, "paper"), POLICY)
     assert "cut off" in (str(page.image) if page.damage is None else page.damage)
 
@@ -276,3 +282,35 @@ def test_content_of_lzw_ends_with_a_mark():
     cut = pdf_of(whole[: len(whole) // 2], "/LZWDecode")
     (page,) = stream_pages(BytesSource(cut, "a"), POLICY)
     assert page.damage == "its content stream is cut off"
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("filter_", [None, "/FlateDecode", "/RunLengthDecode"])
+def test_an_image_with_a_mask_by_colours_is_whole(filter_, bits):
+    """PDFium says 32 bits, whatever the file has."""
+    row = bytes([255] * (25 * bits))
+    lengths = [len(row[at : at + 100]) for at in range(0, len(row), 100)]
+    runs = b"".join(bytes([257 - length, 255]) for length in lengths)
+    stored = {None: row * 300, "/FlateDecode": zlib.compress(row * 300)}.get(filter_, runs * 300)
+    pdf = pikepdf.new()
+    add_page(pdf, DRAW, image=(stored, filter_), bits=bits, space="/DeviceGray")
+    image = pdf.pages[0].Resources.XObject.Im0
+    image.Mask = pikepdf.Array([(1 << bits) - 1] * 2)
+    (page,) = stream_pages(BytesSource(saved(pdf), "paper"), POLICY)
+    assert page.damage is None
+    assert page.image.min() == 255
+
+
+def test_an_image_that_is_drawn_often_is_checked_once(monkeypatch):
+    checked = []
+    monkeypatch.setattr(pdf_damage, "_flate_damage", lambda *given: checked.append(given))
+    image = (zlib.compress(PIXELS), "/FlateDecode")
+    file = pypdfium2.PdfDocument(pdf_of(DRAW * 20, image=image))
+    data = pdf_of(DRAW * 20, image=image)
+    assert PdfInspector(data, None, 1).damage(0, file[0]) is None
+    assert len(checked) == 1
+
+
+def test_runs_past_the_largest_size_are_not_read():
+    assert not is_run_length_cut(b"\x81\0" * 5000, [100, 300])
+    assert is_run_length_cut(b"\x81\0", [100, 300])

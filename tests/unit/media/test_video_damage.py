@@ -4,6 +4,7 @@ import random
 import warnings
 
 import av
+import numpy as np
 import pytest
 from golden import VIDEO, checkpoint_folder
 from support import FixedBackend
@@ -11,6 +12,7 @@ from videos import CLIPS, pictures, write_clip
 
 from langchain_internvl import ChatInternVL, MediaPolicy
 from langchain_internvl.errors import MediaError, RequestError
+from langchain_internvl.media import video_damage
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.media.video_damage import cut_off
 from langchain_internvl.media.video_process import read_clip
@@ -18,6 +20,8 @@ from langchain_internvl.media.video_readers import PyAVReader
 from langchain_internvl.tools.ask_video import VideoQATool
 
 COUNT = 100
+WITHIN = "the file ends within a packet"
+NO_END = "the file has no end mark: it is cut off, or its recording was stopped"
 WRITTEN = {
     **CLIPS,
     "flv": ("clip.flv", {"codec": "flv"}),
@@ -160,7 +164,12 @@ def test_hostile_chunks_end(head, tmp_path):
         chance = random.Random(seed)
         fill = chance.choice((bytes(500), b"\xff" * 500, chance.randbytes(500)))
         path.write_bytes(bytes.fromhex(head) + fill)
-        assert cut_off(path) in {None, "the file is cut off"}
+        assert cut_off(path) in {
+            None,
+            "the file is cut off",
+            WITHIN,
+            NO_END,
+        }
         with pytest.raises(MediaError) if seed == 0 else warnings.catch_warnings():
             if seed == 0:
                 read_clip(BytesSource(path.read_bytes(), "a"), MediaPolicy(), 2)
@@ -177,3 +186,63 @@ def test_the_agent_is_told_that_a_video_is_not_complete(tmp_path):
         )
     assert "(The video is not complete: the last" in message.content
     assert "missing from the file" in message.artifact.damage
+
+
+TAILS = {
+    "avi": ("clip.avi", {"codec": "mpeg4"}, bytes(2)),
+    "program stream": ("clip.mpg", {"codec": "mpeg2video"}, bytes(3)),
+    "end code": ("clip.mpg", {"codec": "mpeg2video"}, b"\0\0\1\xb9"),
+    "flv": ("clip.flv", {"codec": "flv"}, bytes(4)),
+    "ogg": ("clip.ogv", {"codec": "libvpx"}, bytes(2)),
+    "gif": ("clip.gif", {"codec": "gif", "pix_fmt": "rgb8"}, bytes(1)),
+}
+
+
+@pytest.mark.parametrize(("file", "options", "tail"), TAILS.values(), ids=TAILS)
+def test_padding_and_end_codes_are_no_damage(file, options, tail, tmp_path):
+    path = tmp_path / file
+    write_clip(path, pictures(20), **options)
+    data = path.read_bytes()
+    for end in (b"", tail):
+        path.write_bytes(data.removesuffix(b"\0\0\1\xb9") + end)
+        assert cut_off(path) is None
+
+
+def test_marks_that_recorders_leave_out_are_no_damage(tmp_path):
+    """GIF's trailer, the last length of FLV, and the size of the last box of MP4."""
+    gif = tmp_path / "a.gif"
+    gif.write_bytes(b"GIF89a" + bytes([9, 0, 9, 0, 0, 0, 0]) + b"!\xf9\4\0\0\0\0\0")
+    assert cut_off(gif) is None
+    flv = write_clip(tmp_path / "a.flv", pictures(20), codec="flv")
+    flv.write_bytes(flv.read_bytes()[:-4])
+    assert cut_off(flv) is None
+    mp4 = tmp_path / "a.mp4"
+    head = b"\0\0\0\x10ftypisom\0\0\2\0"
+    for box, damage in ((b"\0\0\0\0mdatframes", None), (b"", "the file is cut off")):
+        mp4.write_bytes(head + b"\0\0\0\x08moof" + box)
+        assert cut_off(mp4) == damage
+
+
+def test_an_ogg_file_of_many_pages_is_not_flagged(monkeypatch, tmp_path):
+    monkeypatch.setattr(video_damage, "_MOST_CHUNKS", 3)
+    path = tmp_path / "a.ogv"
+    page = b"OggS" + bytes(23)
+    path.write_bytes(page * 3)
+    assert cut_off(path) is None
+    path.write_bytes(page * 2)
+    assert cut_off(path) == NO_END
+
+
+def test_a_duration_that_is_estimated_is_none_that_is_missing(tmp_path):
+    path = tmp_path / "live.mkv"
+    with av.open(str(path), "w", options={"live": "1"}) as container:
+        stream = container.add_stream("mpeg1video", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 64, "yuv420p", 60_000
+        noise = np.random.default_rng(0)
+        for _ in range(75):
+            pixels = noise.integers(0, 255, (64, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    reader = PyAVReader(str(path))
+    assert reader.frame_count == 75
+    assert reader.missing == 0

@@ -11,9 +11,10 @@ from golden import VIDEO
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import HumanMessage
 from PIL import Image
+from pydantic import ValidationError
 from vision_tool_support import Script, call, tools_of
 
-from langchain_internvl import InternVLToolkit, MediaPolicy, image_block, video_block
+from langchain_internvl import InternVLToolkit, MediaPolicy, ReadTextTool, image_block, video_block
 from langchain_internvl.backends.base import Delta
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import EngineBusyError
@@ -256,3 +257,15 @@ def test_runtime_comes_from_the_agent_and_not_from_the_model(folder):
     picture = image_block(folder / "a.png")
     runtime = type("Runtime", (), {"state": {"messages": [HumanMessage([picture])]}})()
     assert tool.invoke({"image": "image:1", "runtime": runtime}) == "One."
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [InternVLToolkit, ReadTextTool])
+def test_errors_of_wrong_arguments_do_not_show_the_password(kind):
+    for given in ({}, {"llm": 3}, {"llm": None, "return_images": "geheim"}, {"font_": "geheim"}):
+        with pytest.raises(ValidationError) as caught:
+            kind(**{"pdf_password": "geheim", **given})
+        assert "geheim" not in str(caught.value)
+    with pytest.raises(ValidationError) as caught:
+        kind(pdf_password=["geheim"], llm=None)
+    assert "geheim" not in str(caught.value)
