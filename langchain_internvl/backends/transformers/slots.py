@@ -189,6 +189,23 @@ class SlotCache:
         """Memory of all blocks, in bytes."""
         return sum(block.nbytes for block in list(self._blocks))
 
+    def check(self, length: int) -> None:
+        """Check that a sequence fits when nothing else runs.
+
+        Args:
+            length: Maximum number of tokens of the sequence.
+
+        Raises:
+            EngineMemoryError: It exceeds the budget.
+        """
+        needed = length * self.shape.token_bytes
+        if needed > self.max_bytes:
+            raise EngineMemoryError(
+                f"keys and values of {length} tokens need {needed:,} bytes, over the limit of "
+                f"{self.max_bytes:,}; lower max_tokens or max_tiles, or raise max_kv_bytes of "
+                "engine_options"
+            )
+
     def fits(self, length: int, freed: int = 0) -> bool:
         """Whether a sequence fits now.
 
