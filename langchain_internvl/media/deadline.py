@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
 
 
+LONGEST_WAIT = min(threading.TIMEOUT_MAX, 365 * 24 * 3600.0)
+"""Longest wait in seconds: locks, queues and sockets overflow with longer ones."""
+
+
 class Deadline:
     """Deadline of a call, counted from now, which can also be cancelled.
 
@@ -34,14 +38,16 @@ class Deadline:
         return self._is_cancelled or (self._end is not None and time.monotonic() >= self._end)
 
     def remaining(self) -> float | None:
-        """Seconds until the deadline, more than 0; None: there is none.
+        """Seconds until the deadline, more than 0 and at most a year; None: there is none.
 
         Raises:
             RequestTimeoutError: The deadline has passed.
         """
         if self.is_over:
             raise self.error()
-        return None if self._end is None else max(1e-3, self._end - time.monotonic())
+        if self._end is None:
+            return None
+        return min(max(1e-3, self._end - time.monotonic()), LONGEST_WAIT)
 
     def error(self) -> RequestTimeoutError:
         """The error to raise once the deadline has passed."""

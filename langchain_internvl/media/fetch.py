@@ -19,6 +19,7 @@ import httpx
 
 from langchain_internvl._version import __version__
 from langchain_internvl.errors import MediaFetchError, MediaTooLargeError
+from langchain_internvl.media.deadline import LONGEST_WAIT
 
 if TYPE_CHECKING:
     import ssl
@@ -118,11 +119,11 @@ class _CheckedNetwork(httpcore.SyncBackend):
         self._deadline = time.monotonic() + policy.timeout
 
     def remaining(self) -> float:
-        """Seconds until the deadline; more than 0."""
+        """Seconds until the deadline, more than 0 and at most a year."""
         seconds = self._deadline - time.monotonic()
         if seconds <= 0:
             raise self.timed_out()
-        return seconds
+        return min(seconds, LONGEST_WAIT)
 
     def timed_out(self) -> MediaFetchError:
         """The error of a download that exceeded its timeout."""

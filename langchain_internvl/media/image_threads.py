@@ -8,10 +8,11 @@ the system for them: faulting it in cost a sixth of the time.
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from langchain_internvl.forks import renew_after_fork
 
@@ -46,6 +47,33 @@ class _ImageThreads:
 _THREADS = _ImageThreads()
 
 
+class _Job(Generic[_Value]):
+    """A call of a function that runs once, in the first thread that calls the job.
+
+    A pool queues a job before it starts a thread for it, so that a failed start leaves the job in
+    the queue: it may run in an older thread, also while the caller runs it.
+    """
+
+    def __init__(self, work: Callable[[], _Value]) -> None:
+        self.future: Future[_Value] = Future()
+        self._work: Callable[[], _Value] | None = work
+        self._claim = threading.Lock()  # never released
+
+    def __call__(self) -> None:
+        if not self._claim.acquire(blocking=False):
+            return
+        work, self._work = self._work, None
+        if work is None or not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
+            self.future.set_exception(error)
+            del self  # the error's traceback would keep it, and its future keeps the error
+        else:
+            self.future.set_result(result)
+
+
 def run(work: Callable[[], _Value], deadline: Deadline) -> _Value:
     """Call a function in an image thread, and wait for its result.
 
@@ -58,10 +86,13 @@ def run(work: Callable[[], _Value], deadline: Deadline) -> _Value:
         RequestTimeoutError: The deadline has passed, or the call was cancelled.
         Exception: What the function raises.
     """
+    job = _Job(work)
     try:
-        future = _THREADS.pool.submit(work)
+        _THREADS.pool.submit(job)
     except RuntimeError:  # the interpreter ends, or no further thread can start
-        return work()
+        job()
+    future = job.future
+    del job
     stop = partial(_cancel, future)
     try:
         with deadline.stopping(stop):

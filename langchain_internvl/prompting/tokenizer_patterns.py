@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from langchain_internvl.errors import UnsupportedCheckpointError
@@ -19,8 +20,9 @@ _MOST_REPEATS = 3
 """Maximum number of unbounded repeats in one alternative: the time grows with the length of the
 text to this power."""
 
-_MOST_OPTIONS = 8
-"""Maximum number of optional items in one alternative: the time grows with two to this power."""
+_MOST_CHOICES = 256
+"""Maximum number of ways to take the optional items, short repeats and alternatives of groups that
+are in one alternative: the time grows with it."""
 
 
 def check_patterns(state: Mapping[str, Any]) -> None:
@@ -31,7 +33,7 @@ def check_patterns(state: Mapping[str, Any]) -> None:
 
     Raises:
         UnsupportedCheckpointError: An expression repeats a group, refers to groups, or has too many
-            repeats or optional items.
+            repeats or choices.
     """
     for part in ("normalizer", "pre_tokenizer", "decoder", "post_processor"):
         for pattern in _patterns(state.get(part)):
@@ -57,8 +59,16 @@ def _patterns(value: Any) -> Iterator[str]:
             yield from _patterns(one)
 
 
-def why_slow(pattern: str) -> str | None:
-    """Why matching an expression could take very long; None: it could not."""
+def why_slow(
+    pattern: str, *, most_repeats: int = _MOST_REPEATS, most_choices: int = _MOST_CHOICES
+) -> str | None:
+    """Why matching an expression could take very long; None: it could not.
+
+    Args:
+        pattern: The expression.
+        most_repeats: Maximum number of unbounded repeats in one alternative.
+        most_choices: Maximum number of ways to take the items in one alternative.
+    """
     if _EXTENDED.search(pattern):
         return "has spaces and comments without meaning (x)"
     groups = [_Group()]
@@ -67,9 +77,11 @@ def why_slow(pattern: str) -> str | None:
         if reason := _why_forbidden(item, before):
             return reason
         _count(item, before, groups)
-        repeats, options = (sum(group.most()[kind] for group in groups) for kind in (0, 1))
-        if repeats > _MOST_REPEATS or options > _MOST_OPTIONS:
-            return f"has {repeats} repeats and {options} optional items in a row"
+        counts = [group.most() for group in groups]
+        repeats = sum(one for one, _ in counts)
+        choices = prod(one for _, one in counts)
+        if repeats > most_repeats or choices > most_choices:
+            return f"has {repeats} repeats and {choices} choices in a row"
         before = item
     return None
 
@@ -96,12 +108,14 @@ def _count(item: str, before: str, groups: list[_Group]) -> None:
         groups[-1].end_alternative()
     elif item == ")" and len(groups) > 1:
         inner = groups.pop()
-        groups[-1].add(*inner.most())
-        groups[-1].add(0, inner.has_alternatives)  # a choice, as an optional item is one
+        repeats, choices = inner.most()
+        groups[-1].add(repeats, choices * inner.alternatives)
     elif item == "?":
-        groups[-1].add(0, before not in {"(", "*", "+", "?"})
-    elif before not in {"*", "+"}:
-        groups[-1].add(most > _FEW, 1 < most <= _FEW)
+        groups[-1].add(0, 1 if before in {"(", "*", "+", "?"} else 2)
+    elif most > _FEW:
+        groups[-1].add(before not in {"*", "+"}, 1)  # `a*+` is one repeat
+    elif most:
+        groups[-1].add(0, int(most) - _least_repeats(item) + 1)
 
 
 _EXTENDED = re.compile(r"\(\?[a-zA-Z]*x")
@@ -110,28 +124,28 @@ _EXTENDED = re.compile(r"\(\?[a-zA-Z]*x")
 
 @dataclass
 class _Group:
-    """Repeats and optional items of an open group: of its alternative, and most of those before."""
+    """Repeats and choices of an open group: of its alternative, and most of those before."""
 
     repeats: int = 0
-    options: int = 0
+    choices: int = 1
     most_repeats: int = 0
-    most_options: int = 0
-    has_alternatives: bool = False
+    most_choices: int = 1
+    alternatives: int = 1
 
-    def add(self, repeats: int, options: int) -> None:
-        """Count items in the current alternative."""
+    def add(self, repeats: int, choices: int) -> None:
+        """Count items in the current alternative: their repeats, and the ways to take them."""
         self.repeats += repeats
-        self.options += options
+        self.choices *= choices
 
     def most(self) -> tuple[int, int]:
-        """Repeats and options of the alternatives with the most of them."""
-        return max(self.repeats, self.most_repeats), max(self.options, self.most_options)
+        """Repeats and choices of the alternatives with the most of them."""
+        return max(self.repeats, self.most_repeats), max(self.choices, self.most_choices)
 
     def end_alternative(self) -> None:
         """Begin the next alternative."""
-        self.most_repeats, self.most_options = self.most()
-        self.repeats = self.options = 0
-        self.has_alternatives = True
+        self.most_repeats, self.most_choices = self.most()
+        self.repeats, self.choices = 0, 1
+        self.alternatives += 1
 
 
 def _items(pattern: str) -> Iterator[str]:
@@ -171,7 +185,13 @@ def _end_of_class(pattern: str, start: int) -> int:
 
 
 _FEW = 3
-"""Repeats up to this number, as of digits, count as optional items; more count as unbounded."""
+"""Repeats up to this number, as of digits, count as choices; more count as unbounded."""
+
+
+def _least_repeats(item: str) -> int:
+    """How often a repeat by number, whose maximum is a few, repeats the item before it at least."""
+    least, comma, most = (one.strip() for one in item[1:-1].partition(","))
+    return min(int(least or 0), int(most)) if comma else int(least or 0)
 
 
 def _most_repeats(item: str) -> float:

@@ -200,6 +200,7 @@ def one_layer(folder, **changes):
         ({"alpha_pattern": {"q_proj": 2}}, 2 / RANK),
         ({"alpha_pattern": {r"layers\.\d+\.self_attn\.(q|v)_proj": 2, "q_proj": 3}}, 2 / RANK),
         ({"alpha_pattern": {"roj": 2, "^q_proj": 3, "layers.1.*": 4, "[qk]_proj": 5}}, 5 / RANK),
+        ({"alpha_pattern": {r".*\.layers\.(0|1)\..*(q|k|v)_proj": 2}}, 2 / RANK),
         ({"alpha_pattern": {"k_proj": 2}, "rank_pattern": {"q_proj": RANK}, "r": 64}, ALPHA / RANK),
     ],
 )
@@ -228,6 +229,9 @@ def test_scales(changes, scale, tmp_path):
         ({"alpha_pattern": {"{(a+)*}b": 2}}, "repeats a group: matching could take forever"),
         ({"alpha_pattern": {"[[](a+)*]": 2}}, "has brackets in a character class"),
         ({"alpha_pattern": {".*.*.*.*x": 2}}, "repeats .* in a row"),
+        ({"alpha_pattern": {"(.*.*.*)" + "a{0,3}" * 8 + "z": 2}}, "has 3 repeats .* forever"),
+        ({"alpha_pattern": {"a{0,3}" * 4 + "z": 2}}, "has 0 repeats and 256 choices in a row"),
+        ({"rank_pattern": {"(a|aa|a)" * 4 + "z": 2}}, "has 0 repeats and 81 choices in a row"),
         ({"alpha_pattern": {"x" * 2000: 2}}, "has more than 1024 characters"),
         ({"alpha_pattern": {f"x{one}": 2 for one in range(5000)}}, "has more than 4096 keys"),
         ({"alpha_pattern": {"q_proj": "2"}}, r"alpha_pattern\['q_proj'\]: lora_alpha is '2'"),
@@ -243,6 +247,15 @@ def test_the_time_for_patterns_is_bounded(monkeypatch, tmp_path):
     monkeypatch.setattr(adapter_patterns, "_SECONDS", 0.0)
     adapter, _ = one_layer(tmp_path / "adapter", alpha_pattern={"q_proj": 2})
     with pytest.raises(CheckpointError, match="matching alpha_pattern takes more than 0 s"):
+        load(checkpoint_folder("qwen2"), adapter=str(adapter))
+
+
+def test_patterns_are_matched_with_names_of_the_model_only(monkeypatch, tmp_path):
+    monkeypatch.setattr(adapter_patterns.AlphaPatterns, "find", lambda *_: 1 / 0)
+    tensors = {f"{'a' * 900}.lora_A.weight": torch.zeros(4, 64),
+               f"{'a' * 900}.lora_B.weight": torch.zeros(64, 4)}  # fmt: skip
+    adapter = write_adapter(tmp_path / "adapter", tensors, alpha_pattern={".*a.*z": 2})
+    with pytest.raises(CheckpointError, match="is no layer of this model"):
         load(checkpoint_folder("qwen2"), adapter=str(adapter))
 
 

@@ -1,7 +1,9 @@
 """Keys of `alpha_pattern` and `rank_pattern` of LoRA adapters: regular expressions, as in peft.
 
-An adapter may come from anybody, and `re` cannot be interrupted. So expressions that could take
-exponential time are refused, and the time of all matches is bounded.
+An adapter may come from anybody, and `re` cannot be interrupted. So only expressions with few
+repeats and choices are accepted, and they are matched with names of the model's own modules, which
+are short: one match takes some hundredths of a second at most. The sum of the times is limited
+after each match.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from langchain_internvl.prompting.tokenizer_patterns import why_slow
 
 _LONGEST = 1024
 _MOST = 4096
+_MOST_REPEATS = 2
+"""Unbounded repeats of a key; `_ending` adds one."""
+_MOST_CHOICES = 64
 _SECONDS = 30.0
 """Time for all matches of an adapter; a usual one takes some milliseconds."""
 _CLASS = re.compile(r"\\.|\[\^?(?:\\.|[^\[\]\\])+\]", re.DOTALL)
@@ -43,7 +48,8 @@ class AlphaPatterns:
         """The alpha of a module: of the patterns that match its name, peft takes the first.
 
         Args:
-            module: Its name in the model that peft wrapped.
+            module: Its name in the model that peft wrapped, which is known to be there: the time
+                of a match grows with a power of its length.
 
         Raises:
             CheckpointError: Matching the patterns takes too long.
@@ -96,7 +102,7 @@ def _why_hostile(pattern: str) -> str | None:
         return f"has more than {_LONGEST} characters"
     if re.search(r"[\[\]]", _CLASS.sub("", pattern)):
         return "has brackets in a character class"  # engines read these differently
-    return why_slow(pattern)
+    return why_slow(pattern, most_repeats=_MOST_REPEATS, most_choices=_MOST_CHOICES)
 
 
 def _ending(pattern: str) -> re.Pattern[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class Change:
     parameter: str
     down: torch.Tensor
     up: torch.Tensor
-    scale: float
+    scale: float = 1.0
     expert: int | None = None
     rows: slice = field(default_factory=lambda: slice(None))
 
@@ -198,11 +198,11 @@ def read_changes(model: Any, parameters: Mapping[str, Any], folder: Path) -> Ite
     heads = model.config.get_text_config()
     alphas = AlphaPatterns(config, file)
     for name, down, up in _pairs(tensors, file):
+        changes = _find(name.replace(_WRAPPER, ""), (down, up), parameters, heads, file)
         # The rank is that of the matrices, which `rank_pattern` has already decided.
         rank, alpha = down.shape[0], alphas.find(name.rpartition(_WRAPPER)[2])
         scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
-        module = name.replace(_WRAPPER, "")
-        yield from _find(module, (down, up, scale), parameters, heads, file)
+        yield from (replace(change, scale=scale) for change in changes)
 
 
 def _misfit(folder: Path, change: Change, parameter: torch.Tensor) -> str:
@@ -265,22 +265,22 @@ def _pairs(
 
 def _find(
     module: str,
-    matrices: tuple[torch.Tensor, torch.Tensor, float],
+    matrices: tuple[torch.Tensor, torch.Tensor],
     parameters: Mapping[str, Any],
     text_config: Any,
     file: Path,
 ) -> list[Change]:
-    """The changes of one adapted module; a fused projection is split like its weight."""
-    down, up, scale = matrices
+    """The unscaled changes of one module; a fused projection is split like its weight."""
+    down, up = matrices
     for prefix in _PREFIXES:
         parts = native_parts(f"{prefix}{module}.weight", up, text_config)
         if all(name in parameters for name, _ in parts):
-            return [Change(name, down, part, scale) for name, part in parts]
+            return [Change(name, down, part) for name, part in parts]
         expert = _EXPERT.match(parts[0][0])
         if expert is not None:
             fused = f"{expert[1]}.{'down_proj' if expert[3] == 'down' else 'gate_up_proj'}"
             if fused in parameters and int(expert[2]) < len(parameters[fused]):
                 half = up.shape[0]  # the gate's rows are before those of the up projection
                 rows = slice(half, 2 * half) if expert[3] == "up" else slice(0, half)
-                return [Change(fused, down, up, scale, int(expert[2]), rows)]
+                return [Change(fused, down, up, expert=int(expert[2]), rows=rows)]
     raise CheckpointError(f"{file}: {module} is no layer of this model")

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 _LEAST_WORK = 1 << 19
 """Rows times weights from which oneDNN is faster, as a call of it costs about 10 us more.
@@ -30,8 +30,11 @@ Measured, MKL / oneDNN in us: 1 row x [512, 512] 66 / 88, 1 row x [896, 896] 186
 thread, 8 rows x [128, 128] 5 / 13 and 64 rows x [128, 128] 21 / 19."""
 
 _BLOCKS = (256, 64, 32)
-"""Numbers of rows of one call. oneDNN keeps memory of a result's size for each number of rows that
+"""Numbers of rows of one call: oneDNN keeps memory of a result's size for each number of rows that
 it has met with a matrix such as [4864, 896]: 4 GB after prompts of 20 to 680 tokens."""
+
+_RESTS = (1, 4, 8, 16, 32)
+"""Numbers to which the rows of a rest are padded; 2 rows take as long as 4."""
 
 _FAST = "AVX512"
 """torch's name of the instructions with which oneDNN is faster than MKL."""
@@ -46,7 +49,7 @@ class CPULinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as in the base class
         """Product of float32 rows [..., in] and the weight, plus bias: float32 [..., out]."""
-        if _can_compute(input, self.weight):
+        if _can_compute(input, self.weight, self.bias):
             return _product(input, self.weight, self.bias)
         return linear(input, self.weight, self.bias)
 
@@ -75,17 +78,26 @@ def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     flat = rows.reshape(-1, weight.shape[1])
     parts = flat.split(_blocks(len(flat)))  # type: ignore[no-untyped-call]
     if len(parts) == 1:
-        return _onednn(rows, weight, bias)
-    result = flat.new_empty(len(flat), len(weight))
-    start = 0
-    for part in parts:
-        result[start : start + len(part)] = _onednn(part, weight, bias)
-        start += len(part)
+        result = _onednn(_padded(flat), weight, bias)[: len(flat)]
+    else:
+        result = flat.new_empty(len(flat), len(weight))
+        start = 0
+        for part in parts:
+            product = _onednn(_padded(part), weight, bias)
+            result[start : start + len(part)] = product[: len(part)]
+            start += len(part)
     return result.view(*rows.shape[:-1], len(weight))
 
 
+def _padded(rows: torch.Tensor) -> torch.Tensor:
+    """The rows of a block, with zeros up to one of few numbers."""
+    count = len(rows)
+    missing = next((size for size in _RESTS if size >= count), count) - count
+    return pad(rows, (0, 0, 0, missing)) if missing else rows
+
+
 def _blocks(count: int) -> list[int]:
-    """Numbers of rows that are multiplied at once: a few different ones, and rests below 33."""
+    """Numbers of rows that are multiplied at once: a few different ones, and rests up to 32."""
     sizes = []
     while count > _BLOCKS[-1]:
         sizes.append(next(size for size in _BLOCKS if size <= count))
@@ -144,12 +156,13 @@ def _is_plain(module: nn.Module) -> bool:
     )
 
 
-def _can_compute(rows: torch.Tensor, weight: torch.Tensor) -> bool:
+def _can_compute(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    with_gradients = (rows, weight) if bias is None else (rows, weight, bias)
     return (
         rows.numel() * weight.shape[0] >= _LEAST_WORK
         and rows.dtype is weight.dtype is torch.float32
         and rows.device.type == weight.device.type == "cpu"
-        and not (torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad))
+        and not (torch.is_grad_enabled() and any(one.requires_grad for one in with_gradients))
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )

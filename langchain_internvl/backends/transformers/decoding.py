@@ -41,7 +41,6 @@ from langchain_internvl.backends.transformers.sequences import (
     full_length,
 )
 from langchain_internvl.backends.transformers.slots import KVShape, Slot, SlotCache
-from langchain_internvl.errors import EngineMemoryError
 
 _PREFIX_SHARE = 4
 """Largest share of the KV-cache budget that the prefix cache may take."""
@@ -125,13 +124,8 @@ class DecodeLoop:
         Raises:
             EngineMemoryError: The request exceeds the limits even when nothing else runs.
         """
-        length, most = full_length(request), self._slots.max_bytes
-        needed = length * self._slots.shape.token_bytes
-        if needed > most:
-            raise EngineMemoryError(
-                f"keys and values of {length} tokens need {needed:,} bytes, over the limit of "
-                f"{most:,}; lower max_tokens or max_tiles, or raise max_kv_bytes of engine_options"
-            )
+        length = full_length(request)
+        self._slots.check(length)
         if len(self._keys) >= self._limits.max_rows:
             return False
         # If nothing else runs, waiting would free nothing: the request is tried.

@@ -10,6 +10,7 @@ only, and whose results would take most of the graphs' memory. Sampling is outsi
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,6 +25,7 @@ from langchain_internvl.backends.transformers.block_pass import (
     widths_of,
 )
 from langchain_internvl.backends.transformers.memory import forget_locals, is_out_of_memory
+from langchain_internvl.forks import renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +73,25 @@ class Recorder(Protocol):
         """
 
 
+class _CaptureLock:
+    """Lets one thread of the process capture at a time.
+
+    `torch.cuda.graph` synchronises the device and may empty its cache before a capture, which would
+    break the capture of another engine.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self, _CaptureLock.renew)
+
+    def renew(self) -> None:
+        """Make a new lock: a forked process has no thread that would release the old one."""
+        self.lock = threading.Lock()
+
+
+_CAPTURE = _CaptureLock()
+
+
 class CudaRecorder:
     """CUDA graphs of one device, which share a pool of memory.
 
@@ -102,6 +123,7 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         self._graphs.add(graph)
         with (
+            _CAPTURE.lock,
             torch.cuda.device(self._device),
             # `torch.cuda.graph` leaves its stream as the current one if a capture fails.
             torch.cuda.stream(self._stream),

@@ -74,16 +74,19 @@ class KVRoom:
         slot, sequence.slot = sequence.slot, None
         if slot is None:
             return
-        if not keep:  # the sequence may have failed because of its numbers
-            self._slots.release(slot, is_stained=True)
-            return
         try:
+            # Logits are checked once the prompt is complete: those of a reply were finite.
+            if keep and sequence.is_reading:
+                keep = slot.is_finite(sequence.length)
+            if not keep:  # the sequence may have failed because of its numbers
+                self._slots.release(slot, is_stained=True)
+                return
             self._prefixes.put(sequence.run, slot)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             forget_locals(error)
-            self._slots.release(slot)
+            self._slots.release(slot, is_stained=True)
 
     def _allocate(self, length: int, but: KeptSequence | None = None) -> Slot:
         """Allocate a slot; evicts cached prefixes, least recently used first, except `but`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,7 +151,12 @@ class Sequence:
 
         Args:
             logprobs: Natural logarithms of their probabilities.
+
+        Raises:
+            BackendError: One is not finite, because the logits were not.
         """
+        if not all(map(isfinite, logprobs)):
+            raise no_numbers()
         best = max(range(len(logprobs)), key=logprobs.__getitem__)
         choice = self.request.choices[best]
         self.reply += choice.ids
@@ -166,7 +172,7 @@ class Sequence:
 def full_length(request: Request) -> int:
     """Maximum number of tokens of a sequence in the KV cache.
 
-    The last token of a reply is never in the cache; the last token of a choice is.
+    The last token of a reply or of a choice is never in the cache; its place stays free.
     """
     choices = max((len(choice.ids) for choice in request.choices), default=0)
     return len(request.prompt_ids) + max(request.max_tokens, choices)

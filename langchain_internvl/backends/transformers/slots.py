@@ -134,6 +134,14 @@ class Slot:
         """Memory of the slot, in bytes."""
         return self.block.nbytes // self.block.slots
 
+    def is_finite(self, length: int) -> bool:
+        """Whether the first keys and values, of `length` tokens, are numbers."""
+        return not length or all(
+            bool(torch.stack(torch.aminmax(tensor[self.index, :, :length])).isfinite().all())
+            for tensors in self.block.layers
+            for tensor in tensors
+        )
+
     def copy_from(self, other: Slot, length: int) -> None:
         """Copy the first keys and values of another slot.
 
@@ -180,6 +188,23 @@ class SlotCache:
     def nbytes(self) -> int:
         """Memory of all blocks, in bytes."""
         return sum(block.nbytes for block in list(self._blocks))
+
+    def check(self, length: int) -> None:
+        """Check that a sequence fits when nothing else runs.
+
+        Args:
+            length: Maximum number of tokens of the sequence.
+
+        Raises:
+            EngineMemoryError: It exceeds the budget.
+        """
+        needed = length * self.shape.token_bytes
+        if needed > self.max_bytes:
+            raise EngineMemoryError(
+                f"keys and values of {length} tokens need {needed:,} bytes, over the limit of "
+                f"{self.max_bytes:,}; lower max_tokens or max_tiles, or raise max_kv_bytes of "
+                "engine_options"
+            )
 
     def fits(self, length: int, freed: int = 0) -> bool:
         """Whether a sequence fits now.

@@ -39,6 +39,12 @@ def test_download():
     assert asked == [("/a.png?x=1", host, "identity")]
 
 
+def test_very_long_timeouts_are_none():
+    with http_server(send) as address:
+        policy = LOCAL.model_copy(update={"timeout": 1e10})
+        assert fetch(f"{address}/a.png", policy) == b"picture"
+
+
 def test_loopback_is_refused_by_default():
     reached = []
     with http_server(reached.append) as address:

@@ -55,6 +55,12 @@ def test_results_and_errors_are_those_of_the_function():
         assert raised.value is error
 
 
+@pytest.mark.parametrize("seconds", [1e10, 1e300, float("inf")])
+def test_very_long_timeouts_are_none(seconds):
+    assert run(lambda: 7, Deadline(seconds)) == 7
+    assert Deadline(seconds).remaining() <= threading.TIMEOUT_MAX
+
+
 def test_a_call_that_waits_too_long_for_a_thread_is_late(busy):
     ran = []
     with pytest.raises(RequestTimeoutError):
@@ -78,6 +84,22 @@ def test_without_further_threads_the_caller_works_itself(monkeypatch):
     pool.shutdown()
     monkeypatch.setattr(image_threads._THREADS, "pool", pool)
     assert run(threading.current_thread, Deadline()) is threading.current_thread()
+
+
+def test_a_call_whose_thread_cannot_start_runs_once(monkeypatch):
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    pool, ran = ThreadPoolExecutor(1), []
+    monkeypatch.setattr(image_threads._THREADS, "pool", pool)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        assert run(lambda: ran.append(1) or 7, Deadline()) == 7
+        with pytest.raises(ZeroDivisionError):
+            run(lambda: 1 / 0, Deadline())
+    pool.submit(int).result()  # after what was queued
+    pool.shutdown()
+    assert ran == [1]
 
 
 def test_a_batch_decodes_as_many_images_at_once_as_there_are_cores(monkeypatch):

@@ -23,6 +23,7 @@ KNOWN = {
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "digits": r"\d{3,}", "class": "[]a]+[^]]*", "braces": "a{b}", "one": "(?:ab){1}",
     "groups": "(?:a+|b+)(?:c|d+)?e*", "possessive": "a++b*+c{3}",
+    "exact": r"\d{2}:\d{2}:\d{2}" * 3 + r"\d{1,2}a{0,1}b{0,3}",
 }  # fmt: skip
 
 
@@ -48,7 +49,9 @@ def test_those_of_model_families_are_fine(name):
      "x(a*(b*(c*(d*))))", "a" * 5000, "[ab](c|d)+", "(?=(a+))+",
      "(a*a*)(a*a*)b", "(a*a*|c)(a*a*|c)b", "(?:a?a?a?a?a?)(?:a?a?a?a?a?)b", "a{1,3}+b",
      "a{1,3}{2,9}b", "a{0,100}a{0,100}a{0,100}a{0,100}b", "(?x)(a+) +b", "(?ix:(a+) #c\n+b)",
-     "(?:a|aa)" * 30 + "b", "{(a+)*}b", "x{y(a+)*}", r"\p{L}{(a+)*}"],
+     "(?:a|aa)" * 30 + "b", "{(a+)*}b", "x{y(a+)*}", r"\p{L}{(a+)*}",
+     "a{0,1}" * 9 + "b", "a{0,3}" * 5 + "b", "a{,3}" * 5 + "b", "a{1,3}" * 6 + "b",
+     "(?:a|aa|aaa|aaaa)" * 5 + "b"],
 )  # fmt: skip
 def test_those_that_may_never_end_are_refused(pattern):
     with pytest.raises(CheckpointError, match=r"pre_tokenizer has the pattern .* forever"):

@@ -1,6 +1,7 @@
 """Graphs of an engine with its threads, and the calls of torch that capture CUDA graphs."""
 
 import gc
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -123,3 +124,28 @@ def test_cuda_graphs_are_made_by_torchs_functions(loops, monkeypatch):
     assert [ids for ids, _ in decode(loop, *requests)] == expected
     assert cuda.streams == ["default"]
     assert not loop.graphs._graphs
+
+
+def test_two_engines_do_not_capture_at_once(monkeypatch):
+    FakeCuda(monkeypatch)
+    entered, done = threading.Event(), []
+
+    def capture(run):
+        CudaRecorder(torch.device("cuda", 0)).capture(run)
+        done.append(run)
+
+    def other():
+        entered.set()
+        return torch.zeros(1)
+
+    thread = threading.Thread(target=capture, args=[other])
+
+    def first():
+        thread.start()
+        assert not entered.wait(0.3)
+        return torch.zeros(1)
+
+    capture(first)
+    thread.join(20)
+    assert entered.is_set()
+    assert len(done) == 2

@@ -10,10 +10,11 @@ from PIL import Image
 from support import RecordingBackend, decode
 
 from langchain_internvl import ChatInternVL, image_block, video_block
-from langchain_internvl.backends.base import Request, Sampling
+from langchain_internvl.backends.base import Choice, Request, Sampling
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.prefixes import ImageSpan, TokenRun, spans_of
+from langchain_internvl.errors import BackendError
 
 COLD = Limits(prefix_cache=False, feature_cache_bytes=0)
 
@@ -271,3 +272,39 @@ def test_an_engine_may_keep_nothing(loops):
     for _ in range(2):
         decode(loop, Request(words(90), max_tokens=10))
     assert (loop.prefixes.hits, loop._slots.nbytes) == (0, 0)
+
+
+def nan(slot):
+    with torch.inference_mode():
+        for tensors in slot.block.layers:
+            for tensor in tensors:
+                tensor[slot.index] = float("nan")
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_prompt_cancelled_in_its_prefill_is_kept_if_its_keys_are_numbers(is_damaged, loops):
+    engine = loops("qwen2")
+    loop = loop_of(engine, Limits(prefill_chunk=50), shared_slots=4)
+    others = [loop.add(Request(words(90, n), max_tokens=30))[0] for n in range(2)]
+    sequence = loop.begin(Request(words(120, 7), max_tokens=9))
+    while not sequence.length:
+        loop.step()
+    assert sequence.is_reading
+    slot = sequence.slot
+    if is_damaged:
+        nan(slot)
+    loop.remove(sequence)
+    assert bool(loop.prefixes.nbytes) is not is_damaged
+    assert (slot.index in slot.block.stained) is is_damaged
+    again, _ = loop.add(sequence.request)
+    assert bool(again.cached) is not is_damaged
+    assert len(others) == 2
+
+
+def test_choices_without_numbers_fail_and_are_not_kept(loops, monkeypatch):
+    loop = loop_of(loops("qwen2"))
+    monkeypatch.setattr(loop._language_model, "weigh", lambda *_: float("nan"))
+    choices = (Choice("a", (5, 6)), Choice("b", (7,)))
+    with pytest.raises(BackendError, match="no numbers"):
+        loop.add(Request(words(50), choices=choices))
+    assert (loop.sequences, loop._slots.nbytes) == ((), 0)
