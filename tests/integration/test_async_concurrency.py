@@ -107,9 +107,10 @@ async def test_a_cancellation_beside_a_token_is_not_lost(engine):
         reading = asyncio.create_task(read())
         await enough.wait()
         reading.cancel()
+        before = len(tokens)
         with pytest.raises(asyncio.CancelledError):
             await reading
-        assert len(tokens) < 200  # on a busy machine many come before the task is cancelled
+        assert len(tokens) <= before + 1  # the one that the task had been woken for
     assert await becomes(lambda: not engine.stats.active_rows)
 
 
