@@ -194,6 +194,24 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "video": 0.09,
             "blank": 0.02,
         },
+        # Everything, reading more than half of it: a long run should trade no job for another.
+        "third": {
+            SHAPES: 0.1,
+            "square scene": 0.22,
+            "wide scene": 0.02,
+            "pair": 0.03,
+            "few lines": 0.12,
+            "dense": 0.1,
+            "any size": 0.03,
+            "stretched": 0.03,
+            "sign": 0.03,
+            "one tile sign": 0.03,
+            "wide": 0.14,
+            "video": 0.05,
+            "list": 0.04,
+            "short list": 0.05,
+            "blank": 0.01,
+        },
         # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,
