@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -218,7 +219,7 @@ def run(
         folder: Where the run is kept; if it was begun before, it goes on with its own plan, but may
             end after other `minutes`.
         plan: What to do.
-        start: Weights to begin with (a -hf folder); None: random ones.
+        start: Folder with the weights to begin with (`model.safetensors`); None: random ones.
         device: Where to.
         workers: Processes that draw.
         save_every: Steps between two savings.
@@ -260,10 +261,9 @@ def run(
 
 
 def _begin_with(start: Path, trainer: Trainer) -> None:
-    loaded = InternVLForConditionalGeneration.from_pretrained(
-        start, dtype=torch.float32, trust_remote_code=False, local_files_only=True
-    )
-    trainer.model.load_state_dict(loaded.state_dict())
+    weights = {name: one.float() for name, one in load_file(start / "model.safetensors").items()}
+    tied = {"lm_head.weight": weights["model.language_model.embed_tokens.weight"]}
+    trainer.model.load_state_dict({**weights, **tied})
     trainer.average = [parameter.detach().clone() for parameter in trainer.model.parameters()]
 
 
@@ -330,7 +330,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--start", type=Path, help="a -hf folder to begin with")
+    parser.add_argument("--start", type=Path, help="folder whose weights to begin with")
     for name, default in asdict(Plan()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     has_gpu = torch.cuda.is_available()
