@@ -6,7 +6,7 @@ from collections import deque
 
 _STEPS = 1.5
 """Duration of the prefill between two decode steps, in decode steps. With the decode step itself, a
-running reply pauses for two and a half of its steps; at the end of a prompt for about three, because
+running reply pauses for two and a half of its steps; after the end of a prompt for three, because
 the next step decodes one more sequence."""
 
 _LEAST = 16
