@@ -77,6 +77,13 @@ class ScriptedBackend:
         """Copies of a chat model share their engine."""
         return self
 
+    def __getstate__(self) -> dict[str, object]:
+        """All but the lock, which cannot be pickled; a pickled copy has its own script."""
+        return {name: one for name, one in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
     @property
     def stats(self) -> EngineStats:
         """Number of running replies."""

@@ -13,6 +13,7 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import RunnableConfig
@@ -195,6 +196,14 @@ class ChatInternVL(PromptMethods, ToolMethods):
     @override
     def is_lc_serializable(cls) -> bool:
         return True
+
+    @override
+    def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
+        """The JSON of `dumps`; the media policy is a dictionary, so that `loads` needs no class."""
+        written = super().to_json()
+        if written["type"] == "constructor" and "media_policy" in written["kwargs"]:
+            written["kwargs"]["media_policy"] = self.media_policy.model_dump(mode="json")
+        return written
 
     @property
     @override

@@ -12,20 +12,33 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 NUMBER = r"[-+]?(?:\d{1,9}(?:\.\d{0,17})?|\.\d{1,17})(?:[eE][-+]?\d{1,2})?"
-_SEP = r"(?:\s{0,9}[,;]\s{0,9}|\s{1,9})"
-_OPEN, _CLOSE = r"[\[(]\s{0,9}", r"\s{0,9}[\])]"
+_SEP = r"(?:\s{0,9}[,;|]\s{0,9}|\s{1,9})"
+_OPEN, _CLOSE = r"\\?[\[({]\s{0,9}", r"\s{0,9}[,;]?\s{0,9}\\?[\])}]"
+"""Brackets of any kind, also as LaTeX and Markdown escape them, after a comma too many."""
 
 _FOUR_NUMBERS = _SEP.join([f"({NUMBER})"] * 4)
 _FOUR = re.compile(f"{_OPEN}{_FOUR_NUMBERS}{_CLOSE}")
 _TAGGED = re.compile(
-    rf"(?:<box>|<\|box_start\|>)\s{{0,9}}{_FOUR_NUMBERS}\s{{0,9}}(?:</box>|<\|box_end\|>|(?=<)|$)"
+    rf"(?:<b?box>|<\|box_start\|>)\s{{0,9}}{_FOUR_NUMBERS}"
+    r"\s{0,9}(?:</b?box>|<\|box_end\|>|(?=<)|$)"
+)
+_AFTER_KEY = re.compile(
+    r"(?<![A-Za-z0-9_])(?:b?box(?:_?2d)?|bounding[_ ]?box|coordinates|coords|xyxy)[\"']?"
+    rf"\s{{0,3}}[:=]\s{{0,3}}[\"']?(?P<box>{_FOUR_NUMBERS})(?!\s{{0,9}}[,;]?\s{{0,9}}[-+.\d%]|px)",
+    re.IGNORECASE,
 )
 _ALONE = re.compile(rf"\s{{0,99}}{_FOUR_NUMBERS}[.\s]{{0,99}}")
 
 _POINT = f"{_OPEN}({NUMBER}){_SEP}({NUMBER}){_CLOSE}"
 _KEY_BETWEEN = r"(?:[\"']?[A-Za-z][A-Za-z_ -]{0,20}[\"']?\s{0,3}[:=]\s{0,3})?"
-_TO = rf"\s{{0,9}}(?:,|;|to\b|->|→|-|–)?\s{{0,9}}{_KEY_BETWEEN}"
+_CORNER_BETWEEN = r"(?:(?:and\s)?\s?(?:bottom|lower)[ _-]?right(?:\scorner)?(?:\s(?:at|is))?\s)?"
+_TO = rf"\s{{0,9}}(?:,|;|to\b|->|→|-|–)?\s{{0,9}}(?:{_KEY_BETWEEN}|{_CORNER_BETWEEN})"
 _CORNERS = re.compile(f"{_POINT}{_TO}{_POINT}")
+_RANGES = re.compile(
+    rf"[\"']?\b(?P<first>[xy])(?:_?range)?[\"']?\s{{0,3}}[:=]\s{{0,3}}{_POINT}\s{{0,9}}[,;]?\s{{0,9}}"
+    rf"[\"']?(?!(?P=first))[xy](?:_?range)?[\"']?\s{{0,3}}[:=]\s{{0,3}}{_POINT}",
+    re.IGNORECASE,
+)
 _FOUR_COORDS = r"\s{0,9},?\s{0,9}".join([r"<COORD_(\d{1,4})>"] * 4)
 _COORDS = re.compile(rf"(?:<box>\s{{0,9}})?{_FOUR_COORDS}(?:\s{{0,9}}</box>)?")
 _BRACKETED = re.compile(
@@ -67,10 +80,10 @@ _SAME_KEYS = {
 }  # fmt: skip
 _ROLES = {other: role for role, others in _SAME_KEYS.items() for other in (role, *others)}
 
-_NARROW = str.maketrans("，、；：（）［］｛｝＜＞＝－．　", ",,;:()[]{}<>=-. ")
+_NARROW = str.maketrans("，、；：（）［］【】｛｝＜＞＝－．　", ",,;:()[][]{}<>=-. ")
 """Chinese and Japanese punctuation mapped to ASCII, one character to one."""
 
-_YX_KEY = re.compile(r"[\"']box_2d[\"']\s{0,3}:\s{0,3}\[{0,2}$")
+_YX_KEY = re.compile(r"[\"']box_2d[\"']\s{0,3}:\s{0,3}[\"']?\[{0,2}$")
 """Gemini's key, whose boxes are top, left, bottom, right."""
 
 
@@ -116,14 +129,26 @@ def _numbers_of(pattern: re.Pattern[str]) -> Callable[[str], Iterator[Found]]:
 
     def find(text: str) -> Iterator[Found]:
         for match in pattern.finditer(text):
-            left, top, right, bottom = match.groups()
+            left, top, right, bottom = match.groups()[-4:]
+            start, end = match.span("box" if "box" in pattern.groupindex else 0)
             repairs: tuple[str, ...] = ()
-            if _YX_KEY.search(text, max(0, match.start() - 40), match.start()):
+            if _YX_KEY.search(text, max(0, start - 40), start):
                 left, top, right, bottom = top, left, bottom, right
                 repairs = ("read as top, left, bottom, right (Gemini's box_2d)",)
-            yield Found(*match.span(), (left, top, right, bottom), repairs=repairs)
+            yield Found(start, end, (left, top, right, bottom), repairs=repairs)
 
     return find
+
+
+def _ranges(text: str) -> Iterator[Found]:
+    """Ranges of both axes: `{"x": [1, 3], "y": [2, 4]}`."""
+    for match in _RANGES.finditer(text):
+        low, high, other_low, other_high = match.groups()[1:]
+        numbers = (low, other_low, high, other_high)
+        if match["first"].lower() == "y":
+            numbers = (other_low, low, other_high, high)
+        repairs = ("read as a range of x and one of y",)
+        yield Found(*match.span(), numbers, repairs=repairs, is_object=True)
 
 
 def _polygons(text: str) -> Iterator[Found]:
@@ -195,6 +220,8 @@ _FINDERS: tuple[Callable[[str], Iterator[Found]], ...] = (
     _numbers_of(_COORDS),
     _numbers_of(_BRACKETED),
     _numbers_of(_TAGGED),
+    _numbers_of(_AFTER_KEY),
+    _ranges,
     _point_objects,
     _keyed,
 )

@@ -14,28 +14,57 @@ REF = re.compile(
 """Label markup of InternVL and Qwen2-VL."""
 
 _MARKUP = re.compile(
-    r"</?(?:ref|box|quad)>|<\|(?:object_ref|box|quad)_(?:start|end)\|>|```(?:json)?"
+    r"</?(?:ref|b?box|quad)>|<\|(?:object_ref|box|quad)_(?:start|end)\|>|```(?:json)?"
 )
 _JSON_LABEL = re.compile(
     r"""["'](?:label|name|text|ref|class|category|object|phrase)["']\s{0,9}:\s{0,9}"""
     r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""",
     re.IGNORECASE,
 )
-_KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,9}:\s{0,9}[\[{(]{0,3}$""")
+_KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,9}:\s{0,9}["']?[\[{(]{0,3}$""")
+_OWNER_KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,9}:\s{0,9}$""")
+_LABEL_WORD = r"""["']?\b(?:label|name|ref|class|category|object|phrase)["']?\s{0,3}[:=]\s{0,3}"""
+_LABEL_BEFORE = re.compile(rf"(?:^|.*\s){_LABEL_WORD}(.{{1,200}})$", re.IGNORECASE)
+_LABEL_AFTER = re.compile(
+    rf"""[\])}}]{{0,3}}["']?\s{{0,3}}[,;]?\s{{0,3}}{_LABEL_WORD}["']?([^"'\n,;\[\](){{}}]{{1,200}})""",
+    re.IGNORECASE,
+)
 _BOX_KEYS = frozenset(
     {
         "bbox2d", "bbox", "bboxes", "bboxes2d", "box2d", "box", "boxes", "boundingbox",
-        "boundingboxes", "coordinates", "coords", "corners", "location", "min", "points",
-        "position", "rect", "rectangle", "region", "topleft", "vertices",
+        "boundingboxes", "coordinates", "coords", "corners", "from", "lefttop", "location", "lt",
+        "min", "p1", "point1", "points", "position", "rect", "rectangle", "region", "start", "tl",
+        "topleft", "topleftcorner", "upperleft", "upperleftcorner", "vertices", "xyxy",
     }
 )  # fmt: skip
-"""Keys of JSON objects that introduce a box and are not labels, in lower case and without `_`."""
+"""Keys that introduce a box and are not labels, in lower case and without spaces, `_` and `-`."""
+_CONTAINERS = frozenset(
+    {
+        "annotation", "answer", "data", "detection", "item", "object", "output", "response",
+        "result",
+    }
+)  # fmt: skip
+"""Keys of an object that has a box, and which are not its label, spelt likewise."""
+_KEY_OF_BOX = re.compile(
+    r"\b(?:bbox(?:es)?|box_?2d|bounding[ _-]?box(?:es)?|coord(?:inate)?s|xyxy|from"
+    r"|(?:top|upper)[ _-]?left(?:[ _-]corner)?)(?:_?2d)?(?: coordinates)?$",
+    re.IGNORECASE,
+)
+"""Words before a box that do not name its object; "box" and "region" may."""
+_EDGES = " \t,;.:[](){}\"'*`#•|-–—，。；：、（）［］【】"
+"""Punctuation around a label in running text, in lists and in Markdown."""
 _MOST_STEPS = 50
 
 
 def refs_of(text: str) -> list[str]:
     """All labels that are marked up in a text."""
-    return [(first or second).strip() for first, second in REF.findall(text)]
+    names = (first or second for first, second in REF.findall(text))
+    # Some models write the box within the label.
+    return [re.split(r"<box>|<\|box_start", name)[0].strip() for name in names]
+
+
+def _plain(key: str) -> str:
+    return re.sub(r"[\s_-]", "", key).lower()
 
 
 class Labels:
@@ -63,7 +92,7 @@ class Labels:
         if refs := refs_of(between):
             return refs[-1]
         key = _KEY.search(between)
-        if key and key[1].replace("_", "").replace("-", "").lower() not in _BOX_KEYS:
+        if key and _plain(key[1]) not in _BOX_KEYS:
             return key[1]
         if key or found.is_object:
             self._objects = self._objects or _Objects(self._text)
@@ -72,8 +101,22 @@ class Labels:
                 return label
         words = _MARKUP.sub("\n", between)
         last = words.rstrip("[( \t\r\n:=-{").rpartition("\n")[2]
-        last = re.split(r"[\]);,.}]\s|[\])}]", last)[-1].strip(" \t,;.:[](){}\"'")
-        return last if any(letter.isalnum() for letter in last) else before
+        last = re.split(r"[\]);,.}]\s|[\])}]", last)[-1]
+        last = _without_key(last.strip(_EDGES))
+        is_label = any(letter.isalnum() for letter in last)
+        if is_label and _plain(last) not in _BOX_KEYS:
+            return last
+        after = _LABEL_AFTER.match(self._text, found.end)
+        if after:
+            return after[1].strip(_EDGES)
+        return last if is_label else before  # "box" may be the object's name
+
+
+def _without_key(words: str) -> str:
+    """Words before a box without the key of the box, and without the key of the label."""
+    words = _KEY_OF_BOX.sub("", words).strip(_EDGES)
+    named = _LABEL_BEFORE.match(words)
+    return named[1].strip(_EDGES) if named else words
 
 
 class _Objects:
@@ -113,6 +156,8 @@ class _Objects:
             label = self._label_between(before, start) or self._label_between(
                 end, self._closes[outer] if after < 0 else after
             )
+        if label is None and (key := _OWNER_KEY.search(self._text[max(0, start - 120) : start])):
+            label = None if _plain(key[1]) in _BOX_KEYS | _CONTAINERS else key[1]
         return label, True
 
     def _around(self, index: int, end: int) -> int | None:

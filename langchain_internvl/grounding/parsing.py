@@ -13,8 +13,8 @@ spaces):
 - Qianfan-OCR: `title <box><COORD_n><COORD_n><COORD_n><COORD_n></box>`, with or without `<box>`
 - Gemini: `{"box_2d": [n, n, n, n]}`, which is top, left, bottom, right
 - prompts for JSON: `{"x1": n, "y1": n, "x2": n, "y2": n}`, likewise `xmin`, `left`, ...; `x`, `y`,
-  `width`, `height`; a middle and a size; corners `{"x": n, "y": n}`; in an object of its own or
-  below `bbox`; `x1=n, y1=n, ...`
+  `width`, `height`; a middle and a size; corners `{"x": n, "y": n}`; ranges `{"x": [n, n],
+  "y": [n, n]}`; in an object of its own or below `bbox`; `x1=n, y1=n, ...`; `bbox: n, n, n, n`
 - prompts with examples: `<box><n><n><n><n></box>`
 
 Text is matched, never evaluated. Invalid boxes are reported, not dropped.
@@ -34,7 +34,7 @@ from langchain_internvl.grounding.labels import Labels, refs_of
 # A possible box: a bracket with numbers, closed or at the end of the text.
 _ALMOST = re.compile(r"[\[(]{1,3}\s{0,9}[-+]?\.?\d[-+.\d,;%px\s]{0,400}(?:[\])]|$)")
 _TAG = re.compile(
-    r"(?:<box>|<\|box_start\|>)((?:[^<\[(]|<(?=[-+\d])){0,400})(?:</box>|<\|box_end\|>|<|$)"
+    r"(?:<b?box>|<\|box_start\|>)((?:[^<\[(]|<(?=[-+\d])){0,400})(?:</b?box>|<\|box_end\|>|<|$)"
 )
 _PERCENT_KEY = re.compile(
     r"""["']?(?:x_?1|x_?min|left)["']?\s{0,3}[:=]\s{0,3}["']?[\d.]{1,9}\s?(?:%|px)""", re.IGNORECASE
@@ -49,6 +49,9 @@ _TEMPLATE = re.compile(
     r"[\[(]{1,3}\s{0,9}(?:x_?(?:1|min)|left)\s{0,9},\s{0,9}(?:y_?(?:1|min)|top)\b[^\[\]]{0,60}[\])]{0,3}",
     re.IGNORECASE,
 )
+_MARKUP_TAG = re.compile(r"</?(?:ref|b?box|quad)>", re.IGNORECASE)
+_CLOSED_BY_OPENER = re.compile(r"[\])}\s]{0,9}<b?box>\s{0,99}")
+"""The rest of a reply whose last box ends in `<box>` in place of `</box>`."""
 _LONGEST = 200_000
 _SHARES = 1.5
 """Decimals below this are fractions of 1, which may lie slightly outside the image."""
@@ -111,6 +114,7 @@ def parse_grounding(
     if len(text) > _LONGEST:
         rejected.append(f"what follows after {_LONGEST} characters was not read")
         text = text[:_LONGEST]
+    text = _MARKUP_TAG.sub(lambda tag: tag.group().lower(), text)
     labels = Labels(text)
     end = 0
     for found in find_boxes(text):
@@ -125,7 +129,8 @@ def parse_grounding(
         if confidence is not None:
             box = box.model_copy(update={"confidence": confidence(found.start, found.end)})
         boxes.append(box)
-    rejected += _almost(text[end:], is_end=True)
+    if not (end and _CLOSED_BY_OPENER.fullmatch(text, end)):
+        rejected += _almost(text[end:], is_end=True)
     named = {box.label for box in boxes}
     rejected += [
         f"{name}: no box"

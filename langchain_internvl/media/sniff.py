@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from langchain_internvl.media.images import sniff_mime_type
+from langchain_internvl.media.plain_text import has_mark
 from langchain_internvl.media.sources import Base64Source, BytesSource, PathSource, decode_base64
 from langchain_internvl.media.video_signatures import has_signature
 
@@ -62,6 +63,8 @@ def read_head(source: Source) -> bytes:
 
 
 def _is_text(head: bytes) -> bool:
+    if has_mark(head):
+        return True
     try:
         return b"\0" not in head and bool(head.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -15,6 +15,7 @@ from typing import Any
 from langchain_internvl.errors import MessageError, RequestError
 from langchain_internvl.media.media_store import MEDIA_STORE, PASSWORDS, PREFIX
 from langchain_internvl.media.page_ranges import parse_pages
+from langchain_internvl.media.plain_text import charset_of, decode_text
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.signatures import identify, name_of
 from langchain_internvl.media.sniff import read_head, sniff_kind
@@ -302,7 +303,15 @@ def _file_text(fields: Fields, where: str) -> str:
     source = _source(fields, where)
     if isinstance(source, UrlSource):
         raise MessageError(f"{where}: text files are not downloaded; pass the text itself")
-    return source.read(MediaPolicy()).decode("utf-8", "replace")
+    return decode_text(source.read(MediaPolicy()), _charset(fields), where)
+
+
+def _charset(fields: Fields) -> str | None:
+    """The encoding of a text file, from its MIME type in a field or in a data URL."""
+    stated = [fields[key] for key in _TYPE_KEYS if isinstance(fields.get(key), str)]
+    urls = (fields[key] for key in (*_DATA_KEYS, *_URL_KEYS) if _is_data_url(fields.get(key)))
+    stated += [url.partition(",")[0] for url in urls]
+    return next(filter(None, map(charset_of, stated)), None)
 
 
 def _max_tiles(fields: Fields, where: str) -> int | None:

@@ -24,6 +24,20 @@ def batch_of(*kinds):
     return collate(kinds[0], rows, TOKENIZER.pad_token_id)
 
 
+def answer_of_all_layers(model, batch, features):
+    """By the layers of transformers, for every token, with the mask."""
+    embedded = model.get_input_embeddings()(batch.ids)
+    is_context = (batch.ids == model.config.image_token_id).unsqueeze(-1).expand_as(embedded)
+    hidden = embedded.masked_scatter(is_context, features)
+    language_model = model.model.language_model
+    turns = language_model.rotary_emb(hidden, batch.positions)
+    for layer in language_model.layers:
+        hidden = layer(hidden, attention_mask=batch.mask, position_embeddings=turns)
+    learnt = batch.labels[:, 1:] >= 0
+    logits = model.lm_head(language_model.norm(hidden)[:, :-1][learnt])
+    return logits, batch.labels[:, 1:][learnt]
+
+
 @pytest.mark.parametrize(
     "kinds",
     [("simple scene", "few lines", "scene"), ("video",), ("wide",), ("pair", "blank"), ("list",)],
@@ -38,7 +52,10 @@ def test_attention_by_segments_is_attention_with_the_mask(kinds, monkeypatch):
     for fast in (False, True):
         model = build_model(SMALL, 5)
         assert not fast or speed_up(model, sight=False)
-        logits, right, _ = answer(model, batch, features, by_segments=fast)
+        if fast:
+            logits, right, _ = answer(model, batch, features, by_segments=True)
+        else:
+            logits, right = answer_of_all_layers(model, batch, features)
         cross_entropy(logits, right).backward()
         learnt = model.model.language_model.named_parameters()
         found.append((logits, {name: one.grad for name, one in learnt if one.grad is not None}))

@@ -6,17 +6,17 @@ import pytest
 from langchain_tests.unit_tests import ChatModelUnitTests
 from standard_suite import Abilities
 
-from langchain_internvl import ChatInternVL, MediaPolicy
+from langchain_internvl import ChatInternVL
 
 
 @pytest.fixture(autouse=True)
 def _known_to_langchain(monkeypatch):
     """`load(allowed_objects="all")` means the classes of LangChain's own packages.
 
-    A program that loads ChatInternVL names it: `allowed_objects=[ChatInternVL, MediaPolicy]`.
+    A program that loads ChatInternVL names it: `allowed_objects=[ChatInternVL]`.
     """
     loading = sys.modules["langchain_core.load.load"]  # `load.load` is the function
-    ours = {tuple(one.lc_id()) for one in (ChatInternVL, MediaPolicy)}
+    ours = {tuple(ChatInternVL.lc_id())}
     known = loading._get_default_allowed_class_paths("all") | ours
     monkeypatch.setitem(loading._default_class_paths_cache, "all", known)
 

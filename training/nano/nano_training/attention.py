@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_rotary_pos_emb
 
 NAME = "segments"
 """The attention's name for transformers; its mask is `Batch.segments`."""
@@ -36,7 +37,8 @@ def segment_attention(
     """The same as attention with `Batch.mask`, but zeros come of padding.
 
     Args:
-        query: [rows, heads, length, width], as are key and value.
+        query: [rows, heads, length, width], as are key and value; or shorter: of the last tokens,
+            from a shared one of each row on.
         key: What is looked for.
         value: What is found.
         attention_mask: `Batch.segments`: int64 [rows, length]; or `Batch.mask`.
@@ -49,18 +51,56 @@ def segment_attention(
         found = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
         return found.transpose(1, 2).contiguous(), None
     rows = []
+    skipped = key.shape[2] - query.shape[2]
     for number, (shared, *questions) in enumerate(spans_of(attention_mask)):
         q, k, v = (tensor[number, None] for tensor in (query, key, value))
-        parts = [_causal(q[:, :, :shared], k[:, :, :shared], v[:, :, :shared], scaling)]
-        begin = shared
+        begin = shared - skipped
+        parts = [_causal(q[:, :, :begin], k[:, :, :shared], v[:, :, :shared], scaling)]
         for size in questions:
-            own = slice(begin, begin + size)
+            own, asked = slice(begin + skipped, begin + skipped + size), slice(begin, begin + size)
             keys, values = (torch.cat([one[:, :, :shared], one[:, :, own]], 2) for one in (k, v))
-            parts.append(_causal(q[:, :, own], keys, values, scaling))
+            parts.append(_causal(q[:, :, asked], keys, values, scaling))
             begin += size
         parts.append(q.new_zeros(*q.shape[:2], q.shape[2] - begin, v.shape[-1]))
         rows.append(torch.cat([part.to(value.dtype) for part in parts], 2))
     return torch.cat(rows).transpose(1, 2).contiguous(), None
+
+
+def last_tokens(
+    layer: LlamaDecoderLayer,
+    hidden: Tensor,
+    mask: Tensor,
+    turns: tuple[Tensor, Tensor],
+    first: int,
+) -> Tensor:
+    """A layer's output for the last tokens alone: of the last layer nothing else is used.
+
+    Five of six tokens are of pictures, so this is a fifth less work in a model of four layers.
+
+    Args:
+        layer: The layer.
+        hidden: What it reads, [rows, length, width].
+        mask: `Batch.mask` or `Batch.segments`.
+        turns: Rotary embeddings of all tokens.
+        first: The first token whose output is wanted; a shared one of each row.
+
+    Returns:
+        [rows, length - first, width].
+    """
+    own = layer.self_attn
+    read = layer.input_layernorm(hidden)
+    query, key, value = (
+        one.view(*one.shape[:2], -1, own.head_dim).transpose(1, 2)
+        for one in (own.q_proj(read[:, first:]), own.k_proj(read), own.v_proj(read))
+    )
+    cos, sin = turns
+    key = apply_rotary_pos_emb(key, key, cos, sin)[1]
+    query = apply_rotary_pos_emb(query, query, cos[:, first:], sin[:, first:])[0]
+    seen = mask[:, :, first:] if mask.ndim == 4 else mask
+    found, _ = segment_attention(own, query, key, value, seen, own.scaling)
+    middle = hidden[:, first:] + own.o_proj(found.flatten(2))
+    output: Tensor = middle + layer.mlp(layer.post_attention_layernorm(middle))
+    return output
 
 
 def pays(segments: Tensor) -> bool:

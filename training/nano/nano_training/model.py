@@ -282,9 +282,12 @@ def answer(
     mask = batch.segments if by_segments and attention.pays(batch.segments) else batch.mask
     turns = language_model.rotary_emb(embedded, batch.positions)
     inputs = [embedded]
-    for layer in language_model.layers:
+    *layers, last = language_model.layers
+    for layer in layers:
         inputs.append(layer(inputs[-1], attention_mask=mask, position_embeddings=turns))
-    hidden = language_model.norm(inputs[-1])
     learnt = batch.labels[:, 1:] >= 0
-    logits = model.lm_head(hidden[:, :-1][learnt])
+    is_needed = learnt.any(0) | (batch.segments[:, 1:] != 0).any(0)
+    first = int(is_needed.nonzero()[0])
+    hidden = attention.last_tokens(last, inputs[-1], mask, turns, first)
+    logits = model.lm_head(language_model.norm(hidden[:, :-1])[learnt[:, first:]])
     return logits.float(), batch.labels[:, 1:][learnt], inputs
