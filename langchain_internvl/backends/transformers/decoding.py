@@ -1,9 +1,8 @@
 """The decode loop: continuous batching with chunked prefill.
 
 Sequences are added and removed between steps, and each step decodes one token of every sequence
-whose prefill is complete. Prefill runs in chunks, so that a long prompt delays other sequences by
-one chunk only. The loop handles tokens, tiles and tensors; it has no knowledge of callers' threads
-or of messages. It is not thread-safe: one thread owns it.
+whose prefill is complete. Prefill runs in chunks: a long prompt delays others by one chunk only.
+The loop handles tokens, tiles and tensors, not threads or messages; one thread owns it.
 """
 
 from __future__ import annotations
@@ -314,7 +313,7 @@ class DecodeLoop:
         Any other error fails all sequences in `concerned`.
 
         Returns:
-            The result of `run`; None if no sequence in `concerned` is left.
+            The result of `run`; None: no sequence in `concerned` is left.
         """
         while any(one in self._keys for one in concerned):
             try:
@@ -342,7 +341,10 @@ class DecodeLoop:
         rest = prompt.images_of(start, len(prompt))
         missing = next((one for one, _ in rest if not self.images.find(prompt, one)), None)
         if missing is not None:
-            end = start if is_whole else min(end, prompt.run.images[missing].start)
+            others_wait = any(not one.is_reading for one in self._keys)
+            if is_whole or not self._chunks.reads_beside_images(others_wait=others_wait):
+                return None
+            end = min(end, prompt.run.images[missing].start)
         if end <= start:
             return None
         begun = perf_counter()
