@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
@@ -114,12 +115,16 @@ class Pipeline:
         concurrency: int,
         journal: Journal | None = None,
     ) -> None:
-        if concurrency < 1:
+        if not isinstance(concurrency, int) or concurrency < 1:
             raise RequestError(f"concurrency is a whole number from 1, not {concurrency!r}")
         if pages.ocr not in {"auto", "always", "never"}:
             raise RequestError(f"ocr is 'auto', 'always' or 'never', not {pages.ocr!r}")
-        if pages.dpi is not None and not pages.dpi > 0:
-            raise RequestError(f"dpi is above 0, not {pages.dpi!r}")
+        if pages.dpi is not None and not (
+            isinstance(pages.dpi, (int, float)) and 0 < pages.dpi < math.inf
+        ):
+            raise RequestError(f"dpi is a number above 0, not {pages.dpi!r}")
+        if not isinstance(pages.password, (str, type(None))):
+            raise RequestError(f"password is text, not {type(pages.password).__name__}")
         parse_pages(pages.pages)
         self._reader = Reader(llm, read)
         self._pages = pages

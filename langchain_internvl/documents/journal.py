@@ -57,8 +57,8 @@ class Journal:
         except OSError as error:
             self._file.close()
             raise RequestError(
-                f"resume_dir: {folder} is in use by another process; wait for it, or take another "
-                "folder"
+                f"resume_dir: {folder} is in use by another process, or by an iterator of this one "
+                "that has not been closed; wait for it, or take another folder"
             ) from error
         self._load()
 

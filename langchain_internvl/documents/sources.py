@@ -6,6 +6,7 @@ import glob
 import hashlib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ SUFFIXES = frozenset({
     ".npy",
 })  # fmt: skip
 """Suffixes, in lower case, of the files that are read from a folder."""
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _HEIF = frozenset({".heic", ".heif"})
 
 SourceLike: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
@@ -83,8 +85,8 @@ def find_files(
     Args:
         sources: One source or several. A folder gives its files of supported kinds, sorted by
             path, without hidden ones; a glob gives its matches, sorted, and the files of matching
-            folders. Files of other kinds in a folder are left out, and a warning names their
-            number and suffixes.
+            folders. Files of other kinds in a folder, and linked subfolders, are left out, and a
+            warning names their kinds and numbers.
         recursive: Include subfolders.
         warned: Folders of which the warning was given before; None: none.
 
@@ -103,10 +105,20 @@ def as_list(sources: SourceLike | Iterable[SourceLike]) -> list[Any]:
     """Sources as a list, whether one is given or several."""
     if isinstance(sources, (str, bytes, bytearray, memoryview, os.PathLike, Blob)):
         return [sources]
+    if not isinstance(sources, Iterable):
+        raise UnsupportedMediaError("sources", _no_source(sources))
     return list(sources)
 
 
-def _files(one: Any, number: int, folders: _Folders) -> Iterator[File]:
+def _no_source(one: Any) -> str:
+    kind = type(one).__name__
+    return (
+        f"an object of type {kind} is no source; pass a path, a folder, a glob, a URL, bytes or a "
+        "Blob"
+    )
+
+
+def _files(one: Any, number: int, folders: _Folders) -> Iterator[File | MediaError]:
     if isinstance(one, Blob):
         yield from_blob(one)
         return
@@ -114,20 +126,31 @@ def _files(one: Any, number: int, folders: _Folders) -> Iterator[File]:
         yield File(BytesSource(bytes(one), f"source {number}"), None)
         return
     if not isinstance(one, (str, os.PathLike)):
-        raise UnsupportedMediaError(
-            f"source {number}",
-            f"an object of type {type(one).__name__} is no source; pass a path, a folder, a glob, "
-            "a URL, bytes or a Blob",
-        )
+        raise UnsupportedMediaError(f"source {number}", _no_source(one))
     text = os.fspath(one)
+    if not isinstance(text, str):
+        raise UnsupportedMediaError(f"source {number}", "paths are text, not bytes")
+    yield from _named(text, number, folders)
+
+
+def _named(text: str, number: int, folders: _Folders) -> Iterator[File | MediaError]:
+    """The files of a path, folder, glob or URL."""
+    if not text.strip():
+        raise MediaError(f"source {number}", 'is an empty path; the current folder is "."')
     if text[:5].lower() in {"http:", "https", "data:", "file:"}:
         source = to_source(text, f"source {number}")
         yield File(source, text if isinstance(source, UrlSource) else source.name)
         return
-    path = Path(text).expanduser()
+    scheme = _SCHEME.match(text)
+    if scheme is not None:
+        raise UnsupportedMediaError(
+            text[:200],
+            f"URLs of the scheme {scheme[1]} are not read; download the file, or pass its bytes",
+        )
     try:
+        path = Path(text).expanduser()
         is_folder, is_there = path.is_dir(), path.exists()
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise MediaError(text[:200], f"is no path: {error}") from error
     if is_folder:
         yield from folders.files(path)
@@ -149,29 +172,46 @@ class _Folders:
     recursive: bool
     warned: set[Path]
 
-    def files(self, folder: Path) -> Iterator[File]:
-        """The readable files of a folder, sorted by path."""
-        found = folder.rglob("*") if self.recursive else folder.glob("*")
-        paths = sorted(
-            path for path in found
-            if path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        )  # fmt: skip
-        readable = [path for path in paths if is_readable(path)]
-        if len(readable) < len(paths) and folder not in self.warned:
-            self.warned.add(folder)
-            others = Counter(path.suffix.lower() for path in paths if not is_readable(path))
-            kinds = ", ".join(f"{kind or 'no suffix'} ({n})" for kind, n in sorted(others.items()))
-            count = others.total()
-            _LOG.warning("%s: %d files that are no images or PDFs are left out: %s",
-                         folder, count, kinds)  # fmt: skip
-        if not readable:
+    def files(self, folder: Path) -> Iterator[File | MediaError]:
+        """The readable files of a folder, sorted by path, and errors of its subfolders."""
+        found: list[Path] = []
+        errors: list[OSError] = []
+        others: Counter[str] = Counter()
+        for root, inner, names in os.walk(folder, onerror=errors.append):
+            here = Path(root)
+            inner[:] = [name for name in inner if self.recursive and not name.startswith(".")]
+            others[_LINKED] += sum((here / name).is_symlink() for name in inner)
+            for name in names:
+                path = here / name
+                if name.startswith("."):
+                    continue
+                if not is_readable(path):
+                    others[path.suffix.lower() or "no suffix"] += 1
+                elif path.is_file() or path.is_symlink():  # a broken link is a missing file
+                    found.append(path)
+                else:
+                    others["no regular files"] += 1
+        self._warn(folder, +others)
+        if not found and not errors:
             raise MediaError(str(folder), "the folder has no images or PDFs")
-        for path in readable:
+        for error in errors:
+            yield MediaError(str(error.filename), f"cannot be read: {error.strerror}")
+        for path in sorted(found):
             yield File(PathSource(path), str(path))
 
+    def _warn(self, folder: Path, others: Counter[str]) -> None:
+        """Name what is left out of a folder, once."""
+        if not others or folder in self.warned:
+            return
+        self.warned.add(folder)
+        kinds = ", ".join(f"{kind} ({number})" for kind, number in sorted(others.items()))
+        _LOG.warning("%s: what is no image or PDF is left out: %s", folder, kinds)
 
-def _glob(pattern: str, folders: _Folders) -> Iterator[File]:
+
+_LINKED = "links to folders"
+
+
+def _glob(pattern: str, folders: _Folders) -> Iterator[File | MediaError]:
     paths = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 - any pattern
     if not paths:
         raise MediaError(pattern, "nothing matches the pattern")

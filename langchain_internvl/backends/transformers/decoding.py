@@ -283,7 +283,8 @@ class DecodeLoop:
         elif error is not None:
             for one in waiting:
                 self._fail(one, error, events)
-        self.images.begin(one for one in reading if one in self._keys)
+        self.images.begin((one for one in reading if one in self._keys),
+                          is_lone=len(self._keys) == 1)  # fmt: skip
 
     def _read_until(self, sequence: Sequence, budget: int, events: list[Event]) -> int:
         """Prefill a sequence within a budget; the number of tokens that were read."""

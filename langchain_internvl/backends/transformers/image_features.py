@@ -28,8 +28,9 @@ class ImageFeatures:
     Args:
         model: A native InternVL.
         max_bytes: Maximum memory of cached features, in bytes.
-        at_once: Maximum number of images that are encoded at the same time. Several at a time have
-            one thread each; an image that is the only one has all threads of torch.
+        at_once: Maximum number of images that are encoded at the same time. If there may be
+            several, each has one thread, but an image beside which nothing is computed has all
+            threads of torch.
 
     Attributes:
         cache: The feature cache.
@@ -54,11 +55,12 @@ class ImageFeatures:
         prompt.features[index] = found
         return True
 
-    def begin(self, reading: Iterable[Sequence]) -> None:
+    def begin(self, reading: Iterable[Sequence], *, is_lone: bool) -> None:
         """Start to encode images that prompts need, as many as may be encoded at once.
 
         Args:
             reading: Sequences in prefill; images of the first ones are encoded first.
+            is_lone: Whether there is no other sequence, such as one that is decoding.
         """
         wanted: dict[bytes, ImageTiles] = {}
         for prompt, index in _places(reading):
@@ -67,12 +69,12 @@ class ImageFeatures:
             image = prompt.images[index]
             if not self.find(prompt, index) and image.key not in self._jobs:
                 wanted[image.key] = image
-        are_several = len(wanted) + len(self._jobs) > 1
-        if are_several and self._pool is None:
+        in_pool = self._at_once > 1 and (not is_lone or len(wanted) + len(self._jobs) > 1)
+        if wanted and in_pool and self._pool is None:
             self._pool = ThreadPoolExecutor(self._at_once, "internvl-image", compute_alone)
         for key, image in wanted.items():
             self._jobs[key] = job = ImageJob(image, self._encode, self._ended)
-            job.start(self._pool if are_several else None)
+            job.start(self._pool if in_pool else None)
 
     def encode_all(self, prompt: PromptPlan) -> None:
         """Look up or encode the features of all images of a prompt, blocking."""

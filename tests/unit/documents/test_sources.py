@@ -1,0 +1,109 @@
+"""Sources of the loader that name no readable file, each with its reason."""
+
+import logging
+import os
+
+import pytest
+from drawn_pages import draw_page, encode, scripted
+
+from langchain_internvl import InternVLLoader
+from langchain_internvl.documents.sources import find_files
+from langchain_internvl.errors import MediaError, RequestError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(encode(draw_page("one")))
+    return tmp_path
+
+
+def found(*sources, **options):
+    return [one if isinstance(one, MediaError) else one.name
+            for one in find_files(sources, **options)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("", "empty path"),
+        (" ", "empty path"),
+        ("s3://bucket/scan.pdf", "scheme s3 are not read"),
+        ("ftp://host/*.pdf", "scheme ftp are not read"),
+        ("~no-such-user/scan.pdf", "is no path"),
+        ("none*.pdf", "nothing matches"),
+        (7, "type int is no source"),
+        (None, "type NoneType is no source"),
+    ],
+)
+def test_a_source_that_names_nothing_says_why(folder, source, reason):
+    first, second = found(source, "a.png")
+    assert reason in str(first)
+    assert second == "a.png"
+
+
+@pytest.mark.parametrize("sources", [None, 7, object()])
+def test_what_is_no_source_is_refused_at_once(sources):
+    with pytest.raises(MediaError, match="is no source"):
+        InternVLLoader(sources, llm=scripted([])[0])
+
+
+def test_paths_in_bytes_are_refused():
+    class Named:
+        def __fspath__(self):
+            return b"a.png"
+
+    os.PathLike.register(Named)
+    (error,) = found(Named())
+    assert "text, not bytes" in str(error)
+
+
+def test_a_broken_link_in_a_folder_is_a_missing_file(folder):
+    (folder / "b.png").symlink_to("gone.png")
+    llm, _ = scripted(["text"])
+    first, second = InternVLLoader(str(folder), llm=llm, on_error="record").load()
+    assert first.page_content == "text"
+    assert "b.png: no such file" in second.metadata["error"]
+
+
+def test_linked_folders_and_pipes_are_not_read_and_said(folder, caplog):
+    (folder / "inner").mkdir()
+    (folder / "inner/b.png").write_bytes(encode(draw_page("two")))
+    (folder / "link").symlink_to("inner")
+    os.mkfifo(folder / "c.png")
+    assert found(str(folder)) == [str(folder / "a.png"), str(folder / "inner/b.png")]
+    assert "left out: links to folders (1), no regular files (1)" in caplog.text
+    caplog.clear()
+    assert found(str(folder), recursive=False) == [str(folder / "a.png")]
+    assert "links" not in caplog.text
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_beside_the_others(folder, monkeypatch):
+    (folder / "secret").mkdir()
+    scan = os.scandir
+
+    def refused(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    error, file = found(str(folder))
+    assert str(error) == f"{folder / 'secret'}: cannot be read: Permission denied"
+    assert file == str(folder / "a.png")
+
+
+def test_a_folder_of_images_alone_warns_of_nothing(folder, caplog):
+    with caplog.at_level(logging.WARNING):
+        found(str(folder))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"dpi": float("inf")}, {"dpi": "300"}, {"concurrency": 2.5}, {"concurrency": "8"},
+     {"password": b"secret"}],
+)  # fmt: skip
+def test_settings_of_another_type_are_refused_at_once(settings):
+    with pytest.raises(RequestError, match=next(iter(settings))):
+        InternVLLoader("a.pdf", llm=scripted([])[0], **settings)
