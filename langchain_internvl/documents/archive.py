@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +38,9 @@ class PageWriter(Protocol):
 
     def finish(self) -> None:
         """Complete what was written."""
+
+    def discard(self) -> None:
+        """Remove what is not complete, after an error; the journal has the pages."""
 
 
 def open_writer(
@@ -106,6 +110,12 @@ class JsonLines:
             self._file.close()
         self._part.replace(self._path)
 
+    def discard(self) -> None:
+        """Remove the incomplete file."""
+        with suppress(OSError):  # what could not be written before
+            self._file.close()
+        self._part.unlink(missing_ok=True)
+
 
 class Parquet:
     """A row of Parquet for each page; `metadata` is the rest, as JSON.
@@ -147,6 +157,12 @@ class Parquet:
         with naming(self._part):
             self._writer.close()
         self._part.replace(self._path)
+
+    def discard(self) -> None:
+        """Remove the incomplete file."""
+        with suppress(OSError, self._arrow.ArrowException):  # what could not be written before
+            self._writer.close()
+        self._part.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         if self._rows:
@@ -191,6 +207,18 @@ class Folder:
         """Write the last document."""
         self._write()
         self._file = None
+        self._remove_parts()
+
+    def discard(self) -> None:
+        """Forget a document that is not complete."""
+        self._pages, self._file = [], None
+        self._remove_parts()
+
+    def _remove_parts(self) -> None:
+        """Remove what a run that was killed has left of documents that are not there any more."""
+        for ending in (".jsonl", self._suffix, ".searchable.pdf"):
+            for part in self._folder.glob(f"*{ending}.part"):
+                part.unlink(missing_ok=True)
 
     def _write(self) -> None:
         file, pages, self._pages = self._file, self._pages, []

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Literal, get_args
 
 from langchain_core.document_loaders import BaseLoader
@@ -143,6 +144,7 @@ class InternVLLoader(BaseLoader):
         self._progress = progress
         self._resume_dir = resume_dir
         self._recursive = recursive
+        self._warned: set[Path] = set()
         self._delimiter = page_delimiter
         self._llm = llm
         self._read = ReadOptions(
@@ -187,7 +189,7 @@ class InternVLLoader(BaseLoader):
 
     def files(self) -> Iterator[File | MediaError]:
         """The files that the sources name; a `MediaError` for a source that names none."""
-        return find_files(self._sources, recursive=self._recursive)
+        return find_files(self._sources, recursive=self._recursive, warned=self._warned)
 
     def results(self) -> Generator[FileStart | Result, None, None]:
         """Results as they are made, failures included: for programs that report progress."""

@@ -18,6 +18,7 @@ from langchain_internvl.documents.page_image import (
     page_from_array,
     shrink,
 )
+from langchain_internvl.documents.print_size import print_size, print_size_of
 from langchain_internvl.documents.text_layer import failed_test
 from langchain_internvl.errors import MediaError, MediaTooLargeError
 from langchain_internvl.media.encoded import formats
@@ -69,6 +70,7 @@ class Page:
         failed: Name of the test that the text layer failed; None: it passed, or was not tested.
         damage: What of the page may be missing because the file is damaged; None: no damage was
             found.
+        inches: Width and height of an image on paper, upright; None: unknown, or a PDF.
     """
 
     number: int
@@ -77,6 +79,7 @@ class Page:
     layer: PdfPageText | None = None
     failed: str | None = None
     damage: str | None = None
+    inches: tuple[float, float] | None = None
 
 
 def pages_of(
@@ -111,7 +114,7 @@ def pages_of(
         return
     else:
         load = partial(open_page, data, source.name, policy)
-    page = _single(source.name, load, options.long_side)
+    page = replace(_single(source.name, load, options.long_side), inches=print_size_of(data))
     for _ in select_pages(parse_pages(options.pages), 1):
         yield page
 
@@ -169,9 +172,11 @@ def _tiff(data: bytes, name: str, policy: MediaPolicy, options: PageOptions) -> 
                 yield Page(number, total + broken, error)
                 continue
             picture = _tiff_page(image, places[number], page, policy)
+            inches = None
             if isinstance(picture, Image.Image):
                 picture = shrink(picture, options.long_side)
-            yield Page(number, total + broken, picture)
+                inches = print_size(image)
+            yield Page(number, total + broken, picture, inches=inches)
 
 
 def _tiff_page(

@@ -17,13 +17,14 @@ from PIL import Image
 
 from langchain_internvl._optional import require
 from langchain_internvl.documents.orientation import turn
-from langchain_internvl.documents.pages import PageOptions, pages_of, read_head
+from langchain_internvl.documents.pages import Page, PageOptions, pages_of, read_head
 from langchain_internvl.documents.visual_order import to_visual_order
 from langchain_internvl.errors import MediaError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import PathSource, Source
 
 _DPI = 150
+"""Resolution of an image that has none, or one that cannot be; see `print_size`."""
 _WIDTH = 500
 """Width of each letter of the layer's font, in thousandths of its size."""
 
@@ -38,8 +39,8 @@ def make_searchable(
     """A PDF with the appearance of a document and the text of its pages.
 
     Pages of a PDF keep their content; a page whose own text layer was kept gets no second one. An
-    image becomes a page. Pages and images that were read turned are shown turned by their
-    `rotation`, upright.
+    image becomes a page of the size that its resolution says, or else at 150 dpi. Pages and images
+    that were read turned are shown turned by their `rotation`, upright.
 
     Args:
         source: The document.
@@ -91,13 +92,23 @@ def _from_images(
             continue
         image = turn(page.picture, read[page.number].metadata.get("rotation", 0))
         buffer = io.BytesIO()
-        image.save(buffer, "PDF", resolution=_DPI, quality=85)
+        image.save(buffer, "PDF", dpi=_resolution(page, image), quality=85)
         places[len(pdf.pages)] = read[page.number]
         with pikepdf.open(buffer) as one:
             pdf.pages.extend(one.pages)
     if not len(pdf.pages):
         raise MediaError(source.name, "has no page that can be made searchable")
     return pdf, places
+
+
+def _resolution(page: Page, image: Image.Image) -> tuple[float, float]:
+    """Dots per inch of the image of a page that was turned, across and down."""
+    if page.inches is None or not isinstance(page.picture, Image.Image):
+        return _DPI, _DPI
+    across, down = (
+        pixels / inches for pixels, inches in zip(page.picture.size, page.inches, strict=True)
+    )
+    return (across, down) if image.size == page.picture.size else (down, across)
 
 
 class _Layer:

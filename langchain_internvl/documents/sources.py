@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,8 @@ from langchain_core.documents.base import Blob
 from langchain_internvl.errors import MediaError, UnsupportedMediaError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, PathSource, Source, UrlSource, to_source
+
+_LOG = logging.getLogger("langchain_internvl")
 
 SUFFIXES = frozenset({
     ".pdf", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif",
@@ -69,22 +73,28 @@ class File:
 
 
 def find_files(
-    sources: SourceLike | Iterable[SourceLike], *, recursive: bool = True
+    sources: SourceLike | Iterable[SourceLike],
+    *,
+    recursive: bool = True,
+    warned: set[Path] | None = None,
 ) -> Iterator[File | MediaError]:
     """The files that sources name, in their order.
 
     Args:
         sources: One source or several. A folder gives its files of supported kinds, sorted by
             path, without hidden ones; a glob gives its matches, sorted, and the files of matching
-            folders.
+            folders. Files of other kinds in a folder are left out, and a warning names their
+            number and suffixes.
         recursive: Include subfolders.
+        warned: Folders of which the warning was given before; None: none.
 
     Yields:
         Files; for a source that names none, the error.
     """
+    folders = _Folders(recursive, set() if warned is None else warned)
     for number, one in enumerate(as_list(sources)):
         try:
-            yield from _files(one, number, recursive=recursive)
+            yield from _files(one, number, folders)
         except MediaError as error:
             yield error
 
@@ -96,7 +106,7 @@ def as_list(sources: SourceLike | Iterable[SourceLike]) -> list[Any]:
     return list(sources)
 
 
-def _files(one: Any, number: int, *, recursive: bool) -> Iterator[File]:
+def _files(one: Any, number: int, folders: _Folders) -> Iterator[File]:
     if isinstance(one, Blob):
         yield from_blob(one)
         return
@@ -120,34 +130,54 @@ def _files(one: Any, number: int, *, recursive: bool) -> Iterator[File]:
     except (OSError, ValueError) as error:
         raise MediaError(text[:200], f"is no path: {error}") from error
     if is_folder:
-        yield from _folder(path, recursive=recursive)
+        yield from folders.files(path)
     elif is_there or not glob.has_magic(text):
         yield File(PathSource(path), str(path))
     else:
-        yield from _glob(str(path), recursive=recursive)
+        yield from _glob(str(path), folders)
 
 
-def _folder(folder: Path, *, recursive: bool) -> Iterator[File]:
-    """The readable files of a folder, sorted by path."""
-    found = folder.rglob("*") if recursive else folder.glob("*")
-    paths = sorted(
-        path for path in found
-        if is_readable(path) and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )  # fmt: skip
-    if not paths:
-        raise MediaError(str(folder), "the folder has no images or PDFs")
-    for path in paths:
-        yield File(PathSource(path), str(path))
+@dataclass(frozen=True)
+class _Folders:
+    """The files of folders.
+
+    Attributes:
+        recursive: Include subfolders.
+        warned: Folders whose files of other kinds a warning has named.
+    """
+
+    recursive: bool
+    warned: set[Path]
+
+    def files(self, folder: Path) -> Iterator[File]:
+        """The readable files of a folder, sorted by path."""
+        found = folder.rglob("*") if self.recursive else folder.glob("*")
+        paths = sorted(
+            path for path in found
+            if path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        )  # fmt: skip
+        readable = [path for path in paths if is_readable(path)]
+        if len(readable) < len(paths) and folder not in self.warned:
+            self.warned.add(folder)
+            others = Counter(path.suffix.lower() for path in paths if not is_readable(path))
+            kinds = ", ".join(f"{kind or 'no suffix'} ({n})" for kind, n in sorted(others.items()))
+            count = others.total()
+            _LOG.warning("%s: %d files that are no images or PDFs are left out: %s",
+                         folder, count, kinds)  # fmt: skip
+        if not readable:
+            raise MediaError(str(folder), "the folder has no images or PDFs")
+        for path in readable:
+            yield File(PathSource(path), str(path))
 
 
-def _glob(pattern: str, *, recursive: bool) -> Iterator[File]:
+def _glob(pattern: str, folders: _Folders) -> Iterator[File]:
     paths = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 - any pattern
     if not paths:
         raise MediaError(pattern, "nothing matches the pattern")
     for path in paths:
         if path.is_dir():
-            yield from _folder(path, recursive=recursive)
+            yield from folders.files(path)
         else:
             yield File(PathSource(path), str(path))
 

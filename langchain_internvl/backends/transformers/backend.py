@@ -13,9 +13,11 @@ from langchain_internvl.backends.base import Delta, EngineStats, Request
 from langchain_internvl.backends.transformers.cpu_threads import (
     compute_alone,
     compute_with_all,
+    images_at_once,
     is_small,
 )
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
+from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.backends.transformers.engine_thread import EngineThread
 from langchain_internvl.backends.transformers.grammars import GrammarBook
 from langchain_internvl.backends.transformers.limits import Limits
@@ -145,4 +147,12 @@ class TransformersBackend:
             self._options,
             lambda: self._worker.may_stop_loading,
         )
-        return DecodeLoop(model, self._tokenizer.token_bytes, self._limits, self._grammars)
+        return DecodeLoop(
+            model,
+            self._tokenizer.token_bytes,
+            self._limits,
+            self._grammars,
+            images_at_once=images_at_once(
+                execution_device(model.model.vision_tower), self._checkpoint.folder
+            ),
+        )

@@ -1,9 +1,8 @@
 """The decode loop: continuous batching with chunked prefill.
 
 Sequences are added and removed between steps, and each step decodes one token of every sequence
-whose prefill is complete. Prefill runs in chunks, so that a long prompt delays other sequences by
-one chunk only. The loop handles tokens, tiles and tensors; it has no knowledge of callers' threads
-or of messages. It is not thread-safe: one thread owns it.
+whose prefill is complete. Prefill runs in chunks: a long prompt delays others by one chunk only.
+The loop handles tokens, tiles and tensors, not threads or messages; one thread owns it.
 """
 
 from __future__ import annotations
@@ -61,6 +60,7 @@ class DecodeLoop:
         grammars: Compiler of grammars for the vocabulary; None: a new one.
         shared_slots: See `slots.SlotCache`.
         recorder: Captures decode steps; None: CUDA graphs where the model allows them.
+        images_at_once: Maximum number of images that are encoded at the same time.
 
     Attributes:
         steps: Number of decode steps (forward passes of a batch) so far.
@@ -78,13 +78,14 @@ class DecodeLoop:
         shared_slots: int | None = None,
         *,
         recorder: Recorder | None = None,
+        images_at_once: int = 1,
     ) -> None:
         self.steps = 0
         self._limits = limits or Limits()
         self._model = model
         self.graphs = make_graphs(model, recorder, wanted=self._limits.cuda_graphs)
         self._language_model = LanguageModel(model, self.graphs)
-        self.images = ImageFeatures(model, self._limits.feature_cache_bytes)
+        self.images = ImageFeatures(model, self._limits.feature_cache_bytes, images_at_once)
         most = self._limits.max_kv_bytes
         shape = KVShape.of_model(model)
         forget = None if self.graphs is None else self.graphs.forget
@@ -282,6 +283,7 @@ class DecodeLoop:
         elif error is not None:
             for one in waiting:
                 self._fail(one, error, events)
+        self.images.begin(one for one in reading if one in self._keys)
 
     def _read_until(self, sequence: Sequence, budget: int, events: list[Event]) -> int:
         """Prefill a sequence within a budget; the number of tokens that were read."""
@@ -311,7 +313,7 @@ class DecodeLoop:
         Any other error fails all sequences in `concerned`.
 
         Returns:
-            The result of `run`; None if no sequence in `concerned` is left.
+            The result of `run`; None: no sequence in `concerned` is left.
         """
         while any(one in self._keys for one in concerned):
             try:
@@ -336,10 +338,13 @@ class DecodeLoop:
         limit = length_limit(self._text_config)
         is_whole = limit is not None and len(prompt) > limit  # RoPE depends on the length
         end = len(prompt) if is_whole else min(start + most, len(prompt))
-        rest = prompt.images_of(start, len(prompt))  # later images are encoded in the background
+        rest = prompt.images_of(start, len(prompt))
         missing = next((one for one, _ in rest if not self.images.find(prompt, one)), None)
         if missing is not None:
-            end = start if is_whole else min(end, prompt.run.images[missing].start)
+            others_wait = any(not one.is_reading for one in self._keys)
+            if is_whole or not self._chunks.reads_beside_images(others_wait=others_wait):
+                return None
+            end = min(end, prompt.run.images[missing].start)
         if end <= start:
             return None
         begun = perf_counter()

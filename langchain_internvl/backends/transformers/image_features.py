@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from langchain_internvl.backends.transformers.cpu_threads import compute_alone
 from langchain_internvl.backends.transformers.features import FeatureCache
 from langchain_internvl.backends.transformers.image_jobs import ImageJob, Unwanted
 from langchain_internvl.backends.transformers.vision import encode_image
 from langchain_internvl.errors import PromptError, RequestTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from langchain_internvl.backends.transformers.sequences import PromptPlan, Sequence
     from langchain_internvl.media.lazy_tiles import ImageTiles
@@ -25,29 +28,51 @@ class ImageFeatures:
     Args:
         model: A native InternVL.
         max_bytes: Maximum memory of cached features, in bytes.
+        at_once: Maximum number of images that are encoded at the same time. Several at a time have
+            one thread each; an image that is the only one has all threads of torch.
 
     Attributes:
         cache: The feature cache.
     """
 
-    def __init__(self, model: Any, max_bytes: int) -> None:
+    def __init__(self, model: Any, max_bytes: int, at_once: int = 1) -> None:
         self.cache = FeatureCache(max_bytes)
         self._model = model
-        self._job: ImageJob | None = None
+        self._at_once = at_once
+        self._jobs: dict[bytes, ImageJob] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._ended = threading.Event()  # a job has ended since the last `collect`
 
     def find(self, prompt: PromptPlan, index: int) -> bool:
-        """Whether the features of an image are available; if not, they will be encoded."""
+        """Whether the features of an image are available."""
         if index in prompt.features:
             return True
         image = prompt.images[index]
         found = self.cache.get(image.key)
-        if found is not None:
-            prompt.features[index] = found
-            return True
-        if self._job is None:
-            self._job = ImageJob(image, self._encode)
-            self._job.start()
-        return False
+        if found is None:
+            return False
+        prompt.features[index] = found
+        return True
+
+    def begin(self, reading: Iterable[Sequence]) -> None:
+        """Start to encode images that prompts need, as many as may be encoded at once.
+
+        Args:
+            reading: Sequences in prefill; images of the first ones are encoded first.
+        """
+        wanted: dict[bytes, ImageTiles] = {}
+        for prompt, index in _places(reading):
+            if len(wanted) + len(self._jobs) >= self._at_once:
+                break
+            image = prompt.images[index]
+            if not self.find(prompt, index) and image.key not in self._jobs:
+                wanted[image.key] = image
+        are_several = len(wanted) + len(self._jobs) > 1
+        if are_several and self._pool is None:
+            self._pool = ThreadPoolExecutor(self._at_once, "internvl-image", compute_alone)
+        for key, image in wanted.items():
+            self._jobs[key] = job = ImageJob(image, self._encode, self._ended)
+            job.start(self._pool if are_several else None)
 
     def encode_all(self, prompt: PromptPlan) -> None:
         """Look up or encode the features of all images of a prompt, blocking."""
@@ -65,45 +90,59 @@ class ImageFeatures:
         """Pass encoded features to all prompts that need them.
 
         Returns:
-            The affected sequences, and the error if encoding failed (the image cannot be decoded,
-            or memory is full); else None. Empty if it was given up: the sequences that are left ask
+            If the encoding of an image failed (it cannot be decoded, or memory is full), the
+            sequences that need it, and the error; further images are collected by the next call.
+            None if nothing failed, or if an image was given up: the sequences that are left ask
             for it again.
         """
-        job = self._job
-        if job is None:
-            return [], None
-        waiting = [one for one in reading if _needs(one.prompt, job.image)]
-        if not waiting:
-            job.cancel()
-        if not job.wait(0):
-            return [], None
-        self._job = None
+        self._ended.clear()
+        for job in list(self._jobs.values()):
+            waiting = [one for one in reading if _needs(one.prompt, job.image)]
+            if not waiting:
+                job.cancel()
+            if job.has_ended:
+                error = self._collect(job, waiting)
+                if error is not None:
+                    return waiting, error
+        if not self._jobs:
+            self._end_pool(wait=False)
+        return [], None
+
+    def _collect(self, job: ImageJob, waiting: list[Sequence]) -> Exception | None:
+        del self._jobs[job.image.key]
         try:
             features = self._checked(job.image, job.result())
         except (Unwanted, RequestTimeoutError):
             # The time of one request is over; it ends as late, and the others start the image anew.
-            return [], None
+            return None
         except Exception as error:  # noqa: BLE001 - the decode loop handles it
-            return waiting, error
+            return error
         self.cache.misses += 1
         self.cache.put(job.image.key, features)
         for one in waiting:
             for index, image in enumerate(one.prompt.images):
                 if image.key == job.image.key:
                     one.prompt.features[index] = features
-        return waiting, None
+        return None
 
     def wait(self, seconds: float) -> None:
-        """Wait for the running encoding, up to a number of seconds."""
-        if self._job is not None:
-            self._job.wait(seconds)
+        """Wait for the end of an encoding, if any is running, up to a number of seconds."""
+        if self._jobs:
+            self._ended.wait(seconds)
 
     def stop(self) -> None:
-        """Cancel the running encoding, and wait for its end."""
-        job, self._job = self._job, None
-        if job is not None:
+        """Cancel the running encodings, and wait for their ends."""
+        jobs, self._jobs = self._jobs, {}
+        for job in jobs.values():
             job.cancel()
+        for job in jobs.values():
             job.join()
+        self._end_pool(wait=True)
+
+    def _end_pool(self, *, wait: bool) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=wait)
+            self._pool = None
 
     def clear(self) -> bool:
         """Clear the cache; returns whether it had any features."""
@@ -121,6 +160,13 @@ class ImageFeatures:
                 f"an image gives {len(features)} features where its prompt has {wanted}"
             )
         return features
+
+
+def _places(reading: Iterable[Sequence]) -> Iterator[tuple[PromptPlan, int]]:
+    """The images that sequences have not read to their end, in their order."""
+    for one in reading:
+        for index, _ in one.prompt.images_of(one.length, len(one.prompt)):
+            yield one.prompt, index
 
 
 def _needs(prompt: PromptPlan, image: ImageTiles) -> bool:

@@ -1,7 +1,7 @@
-"""Decodes, cuts and encodes images in a separate thread, concurrently with decoding.
+"""Decodes, cuts and encodes images in other threads, concurrently with decoding.
 
 Encoding a page of 13 tiles takes as long as a hundred decode steps. Pillow and torch release the
-GIL, so running sequences continue; one image is encoded at a time.
+GIL, so running sequences continue.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from langchain_internvl.media.lazy_tiles import ImageTiles
 
 Encoder = Callable[[Any, Callable[[], bool]], torch.Tensor]
@@ -29,40 +31,54 @@ class ImageJob:
     Args:
         image: The image.
         encode: Encodes tiles to features; raises `Unwanted` on cancellation.
+        ended: Set when the job ends.
 
     Attributes:
         image: The image.
     """
 
-    def __init__(self, image: ImageTiles, encode: Encoder) -> None:
+    def __init__(self, image: ImageTiles, encode: Encoder, ended: threading.Event) -> None:
         self.image = image
         self._encode = encode
+        self._ended = ended
         self._cancelled = False
         self._features: torch.Tensor | None = None
         self._error: BaseException | None = None
         self._done = threading.Event()
-        # Not a daemon: killing a thread inside torch at exit aborts the process.
-        self._thread = threading.Thread(target=self._run, name="internvl-image", daemon=False)
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start the thread.
+    def start(self, pool: Executor | None = None) -> None:
+        """Start the job; if no further thread can be started, the job ends with that error.
 
-        Raises:
-            RuntimeError: No further thread can be started.
+        Args:
+            pool: Threads for it; None: a thread of its own.
         """
-        self._thread.start()
+        try:
+            if pool is not None:
+                pool.submit(self._run)
+            else:
+                # Not a daemon: killing a thread inside torch at exit aborts the process.
+                thread = threading.Thread(target=self._run, name="internvl-image", daemon=False)
+                thread.start()
+                self._thread = thread
+        except RuntimeError as error:
+            self._error = error
+            self._end()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the end, up to a number of seconds; returns whether the job has ended."""
-        return self._done.wait(seconds)
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is a result."""
+        return self._done.is_set()
 
     def cancel(self) -> None:
         """Cancel the job before its next batch of tiles."""
         self._cancelled = True
 
     def join(self) -> None:
-        """Wait for the started thread."""
-        self._thread.join()
+        """Wait for the end of the started job, and of its own thread."""
+        self._done.wait()
+        if self._thread is not None:
+            self._thread.join()
 
     def result(self) -> torch.Tensor:
         """The features [context tokens, hidden size] of a finished job.
@@ -84,4 +100,8 @@ class ImageJob:
         except BaseException as error:  # noqa: BLE001 - the request that waits gets it
             self._error = error
         finally:
-            self._done.set()
+            self._end()
+
+    def _end(self) -> None:
+        self._done.set()
+        self._ended.set()

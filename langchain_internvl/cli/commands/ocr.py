@@ -112,11 +112,15 @@ def _read_all(loader: InternVLLoader, writer: PageWriter) -> int:
     from langchain_internvl.documents.jobs import FileStart, recorded
 
     with PageProgress(sum(1 for _ in loader.files())) as progress:
-        for result in loader.results():
-            progress.add(result)
-            if not isinstance(result, FileStart):
-                writer.add(result.file, recorded(result))
-        writer.finish()
+        try:
+            for result in loader.results():
+                progress.add(result)
+                if not isinstance(result, FileStart):
+                    writer.add(result.file, recorded(result))
+            writer.finish()
+        except BaseException:
+            writer.discard()
+            raise
     return progress.summary()
 
 

@@ -137,6 +137,41 @@ def test_a_full_disk_is_said_with_the_file(ocr, folder, out, full):
     assert f"No space left on device: '{full}'" in result.stderr
 
 
+@pytest.mark.parametrize("out", ["pages.jsonl", "pages.parquet", "read"])
+def test_an_interrupted_run_leaves_nothing_half_written(ocr, folder, out):
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    result, _ = ocr("scans", "--out", out, reply=stopped)
+    assert result.exit_code not in {0, None}
+    assert not list(folder.rglob("*.part"))
+    assert not (folder / "pages.jsonl").exists()
+    assert ocr("scans", "--out", out)[0].exit_code == 0
+    assert not list(folder.rglob("*.part"))
+
+
+def test_the_next_run_removes_what_a_killed_one_has_left(ocr, folder):
+    (folder / "read").mkdir()
+    for name in ("gone.png.txt.part", "a.png.jsonl.part", "other.part"):
+        (folder / "read" / name).write_text("half", "utf-8")
+    (folder / "pages.jsonl.part").write_text('{"page_id": "0', "utf-8")
+    assert ocr("scans", "--out", "read")[0].exit_code == 0
+    assert [one.name for one in folder.rglob("read/*.part")] == ["other.part"]
+    assert ocr("scans", "--out", "pages.jsonl")[0].exit_code == 0
+    assert len((folder / "pages.jsonl").read_text("utf-8").splitlines()) == 4
+    assert not (folder / "pages.jsonl.part").exists()
+
+
+def test_files_of_a_folder_that_are_left_out_are_said_once(ocr, folder, caplog):
+    for name in ("notes.txt", "old/b.DOCX", "old/c.docx", "Makefile", ".hidden"):
+        (folder / "scans" / name).write_text("no scan", "utf-8")
+    assert ocr("scans", "--out", "read")[0].exit_code == 0
+    (said,) = [one.getMessage() for one in caplog.records if "left out" in one.getMessage()]
+    assert said == (
+        "scans: 4 files that are no images or PDFs are left out: no suffix (1), .docx (2), .txt (1)"
+    )
+
+
 @pytest.mark.parametrize("out", ["file", "file/a.jsonl", "there.jsonl", "new.csv", "new.pdf"])
 def test_an_output_that_cannot_be_is_said_before_anything_is_read(ocr, folder, out):
     (folder / "file").write_text("x")

@@ -204,6 +204,29 @@ def test_sequences_go_on_while_an_image_is_decoded(loops):
     assert waiting.reply == expected
 
 
+def test_on_a_cpu_prompts_beside_replies_are_read_once_their_images_are_encoded(loops):
+    """The encoder and a chunk would share the processor, and the replies wait for both."""
+    engine = loops("qwen2")
+    loop = loop_of(engine, 512)
+    loop._chunks = ChunkSizes(512, is_timed=True)
+    first, second = Gate(tiles_of(0)), Gate(tiles_of(1, 2))
+    prompt = prompt_of(engine, first.tiles, second.tiles)
+    ((expected, _),) = decode(loop, Request(prompt, [first.tiles, second.tiles], max_tokens=6))
+    running, _ = loop.add(Request(words(10), max_tokens=5000))
+    images = TileList([first.image, second.image])
+    waiting = loop.begin(Request(prompt, images, max_tokens=6))
+    for gate in (first, second):
+        while not gate.asked.is_set():
+            loop.step()
+        assert waiting.length == 0
+        gate.open.set()
+    loop.remove(running)
+    while waiting.is_reading:  # also if the other has ended before
+        loop.step()
+    finish(loop, waiting)
+    assert waiting.reply == expected
+
+
 @pytest.mark.parametrize("error", [MediaError("page", "is torn"), torch.OutOfMemoryError("full")])
 def test_an_image_that_fails_ends_its_own_request(error, loops):
     engine = loops("qwen2")
@@ -278,17 +301,25 @@ def read_often(sizes, seconds_of, times=40):
     return durations
 
 
-def test_chunks_take_about_two_steps():
+def test_chunks_take_about_one_and_a_half_steps():
     sizes = ChunkSizes(512, is_timed=True)
     assert sizes.budget(others_wait=False) == 512
-    assert sizes.budget(others_wait=True) == 64
-    sizes.time_read(64, 9.0)  # nothing to compare it with
-    assert sizes.budget(others_wait=True) == 64
+    assert sizes.budget(others_wait=True) == 16
+    sizes.time_read(16, 9.0)  # nothing to compare it with
+    assert sizes.budget(others_wait=True) == 16
     # What a chunk costs besides its tokens keeps no chunk small, and none is much longer.
     durations = read_often(timed_sizes(), lambda size: 0.05 + 0.001 * size)
-    assert max(durations) < 2.1
-    assert durations[-1] > 1.9
+    assert max(durations) < 1.6
+    assert durations[-1] > 1.2  # the next multiple would take 1.46
     assert read_often(timed_sizes(), lambda size: 0.0001 * size)[-1] == pytest.approx(0.512)
+
+
+def test_chunks_are_whole_blocks_of_rows_and_grow_from_the_smallest():
+    sizes, met = timed_sizes(), []
+    for _ in range(9):
+        met.append(sizes.budget(others_wait=True))
+        sizes.time_read(met[-1], 0.001)
+    assert met == [16, 16, 32, 48, 80, 112, 176, 272, 400]
 
 
 def test_chunks_shrink_at_once_and_grow_slowly():
@@ -303,28 +334,32 @@ def test_chunks_shrink_at_once_and_grow_slowly():
     assert sizes.budget(others_wait=True) == 384
     for _ in range(9):
         sizes.time_read(sizes.budget(others_wait=True), 9.0)
-    assert sizes.budget(others_wait=True) == 32
-    assert timed_sizes(20).budget(others_wait=True) == 20
+    assert sizes.budget(others_wait=True) == 16
+    assert timed_sizes(10).budget(others_wait=True) == 10
     assert ChunkSizes(512, is_timed=False).budget(others_wait=True) == 512
 
 
 def test_slow_steps_do_not_make_chunks_longer():
     """Such as steps beside the vision tower, whose processor they share."""
     sizes = timed_sizes()
+    read_often(sizes, lambda size: 0.001 * size, 9)
+    assert sizes.budget(others_wait=True) == 144
     for _ in range(7):
         sizes.time_step(1.0)
-    sizes.time_read(64, 0.4)
-    assert sizes.budget(others_wait=True) == 32
+    sizes.time_read(144, 0.3)
+    assert sizes.budget(others_wait=True) == 64
     sizes.time_step(1.0)  # a larger batch, for instance: its steps stay slow
-    sizes.time_read(32, 0.4)
-    assert sizes.budget(others_wait=True) == 48
+    sizes.time_read(64, 0.3)
+    assert sizes.budget(others_wait=True) == 112
 
 
 def test_many_short_prompts_take_the_time_of_one_chunk():
     sizes = timed_sizes()
-    assert sizes.left(60, 0.01) == 60
-    assert sizes.left(60, 0.1) == 32  # half of the time
-    assert sizes.left(60, 0.15) == 0  # too few for a pass of their own
+    read_often(sizes, lambda size: 0.002 * size)
+    assert sizes.budget(others_wait=True) == 64
+    assert sizes.left(60, 0.005) == 60
+    assert sizes.left(60, 0.1) == 25  # a third of the time
+    assert sizes.left(60, 0.12) == 0  # too few for a pass of their own
     assert sizes.left(60, 9.0) == 0
     assert ChunkSizes(512, is_timed=False).left(60, 9.0) == 60
     assert ChunkSizes(512, is_timed=True).left(60, 9.0) == 60  # nothing decodes yet
@@ -334,6 +369,7 @@ def test_the_logits_of_a_prompt_have_room_in_its_last_chunk():
     sizes = timed_sizes()
     assert [sizes.share(64, rest) for rest in (10, 48, 65, 1000)] == [64] * 4
     assert [sizes.share(64, rest) for rest in (49, 64)] == [25, 32]
+    assert [sizes.share(16, rest) for rest in (13, 16)] == [16, 16]  # halves are not faster
     assert sizes.share(0, 20) == 0
     assert ChunkSizes(512, is_timed=False).share(64, 64) == 64
 

@@ -13,7 +13,7 @@ from langchain_internvl import ChatInternVL, image_block, video_block
 from langchain_internvl.backends.base import Choice, Request, Sampling
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.limits import Limits
-from langchain_internvl.backends.transformers.prefixes import ImageSpan, TokenRun, spans_of
+from langchain_internvl.backends.transformers.prefixes import LEAST, ImageSpan, TokenRun, spans_of
 from langchain_internvl.errors import BackendError
 
 COLD = Limits(prefix_cache=False, feature_cache_bytes=0)
@@ -287,7 +287,7 @@ def test_a_prompt_cancelled_in_its_prefill_is_kept_if_its_keys_are_numbers(is_da
     loop = loop_of(engine, Limits(prefill_chunk=50), shared_slots=4)
     others = [loop.add(Request(words(90, n), max_tokens=30))[0] for n in range(2)]
     sequence = loop.begin(Request(words(120, 7), max_tokens=9))
-    while not sequence.length:
+    while sequence.length < LEAST:
         loop.step()
     assert sequence.is_reading
     slot = sequence.slot

@@ -1,0 +1,47 @@
+"""The size of an image on paper, as its resolution says."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from langchain_internvl.media.encoded import SIDEWAYS, open_image
+from langchain_internvl.media.pixels import read_orientation
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_SCREEN = 96.0
+"""Programs that do not know a resolution write up to this one, in dots per inch."""
+_A3, _A0 = 17.0, 47.0
+"""Longer sides of paper in inches, rounded up."""
+
+
+def print_size(image: Image.Image) -> tuple[float, float] | None:
+    """Width and height of an image on paper in inches, upright as its EXIF says.
+
+    Args:
+        image: The image as it was opened.
+
+    Returns:
+        None: the image has no resolution, or one that cannot be: its longer side would be below
+        one inch, or above A0, or above A3 at a resolution of screens.
+    """
+    try:
+        across, down = (float(one) for one in image.info["dpi"])
+        width, height = image.width / across, image.height / down
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    longest = max(width, height)
+    most = _A3 if min(across, down) <= _SCREEN else _A0
+    if not (math.isfinite(width * height) and min(width, height) > 0 and 1 <= longest <= most):
+        return None
+    return (height, width) if read_orientation(image) in SIDEWAYS else (width, height)
+
+
+def print_size_of(data: bytes) -> tuple[float, float] | None:
+    """`print_size` of an encoded image; None also if it cannot be opened."""
+    try:
+        return print_size(open_image(data, ""))
+    except Exception:  # noqa: BLE001 - reading the image reports the error
+        return None
