@@ -13,7 +13,14 @@ from langchain_core.exceptions import ContextOverflowError as LangChainOverflowE
 
 
 class InternVLError(Exception):
-    """Base class of all errors of this package."""
+    """Base class of all errors of this package.
+
+    The text of an error can always be printed and sent: unpaired surrogates, which stand for
+    undecodable bytes in file names and which models write as escapes, are shown as escapes.
+    """
+
+    def __str__(self) -> str:
+        return super().__str__().encode("utf-8", "backslashreplace").decode()
 
 
 class MediaError(InternVLError, ValueError):

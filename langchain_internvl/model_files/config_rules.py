@@ -17,6 +17,7 @@ from langchain_internvl.model_files.rules import (
     TEXT,
     ListOf,
     Number,
+    OneOf,
     OrNull,
     Rule,
     Square,
@@ -62,7 +63,8 @@ _HF: Mapping[str, Rule] = {
     "image_token_id": _TOKEN_ID,
     "projector_hidden_act": TEXT,
     "vision_feature_layer": Whole(-1024, 1024),
-    "vision_feature_select_strategy": TEXT,
+    # "full" keeps the class token, which the pixel shuffle has no place for.
+    "vision_feature_select_strategy": OneOf(("default",)),
 }
 _VISION: Mapping[str, Rule] = {
     "attention_bias": FLAG,
@@ -171,6 +173,11 @@ def check_config(config: Mapping[str, Any], where: str, *, is_original: bool) ->
             )
     layer = config.get("select_layer", config.get("vision_feature_layer", -1))
     layers = vision.get("num_hidden_layers", 24)
+    if layer == 0 and not is_original:
+        raise CheckpointError(
+            f"{where}: vision_feature_layer is 0, which transformers takes for none; the layer "
+            f"that is meant is also {-layers - 1}"
+        )
     if not -layers - 1 <= layer <= layers:
         raise CheckpointError(
             f"{where}: select_layer or vision_feature_layer is {layer}, but the vision tower has "

@@ -126,6 +126,22 @@ class OrNull:
         return value is None or self.rule.accepts(value)
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """One of some texts."""
+
+    texts: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        """The rule in words."""
+        return " or ".join(map(repr, self.texts))
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a value keeps the rule."""
+        return isinstance(value, str) and value in self.texts
+
+
 FLAG = OfType(bool, "true or false")
 TEXT = OfType(str, "a text")
 SECTION = OfType(Mapping, "settings by name")

@@ -7,8 +7,6 @@ import pytest
 from golden import checkpoint_folder
 from standard_suite import IntegrationSuite
 
-from langchain_internvl import ChatInternVL
-
 
 class ByLMDeploy(IntegrationSuite):
     way = ""
@@ -27,10 +25,6 @@ class ByLMDeploy(IntegrationSuite):
             "model": str(checkpoint_folder("qwen2")), "max_tokens": 1400, "max_tiles": 1,
             "temperature": 1.0, "seed": 1, **self.own,
         }  # fmt: skip
-
-    @pytest.fixture
-    def model(self, _connect):
-        return ChatInternVL(**self.chat_model_params)
 
 
 class TestServer(ByLMDeploy):

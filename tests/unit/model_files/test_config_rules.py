@@ -71,6 +71,23 @@ def test_the_field_is_named(path, value, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("vision_feature_select_strategy", "full", "has to be 'default'"),
+        ("vision_feature_select_strategy", "banana", "has to be 'default'"),
+        ("vision_feature_layer", 0, "the layer that is meant is also -7"),
+        ("vision_feature_layer", [-1, -2], "a whole number"),
+    ],
+)
+def test_a_field_of_the_native_format_is_named(name, value, words, tmp_path):
+    """transformers fails on these at the first image only."""
+    shutil.copytree(nano.FOLDER, tmp_path, dirs_exist_ok=True)
+    config = json.loads((nano.FOLDER / "config.json").read_text("utf-8"))
+    with pytest.raises(CheckpointError, match=rf"config\.json.*{name} is .*{words}"):
+        read_checkpoint(write(tmp_path, config | {name: value}))
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [("temperature", "hot"), ("top_k", -1), ("top_p", 7), ("repetition_penalty", 0),
      ("eos_token_id", {}), ("do_sample", "no")],
