@@ -93,6 +93,11 @@ def page_id(digest: str, number: int) -> str:
     return f"{digest}-{number}"
 
 
+def _is_a(kind: type | tuple[type, ...], value: Any) -> bool:
+    """Whether a value that a program gave is of a type, as annotations promise."""
+    return isinstance(value, kind)
+
+
 class Pipeline:
     """Reads the pages of files concurrently and yields the results in order.
 
@@ -115,15 +120,15 @@ class Pipeline:
         concurrency: int,
         journal: Journal | None = None,
     ) -> None:
-        if not isinstance(concurrency, int) or concurrency < 1:
+        if not _is_a(int, concurrency) or concurrency < 1:
             raise RequestError(f"concurrency is a whole number from 1, not {concurrency!r}")
         if pages.ocr not in {"auto", "always", "never"}:
             raise RequestError(f"ocr is 'auto', 'always' or 'never', not {pages.ocr!r}")
         if pages.dpi is not None and not (
-            isinstance(pages.dpi, (int, float)) and 0 < pages.dpi < math.inf
+            _is_a((int, float), pages.dpi) and 0 < pages.dpi < math.inf
         ):
             raise RequestError(f"dpi is a number above 0, not {pages.dpi!r}")
-        if not isinstance(pages.password, (str, type(None))):
+        if pages.password is not None and not _is_a(str, pages.password):
             raise RequestError(f"password is text, not {type(pages.password).__name__}")
         parse_pages(pages.pages)
         self._reader = Reader(llm, read)

@@ -9,10 +9,10 @@ _STEPS = 1.5
 running reply pauses for two and a half of its steps; after the end of a prompt for three, because
 the next step decodes one more sequence."""
 
-_LEAST_TIME = 0.01
+_LEAST_TIME = 0.02
 """Duration in seconds that the prefill may always take. No reader notices such a pause, and a small
-model, whose passes cost the same few milliseconds for 16 and for 100 tokens, reads prompts in few
-passes: with pages in flight together, a prompt of 210 tokens took 7 of 4 ms instead of one of 9.
+model, whose passes take the same few milliseconds for 16 and for 100 tokens, reads prompts in few
+passes: with eight pages in flight, 7 passes of 4 ms read a prompt that one of 9 ms could.
 """
 
 _LEAST = 16
