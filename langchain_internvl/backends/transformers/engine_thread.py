@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from langchain_internvl.backends.base import EngineStats
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
-from langchain_internvl.backends.transformers.memory import free_model, return_unused_at_rest
+from langchain_internvl.backends.transformers.memory import free_model
 from langchain_internvl.backends.transformers.next_tokens import Failure
 from langchain_internvl.backends.transformers.progress import is_loading
 from langchain_internvl.backends.transformers.request_handle import RequestHandle, for_another
@@ -190,8 +190,6 @@ class EngineThread:
                 if self._loop is None:
                     self._loop = self._load()
                 self._work(self._loop)
-                if not (self._handles or self._inbox):
-                    return_unused_at_rest()
             except BaseException as error:  # noqa: BLE001 - no error may leave callers waiting
                 self._end_all(error)
         self._end_all(closed)

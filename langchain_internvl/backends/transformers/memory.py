@@ -10,7 +10,6 @@ import traceback
 import weakref
 from collections import Counter
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -89,30 +88,6 @@ def return_unused() -> bool:
         return False
     trim(0)
     return True
-
-
-def return_unused_at_rest(rest: float = 0.5) -> bool:
-    """`return_unused` while nothing runs; not again within half a second, for short requests.
-
-    Between 100 and 1,000 mixed requests of a small model, what threads had freed in their parts of
-    the heap grew from 34 to 63 MiB.
-
-    Args:
-        rest: Seconds since the last call that had an effect, of any engine: all of a process share
-            its allocator.
-
-    Returns:
-        Whether memory was returned.
-    """
-    now = monotonic()
-    if _TRIMMED and now - _TRIMMED[0] < rest:
-        return False
-    _TRIMMED[:] = [now]
-    return return_unused()
-
-
-_TRIMMED: list[float] = []
-"""Time of the last call of `return_unused_at_rest` that had an effect; empty before the first."""
 
 
 def free_on(devices: Iterable[torch.device]) -> int:

@@ -8,7 +8,6 @@ from engine_support import ids, read_all, submit, threads, wait_until
 from patience import PATIENCE
 
 from langchain_internvl.backends.base import Backend, Request
-from langchain_internvl.backends.transformers import engine_thread as module
 from langchain_internvl.backends.transformers.limits import Limits
 from langchain_internvl.backends.transformers.request_handle import ThreadRequestHandle
 from langchain_internvl.errors import (
@@ -30,18 +29,6 @@ def test_the_thread_is_there_only_while_there_is_work(backend):
     assert wait_until(lambda: not threads())
     assert len(ids(backend, 1, 2, max_tokens=3)) == 3
     assert wait_until(lambda: not threads())
-
-
-def test_memory_is_returned_to_the_system_when_the_last_request_ends(backend, monkeypatch):
-    rests = []
-    monkeypatch.setattr(module, "return_unused_at_rest", lambda: rests.append(len(threads())))
-    stream = backend.stream(Request([1, 2], max_tokens=500))
-    next(stream)
-    assert len(ids(backend, 1, 2, max_tokens=3)) == 3
-    assert rests == []
-    stream.close()
-    assert wait_until(lambda: not threads())
-    assert rests == [1]
 
 
 def test_many_threads_at_once_get_what_they_get_alone(backend):

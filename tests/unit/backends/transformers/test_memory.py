@@ -92,17 +92,6 @@ def test_allocators_without_a_trim_function_are_left_alone(error, monkeypatch):
     assert memory.return_unused() is False
 
 
-def test_memory_is_returned_at_rest_but_not_after_each_of_many_short_requests(monkeypatch):
-    now, trims = [100.0], []
-    monkeypatch.setattr(memory, "monotonic", lambda: now[0])
-    monkeypatch.setattr(memory, "return_unused", lambda: trims.append(now[0]) or True)
-    monkeypatch.setattr(memory, "_TRIMMED", [])
-    for _ in range(10):
-        memory.return_unused_at_rest()
-        now[0] += 0.2
-    assert trims == pytest.approx([100.0, 100.6, 101.2, 101.8])
-
-
 def small_loop(engine, monkeypatch, free):
     """A loop whose device has so many tokens of memory free, in addition to its slots."""
     room = [free]
