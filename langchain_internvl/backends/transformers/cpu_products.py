@@ -34,7 +34,8 @@ _BLOCKS = (256, 64, 32)
 it has met with a matrix such as [4864, 896]: 4 GB after prompts of 20 to 680 tokens."""
 
 _RESTS = (1, 4, 8, 16, 32)
-"""Numbers to which the rows of a rest are padded; 2 rows take as long as 4."""
+"""Numbers to which the rows of a rest are padded; 2 rows take as long as 4. One row, whose rounding
+differs, is not padded where it is the only one."""
 
 _FAST = "AVX512"
 """torch's name of the instructions with which oneDNN is faster than MKL."""
@@ -83,16 +84,16 @@ def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
         result = flat.new_empty(len(flat), len(weight))
         start = 0
         for part in parts:
-            product = _onednn(_padded(part), weight, bias)
+            product = _onednn(_padded(part, _RESTS[1]), weight, bias)
             result[start : start + len(part)] = product[: len(part)]
             start += len(part)
     return result.view(*rows.shape[:-1], len(weight))
 
 
-def _padded(rows: torch.Tensor) -> torch.Tensor:
-    """The rows of a block, with zeros up to one of few numbers."""
+def _padded(rows: torch.Tensor, least: int = 1) -> torch.Tensor:
+    """The rows of a block, with zeros up to one of few numbers, and to at least `least`."""
     count = len(rows)
-    missing = next((size for size in _RESTS if size >= count), count) - count
+    missing = next((size for size in _RESTS if size >= max(count, least)), count) - count
     return pad(rows, (0, 0, 0, missing)) if missing else rows
 
 

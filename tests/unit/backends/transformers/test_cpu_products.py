@@ -96,6 +96,13 @@ def test_a_row_does_not_depend_on_the_others():
         assert torch.equal(made(rows)[:10], pairs)
 
 
+@needs_gain
+def test_a_row_that_is_left_over_by_a_block_is_rounded_as_the_others():
+    made, rows = layer(6000, 128), torch.randn(65, 128)
+    with torch.inference_mode():
+        assert torch.equal(made(rows)[64], made(rows[63:])[1])
+
+
 def test_small_and_empty_products_are_torchs_own():
     made = layer(64, 32)
     with torch.inference_mode():
