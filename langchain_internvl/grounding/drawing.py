@@ -6,11 +6,16 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
 from langchain_internvl.grounding.box import Box
 from langchain_internvl.grounding.fonts import Font, LabelFonts
+from langchain_internvl.media.images import load_rgb
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.rgb import to_rgb
+from langchain_internvl.media.sources import to_source
 
 Rectangle = tuple[int, int, int, int]
 
@@ -29,7 +34,7 @@ _LEAST_SIDE = 224
 
 
 def draw_boxes(
-    image: Image.Image | str | os.PathLike[str],
+    image: Any,
     boxes: Sequence[Box],
     *,
     labels: bool = True,
@@ -42,8 +47,9 @@ def draw_boxes(
     above their box if there is room.
 
     Args:
-        image: The image of the boxes, or the path of its file (read as stored, without EXIF
-            rotation).
+        image: The image of the boxes: a PIL image, a path, bytes, a binary file object or a uint8
+            array [height, width, 3]. It is drawn without EXIF rotation, grey of more than 8 bits
+            scaled, transparency on white.
         boxes: The boxes; boxes with the same label have the same colour.
         labels: Whether to draw labels.
         font: A font file, or the name of an installed font; None: Pillow's own font. Labels with
@@ -54,6 +60,7 @@ def draw_boxes(
 
     Raises:
         OSError: The font, or the file of the image, cannot be opened.
+        MediaError: The bytes or the array are no image.
 
     Warns:
         UserWarning: No installed font has some characters; they are drawn as "?".
@@ -94,12 +101,14 @@ def draw_boxes(
     return drawn
 
 
-def _rgb(image: Image.Image | str | os.PathLike[str]) -> Image.Image:
+def _rgb(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    with Image.open(image) as opened:
-        rgb: Image.Image = opened.convert("RGB")
-        return rgb
+        return to_rgb(image, scale_16bit=True, white_background=True)
+    if isinstance(image, (str, os.PathLike)):
+        with Image.open(image) as opened:
+            return to_rgb(opened, scale_16bit=True, white_background=True)
+    source = to_source(image, "draw_boxes()")
+    return load_rgb(source, MediaPolicy(), scale_16bit=True, white_background=True)
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> Rectangle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Literal
@@ -31,6 +32,9 @@ from langchain_internvl.tool_calling.value_types import ValueType, shown, to_val
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
+_FENCED = re.compile(r"\s*```(?:json)?\s(.*)```\s*", re.DOTALL | re.IGNORECASE)
+"""A reply in a Markdown fence, which servers without constrained decoding return."""
+
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 
@@ -57,7 +61,7 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
     json_schema = _schema_of(schema, kind)
     if strict is None:
         strict = kind is None and not _is_v1(schema)
-    named = {"name": kind.name if kind else name_of(schema), "strict": strict}
+    named = {"name": _name_of(schema, kind), "strict": strict}
     if method == "json_mode":
         form: dict[str, Any] = {
             "type": "json_object",
@@ -75,6 +79,10 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
     function = {**named, **about, "parameters": parameters}
     choice = {"type": "function", "function": {"name": named["name"]}}
     return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
+
+
+def _name_of(schema: Any, kind: ValueType | None) -> str:
+    return kind.name if kind else name_of(schema)
 
 
 def _is_v1(schema: Any) -> bool:
@@ -96,8 +104,7 @@ def trace_of(schema: Any, method: Method, *, strict: bool | None) -> dict[str, A
     if not (kind is None or kind.is_partial or is_basemodel_subclass(schema)) or not _is_traced(
         schema
     ):
-        name = kind.name if kind else name_of(schema)
-        schema = {"name": name, "parameters": dict(_schema_of(schema, kind))}
+        schema = {"name": _name_of(schema, kind), "parameters": dict(_schema_of(schema, kind))}
     return {"kwargs": {"method": method, "strict": strict}, "schema": schema}
 
 
@@ -160,6 +167,11 @@ class ValueParser(BaseTransformOutputParser[Any]):
         self._kind = to_value_type(self.wanted)
 
     @property
+    def called(self) -> str:
+        """Name of the tool whose arguments are the value."""
+        return _name_of(self.wanted, self._kind)
+
+    @property
     @override
     def OutputType(self) -> Any:
         return dict[str, Any] if self.is_partial else self.wanted
@@ -183,21 +195,26 @@ class ValueParser(BaseTransformOutputParser[Any]):
         """The value of a complete reply.
 
         Raises:
-            OutputParserException: The reply is not a JSON value or has no tool call, or the value
-                does not match the type.
+            OutputParserException: The reply is not a JSON value or does not call the tool, or the
+                value does not match the type.
         """
         was_cut = message.response_metadata.get("finish_reason") == "length"
         hint = "; it was cut off: raise max_tokens" if was_cut else ""
         if not self.is_call:
             return self._value(message.text, hint)
-        if isinstance(message, AIMessage) and message.tool_calls:
-            args = message.tool_calls[0]["args"]
+        calls = message.tool_calls if isinstance(message, AIMessage) else []
+        # Servers without constrained decoding may call another tool than they are asked to.
+        args = next((one["args"] for one in calls if one["name"] == self.called), None)
+        if args is not None:
             return self._made(self._kind.from_arguments(args) if self._kind else args, hint)
-        raise OutputParserException(f"the reply calls no tool{hint}", llm_output=message.text)
+        others = ", ".join(one["name"] for one in calls)
+        reason = f"calls {others}, not {self.called}" if others else "calls no tool"
+        raise OutputParserException(f"the reply {reason}{hint}", llm_output=message.text)
 
     def _value(self, text: str, hint: str) -> Any:
+        fenced = _FENCED.fullmatch(text)
         try:
-            value = json.loads(text)
+            value = json.loads(fenced[1] if fenced else text)
         except (RecursionError, ValueError) as error:
             raise OutputParserException(
                 f"the reply is no JSON ({error}){hint}", llm_output=text
@@ -266,8 +283,9 @@ class _Growing:
         if not self._parser.is_call:
             return str(chunk.text)
         pieces = chunk.tool_call_chunks
-        if pieces and self._call is None:
-            self._call = pieces[0]["index"]
+        if self._call is None:
+            own = (one["index"] for one in pieces if one["name"] == self._parser.called)
+            self._call = next(own, None)
         return "".join(one["args"] or "" for one in pieces if one["index"] == self._call)
 
     def values(self, texts: Iterator[Any]) -> Iterator[Any]:

@@ -134,6 +134,8 @@ def name_of(schema: Any) -> str:
     if isinstance(schema, Mapping):
         named = schema.get("function", schema.get("json_schema", schema))
         name = named.get("name", named.get("title"))
+        if name is None and isinstance(named.get("$ref"), str):  # pydantic's, of recursive models
+            name = named["$ref"].rpartition("/$defs/")[2]
         return name if isinstance(name, str) and name else "answer"
     return str(getattr(schema, "__name__", None) or "answer")
 

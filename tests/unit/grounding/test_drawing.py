@@ -1,5 +1,8 @@
 """Boxes drawn on pictures: where they are, that labels can be read, on pictures of any size."""
 
+import io
+
+import numpy as np
 import pytest
 from box_strategies import boxes
 from hypothesis import given, settings
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageFont
 
 from langchain_internvl import Box, draw_boxes
+from langchain_internvl.errors import MediaError
 from langchain_internvl.grounding import drawing
 
 GREY = (128, 128, 128)
@@ -105,3 +109,19 @@ def test_anything_can_be_drawn(some, labels, size):
     drawn = draw_boxes(Image.new("RGB", size, GREY), labelled)
     assert drawn.mode == "RGB"
     assert max(drawn.size) >= 224
+
+
+def test_images_of_any_kind_and_depth():
+    grey = np.full((300, 300), 128, np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG")
+    for image in (grey, buffer.getvalue(), io.BytesIO(buffer.getvalue())):
+        assert draw_boxes(image, []).getpixel((9, 9)) == (128, 128, 128)
+    deep = np.full((300, 300), 20_000, np.uint16)
+    deep[0], deep[1] = 0, 65_535
+    # A quarter to a third of the range; clipped, it would be white.
+    assert 50 < draw_boxes(Image.fromarray(deep), []).getpixel((9, 9))[0] < 110
+    ink = Image.new("RGBA", (300, 300), (0, 0, 0, 0))
+    assert draw_boxes(ink, []).getpixel((9, 9)) == (255, 255, 255)
+    with pytest.raises(MediaError, match="draw_boxes"):
+        draw_boxes(b"no image", [])

@@ -58,11 +58,11 @@ def scripted(*replies, **settings):
     return ChatInternVL(model=QWEN2, backend=ScriptedBackend(replies), **settings)
 
 
-def written(value, method):
+def written(value, method, name="Receipt"):
     text = json.dumps(value, ensure_ascii=False)
     if method != "function_calling":
         return text
-    return f'<tool_call>\n{{"name": "Receipt", "arguments": {text}}}\n</tool_call>'
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {text}}}\n</tool_call>'
 
 
 def asked(llm):
@@ -171,7 +171,7 @@ class Exact(BaseModel, strict=True):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_strict_classes(method):
-    reply = written({"day": "2024-02-29", "tone": "warm", "spot": [1, 2]}, method)
+    reply = written({"day": "2024-02-29", "tone": "warm", "spot": [1, 2]}, method, "Exact")
     llm = scripted(reply, reply)
     structured = llm.with_structured_output(Exact, method=method)
     expected = Exact(day=date(2024, 2, 29), tone=Tone.WARM, spot=(1, 2))
@@ -220,7 +220,7 @@ def test_a_reply_that_comes_whole_in_a_stream_says_so_too():
         with pytest.raises(OutputParserException, match="raise max_tokens"):
             list(parser.transform(iter([message])))
     args = {"name": "K", "address": "x"}
-    whole = AIMessage("", tool_calls=[{"name": "Shop", "args": args, "id": "1"}])
+    whole = AIMessage("", tool_calls=[{"name": "Receipt", "args": args, "id": "1"}])
     parser = ValueParser(wanted=Receipt.model_json_schema(), is_call=True)
     assert list(parser.transform(iter([whole])))[-1] == args
 
@@ -327,3 +327,38 @@ def test_a_long_reply_is_parsed_once_as_it_streams(method, monkeypatch):
     assert len(steps) > 100
     assert steps[-1]["items"][-1] == {"name": "item 199", "price": 199}
     assert parsed < 5 * len(json.dumps(value))
+
+
+def calls_of(*names):
+    """A reply that calls tools by name; servers may call others than they are asked to."""
+    calls = [{"name": one, "args": {"name": one, "legs": 4}, "id": one} for one in names]
+    return AIMessage("", tool_calls=calls)
+
+
+class Beast(BaseModel):
+    name: str
+    legs: int
+
+
+@pytest.mark.parametrize("schema", [Beast, Beast.model_json_schema()])
+def test_the_arguments_are_those_of_the_tool_that_was_asked_for(schema):
+    def answer(*names):
+        reply = calls_of(*names)
+        return scripted(reply, reply).with_structured_output(schema, method="function_calling")
+
+    (beast,) = list(answer("Other", "Beast").stream("x"))[-1:]
+    assert dict(beast)["name"] == "Beast"
+    assert dict(answer("Other", "Beast").invoke("x"))["name"] == "Beast"
+    for ask in (answer("Other").invoke, lambda text: list(answer("Other").stream(text))):
+        with pytest.raises(OutputParserException, match="the reply calls Other, not Beast"):
+            ask("x")
+
+
+@pytest.mark.parametrize(
+    "text", ['```json\n{"name": "cat", "legs": 4}\n```', ' ```\n{"name": "cat", "legs": 4}```\n']
+)
+@pytest.mark.parametrize("schema", [Beast, Beast.model_json_schema()])
+def test_a_value_in_a_markdown_fence(schema, text):
+    llm = scripted(text, text).with_structured_output(schema)
+    assert dict(llm.invoke("x")) == {"name": "cat", "legs": 4}
+    assert dict(list(llm.stream("x"))[-1]) == {"name": "cat", "legs": 4}
