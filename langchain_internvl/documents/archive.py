@@ -195,6 +195,7 @@ class Folder:
         self._names: set[str] = set()
         self._file: File | None = None
         self._pages: list[Document] = []
+        self._old = self._parts()
 
     def add(self, file: File, page: Document) -> None:
         """Keep a page until its document is complete."""
@@ -214,11 +215,23 @@ class Folder:
         self._pages, self._file = [], None
         self._remove_parts()
 
+    def _parts(self) -> dict[Path, int]:
+        """Incomplete files, with the times of their last change in ns."""
+        endings = (".jsonl", self._suffix, ".searchable.pdf")
+        found = (part for end in endings for part in self._folder.glob(f"*{end}.part"))
+        parts = {}
+        for part in found:
+            with suppress(OSError):  # complete by now
+                parts[part] = part.stat().st_mtime_ns
+        return parts
+
     def _remove_parts(self) -> None:
-        """Remove what a run that was killed has left of documents that are not there any more."""
-        for ending in (".jsonl", self._suffix, ".searchable.pdf"):
-            for part in self._folder.glob(f"*{ending}.part"):
-                part.unlink(missing_ok=True)
+        """Remove what a run that was killed has left of documents that are not there any more.
+
+        Files that have come or changed since this run began are of another run in this folder.
+        """
+        for part in self._old.items() & self._parts().items():
+            part[0].unlink(missing_ok=True)
 
     def _write(self) -> None:
         file, pages, self._pages = self._file, self._pages, []
@@ -250,6 +263,11 @@ class Folder:
 
 def _put(path: Path, data: bytes) -> None:
     part = path.with_name(f"{path.name}.part")
-    with naming(part):
-        part.write_bytes(data)
-    part.replace(path)
+    try:
+        with naming(part):
+            part.write_bytes(data)
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise

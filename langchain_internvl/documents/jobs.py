@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
 
 from langchain_core.documents import Document
@@ -93,8 +94,8 @@ def page_id(digest: str, number: int) -> str:
     return f"{digest}-{number}"
 
 
-def _is_a(kind: type | tuple[type, ...], value: Any) -> bool:
-    """Whether a value that a program gave is of a type, as annotations promise."""
+def _is_a(kind: type, value: Any) -> bool:
+    """Whether a value that a program gave is of a type; NumPy's numbers are numbers too."""
     return isinstance(value, kind)
 
 
@@ -120,13 +121,11 @@ class Pipeline:
         concurrency: int,
         journal: Journal | None = None,
     ) -> None:
-        if not _is_a(int, concurrency) or concurrency < 1:
+        if not _is_a(Integral, concurrency) or concurrency < 1:
             raise RequestError(f"concurrency is a whole number from 1, not {concurrency!r}")
         if pages.ocr not in {"auto", "always", "never"}:
             raise RequestError(f"ocr is 'auto', 'always' or 'never', not {pages.ocr!r}")
-        if pages.dpi is not None and not (
-            _is_a((int, float), pages.dpi) and 0 < pages.dpi < math.inf
-        ):
+        if pages.dpi is not None and not (_is_a(Real, pages.dpi) and 0 < pages.dpi < math.inf):
             raise RequestError(f"dpi is a number above 0, not {pages.dpi!r}")
         if pages.password is not None and not _is_a(str, pages.password):
             raise RequestError(f"password is text, not {type(pages.password).__name__}")

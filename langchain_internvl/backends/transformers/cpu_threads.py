@@ -37,8 +37,7 @@ def compute_alone() -> None:
     Does nothing if OMP_NUM_THREADS is set, because the user has chosen then, or if torch does not
     use OpenMP, whose number of threads is the only one that a thread has to itself.
     """
-    has_openmp = torch.backends.openmp.is_available()  # type: ignore[no-untyped-call]
-    if "OMP_NUM_THREADS" in os.environ or not has_openmp:
+    if not _can_change():
         return
     with _CHANGING:
         everywhere = torch.get_num_threads()
@@ -48,8 +47,18 @@ def compute_alone() -> None:
         # The number is that of the calling thread, and also that of threads which use torch for the
         # first time; another thread gives the latter back.
         back = threading.Thread(target=torch.set_num_threads, args=(everywhere,))
-        back.start()
-        back.join()
+        try:
+            back.start()
+        except RuntimeError:  # there is no further thread: this one computes as all do
+            torch.set_num_threads(everywhere)
+        else:
+            back.join()
+
+
+def _can_change() -> bool:
+    """Whether threads may have a number of their own."""
+    has_openmp: bool = torch.backends.openmp.is_available()  # type: ignore[no-untyped-call]
+    return has_openmp and "OMP_NUM_THREADS" not in os.environ
 
 
 def images_at_once(device: torch.device, folder: Path) -> int:
@@ -66,8 +75,9 @@ def images_at_once(device: torch.device, folder: Path) -> int:
 
     Returns:
         One image for each thread of torch, at most 8, if the model is small and on the CPU; else 1.
+        1 also where `compute_alone` does nothing: each image would have all threads.
     """
-    if device.type != "cpu" or not is_small(folder):
+    if device.type != "cpu" or not is_small(folder) or not _can_change():
         return 1
     found: list[int] = []
     # The calling thread may compute alone; another one has torch's number.

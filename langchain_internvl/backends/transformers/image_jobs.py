@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     from langchain_internvl.media.lazy_tiles import ImageTiles
 
@@ -55,7 +55,7 @@ class ImageJob:
         """
         try:
             if pool is not None:
-                pool.submit(self._run)
+                pool.submit(self._run).add_done_callback(self._end_without_run)
             else:
                 # Not a daemon: killing a thread inside torch at exit aborts the process.
                 thread = threading.Thread(target=self._run, name="internvl-image", daemon=False)
@@ -100,6 +100,12 @@ class ImageJob:
         except BaseException as error:  # noqa: BLE001 - the request that waits gets it
             self._error = error
         finally:
+            self._end()
+
+    def _end_without_run(self, future: Future[None]) -> None:
+        """End a job that a broken pool has dropped; else it would be waited for without end."""
+        if not self._done.is_set():
+            self._error = future.exception()
             self._end()
 
     def _end(self) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+import os
 import random
 from pathlib import Path
 
@@ -160,6 +161,21 @@ def test_the_next_run_removes_what_a_killed_one_has_left(ocr, folder):
     assert ocr("scans", "--out", "pages.jsonl")[0].exit_code == 0
     assert len((folder / "pages.jsonl").read_text("utf-8").splitlines()) == 4
     assert not (folder / "pages.jsonl.part").exists()
+
+
+def test_a_run_leaves_the_incomplete_files_of_another_one(ocr, folder):
+    (folder / "read").mkdir()
+    others = folder / "read/other.png.txt.part", folder / "read/taken.png.txt.part"
+    others[1].write_text("left by a killed run", "utf-8")
+    os.utime(others[1], (1, 1))
+
+    def reply(_):
+        for other in others:
+            other.write_text("half", "utf-8")
+        return "read"
+
+    assert ocr("scans", "--out", "read", reply=reply)[0].exit_code == 0
+    assert sorted((folder / "read").glob("*.part")) == sorted(others)
 
 
 def test_files_of_a_folder_that_are_left_out_are_said_once(ocr, folder, caplog):

@@ -3,6 +3,7 @@
 import logging
 import os
 
+import numpy as np
 import pytest
 from drawn_pages import draw_page, encode, scripted
 
@@ -107,3 +108,13 @@ def test_a_folder_of_images_alone_warns_of_nothing(folder, caplog):
 def test_settings_of_another_type_are_refused_at_once(settings):
     with pytest.raises(RequestError, match=next(iter(settings))):
         InternVLLoader("a.pdf", llm=scripted([])[0], **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"dpi": np.float32(200)}, {"dpi": np.int64(200)}, {"concurrency": np.int64(3)}],
+)
+def test_numbers_of_numpy_are_numbers(settings, folder):
+    llm = scripted(["text"])[0]
+    (page,) = InternVLLoader(folder / "a.png", llm=llm, skip_blank=False, **settings).load()
+    assert page.page_content == "text"

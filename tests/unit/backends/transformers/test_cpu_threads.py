@@ -88,6 +88,16 @@ def test_a_large_model_that_starts_meanwhile_has_all_threads(three_threads, monk
     assert found == [3]
 
 
+def test_without_a_further_thread_the_number_is_given_back(three_threads, monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        cpu_threads.compute_alone()
+    assert torch.get_num_threads() == number_of_a_new_thread() == 3
+
+
 def test_what_the_user_has_chosen_stays(three_threads, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert numbers_of_an_engine(monkeypatch) == {3}

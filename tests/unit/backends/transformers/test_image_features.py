@@ -174,6 +174,29 @@ def test_an_error_of_starting_a_thread_ends_the_prompt(monkeypatch):
     assert "start new thread" in str(error)
 
 
+def test_a_pool_without_threads_ends_its_prompts(monkeypatch):
+    """It drops its jobs; nobody may wait for them."""
+
+    def broken():
+        raise MemoryError("no room for a thread")
+
+    monkeypatch.setattr(image_features, "compute_alone", broken)
+    loop = a_loop(2)
+    for seed in (1, 2):
+        loop.begin(question(picture(seed)))
+    loop.step()
+    assert wait_until(lambda: all(job.has_ended for job in loop.images._jobs.values()))
+    for (error,) in run(loop):
+        assert "not usable" in str(error)
+    loop.clear()
+
+
+def test_where_the_user_has_chosen_a_number_images_come_one_by_one(three_threads, monkeypatch):
+    """Each would have that number of threads."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert cpu_threads.images_at_once(CPU, FOLDER) == 1
+
+
 def test_small_models_on_the_cpu_encode_an_image_for_each_thread(three_threads, monkeypatch):
     assert cpu_threads.images_at_once(CPU, FOLDER) == 3
     assert cpu_threads.images_at_once(torch.device("meta"), FOLDER) == 1
