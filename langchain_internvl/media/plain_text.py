@@ -16,6 +16,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([\w.:+-]{1,40})""", re.IGNORECASE)
+_NOT_KNOWN = frozenset({"binary", "unknown-8bit"})
+"""What `file --mime` writes for an encoding that it does not know (RFC 1428 for the latter)."""
 _FALLBACK = "cp1252"
 """The encoding of text without one that is not UTF-8, as in browsers
 (https://encoding.spec.whatwg.org/, windows-1252)."""
@@ -24,7 +26,7 @@ _FALLBACK = "cp1252"
 def charset_of(mime_type: str) -> str | None:
     """The encoding that a MIME type or the beginning of a data URL states; None: it states none."""
     found = _CHARSET.search(mime_type)
-    return None if found is None else found[1]
+    return None if found is None or found[1].lower() in _NOT_KNOWN else found[1]
 
 
 def has_mark(data: bytes) -> bool:

@@ -269,11 +269,11 @@ class _Growing:
         self._parser = parser
         self._chunks: list[AIMessageChunk] = []
         self._partial = PartialJson()
-        self._call: Any = None  # index of the call whose arguments are the value
+        self._call: list[Any] = []  # index of the call whose arguments are the value, once known
         self._given = False  # whether a value was given
 
     def read(self, chunk: str | BaseMessage) -> str:
-        """Add a chunk of the reply; returns its JSON text: of the first call, or of the answer."""
+        """Add a chunk of the reply; returns its JSON text: of the tool's call, or of the answer."""
         if not isinstance(chunk, AIMessageChunk):
             text = chunk if isinstance(chunk, str) else chunk.text
             calls = chunk.tool_calls if isinstance(chunk, AIMessage) else []
@@ -283,10 +283,12 @@ class _Growing:
         if not self._parser.is_call:
             return str(chunk.text)
         pieces = chunk.tool_call_chunks
-        if self._call is None:
-            own = (one["index"] for one in pieces if one["name"] == self._parser.called)
-            self._call = next(own, None)
-        return "".join(one["args"] or "" for one in pieces if one["index"] == self._call)
+        called = self._parser.called
+        if not self._call:
+            self._call = [one["index"] for one in pieces if one["name"] == called][:1]
+        # Calls of a message that comes whole have no index.
+        own = (one for one in pieces if one["index"] in self._call)
+        return "".join(one["args"] or "" for one in own if one["name"] in {None, "", called})
 
     def values(self, texts: Iterator[Any]) -> Iterator[Any]:
         """The value whenever it has changed, and at the end."""

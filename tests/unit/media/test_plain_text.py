@@ -39,9 +39,12 @@ def test_two_bytes_a_letter_without_a_mark(encoding):
     assert read_block(block(data, mime_type="text/csv"), "here") == [Text("a,b\n1,2\n")]
 
 
-def test_other_text_is_guessed_with_a_warning():
+@pytest.mark.parametrize("charset", ["", "; charset=unknown-8bit", ";charset=Binary"])
+def test_other_text_is_guessed_with_a_warning(charset):
+    """Also if its type says that the encoding is not known, as `file --mime` does."""
+    data = block(WORDS.encode("cp1252"), mime_type=f"text/plain{charset}")
     with pytest.warns(UserWarning, match="here: the text is not UTF-8 and is read as Windows-1252"):
-        parts = read_block(block(WORDS.encode("cp1252"), mime_type="text/plain"), "here")
+        parts = read_block(data, "here")
     assert parts == [Text(WORDS)]
 
 

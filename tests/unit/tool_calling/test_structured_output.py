@@ -346,8 +346,9 @@ def test_the_arguments_are_those_of_the_tool_that_was_asked_for(schema):
         reply = calls_of(*names)
         return scripted(reply, reply).with_structured_output(schema, method="function_calling")
 
-    (beast,) = list(answer("Other", "Beast").stream("x"))[-1:]
-    assert dict(beast)["name"] == "Beast"
+    values = list(answer("Other", "Beast").stream("x"))
+    assert dict(values[-1])["name"] == "Beast"
+    assert all("Beast".startswith(dict(one).get("name", "")) for one in values)
     assert dict(answer("Other", "Beast").invoke("x"))["name"] == "Beast"
     for ask in (answer("Other").invoke, lambda text: list(answer("Other").stream(text))):
         with pytest.raises(OutputParserException, match="the reply calls Other, not Beast"):
