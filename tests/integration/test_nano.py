@@ -20,7 +20,7 @@ from langchain_internvl import ChatInternVL, image_block, nano, video_block
 from langchain_internvl.media.tiling import normalise, tile_image
 
 COUNT = 16
-LEAST_FOUND = 0.35
+LEAST_FOUND = 0.85
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_it_says_what_it_is_not_and_is_small(caplog):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("job", "count", "least", "margin"),
-    [("describe", 24, 0.3, 0.3), ("ask", 40, 0.45, 0.15), ("video", 10, 0.7, 0.6)],
+    [("describe", 24, 0.4, 0.4), ("ask", 40, 0.8, 0.45), ("video", 10, 0.8, 0.7)],
 )
 def test_what_it_says_is_true_and_of_another_picture_it_is_not(job, count, least, margin, llm):
     trials = draw_trials(job, count)
@@ -68,10 +68,14 @@ def test_it_finds_what_is_named(llm):
     assert np.mean([one >= 0.5 for one in overlaps]) >= LEAST_FOUND
 
 
+def test_of_a_blank_picture_it_says_nothing(llm):
+    assert exact(llm, draw_trials("blank", 12)) >= 0.9
+
+
 def test_it_reads(llm):
     trials = draw_trials("few lines", COUNT)
     read = list(zip(answer(llm, trials), (trial.truth for trial in trials), strict=True))
-    assert error_rate(read).value <= 0.08
+    assert error_rate(read).value <= 0.05
 
 
 @pytest.mark.slow
@@ -136,7 +140,7 @@ def test_a_second_question_still_knows_the_picture(llm):
         messages = [HumanMessage(first)]
         messages += [AIMessage(llm.invoke(messages).content), HumanMessage(trial.question)]
         right += llm.invoke(messages).content == trial.truth
-    assert right >= 0.4 * COUNT
+    assert right >= 0.6 * COUNT
 
 
 @pytest.mark.slow
