@@ -301,7 +301,7 @@ def read_often(sizes, seconds_of, times=40):
     return durations
 
 
-def test_chunks_take_about_one_and_a_half_steps():
+def test_chunks_take_about_one_and_three_quarter_steps():
     sizes = ChunkSizes(512, is_timed=True)
     assert sizes.budget(others_wait=False) == 512
     assert sizes.budget(others_wait=True) == 16
@@ -309,8 +309,8 @@ def test_chunks_take_about_one_and_a_half_steps():
     assert sizes.budget(others_wait=True) == 16
     # What a chunk costs besides its tokens keeps no chunk small, and none is much longer.
     durations = read_often(timed_sizes(), lambda size: 0.05 + 0.001 * size)
-    assert max(durations) < 1.6
-    assert durations[-1] > 1.2  # the next multiple would take 1.46
+    assert max(durations) < 1.75
+    assert durations[-1] > 1.5  # the next multiple would take 1.78
     assert read_often(timed_sizes(), lambda size: 0.0001 * size)[-1] == pytest.approx(0.512)
 
 
