@@ -8,6 +8,7 @@ image (`norm1000`); other models write fractions of 1 (`unit`) or pixels (`pixel
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
@@ -74,6 +75,8 @@ class Box(BaseModel):
         """
         if len(corners) != 4:
             raise ValueError(f"a box has four coordinates, not {len(corners)}")
+        if not all(isinstance(value, Real) for value in corners):
+            raise ValueError(f"the coordinates of a box are numbers, not {tuple(corners)!r}")
         across, down = scale_of(space, size)
         # Multiplied first: dividing first does not give exactly 1000 at the edge of every size.
         x1, y1, x2, y2 = (

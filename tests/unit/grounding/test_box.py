@@ -51,6 +51,8 @@ def test_bad_boxes_say_what_to_do():
         Box(x1=0, y1=0, x2=1001, y2=1)
     with pytest.raises(ValueError, match="four coordinates, not 3"):
         Box.from_space((1, 2, 3), "norm1000")
+    with pytest.raises(ValueError, match="are numbers, not"):
+        Box.from_space(("1", "2", "3", "4"), "norm1000")
     with pytest.raises(ValueError, match="'norm1000', 'unit' or 'pixel'"):
         Box.from_space((1, 2, 3, 4), "percent")
     with pytest.raises(ValueError, match="size="):
