@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from langchain_internvl.media.encoded import SIDEWAYS, open_image
-from langchain_internvl.media.pixels import read_orientation
+from langchain_internvl.media.pixels import ORIENTATION, read_orientation
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,6 +29,8 @@ def print_size(image: Image.Image) -> tuple[float, float] | None:
     """
     try:
         across, down = (float(one) for one in image.info["dpi"])
+        if _is_turned_tiff(image):
+            across, down = down, across
         width, height = image.width / across, image.height / down
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
@@ -37,6 +39,14 @@ def print_size(image: Image.Image) -> tuple[float, float] | None:
     if not (math.isfinite(width * height) and min(width, height) > 0 and 1 <= longest <= most):
         return None
     return (height, width) if read_orientation(image) in SIDEWAYS else (width, height)
+
+
+def _is_turned_tiff(image: Image.Image) -> bool:
+    """Whether the sides of a TIFF have changed places, and its resolutions have not.
+
+    Pillow opens a TIFF with the size that it has upright; the resolutions are those of the tags.
+    """
+    return image.format == "TIFF" and image.getexif().get(ORIENTATION) in SIDEWAYS
 
 
 def print_size_of(data: bytes) -> tuple[float, float] | None:

@@ -41,6 +41,16 @@ def test_what_cannot_be_is_unknown(size, dpi):
     assert print_size_of(encode(Image.new("L", size), "TIFF", dpi=(dpi, dpi))) is None
 
 
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+@pytest.mark.parametrize("form", ["JPEG", "TIFF"])
+def test_turned_images_with_two_resolutions(form, orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    stream = io.BytesIO()
+    Image.new("RGB", (600, 300)).save(stream, form, dpi=(100, 150), exif=exif)
+    assert print_size_of(stream.getvalue()) == ((6, 2) if orientation == 1 else (2, 6))
+
+
 def test_without_a_resolution_or_an_image_it_is_unknown():
     assert print_size_of(encode(Image.new("L", (900, 900)))) is None
     assert print_size_of(b"no image") is None
