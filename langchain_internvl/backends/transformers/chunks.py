@@ -12,7 +12,7 @@ than three, because the next step decodes one more sequence.
 Measured by the rows `pause` and `together` of `benchmarks`: 1.5 steps 3.0 and 0.314, 1.75 steps 3.5
 and 0.280, 2 steps 3.7 and 0.243. Each chunk reads all weights, so small ones cost throughput."""
 
-_LEAST_TIME = 0.01
+_LEAST_TIME = 0.02
 """Duration in seconds that the prefill may always take. No reader notices such a pause, and a small
 model, whose passes take the same few milliseconds for 16 and for 100 tokens, reads prompts in few
 passes: with eight pages in flight, 7 passes of 4 ms read a prompt that one of 9 ms could.

@@ -354,13 +354,13 @@ def test_slow_steps_do_not_make_chunks_longer():
 
 
 def test_prompts_of_a_small_model_are_read_in_few_passes():
-    """Steps of 1 ms, and passes of 4 ms whatever they read: a pause of 10 ms is not noticed."""
+    """Steps of 1 ms, and passes of 4 ms whatever they read: a pause of 20 ms is not noticed."""
     sizes = timed_sizes(step=0.001)
     durations = read_often(sizes, lambda size: 0.004 + 0.00003 * size)
-    assert max(durations) * 0.1 <= 0.0101
-    assert sizes.budget(others_wait=True) >= 170
-    assert sizes.left(512, 0.004) >= 110
-    assert sizes.left(512, 0.01) == 0
+    assert max(durations) * 0.1 <= 0.0201
+    assert sizes.budget(others_wait=True) >= 500
+    assert sizes.left(512, 0.004) >= 400
+    assert sizes.left(512, 0.02) == 0
 
 
 def test_many_short_prompts_take_the_time_of_one_chunk():
