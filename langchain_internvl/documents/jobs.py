@@ -223,8 +223,6 @@ class Pipeline:
             if self._guard.ends(error):
                 raise
             return self._failed(job, error)
-        if read.way == "model":
-            self._guard.succeeded()
         return self._settled(job, read)
 
     async def _ado(self, job: _Job) -> FileStart | Result:
@@ -236,12 +234,12 @@ class Pipeline:
             if self._guard.ends(error):
                 raise
             return self._failed(job, error)
-        if read.way == "model":
-            self._guard.succeeded()
         return await run_in_executor(None, self._settled, job, read)
 
     def _settled(self, job: _PageJob, read: PageText) -> Result:
         """The result of a page; a damaged page without text has failed, it is not blank."""
+        if read.way == "model":
+            self._guard.succeeded()
         if job.page.damage is not None and not read.text:
             where = f"{job.file.source.name}, page {job.page.number}"
             return self._failed(job, MediaError(where, f"is damaged: {job.page.damage}"))

@@ -171,24 +171,24 @@ def _tiff(data: bytes, name: str, policy: MediaPolicy, options: PageOptions) -> 
                 error = MediaError(page, "this page and all after it are damaged")
                 yield Page(number, total + broken, error)
                 continue
-            picture = _tiff_page(image, places[number], page, policy)
-            inches = None
+            picture, inches = _tiff_page(image, places[number], page, policy)
             if isinstance(picture, Image.Image):
                 picture = shrink(picture, options.long_side)
-                inches = print_size(image)
             yield Page(number, total + broken, picture, inches=inches)
 
 
 def _tiff_page(
     image: Image.Image, number: int, name: str, policy: MediaPolicy
-) -> Image.Image | MediaError:
+) -> tuple[Image.Image | MediaError, tuple[float, float] | None]:
+    """A page, or its error, and its size on paper."""
     try:
         image.seek(number)
-        return load_readable(PixelSource(image, name), policy)
+        inches = print_size(image)
+        return load_readable(PixelSource(image, name), policy), inches
     except MediaError as error:
-        return error
+        return error, None
     except Exception as error:  # noqa: BLE001 - Pillow's readers raise anything on broken files
-        return MediaError(name, f"the image is truncated or corrupt: {error}")
+        return MediaError(name, f"the image is truncated or corrupt: {error}"), None
 
 
 _SUBFILE = 254

@@ -21,7 +21,7 @@ def print_size(image: Image.Image) -> tuple[float, float] | None:
     """Width and height of an image on paper in inches, upright as its EXIF says.
 
     Args:
-        image: The image as it was opened.
+        image: The image as it was opened: decoding removes the orientation from a TIFF's tags.
 
     Returns:
         None: the image has no resolution, or one that cannot be: its longer side would be below
@@ -46,7 +46,7 @@ def _is_turned_tiff(image: Image.Image) -> bool:
 
     Pillow opens a TIFF with the size that it has upright; the resolutions are those of the tags.
     """
-    return image.format == "TIFF" and image.getexif().get(ORIENTATION) in SIDEWAYS
+    return getattr(image, "tag_v2", {}).get(ORIENTATION) in SIDEWAYS
 
 
 def print_size_of(data: bytes) -> tuple[float, float] | None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from langchain_internvl import InternVLLoader
 from langchain_internvl.backends.base import Delta
+from langchain_internvl.documents.pages import PageOptions, pages_of
 from langchain_internvl.documents.print_size import print_size_of
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.media.policy import MediaPolicy
@@ -48,7 +49,11 @@ def test_turned_images_with_two_resolutions(form, orientation):
     exif[0x112] = orientation
     stream = io.BytesIO()
     Image.new("RGB", (600, 300)).save(stream, form, dpi=(100, 150), exif=exif)
-    assert print_size_of(stream.getvalue()) == ((6, 2) if orientation == 1 else (2, 6))
+    expected = (6, 2) if orientation == 1 else (2, 6)
+    assert print_size_of(stream.getvalue()) == expected
+    (page,) = pages_of(BytesSource(stream.getvalue(), "scan"), MediaPolicy(), PageOptions())
+    assert page.inches == expected  # also after the page was decoded
+    assert page.picture.size == ((600, 300) if orientation == 1 else (300, 600))
 
 
 def test_without_a_resolution_or_an_image_it_is_unknown():

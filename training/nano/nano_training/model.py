@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -168,6 +169,12 @@ def build_model(config: InternVLConfig, seed: int = 0) -> InternVLForConditional
             if "lambda" in name:  # transformers initialises them as if they were weights
                 parameter.fill_(1.0)
     return model
+
+
+def load(model: InternVLForConditionalGeneration, weights: Mapping[str, Tensor]) -> None:
+    """Put weights into a model; the table of embeddings is tied to the head."""
+    tied = {"lm_head.weight": weights["model.language_model.embed_tokens.weight"]}
+    model.load_state_dict({**weights, **tied})
 
 
 def speed_up(

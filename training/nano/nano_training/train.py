@@ -35,6 +35,7 @@ from nano_training.model import (
     build_config,
     build_model,
     build_tokenizer,
+    load,
     see,
     speed_up,
     width_of,
@@ -261,9 +262,7 @@ def run(
 
 
 def _begin_with(start: Path, trainer: Trainer) -> None:
-    weights = {name: one.float() for name, one in load_file(start / "model.safetensors").items()}
-    tied = {"lm_head.weight": weights["model.language_model.embed_tokens.weight"]}
-    trainer.model.load_state_dict({**weights, **tied})
+    load(trainer.model, load_file(start / "model.safetensors"))
     trainer.average = [parameter.detach().clone() for parameter in trainer.model.parameters()]
 
 

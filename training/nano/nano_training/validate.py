@@ -23,7 +23,15 @@ from transformers import InternVLForConditionalGeneration
 
 from nano_training.batches import Batch, collate
 from nano_training.encoding import Encoder
-from nano_training.model import answer, build_config, build_model, build_tokenizer, see, speed_up
+from nano_training.model import (
+    answer,
+    build_config,
+    build_model,
+    build_tokenizer,
+    load,
+    see,
+    speed_up,
+)
 from nano_training.samples import Question, Sample
 from nano_training.scores import Score, overlap, share
 from nano_training.trials import Trial, draw_trials
@@ -101,12 +109,6 @@ def mixture(described: str) -> dict[str, Tensor]:
         other = load_file(more[1])
         weights = {n: other[n].float().lerp(one, float(more[0])) for n, one in weights.items()}
     return weights
-
-
-def load(model: InternVLForConditionalGeneration, weights: Mapping[str, Tensor]) -> None:
-    """Put weights into a model; the table of embeddings is tied to the head."""
-    tied = {"lm_head.weight": weights["model.language_model.embed_tokens.weight"]}
-    model.load_state_dict({**weights, **tied})
 
 
 def _hash(described: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Engines of a tiny checkpoint."""
 
 import pytest
+import torch
 from engine_support import FOLDER, make_backend, submit, threads, wait_until
 from support import load_loop
 
@@ -22,3 +23,13 @@ def engine_thread():
     assert wait_until(lambda: not threads())
     yield engine_thread
     engine_thread.close()
+
+
+@pytest.fixture
+def three_threads(monkeypatch):
+    """Torch with three threads, and a user who has not chosen any number."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)

@@ -2,7 +2,6 @@
 
 import threading
 
-import pytest
 import torch
 from golden import checkpoint_folder
 
@@ -15,16 +14,6 @@ from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.prompting.tokenization import load_tokenizer
 
 FOLDER = checkpoint_folder("qwen2")
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Torch with three threads, and a user who has not chosen any number."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
 
 
 def numbers_of_an_engine(monkeypatch):

@@ -66,16 +66,6 @@ def numbers(monkeypatch):
     return found
 
 
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Torch with three threads, and a user who has not chosen any number."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_several_prompts_get_the_replies_of_one_at_a_time(three_threads, numbers):
     requests = [question(picture(seed)) for seed in range(5)]
     requests.append(question(picture(9), picture(10), picture(0)))
