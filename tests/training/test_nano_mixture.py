@@ -24,7 +24,7 @@ def test_steps_are_the_same_whenever_they_are_drawn(mixture):
 
 def test_the_first_steps_have_a_mixture_of_their_own_and_batches_a_scale():
     plan = Plan(steps=100, first="first", mixture="all", first_share=0.1, scale=3)
-    assert [plan.course.at(step) for step in (0, 9, 10, 99)] == [
+    assert [plan.course().at(step) for step in (0, 9, 10, 99)] == [
         MIXTURES["first"], MIXTURES["first"], MIXTURES["all"], MIXTURES["all"],
     ]  # fmt: skip
     assert len(Steps(Course(seed=1), 0, 1, 0)[0][0].ids) * 3 == len(

@@ -23,7 +23,8 @@ class Row:
         labels: The ids of answers; elsewhere IGNORED.
         segments: 0 for what all questions see, k for the k-th question.
         known: float32 [context tokens, FACTS], what each should know (`things`).
-        pointers: Places where a token is written that is about something on the picture.
+        pointers: Places where a token is written that is about something.
+        goals: Which heads are told so (`pointing.Goal`), of each pointer.
         targets: bool [pointers, length of ids], true where that is.
     """
 
@@ -33,6 +34,7 @@ class Row:
     segments: list[int]
     known: NDArray[np.float32]
     pointers: list[int]
+    goals: list[int]
     targets: NDArray[np.bool_]
 
 
@@ -49,6 +51,7 @@ class Batch:
         segments: int64 [rows, length]: as of `Row`; -1 for padding.
         known: float32 [context tokens, FACTS], of all rows.
         pointers: int64 [m], of all rows, as places in `ids` row by row.
+        goals: int64 [m].
         targets: bool [m, length].
         features: What a frozen vision tower makes of the tiles, [n, tokens, width]; None: unknown.
     """
@@ -61,6 +64,7 @@ class Batch:
     segments: Tensor
     known: Tensor
     pointers: Tensor
+    goals: Tensor
     targets: Tensor
     features: Tensor | None = None
 
@@ -83,6 +87,12 @@ class Batch:
         sees = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
         return (sees & (places <= places[:, None]))[:, None]
 
+    def seen_from(self, row: int, places: Tensor) -> Tensor:
+        """What some tokens of a row see: bool [n, length], rows of `mask`."""
+        segments = self.segments[row]
+        sees = (segments == 0) | (segments == segments[places, None])
+        return sees & (torch.arange(len(segments), device=segments.device) <= places[:, None])
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device; from pinned memory without waiting for it."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))
@@ -100,6 +110,7 @@ class Batch:
             segments=change(self.segments),
             known=change(self.known),
             pointers=change(self.pointers),
+            goals=change(self.goals),
             targets=change(self.targets),
             features=None if self.features is None else change(self.features),
         )
@@ -122,9 +133,10 @@ def collate(kind: str, rows: Sequence[Row], pad: int, origin: tuple[int, int] = 
         [index * length + place for index, row in enumerate(rows) for place in row.pointers],
         dtype=torch.int64,
     )
+    goals = torch.tensor([goal for row in rows for goal in row.goals], dtype=torch.int64)
     targets = torch.zeros((len(pointers), length), dtype=torch.bool)
     done = 0
     for row in rows:
         targets[done : done + len(row.pointers), : len(row.ids)] = torch.from_numpy(row.targets)
         done += len(row.pointers)
-    return Batch(kind, tiles, origin, ids, labels, segments, known, pointers, targets)
+    return Batch(kind, tiles, origin, ids, labels, segments, known, pointers, goals, targets)

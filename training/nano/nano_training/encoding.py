@@ -7,7 +7,7 @@ not the others, and its positions go on from the picture's. So a picture is look
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,32 @@ from langchain_internvl.prompting.templates import TEMPLATES
 from langchain_internvl.prompting.tokenization import PromptTokenizer
 from nano_training.batches import IGNORED, Row
 from nano_training.model import SQUARE, build_tokenizer
+from nano_training.pointing import Goal
 from nano_training.samples import About, Question, Sample
 from nano_training.things import (
+    View,
     has_letters,
     landmarks,
     letters_known,
     tokens_of,
+    tokens_of_letters,
     unknown,
 )
+
+
+@dataclass(frozen=True)
+class _Pointer:
+    """Where a token is written, which heads are told where to look, and where: bool [length]."""
+
+    place: int
+    goal: Goal
+    target: NDArray[np.bool_]
+
+
+def _one(place: int, length: int) -> NDArray[np.bool_]:
+    target = np.zeros(length, bool)
+    target[place] = True
+    return target
 
 
 class Encoder:
@@ -59,8 +77,18 @@ class Encoder:
             labels = labels + more_labels[shared:]
             segments += [number] * (len(more_ids) - shared)
         known = np.concatenate([self._known(sample, *one) for one in enumerate(cut)])
-        pointers, targets = self._pointers(sample, ids, labels, known, cut)
-        return Row(np.concatenate(cut), ids, labels, segments, known, pointers, targets)
+        pointers = self._pointers(sample, ids, labels, known, cut)
+        targets = [pointer.target for pointer in pointers]
+        return Row(
+            np.concatenate(cut),
+            ids,
+            labels,
+            segments,
+            known,
+            [pointer.place for pointer in pointers],
+            [pointer.goal for pointer in pointers],
+            np.stack(targets) if targets else np.zeros((0, len(ids)), bool),
+        )
 
     def _pointers(
         self,
@@ -69,21 +97,68 @@ class Encoder:
         labels: list[int],
         known: NDArray[np.float32],
         cut: Sequence[NDArray[np.uint8]],
-    ) -> tuple[list[int], NDArray[np.bool_]]:
+    ) -> list[_Pointer]:
         """Where tokens are written that are about something, and where the tokens of that are."""
-        context = np.asarray(ids) == self._tokenizer.image_context_id
-        pointers: list[int] = []
-        targets = [np.zeros((0, len(ids)), bool)]
+        context = self._context(ids)
+        pointers: list[_Pointer] = []
         for question, (start, end) in zip(sample.questions, _answers(labels), strict=True):
+            if question.job == "read":
+                pointers += self._of_reading(sample, question, start, ids, cut)
+            named: NDArray[np.bool_] | None = None
             for about in question.about:
+                places = range(start + about.begin, end if about.end is None else start + about.end)
+                if about.copied is not None:
+                    text = self._text_before(ids, start, question) + about.copied
+                    pointers += [
+                        _Pointer(place - 1, Goal.COPIED, _one(text + number, len(ids)))
+                        for number, place in enumerate(places)
+                    ]
+                    continue
                 target = np.zeros(len(ids), bool)
                 target[context] = self._looked_at(sample, about, known, cut)
                 if target.any():
-                    first = start + about.begin
-                    last = end if about.end is None else start + about.end
-                    pointers += range(first - 1, last - 1)
-                    targets.append(np.repeat(target[None], last - first, 0))
-        return pointers, np.concatenate(targets)
+                    pointers += [_Pointer(place - 1, Goal.THING, target) for place in places]
+                if named is not None:
+                    pointers += [_Pointer(place - 1, Goal.NAMED, named) for place in places]
+                named = target if target.any() else None
+        return pointers
+
+    def _of_reading(
+        self,
+        sample: Sample,
+        question: Question,
+        start: int,
+        ids: list[int],
+        cut: Sequence[NDArray[np.uint8]],
+    ) -> list[_Pointer]:
+        """The letter that was read last, and the next one."""
+        if len(sample.letters) != 1:
+            return []
+        letters, tiles = sample.letters[0], cut[0]
+        read = [place for place, letter in enumerate(question.answer) if letter not in " \n"]
+        if len(read) != len(letters):
+            return []
+        context = self._context(ids)
+        views, tokens = self._views(sample, 0, tiles)
+        seen_on = tokens_of_letters(letters, views, tokens)
+        pointers: list[_Pointer] = []
+        last = -1
+        following = dict(zip(read, seen_on, strict=True))
+        for place in range(len(question.answer)):
+            for goal, token in ((Goal.HERE, last), (Goal.NEXT, following.get(place, -1))):
+                if token >= 0:
+                    target = _one(int(context[token]), len(ids))
+                    pointers.append(_Pointer(start + place - 1, goal, target))
+            last = following.get(place, last)
+        return pointers
+
+    def _context(self, ids: list[int]) -> NDArray[np.int64]:
+        return np.flatnonzero(np.asarray(ids) == self._tokenizer.image_context_id)
+
+    def _text_before(self, ids: list[int], start: int, question: Question) -> int:
+        """Where the text of the question that is answered from `start` on begins."""
+        end = start - 1 - ids[:start][::-1].index(self._end)
+        return end - len(self._tokenizer.encode_text(question.text))
 
     def _looked_at(
         self,
@@ -98,21 +173,30 @@ class Encoder:
         alone = replace(sample, letters=[about.letters] * len(cut))
         return has_letters(np.concatenate([self._known(alone, *one) for one in enumerate(cut)]))
 
-    def _known(self, sample: Sample, number: int, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What the tokens of a picture should know of its things or letters."""
+    def _views(
+        self, sample: Sample, number: int, tiles: NDArray[np.uint8]
+    ) -> tuple[list[View], tuple[int, int]]:
+        """The part of a picture that each tile shows, thumbnail left out; rows and columns."""
         tokens = tiles.shape[1] // SQUARE, tiles.shape[2] // SQUARE
         size = sample.size or sample.pictures[number].size
-        whole = sample.view or (0, 0, *size)
-        nothing = unknown(tokens[0] * tokens[1])
-        columns, rows = choose_grid(*size, 1, sample.most_tiles) if len(tiles) > 1 else (1, 1)
+        if len(tiles) == 1:
+            return [sample.view or (0, 0, *size)], tokens
+        columns, rows = choose_grid(*size, 1, sample.most_tiles)
         wide, high = size[0] / columns, size[1] / rows
         views = [
             (column * wide, row * high, (column + 1) * wide, (row + 1) * high)
             for row in range(rows)
             for column in range(columns)
         ]
+        return list(views), tokens
+
+    def _known(self, sample: Sample, number: int, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the tokens of a picture should know of its things or letters."""
+        views, tokens = self._views(sample, number, tiles)
+        size = sample.size or sample.pictures[number].size
+        nothing = unknown(tokens[0] * tokens[1])
         known = []
-        for place in views if len(tiles) > 1 else [whole]:
+        for place in views:
             if sample.letters:
                 known.append(letters_known(sample.letters[number], place, tokens))
             elif sample.things and len(tiles) == 1:
@@ -120,6 +204,7 @@ class Encoder:
             else:  # where on the whole picture it is, a tile cannot know
                 known.append(nothing)
         if len(tiles) > 1:  # the thumbnail, where letters are too small
+            whole = sample.view or (0, 0, *size)
             things = sample.things
             known.append(landmarks(things[number], size, whole, tokens) if things else nothing)
         return np.concatenate(known)
@@ -147,8 +232,11 @@ class Encoder:
             media = ()
         return ids, labels
 
-    def _media(self, sample: Sample) -> tuple[Image | Video, ...]:
+    def _media(self, sample: Sample) -> tuple[Image | Text | Video, ...]:
         images = tuple(Image(BytesSource(b"", "a drawing")) for _ in sample.pictures)
+        if sample.is_numbered:
+            numbered = zip(images, range(1, len(images) + 1), strict=True)
+            return tuple(part for image, one in numbered for part in (Text(f"[{one}]"), image))
         return (Video(images),) if sample.is_video else images
 
 

@@ -89,7 +89,11 @@ def found(line: Line, width: int, height: int) -> str:
 
 
 def list_sample(
-    rng: random.Random, grids: Sequence[tuple[int, int]] = GRIDS, *, places: int = 2
+    rng: random.Random,
+    grids: Sequence[tuple[int, int]] = GRIDS,
+    *,
+    places: int = 2,
+    style: Print | None = None,
 ) -> Sample:
     """A page of short lines: what it says, and where some of its lines are.
 
@@ -97,10 +101,11 @@ def list_sample(
         rng: Where chance comes from.
         grids: Columns and rows of tiles to choose from.
         places: How many lines are asked for.
+        style: How it is printed; None: many small lines.
     """
     columns, rows = rng.choice(grids)
     width, height = columns * TILE, rows * TILE
-    picture, lines = draw_list(rng, width, height, Print(LINES, SIZES))
+    picture, lines = draw_list(rng, width, height, style or Print(LINES, SIZES))
     text = "\n".join(line.text for line in lines)
     asked = [Question("read", prompts.read(rng), text)]
     for line in rng.sample(lines, min(places, len(lines))):

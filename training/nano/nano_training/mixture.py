@@ -12,13 +12,20 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from langchain_internvl.media.tiling import tile_image
+from nano_training.answers import cited_sample
 from nano_training.batches import Batch, Row, collate
 from nano_training.encoding import Encoder
 from nano_training.lists import blank_sample, list_sample
 from nano_training.model import SQUARE, TILE
 from nano_training.pages import Print, page_sample
 from nano_training.samples import Sample
-from nano_training.scenes import pair_sample, scene_sample, sign_sample, window_sample
+from nano_training.scenes import (
+    described_sample,
+    pair_sample,
+    scene_sample,
+    sign_sample,
+    window_sample,
+)
 from nano_training.things import Letter
 from nano_training.videos import video_sample
 
@@ -99,6 +106,11 @@ def _simple_scene(rng: random.Random) -> Sample:
     return scene_sample(rng, TILE, TILE, count=2, things=rng.choice((1, 1, 2)))
 
 
+def _placed_lines(rng: random.Random) -> Sample:
+    """Few lines on one tile, and where three of them are."""
+    return list_sample(rng, ((1, 1),), places=3, style=Print((1, 6), (20, 48)))
+
+
 def _wide_scene(rng: random.Random) -> Sample:
     width, height = rng.choice(
         ((640, 480), (480, 640), (896, 448), (448, 896), (640, 360), (800, 600))
@@ -123,6 +135,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "video": Kind(2, lambda rng: video_sample(rng, rng.choice((4, 4, 6, 8, 8)))),
         "list": Kind(1, list_sample),
         "short list": Kind(8, lambda rng: list_sample(rng, ((1, 1),), places=3)),
+        "middle list": Kind(3, lambda rng: list_sample(rng, ((2, 1), (1, 2)), places=2)),
+        "placed lines": Kind(10, _placed_lines),
+        "described": Kind(16, lambda rng: described_sample(rng, TILE)),
+        "cited": Kind(4, cited_sample),
         "blank": Kind(8, blank_sample),
     }
 )
@@ -212,6 +228,29 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "short list": 0.05,
             "blank": 0.01,
         },
+        # As the third, with heads that are told what to read next; things from left to right; lists
+        # of two tiles; where lines of one tile are; answers that cite numbered pages.
+        "fourth": {
+            SHAPES: 0.06,
+            "square scene": 0.13,
+            "described": 0.1,
+            "wide scene": 0.01,
+            "pair": 0.02,
+            "few lines": 0.11,
+            "dense": 0.08,
+            "any size": 0.02,
+            "stretched": 0.03,
+            "sign": 0.01,
+            "one tile sign": 0.03,
+            "wide": 0.13,
+            "video": 0.06,
+            "list": 0.03,
+            "short list": 0.04,
+            "middle list": 0.03,
+            "placed lines": 0.05,
+            "cited": 0.05,
+            "blank": 0.01,
+        },
         # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,
@@ -245,6 +284,7 @@ class Course:
         parts: Batches of a step, each of a kind of its own.
         scale: How many times as many rows a batch has as `KINDS` says.
         seed: Where chance comes from.
+        member: Which of several processes that train together this is, from 0.
     """
 
     mixture: str = "all"
@@ -253,6 +293,7 @@ class Course:
     parts: int = 1
     scale: int = 1
     seed: int = 1
+    member: int = 0
 
     def at(self, step: int) -> Mixture:
         """The mixture of a step."""
@@ -288,8 +329,9 @@ class Steps(Dataset[list[Batch]]):
             raise IndexError(index)
         step = self._begin + index
         mixture = self._course.at(step)
+        own = f"/{self._course.member}" if self._course.member else ""
         return [
-            self._batch(random.Random(f"{self._course.seed}/{step}/{part}"), mixture)
+            self._batch(random.Random(f"{self._course.seed}/{step}/{part}{own}"), mixture)
             for part in range(self._course.parts)
         ]
 

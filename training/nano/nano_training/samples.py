@@ -23,7 +23,8 @@ class About:
     Attributes:
         colour: Colour of the thing; None: any.
         kind: Its kind; None: any but signs.
-        letters: The letters that it is about; empty: it is about a thing.
+        letters: The letters that it is about; empty: it is about a thing, or copied.
+        copied: Where in the question's text it is copied from: the first character's place.
         begin: First character of the part.
         end: Character after the last; None: it goes on to the end, and so does the end's token.
     """
@@ -31,6 +32,7 @@ class About:
     colour: str | None = None
     kind: str | None = None
     letters: tuple[Letter, ...] = ()
+    copied: int | None = None
     begin: int = 0
     end: int | None = None
 
@@ -68,6 +70,8 @@ class Sample:
         view: The part of a tile that the picture is; None: it is whole.
         size: Width and height of that tile; None: the picture's own.
         most_tiles: Most tiles of a picture, thumbnail not counted.
+        is_numbered: Whether each picture has its number before it, as `answer_with_citations` shows
+            pages.
     """
 
     pictures: Sequence[Image.Image]
@@ -80,3 +84,4 @@ class Sample:
     view: Box | None = None
     size: tuple[int, int] | None = None
     most_tiles: int = MOST_TILES
+    is_numbered: bool = False

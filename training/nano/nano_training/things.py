@@ -98,6 +98,30 @@ def tokens_of(
     return right
 
 
+def tokens_of_letters(
+    letters: Sequence[Letter], views: Sequence[View], tokens: tuple[int, int]
+) -> list[int]:
+    """On which token each letter's middle is; -1: on none.
+
+    Args:
+        letters: What is written on the picture.
+        views: The part of it that each tile shows.
+        tokens: Rows and columns of tokens of a tile.
+
+    Returns:
+        For each letter the number of the token, tile by tile and row by row.
+    """
+    rows, columns = tokens
+    found = [-1] * len(letters)
+    for tile, (left, top, right, bottom) in enumerate(views):
+        down, across = rows / (bottom - top), columns / (right - left)
+        for number, letter in enumerate(letters):
+            row, column = int((letter.y - top) * down // 1), int((letter.x - left) * across // 1)
+            if 0 <= row < rows and 0 <= column < columns:
+                found[number] = (tile * rows + row) * columns + column
+    return found
+
+
 def has_letters(known: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which tokens know of a letter: bool [n]."""
     slots = known[:, _OF_THINGS:]

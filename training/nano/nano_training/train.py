@@ -1,6 +1,7 @@
 """Train the embedded model: `python -m nano_training.train RUN`.
 
-A run is a folder: it can be stopped and started again, and goes on where it was.
+A run is a folder: it can be stopped and started again, and goes on where it was. `torchrun
+--nproc-per-node 2 -m nano_training.train RUN` trains with two processes together.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from nano_training.model import (
 )
 from nano_training.optimisers import Optimisers
 from nano_training.pointing import pointing
+from nano_training.together import EVERY, Group
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,8 @@ class Plan:
     minutes: float = 0.0
     shows: int = 1
 
-    @property
-    def course(self) -> Course:
-        """What is shown when."""
+    def course(self, member: int = 0) -> Course:
+        """What is shown when, to one of the processes that train together."""
         return Course(
             mixture=self.mixture,
             first=self.first,
@@ -91,6 +92,7 @@ class Plan:
             parts=self.parts,
             scale=self.scale,
             seed=self.seed,
+            member=member,
         )
 
     def done(self, step: int, seconds: float) -> float:
@@ -227,6 +229,7 @@ def run(
         is_fast: Compile the model first, which takes half a minute.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    group = Group.join()
     tokenizer = build_tokenizer()
     model = build_model(build_config(tokenizer), plan.seed)
     if (folder / "plan.json").exists():
@@ -241,16 +244,20 @@ def run(
             "commit": _commit(),
             "held_out": held_out().sha256,
             "device": _name(device),
+            "processes": group.count,
             "before": _history(start),
         }
-    (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
+    group.agree(0.0)  # all have read the plan before the first one writes it
+    if group.number == 0:
+        (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
     by_segments = is_fast and speed_up(model, device, sight=plan.sight > 0)
     trainer = Trainer(model, plan, device, by_segments=by_segments)
     if (folder / "state.pt").exists():
         trainer.restore(folder)
     elif start is not None:
         _begin_with(start, trainer)
-    steps = Steps(plan.course, trainer.step, plan.steps, tokenizer.pad_token_id)
+    course = plan.course(group.number)
+    steps = Steps(course, trainer.step, plan.steps, tokenizer.pad_token_id)
     loader = DataLoader(
         steps,
         batch_size=None,
@@ -258,7 +265,7 @@ def run(
         prefetch_factor=4 if workers == 1 else 2,
         pin_memory=device != "cpu",
     )
-    _train(trainer, folder, loader, save_every)
+    _train(trainer, folder, loader, save_every, group)
 
 
 def _begin_with(start: Path, trainer: Trainer) -> None:
@@ -266,33 +273,58 @@ def _begin_with(start: Path, trainer: Trainer) -> None:
     trainer.average = [parameter.detach().clone() for parameter in trainer.model.parameters()]
 
 
-def _train(
-    trainer: Trainer, folder: Path, loader: DataLoader[list[Batch]], save_every: int
-) -> None:
-    recent: dict[str, deque[Tensor]] = defaultdict(lambda: deque(maxlen=60))
-    before, began = trainer.seconds, time.monotonic()
-    plan = trainer.plan
-    steps: Iterable[Step] = loader
+class _Log:
+    """What the last batches of each kind said, in `log.jsonl` of a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "log.jsonl"
+        self._recent: dict[str, deque[Tensor]] = defaultdict(lambda: deque(maxlen=60))
+
+    def add(self, kind: str, told: Tensor) -> None:
+        """Note a batch's figures."""
+        self._recent[kind].append(told)
+
+    def write(self, step: int, seconds: float) -> None:
+        """Add a line with their means."""
+        figures = {
+            kind: [round(value, 4) for value in torch.stack(list(told)).mean(0).tolist()]
+            for kind, told in sorted(self._recent.items())
+        }
+        line = {"step": step, "seconds": round(seconds), "figures": figures}
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+
+
+def _fed(trainer: Trainer, loader: DataLoader[list[Batch]], seed: int) -> Iterable[Step]:
+    """The steps as they are shown."""
+    shows = trainer.plan.shows
     if trainer.device.type != "cpu":
-        steps = feed(loader, to_gpu(trainer.device), plan.shows, plan.seed)
-    elif plan.shows > 1 and not trainer.learns_to_see:
-        steps = feed(loader, through(trainer.model), plan.shows, plan.seed, saving=True)
-    progress = tqdm(steps, total=plan.steps, initial=trainer.step, mininterval=5)
-    for batches in progress:
+        return feed(loader, to_gpu(trainer.device), shows, seed)
+    if shows > 1 and not trainer.learns_to_see:
+        return feed(loader, through(trainer.model), shows, seed, saving=True)
+    return loader
+
+
+def _train(
+    trainer: Trainer,
+    folder: Path,
+    loader: DataLoader[list[Batch]],
+    save_every: int,
+    group: Group,
+) -> None:
+    before, began = trainer.seconds, time.monotonic()
+    plan, log = trainer.plan, _Log(folder)
+    steps = _fed(trainer, loader, plan.seed + group.number)
+    for batches in tqdm(steps, total=plan.steps, initial=trainer.step, mininterval=5):
         for batch, told in zip(batches, trainer.learn(batches), strict=True):
-            recent[batch.kind].append(told)
-        trainer.seconds = before + time.monotonic() - began
+            log.add(batch.kind, told)
+        if group.count == 1 or trainer.step % EVERY == 0 or trainer.step == plan.steps:
+            group.mean([*trainer.model.parameters(), *trainer.average])
+            trainer.seconds = group.agree(before + time.monotonic() - began)
         is_over = plan.done(trainer.step, trainer.seconds) == 1.0
-        if trainer.step % 100 == 0 or is_over:
-            figures = {
-                kind: [round(value, 4) for value in torch.stack(list(told)).mean(0).tolist()]
-                for kind, told in sorted(recent.items())
-            }
-            line = {"step": trainer.step, "seconds": round(trainer.seconds), "figures": figures}
-            with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(line) + "\n")
-            progress.set_postfix({kind: value[1] for kind, value in figures.items()})
-        if trainer.step % save_every == 0 or is_over:
+        if group.number == 0 and (trainer.step % 100 == 0 or is_over):
+            log.write(trainer.step, trainer.seconds)
+        if group.number == 0 and (trainer.step % save_every == 0 or is_over):
             trainer.save(folder)
         if is_over:
             return
