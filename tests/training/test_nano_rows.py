@@ -1,6 +1,7 @@
 """Rows of training are what `ChatInternVL` asks, and tokens are told what is there."""
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from nano_training.batches import IGNORED, collate
 from nano_training.encoding import Encoder
 from nano_training.mixture import KINDS
 from nano_training.model import TOKENS, answer, build_model, see
-from nano_training.pointing import pointing
+from nano_training.pointing import WEIGHTS, Goal, pointing
 from nano_training.scenes import describe, described, draw_scene, scene_sample
 from nano_training.things import FACTS, LETTERS, UNKNOWN, Letter, Thing, landmarks, letters_known
 from support_nano import SMALL, TOKENIZER, export_random, reply
@@ -33,6 +34,9 @@ def test_rows_are_what_chat_internvl_would_ask(kind, tmp_path):
     media = [image_block(one, max_tiles=sample.most_tiles) for one in pictures]
     if sample.is_video:
         media = [video_block(pictures)]
+    if sample.is_numbered:
+        texts = [{"type": "text", "text": f"[{number}]"} for number in range(1, len(media) + 1)]
+        media = [part for both in zip(texts, media, strict=True) for part in both]
     for number, question in enumerate(sample.questions, 1):
         messages = [("user", [*media, {"type": "text", "text": question.text}])]
         if sample.system is not None:
@@ -154,7 +158,7 @@ def test_answers_point_at_what_they_are_about():
     for index, segment in enumerate(row.segments):
         if row.labels[index] != IGNORED:
             starts.setdefault(segment, index)
-    told = dict(zip(row.pointers, row.targets, strict=True))
+    told = _told(row, Goal.THING)
     for number, question in enumerate(sample.questions, 1):
         if not question.about:
             assert starts[number] - 1 not in told
@@ -195,10 +199,19 @@ def test_descriptions_point_at_each_thing_while_they_name_it():
     )
     row = Encoder().row(sample)
     start = next(index for index, id_ in enumerate(row.labels) if id_ != IGNORED)
-    pointers = {place - start + 1 for place in row.pointers if row.segments[place + 1] == 1}
+    told = _told(row, Goal.THING)
+    pointers = {place - start + 1 for place in told if row.segments[place + 1] == 1}
     answer = sample.questions[0].answer
     unsaid = "".join(letter for index, letter in enumerate(answer) if index not in pointers)
     assert unsaid == "From left to right: , , , ."
+    # While a name is written another head looks at the thing that was named before.
+    abouts = sample.questions[0].about
+    before = _told(row, Goal.NAMED)
+    for last, about in pairwise(abouts):
+        for place in range(about.begin, about.end or 0):
+            looked_at = before[start + place - 1]
+            assert np.array_equal(looked_at, told[start + last.begin - 1])
+    assert start + abouts[0].begin - 1 not in before
 
 
 def test_answers_about_a_line_point_at_its_letters():
@@ -215,14 +228,67 @@ def test_answers_about_a_line_point_at_its_letters():
     assert seen == {int(one.y // 32) * 14 + int(one.x // 32) for one in letters}
     assert "".join(one.letter for one in letters) in question.answer.replace(" ", "")
     assert len(row.pointers) == sum(id_ != IGNORED for id_ in row.labels)
+    assert set(row.goals) == {Goal.THING}
 
 
-def test_heads_learn_to_point():
+@pytest.mark.parametrize("kind", ["few lines", "wide", "middle list", "stretched"])
+def test_reading_points_at_the_last_letter_and_the_next(kind):
+    """The tokens of both are those in whose squares the letters are."""
+    sample = KINDS[kind].draw(random.Random(kind))
+    sample = type(sample)(sample.pictures, sample.questions[:1], letters=sample.letters)
+    row = Encoder().row(sample)
+    answer = sample.questions[0].answer
+    start = next(index for index, id_ in enumerate(row.labels) if id_ != IGNORED)
+    place = TOKENIZER.convert_tokens_to_ids("<IMG_CONTEXT>")
+    context = [index for index, id_ in enumerate(row.ids) if id_ == place]
+    slots = row.known[:, 11:]
+    here, following = _told(row, Goal.HERE), _told(row, Goal.NEXT)
+    letters = [index for index, letter in enumerate(answer) if not letter.isspace()]
+    assert {index - start + 1 for index in following} == set(letters)
+    assert {index - start + 1 for index in here} == set(range(1, len(answer)))
+    for index, target in following.items():
+        token = context.index(int(np.flatnonzero(target)[0]))
+        assert target.sum() == 1
+        assert LETTERS.index(answer[index - start + 1]) in slots[token]
+    for index, target in here.items():
+        last = max(one for one in letters if one < index - start + 1)
+        assert np.array_equal(target, following[start + last - 1])
+
+
+def test_cited_answers_point_at_what_they_repeat():
+    """Each letter of the line at itself in the question's text, and the mark at its page's."""
+    rng = random.Random(8)
+    sample = next(
+        one
+        for one in iter(lambda: KINDS["cited"].draw(rng), None)
+        if len(one.pictures) == 2 and all(question.about for question in one.questions)
+    )
+    row = Encoder().row(sample)
+    told = _told(row, Goal.COPIED)
+    assert set(row.goals) == {Goal.COPIED}
+    written, found = [], []
+    for index, target in told.items():
+        written.append(row.ids[index + 1])
+        found += [row.ids[place] for place in np.flatnonzero(target)]
+        assert row.segments[index + 1] == row.segments[int(np.flatnonzero(target)[0])]
+    assert written == found
+    unsaid = "".join(question.answer for question in sample.questions)
+    assert len(written) == len(unsaid) - 2 * len(sample.questions)  # the space and the full stop
+
+
+def _told(row, goal):
+    """Targets by place."""
+    told = zip(row.pointers, row.goals, row.targets, strict=True)
+    return {place: target for place, own, target in told if own == goal}
+
+
+@pytest.mark.parametrize("kind", ["scene", "few lines", "cited"])
+def test_heads_learn_to_point(kind):
     """The loss is that of an even gaze at first, and falls."""
     torch.manual_seed(0)
     model = build_model(SMALL)
     rng = random.Random(2)
-    batch = collate("scene", [Encoder().row(KINDS["scene"].draw(rng)) for _ in range(2)], 0)
+    batch = collate("scene", [Encoder().row(KINDS[kind].draw(rng)) for _ in range(2)], 0)
     features = see(model, batch.tiles, (0, 0)).detach()
     optimiser = torch.optim.Adam(model.model.language_model.parameters(), 3e-3)
     losses = []
@@ -233,6 +299,8 @@ def test_heads_learn_to_point():
         optimiser.step()
         losses.append(float(loss.detach()))
     seen = batch.mask.reshape(-1, batch.ids.shape[1])[batch.pointers].sum(-1)
-    even = -(batch.targets.sum(-1) / seen).log().mean()
+    each = -(batch.targets.sum(-1) / seen).log()
+    goals = batch.goals.unique().tolist()
+    even = sum(WEIGHTS[goal] * each[batch.goals == goal].mean() for goal in goals)
     assert losses[0] == pytest.approx(float(even), rel=0.2)
     assert losses[-1] < 0.7 * losses[0]

@@ -40,6 +40,8 @@ _TASKS = {
     "video": "what a shape does, 8 frames",
     "short lines": "pages of 8-14 short lines, 20-28 px, 6-12 tiles (`max_tiles=12`)",
     "find line": "where a line of such a page is",
+    "place line": "where a line of 1-6 lines on one tile is",
+    "cited": "a question about 1-2 pages whose text it contains, answered with a line and its page",
     "blank": 'pictures of nothing: "no text", "nothing"',
 }
 

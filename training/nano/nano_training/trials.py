@@ -11,6 +11,8 @@ from PIL import Image
 
 from langchain_internvl.tools.task_prompts import DESCRIBE, GROUND, READ, WATCH
 from nano_training import words
+from nano_training.answers import LINES as DOCUMENT_LINES
+from nano_training.answers import ask_pages, document_line, draw_pages
 from nano_training.fonts import new_fonts
 from nano_training.held_out import held_out
 from nano_training.lists import GRIDS as LIST_GRIDS
@@ -48,6 +50,7 @@ class Trial:
         truth: The answer.
         is_video: Whether the pictures are frames.
         most_tiles: Most tiles of a picture; None: the model's own.
+        is_numbered: Whether each picture has its number before it.
     """
 
     pictures: tuple[Image.Image, ...]
@@ -55,6 +58,7 @@ class Trial:
     truth: str
     is_video: bool = False
     most_tiles: int | None = None
+    is_numbered: bool = False
 
 
 def _print(lines: tuple[int, int], *, one_font: bool) -> Print:
@@ -140,6 +144,26 @@ def find_line(rng: random.Random) -> Trial:
     return Trial((picture,), GROUND.format(line.text), truth, most_tiles=MOST_TILES)
 
 
+def place_line(rng: random.Random) -> Trial:
+    """Where a line of a page of one tile is."""
+    style = Print((1, 6), (22, 48), words.new_line, new_fonts())
+    picture, lines = draw_list(rng, TILE, TILE, style)
+    line = rng.choice(lines)
+    return Trial((picture,), GROUND.format(line.text), found(line, TILE, TILE))
+
+
+def _new_document_line(rng: random.Random) -> str:
+    return document_line(rng, words.new_words())
+
+
+def cited(rng: random.Random) -> Trial:
+    """A question that a line of one or two pages answers."""
+    style = Print(DOCUMENT_LINES, (24, 44), _new_document_line, new_fonts(), one_font=True)
+    pictures, texts, _ = draw_pages(rng, style, rng.choice((1, 2)))
+    question, answer, _ = ask_pages(rng, texts)
+    return Trial(tuple(pictures), question, answer, is_numbered=True)
+
+
 def blank(rng: random.Random) -> Trial:
     """A picture of nothing."""
     question, truth = rng.choice(((READ, NO_TEXT), (DESCRIBE, NOTHING)))
@@ -156,12 +180,14 @@ TRIALS: Mapping[str, Callable[[random.Random], Trial]] = MappingProxyType(
         "video": video,
         "short lines": short_lines,
         "find line": find_line,
+        "place line": place_line,
+        "cited": cited,
         "blank": blank,
     }
 )
 
 
-SEED = 2032
+SEED = 2033
 """Of the pictures that figures are of; no choice between weights may use them."""
 
 

@@ -41,9 +41,14 @@ SEED = 3001
 
 COUNTS: Mapping[str, int] = {
     "ground": 120, "describe": 120, "ask": 120, "video": 60,
-    "few lines": 80, "page": 30, "blank": 30,
+    "few lines": 80, "page": 60, "blank": 30, "place line": 60, "cited": 60,
+    "short lines": 12, "find line": 12,
 }  # fmt: skip
 """Pictures of each job."""
+
+
+LOCATING = ("ground", "place line", "find line")
+"""Jobs whose answer is a box."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def look(model: InternVLForConditionalGeneration, trial: Trial, encoder: Encoder
         trial.pictures,
         [Question("ask", trial.question, trial.truth)],
         is_video=trial.is_video,
+        is_numbered=trial.is_numbered,
     )
     if trial.most_tiles is not None:
         sample = replace(sample, most_tiles=trial.most_tiles)
@@ -93,7 +99,7 @@ def validate(
             logits, truth, _ = answer(model, one.batch, features, by_segments=True)
         likeliest = logits.argmax(-1)
         losses.append(cross_entropy(logits, truth).item())
-        if name in ("ground", "find line"):
+        if name in LOCATING:
             said = str(tokenizer.decode(likeliest.tolist()))
             right.append(overlap(said, one.truth) >= 0.5)
         else:
