@@ -29,7 +29,8 @@ class Job:
         tool: Class of the tool.
         arguments: Arguments of the tool without the file.
         argument: Name of the argument for the file.
-        pages: Pages of PDFs, as after `#page=`.
+        pages: Pages of PDFs, as after `#page=`; None: `default_pages`.
+        default_pages: Pages of PDFs where none are named.
         password: Password of encrypted PDFs.
     """
 
@@ -37,6 +38,7 @@ class Job:
     arguments: Mapping[str, Any]
     argument: str = "image"
     pages: str | None = None
+    default_pages: str = "1-"
     password: str | None = field(default=None, repr=False)
 
 
@@ -76,6 +78,7 @@ def run_jobs(
         "handle_tool_error": False,
     }
     with open_inputs(names, kinds) as inputs:
+        _check_pages(inputs, job)
         is_alone = len(inputs) == 1 and not _is_folder(names)
         failures: list[Exception] = []
         guard = RunGuard()
@@ -93,6 +96,21 @@ def run_jobs(
     if failures:
         are_missing = all(isinstance(one, ImportError) for one in failures)
         raise typer.Exit(_NOT_INSTALLED if are_missing else 1)
+
+
+def _check_pages(inputs: Sequence[Input], job: Callable[[Input], Job]) -> None:
+    """Refuse pages where nothing has any; an address may be that of a PDF.
+
+    Raises:
+        typer.BadParameter: Pages are named, and all inputs are images.
+    """
+    named = [one for one in inputs if one.error is None]
+    if any(one.path is None or one.kind == "pdf" for one in named):
+        return
+    if any(job(one).pages is not None for one in named):
+        raise typer.BadParameter(
+            f"{named[0].name} is not a PDF and has no pages to choose; leave the option out"
+        )
 
 
 def _is_folder(names: Sequence[str]) -> bool:
@@ -147,7 +165,10 @@ def _look(one: Input, job: Job, settings: Mapping[str, Any]) -> ToolMessage:
 
     if one.error is not None:
         raise ValueError(one.error)
-    pages = f"#page={job.pages or '1-'}" if one.kind == "pdf" and job.argument == "image" else ""
+    may_be_pdf = one.kind == "pdf" or (one.path is None and job.pages is not None)
+    pages = (
+        f"#page={job.pages or job.default_pages}" if may_be_pdf and job.argument == "image" else ""
+    )
     settings = {**settings, "pdf_password": job.password}
     if one.path is None:
         return _call(job.tool(**settings), {**job.arguments, job.argument: one.name + pages})

@@ -43,6 +43,14 @@ class Arguments(BaseModel):
 
     runtime: Annotated[Any, InjectedToolArg] = Field(default=None)
 
+    @field_validator("region", mode="before", check_fields=False)
+    @classmethod
+    def _as_text(cls, region: Any) -> Any:
+        """A region as text; models write it as a list now and then, whatever the schema says."""
+        if not isinstance(region, (list, tuple)):
+            return region
+        return ", ".join(map(str, region))
+
 
 @dataclass(frozen=True)
 class Ask:

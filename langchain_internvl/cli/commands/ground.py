@@ -24,11 +24,17 @@ def ground(
     model: ModelOptions,
     output: OutputOptions,
     region: Region = None,
-    page: Annotated[int, typer.Option(min=1, help="Page of a PDF.")] = 1,
+    page: Annotated[int | None, typer.Option(min=1, help="Page of a PDF; default: 1.")] = None,
     password: Password = None,
 ) -> None:
     """Find something on images; --out also writes the images with its boxes drawn."""
     from langchain_internvl.tools import GroundTool
 
-    job = Job(GroundTool, {"phrase": phrase, "region": region}, pages=str(page), password=password)
+    job = Job(
+        GroundTool,
+        {"phrase": phrase, "region": region},
+        pages=None if page is None else str(page),
+        default_pages="1",
+        password=password,
+    )
     run_jobs(files, {"image", "pdf"}, lambda _: job, model, output)

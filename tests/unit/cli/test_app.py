@@ -170,6 +170,12 @@ def test_pdfs_are_read_page_by_page(run, folder):
     found = run("ground", "paper.pdf", "-p", "cat", "--page", "3", "--json", reply=BOX)
     assert json.loads(found.stdout)["page"] == 3
     assert run("read", "paper.pdf", "--pages", "9").exit_code == 1
+    pages[0].save(folder / "a.png")
+    for command in (("read", "--pages", "1"), ("ground", "-p", "cat", "--page", "1")):
+        refused = run(command[0], "a.png", *command[1:])
+        assert refused.exit_code == 2
+        assert "a.png is not a PDF and has no pages" in " ".join(refused.stderr.split())
+    assert run("read", "a.png", "paper.pdf", "--pages", "2").exit_code == 0
 
 
 def test_a_model_that_cannot_be_used_is_said_once(folder):

@@ -50,13 +50,16 @@ def test_describe(folder):
 
 @pytest.mark.parametrize(
     "region",
-    ["500, 500, 1000, 1000", "[[500, 500, 1000, 1000]]", "500 500", "60, 40, 1200, 800"],
-)
+    [
+        "500, 500, 1000, 1000", "[[500, 500, 1000, 1000]]", [500, 500, 1000, 1000],
+        [[500, 500, 1000, 1000]], "500 500", [500, 500], "60, 40, 1200, 800",
+    ],
+)  # fmt: skip
 def test_only_a_region_is_looked_at(region, folder):
     script = Script("Red.")
     tool = tools_of(script, folder, return_images=True)["describe_image"]
     message = call(tool, image="a.png", region=region)
-    if region in {"500 500", "60, 40, 1200, 800"}:
+    if region in ("500 500", [500, 500], "60, 40, 1200, 800"):
         assert message.status == "error"
         assert "is no box; give left, top, right, bottom" in message.content
         return
