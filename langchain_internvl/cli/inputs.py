@@ -94,6 +94,14 @@ def _by_ending(name: str) -> Kind:
     return _KINDS.get(Path(name).suffix.lower(), "image")
 
 
+def may_have_pages(one: Input) -> bool:
+    """Whether an input is a PDF, or may turn out to be one: an address without a known ending."""
+    if one.path is not None:
+        return one.kind == "pdf" or not one.path.is_file()
+    ending = Path(one.name.split("?", maxsplit=1)[0]).suffix.lower()
+    return _KINDS.get(ending, "pdf") == "pdf"
+
+
 def _kind_of(name: str) -> Kind:
     kind = _by_ending(name)
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from langchain_internvl.cli.inputs import Input, Kind, open_inputs
+from langchain_internvl.cli.inputs import Input, Kind, may_have_pages, open_inputs
 from langchain_internvl.cli.options import ModelOptions, OutputOptions
 
 if TYPE_CHECKING:
@@ -99,13 +99,13 @@ def run_jobs(
 
 
 def _check_pages(inputs: Sequence[Input], job: Callable[[Input], Job]) -> None:
-    """Refuse pages where nothing has any; an address may be that of a PDF.
+    """Refuse pages where nothing has any.
 
     Raises:
-        typer.BadParameter: Pages are named, and all inputs are images.
+        typer.BadParameter: Pages are named, and all inputs are images and videos.
     """
     named = [one for one in inputs if one.error is None]
-    if any(one.path is None or one.kind == "pdf" for one in named):
+    if any(may_have_pages(one) for one in named):
         return
     if any(job(one).pages is not None for one in named):
         raise typer.BadParameter(
@@ -165,10 +165,9 @@ def _look(one: Input, job: Job, settings: Mapping[str, Any]) -> ToolMessage:
 
     if one.error is not None:
         raise ValueError(one.error)
-    may_be_pdf = one.kind == "pdf" or (one.path is None and job.pages is not None)
-    pages = (
-        f"#page={job.pages or job.default_pages}" if may_be_pdf and job.argument == "image" else ""
-    )
+    is_asked = one.path is None and job.pages is not None and may_have_pages(one)
+    is_paged = job.argument == "image" and (one.kind == "pdf" or is_asked)
+    pages = f"#page={job.pages or job.default_pages}" if is_paged else ""
     settings = {**settings, "pdf_password": job.password}
     if one.path is None:
         return _call(job.tool(**settings), {**job.arguments, job.argument: one.name + pages})

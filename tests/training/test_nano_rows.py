@@ -1,6 +1,7 @@
 """Rows of training are what `ChatInternVL` asks, and tokens are told what is there."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,8 +10,8 @@ import torch
 from nano_training.batches import IGNORED, collate
 from nano_training.encoding import Encoder
 from nano_training.mixture import KINDS
-from nano_training.model import TOKENS, answer, build_model, see
-from nano_training.pointing import WEIGHTS, Goal, pointing
+from nano_training.model import TOKENS, answer, build_config, build_model, see
+from nano_training.pointing import HEADS, WEIGHTS, Goal, pointing
 from nano_training.scenes import describe, described, draw_scene, scene_sample
 from nano_training.things import FACTS, LETTERS, UNKNOWN, Letter, Thing, landmarks, letters_known
 from support_nano import SMALL, TOKENIZER, export_random, reply
@@ -274,6 +275,35 @@ def test_cited_answers_point_at_what_they_repeat():
     assert written == found
     unsaid = "".join(question.answer for question in sample.questions)
     assert len(written) == len(unsaid) - 2 * len(sample.questions)  # the space and the full stop
+
+
+@pytest.mark.parametrize(("goal", "kind"), [
+    (Goal.THING, "described"), (Goal.NAMED, "described"), (Goal.HERE, "few lines"),
+    (Goal.NEXT, "few lines"), (Goal.COPIED, "cited"),
+])  # fmt: skip
+def test_each_goal_teaches_heads_of_its_own(goal, kind):
+    """Of nano's layers and heads those that `HEADS` names, and no other goal's."""
+    own = {goal: {(layer, head) for head in heads} for goal, (layer, heads) in HEADS.items()}
+    assert len(set.union(*own.values())) == sum(map(len, own.values()))
+    model = build_model(build_config(TOKENIZER))
+    rng = random.Random(3)
+    batch = collate(kind, [Encoder().row(KINDS[kind].draw(rng)) for _ in range(2)], 0)
+    mine = batch.goals == goal
+    batch = replace(
+        batch, pointers=batch.pointers[mine], goals=batch.goals[mine], targets=batch.targets[mine]
+    )
+    features = see(model, batch.tiles, (0, 0)).detach()
+    read = [one.detach() for one in answer(model, batch, features)[2]]
+    pointing(model, batch, read).backward()
+    layers = model.model.language_model.layers
+    taught = {
+        (len(layers) - number, head)
+        for number, layer in enumerate(layers)
+        if layer.self_attn.q_proj.weight.grad is not None
+        for head, part in enumerate(layer.self_attn.q_proj.weight.grad.split(32))
+        if part.abs().max() > 0
+    }
+    assert taught == own[goal]
 
 
 def _told(row, goal):

@@ -40,7 +40,7 @@ def ask(
 
     def job(one: Input) -> Job:
         if one.kind == "video":
-            return Job(VideoQATool, watch, "video")
+            return Job(VideoQATool, watch, "video", pages=pages)
         return Job(DescribeImageTool, about, pages=pages, password=password)
 
     run_jobs(files, {"image", "pdf", "video"}, job, model, output)

@@ -176,6 +176,32 @@ def test_pdfs_are_read_page_by_page(run, folder):
         assert refused.exit_code == 2
         assert "a.png is not a PDF and has no pages" in " ".join(refused.stderr.split())
     assert run("read", "a.png", "paper.pdf", "--pages", "2").exit_code == 0
+    assert run("ask", "v.mp4", "-q", "What?", "--pages", "2").exit_code == 2
+    missing = run("read", "misspelt.png", "--pages", "2")
+    assert (missing.exit_code, "misspelt.png" in missing.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("address", "sent"),
+    [
+        ("https://h.example/a", "https://h.example/a#page=2"),
+        ("https://h.example/a.PDF?x=1.png", "https://h.example/a.PDF?x=1.png#page=2"),
+        ("https://h.example/a.png", "https://h.example/a.png"),
+    ],
+)
+def test_pages_of_addresses(address, sent, run, folder, monkeypatch):
+    """Pages are asked of what may be a PDF, and not of an image beside one."""
+    Image.new("RGB", (40, 30)).save(folder / "one.pdf", "PDF")
+    asked = []
+
+    def read(tool, arguments):
+        asked.append(arguments["image"])
+        raise ValueError("no internet")
+
+    monkeypatch.setattr("langchain_internvl.cli.jobs._call", read)
+    run("read", address, "one.pdf", "--pages", "2")
+    assert asked[0] == sent
+    assert asked[1].endswith("one.pdf#page=2")
 
 
 def test_a_model_that_cannot_be_used_is_said_once(folder):

@@ -73,20 +73,13 @@ def ask_pages(
         texts: The text of each page; one line at least has a word that no other line has.
         is_said: Whether a page answers it.
     """
-    lines = [(page, line) for page, text in enumerate(texts, 1) for line in text.split("\n")]
-    alone = [
-        (page, line, word)
-        for page, line in lines
-        for word in _words(line)
-        if sum(word in other.lower() for _, other in lines) == 1
-    ]
-    page, line, word = rng.choice(alone)
+    page, line, word = rng.choice(_alone(texts))
     asked = rng.choice(_ASKED)
     if not is_said:
         everything = " ".join(texts).lower()
         word = next(
             one for one in iter(lambda: rng.choice(words.training_words()), None)
-            if one not in everything
+            if len(one) >= _LEAST and one not in everything
         )  # fmt: skip
     numbered = "\n\n".join(f"[{number}] {text}" for number, text in enumerate(texts, 1))
     question = QUESTION.replace("{pages}", numbered).replace("{question}", asked.format(word))
@@ -109,9 +102,7 @@ def draw_pages(
     """Pages of one tile of which at least one line can be asked for."""
     while True:
         drawn = [draw_page(rng, TILE, TILE, style) for _ in range(count)]
-        lines = [line for _, text, _ in drawn for line in text.split("\n")]
-        lower = [line.lower() for line in lines]
-        if any(sum(word in one for one in lower) == 1 for line in lines for word in _words(line)):
+        if _alone([text for _, text, _ in drawn]):
             pictures, texts, letters = zip(*drawn, strict=True)
             return list(pictures), list(texts), list(letters)
 
@@ -130,6 +121,17 @@ def cited_sample(rng: random.Random) -> Sample:
 
 def _training_document_line(rng: random.Random) -> str:
     return document_line(rng, words.training_words())
+
+
+def _alone(texts: Sequence[str]) -> list[tuple[int, str, str]]:
+    """Words that one line alone has: the number of its page, the line, and the word."""
+    lines = [(page, line) for page, text in enumerate(texts, 1) for line in text.split("\n")]
+    return [
+        (page, line, word)
+        for page, line in lines
+        for word in _words(line)
+        if sum(word in other.lower() for _, other in lines) == 1
+    ]
 
 
 def _words(line: str) -> list[str]:

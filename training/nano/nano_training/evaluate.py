@@ -26,7 +26,7 @@ from tqdm import tqdm
 from langchain_internvl import ChatInternVL, image_block, video_block
 from nano_training.held_out import held_out
 from nano_training.scores import Score, error_rate, overlap, right_lines, share
-from nano_training.trials import SEED, TRIALS, Trial, draw_trials
+from nano_training.trials import LOCATING, SEED, TRIALS, Trial, draw_trials
 
 TARGETS = {
     "few lines: character error rate": 0.02,
@@ -107,7 +107,7 @@ def figures(name: str, answers: Answers) -> dict[str, Score]:
             f"{name}: character error rate": error_rate(answers),
             f"{name}: exact lines": share(lines),
         }
-    if name in ("ground", "place line", "find line"):
+    if name in LOCATING:
         return {f"{name}: accuracy at IoU 0.5": share([overlap(*pair) >= 0.5 for pair in answers])}
     return {f"{name}: exact": share([said == truth for said, truth in answers])}
 

@@ -306,7 +306,7 @@ def _encoder() -> Encoder:
 
 
 class Steps(Dataset[list[Batch]]):
-    """The batches of a run: step k is the same whenever and wherever it is drawn.
+    """The batches of a process of a run: its step k is the same whenever and wherever it is drawn.
 
     Args:
         course: What is shown when.

@@ -48,9 +48,9 @@ HEADS: Mapping[Goal, tuple[int, tuple[int, ...]]] = MappingProxyType(
         Goal.COPIED: (1, (1,)),
     }
 )
-"""Which layer, counted from the last (1), and which of its heads. The eighth to eleventh run taught
-`THING`; of the eleventh's weights the others were of little use: without one of them the losses of
-descriptions, boxes, few lines and videos rose by less than 0.03."""
+"""Which layer, counted from the last (1), and which of its heads. The third run began to teach
+`THING`; of the eleventh's weights the other heads were of little use: without one of them the
+losses of descriptions, boxes, few lines and videos rose by less than 0.03."""
 
 WEIGHTS: Mapping[Goal, float] = MappingProxyType(
     {Goal.THING: 1.0, Goal.NAMED: 0.3, Goal.HERE: 0.4, Goal.NEXT: 0.3, Goal.COPIED: 0.5}

@@ -218,7 +218,7 @@ def scene_sample(
 
 
 def described_sample(rng: random.Random, side: int) -> Sample:
-    """A picture of two to four things, which is described: what comes next from left to right."""
+    """A picture of up to four things, which is described: what comes next from left to right."""
     picture, drawn = draw_scene(rng, side, side, count=rng.choice((2, 3, 3, 4, 4, 4)))
     asked = Question("describe", prompts.describe(rng), describe(drawn), described(drawn))
     return Sample([picture], [asked], system=prompts.system(rng), things=[drawn])

@@ -3,7 +3,7 @@
 Every few steps all take the mean of their weights, and go on with momenta of their own (local SGD:
 S. Stich, "Local SGD converges fast and communicates little", 2019). Unlike processes that wait for
 each other at every step they lose little where steps differ in length, and unlike threads they
-share no small products.
+share no small products. A run that goes on does so with the first process's momenta in all.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ class Group:
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def wait(self) -> None:
+        """Go on when all processes have come here."""
+        if self.count > 1:
+            distributed.barrier()
 
     def agree(self, value: float) -> float:
         """The first process's value, in all."""

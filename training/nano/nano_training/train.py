@@ -1,7 +1,7 @@
 """Train the embedded model: `python -m nano_training.train RUN`.
 
 A run is a folder: it can be stopped and started again, and goes on where it was. `torchrun
---nproc-per-node 2 -m nano_training.train RUN` trains with two processes together.
+--nproc-per-node 2 -m -- nano_training.train RUN` trains with two processes together.
 """
 
 from __future__ import annotations
@@ -176,6 +176,12 @@ class Trainer:
         weight = 1 - min(0.998, (self.step + 1) / (self.step + 20))
         torch._foreach_lerp_(self.average, list(self.model.parameters()), weight)
 
+    def learnt(self) -> list[Tensor]:
+        """All weights that are changed by steps, and the running averages of those."""
+        own = zip(self.model.parameters(), self.average, strict=True)
+        pairs = [pair for pair in own if pair[0].requires_grad]
+        return [*self.landmarks.parameters(), *(one for pair in pairs for one in pair)]
+
     def averaged_state(self) -> dict[str, Tensor]:
         """The averaged weights by name."""
         names = (name for name, _ in self.model.named_parameters())
@@ -236,7 +242,8 @@ def run(
         about = json.loads((folder / "plan.json").read_text("utf-8"))
         minutes = plan.minutes or about["plan"]["minutes"]
         plan = replace(Plan(**about["plan"]), minutes=minutes)
-        about.setdefault("went_on", []).append({"commit": _commit(), "minutes": minutes})
+        again = {"commit": _commit(), "minutes": minutes, "processes": group.count}
+        about.setdefault("went_on", []).append(again)
         about["plan"] = asdict(plan)
     else:
         about = {
@@ -247,7 +254,7 @@ def run(
             "processes": group.count,
             "before": _history(start),
         }
-    group.agree(0.0)  # all have read the plan before the first one writes it
+    group.wait()  # all have read the plan before the first one writes it
     if group.number == 0:
         (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
     by_segments = is_fast and speed_up(model, device, sight=plan.sight > 0)
@@ -318,13 +325,14 @@ def _train(
     for batches in tqdm(steps, total=plan.steps, initial=trainer.step, mininterval=5):
         for batch, told in zip(batches, trainer.learn(batches), strict=True):
             log.add(batch.kind, told)
-        if group.count == 1 or trainer.step % EVERY == 0 or trainer.step == plan.steps:
-            group.mean([*trainer.model.parameters(), *trainer.average])
+        is_saving = trainer.step % save_every == 0 or trainer.step == plan.steps
+        if group.count == 1 or trainer.step % EVERY == 0 or is_saving:
+            group.mean(trainer.learnt())
             trainer.seconds = group.agree(before + time.monotonic() - began)
         is_over = plan.done(trainer.step, trainer.seconds) == 1.0
         if group.number == 0 and (trainer.step % 100 == 0 or is_over):
             log.write(trainer.step, trainer.seconds)
-        if group.number == 0 and (trainer.step % save_every == 0 or is_over):
+        if group.number == 0 and (is_saving or is_over):
             trainer.save(folder)
         if is_over:
             return

@@ -10,8 +10,7 @@ from types import MappingProxyType
 from PIL import Image
 
 from langchain_internvl.tools.task_prompts import DESCRIBE, GROUND, READ, WATCH
-from nano_training import words
-from nano_training.answers import LINES as DOCUMENT_LINES
+from nano_training import answers, words
 from nano_training.answers import ask_pages, document_line, draw_pages
 from nano_training.fonts import new_fonts
 from nano_training.held_out import held_out
@@ -146,8 +145,7 @@ def find_line(rng: random.Random) -> Trial:
 
 def place_line(rng: random.Random) -> Trial:
     """Where a line of a page of one tile is."""
-    style = Print((1, 6), (22, 48), words.new_line, new_fonts())
-    picture, lines = draw_list(rng, TILE, TILE, style)
+    picture, lines = draw_list(rng, TILE, TILE, _print((1, 6), one_font=False))
     line = rng.choice(lines)
     return Trial((picture,), GROUND.format(line.text), found(line, TILE, TILE))
 
@@ -158,7 +156,7 @@ def _new_document_line(rng: random.Random) -> str:
 
 def cited(rng: random.Random) -> Trial:
     """A question that a line of one or two pages answers."""
-    style = Print(DOCUMENT_LINES, (24, 44), _new_document_line, new_fonts(), one_font=True)
+    style = Print(answers.LINES, answers.SIZES, _new_document_line, new_fonts(), one_font=True)
     pictures, texts, _ = draw_pages(rng, style, rng.choice((1, 2)))
     question, answer, _ = ask_pages(rng, texts)
     return Trial(tuple(pictures), question, answer, is_numbered=True)
@@ -186,6 +184,8 @@ TRIALS: Mapping[str, Callable[[random.Random], Trial]] = MappingProxyType(
     }
 )
 
+LOCATING = ("ground", "place line", "find line")
+"""Jobs whose answer is a box."""
 
 SEED = 2033
 """Of the pictures that figures are of; no choice between weights may use them."""

@@ -34,7 +34,7 @@ from nano_training.model import (
 )
 from nano_training.samples import Question, Sample
 from nano_training.scores import Score, overlap, share
-from nano_training.trials import Trial, draw_trials
+from nano_training.trials import LOCATING, Trial, draw_trials
 
 SEED = 3001
 """Of the pictures by which weights are chosen; figures of the card are of others."""
@@ -45,10 +45,6 @@ COUNTS: Mapping[str, int] = {
     "short lines": 12, "find line": 12,
 }  # fmt: skip
 """Pictures of each job."""
-
-
-LOCATING = ("ground", "place line", "find line")
-"""Jobs whose answer is a box."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def validate(
 
     Args:
         model: The model, after `speed_up(model, sight=False)`.
-        name: The job; of "ground" a box counts from IoU 0.5.
+        name: The job; of `LOCATING` a box counts from IoU 0.5.
         trials: Its trials.
     """
     tokenizer = build_tokenizer()
