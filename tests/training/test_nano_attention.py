@@ -95,5 +95,5 @@ def test_what_a_tower_sees_is_shown_again_and_a_run_names_where_it_went_on(tmp_p
     assert torch.load(tmp_path / "state.pt")["step"] == 12
     about = json.loads((tmp_path / "plan.json").read_text("utf-8"))
     assert about["commit"] == "abc1234"
-    assert about["went_on"] == [{"commit": "abc1234", "minutes": 5.0}]
+    assert about["went_on"] == [{"commit": "abc1234", "minutes": 5.0, "processes": 1}]
     assert about["plan"]["minutes"] == 5.0
