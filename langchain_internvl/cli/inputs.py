@@ -37,12 +37,20 @@ class Input:
         kind: Kind, detected from the name and the first bytes.
         path: Path of the file; None: `name` is a URL.
         error: Why the input cannot be used; None: it can.
+        is_guess: Whether the kind is a guess: an address without a known ending, or a file that
+            cannot be read.
     """
 
     name: str
     kind: Kind = "image"
     path: Path | None = None
     error: str | None = None
+    is_guess: bool = False
+
+    @property
+    def may_have_pages(self) -> bool:
+        """Whether it is a PDF, or may turn out to be one."""
+        return self.kind == "pdf" or self.is_guess
 
 
 @contextmanager
@@ -64,11 +72,11 @@ def open_inputs(names: Sequence[str], kinds: Collection[Kind]) -> Iterator[list[
             if name == "-":
                 inputs.append(_standard_input(Path(folder), kinds))
             elif name.lower().startswith(("http://", "https://")):
-                inputs.append(Input(name, _by_ending(name.split("?", maxsplit=1)[0])))
+                inputs.append(_at_address(name))
             elif _is_folder(name):
                 inputs += _in_folder(name, kinds)
             else:
-                inputs.append(Input(name, _kind_of(name), Path(name)))
+                inputs.append(_in_file(name))
         yield inputs
 
 
@@ -90,25 +98,19 @@ def _in_folder(name: str, kinds: Collection[Kind]) -> list[Input]:
     return found or [Input(name, error=f"no {' or '.join(sorted(kinds))} in this folder")]
 
 
-def _by_ending(name: str) -> Kind:
-    return _KINDS.get(Path(name).suffix.lower(), "image")
+def _at_address(name: str) -> Input:
+    kind = _KINDS.get(Path(name.split("?", maxsplit=1)[0]).suffix.lower())
+    return Input(name, kind or "image", is_guess=kind is None)
 
 
-def may_have_pages(one: Input) -> bool:
-    """Whether an input is a PDF, or may turn out to be one: an address without a known ending."""
-    if one.path is not None:
-        return one.kind == "pdf" or not one.path.is_file()
-    ending = Path(one.name.split("?", maxsplit=1)[0]).suffix.lower()
-    return _KINDS.get(ending, "pdf") == "pdf"
-
-
-def _kind_of(name: str) -> Kind:
-    kind = _by_ending(name)
+def _in_file(name: str) -> Input:
+    kind = _KINDS.get(Path(name).suffix.lower(), "image")
     try:
         with Path(name).open("rb") as file:
-            return "pdf" if kind == "image" and b"%PDF" in file.read(1024) else kind
+            is_pdf = kind == "image" and b"%PDF" in file.read(1024)
+            return Input(name, "pdf" if is_pdf else kind, Path(name))
     except (OSError, ValueError):  # reported when the input is read
-        return kind
+        return Input(name, kind, Path(name), is_guess=True)
 
 
 def _standard_input(folder: Path, kinds: Collection[Kind]) -> Input:

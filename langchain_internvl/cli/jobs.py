@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from langchain_internvl.cli.inputs import Input, Kind, may_have_pages, open_inputs
+from langchain_internvl.cli.inputs import Input, Kind, open_inputs
 from langchain_internvl.cli.options import ModelOptions, OutputOptions
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _check_pages(inputs: Sequence[Input], job: Callable[[Input], Job]) -> None:
         typer.BadParameter: Pages are named, and all inputs are images and videos.
     """
     named = [one for one in inputs if one.error is None]
-    if any(may_have_pages(one) for one in named):
+    if any(one.may_have_pages for one in named):
         return
     if any(job(one).pages is not None for one in named):
         raise typer.BadParameter(
@@ -165,7 +165,7 @@ def _look(one: Input, job: Job, settings: Mapping[str, Any]) -> ToolMessage:
 
     if one.error is not None:
         raise ValueError(one.error)
-    is_asked = one.path is None and job.pages is not None and may_have_pages(one)
+    is_asked = one.path is None and job.pages is not None and one.may_have_pages
     is_paged = job.argument == "image" and (one.kind == "pdf" or is_asked)
     pages = f"#page={job.pages or job.default_pages}" if is_paged else ""
     settings = {**settings, "pdf_password": job.password}

@@ -25,7 +25,8 @@ def asked_of(question):
 def test_the_line_with_the_word_is_the_answer():
     words = set()
     for seed in range(60):
-        question, answer, about = ask_pages(random.Random(seed), TEXTS)
+        asked = ask_pages(random.Random(seed), TEXTS)
+        question, answer, about = asked.text, asked.answer, asked.about
         word, lines = asked_of(question)
         assert [line for _, line in lines] == "\n".join(TEXTS).split("\n")
         (right,) = [(mark, line) for mark, line in lines if word in line.lower()]
@@ -42,9 +43,9 @@ def test_the_line_with_the_word_is_the_answer():
 
 def test_what_no_page_says_is_said_to_be_unsaid():
     for seed in range(30):
-        question, answer, about = ask_pages(random.Random(seed), TEXTS, is_said=False)
-        word, lines = asked_of(question)
-        assert (answer, about) == (UNSAID, ())
+        asked = ask_pages(random.Random(seed), TEXTS, is_said=False)
+        word, lines = asked_of(asked.text)
+        assert (asked.answer, asked.about) == (UNSAID, ())
         assert len(word) >= 4
         assert not any(word in line.lower() for _, line in lines)
 

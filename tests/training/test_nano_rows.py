@@ -72,6 +72,19 @@ def test_questions_that_share_a_picture_do_not_see_each_other():
     assert torch.allclose(together, torch.cat([logits for logits, _ in apart]), atol=1e-4)
 
 
+def test_what_a_token_sees_is_its_row_of_the_mask():
+    rng = random.Random(9)
+    rows = [Encoder().row(KINDS["scene"].draw(rng)) for _ in range(3)]
+    batch = collate("scene", rows, 0)
+    places = torch.tensor([0, 7, 150, batch.ids.shape[1] - 1])
+    for row, own in enumerate(batch.segments.tolist()):
+        seen = batch.seen_from(row, places)
+        assert torch.equal(seen, batch.mask[row, 0, places])
+        for place, sees in zip(places.tolist(), seen.tolist(), strict=True):
+            right = [one <= place and own[one] in (0, own[place]) for one in range(len(own))]
+            assert sees == right
+
+
 def test_chats_learn_every_answer():
     rng = random.Random(2)
     sample = next(

@@ -63,10 +63,8 @@ def document_line(rng: random.Random, some: Sequence[str]) -> str:
     )
 
 
-def ask_pages(
-    rng: random.Random, texts: Sequence[str], *, is_said: bool = True
-) -> tuple[str, str, tuple[About, ...]]:
-    """A question about numbered pages, its answer, and from where in the question it is copied.
+def ask_pages(rng: random.Random, texts: Sequence[str], *, is_said: bool = True) -> Question:
+    """A question about numbered pages, from whose text its answer is copied.
 
     Args:
         rng: Where chance comes from.
@@ -84,7 +82,7 @@ def ask_pages(
     numbered = "\n\n".join(f"[{number}] {text}" for number, text in enumerate(texts, 1))
     question = QUESTION.replace("{pages}", numbered).replace("{question}", asked.format(word))
     if not is_said:
-        return question, UNSAID, ()
+        return Question("ask", question, UNSAID)
     begin = question.index(numbered)
     mark = question.index(f"[{page}] {texts[page - 1]}", begin)
     text = mark + len(f"[{page}] ")
@@ -93,7 +91,7 @@ def ask_pages(
         About(copied=place, end=len(line)),
         About(copied=mark, begin=len(line) + 1, end=len(line) + 1 + len(f"[{page}]")),
     )
-    return question, f"{line} [{page}].", about
+    return Question("ask", question, f"{line} [{page}].", about)
 
 
 def draw_pages(
@@ -111,12 +109,9 @@ def cited_sample(rng: random.Random) -> Sample:
     """One or two pages, and questions that they answer."""
     style = Print(LINES, SIZES, _training_document_line, one_font=True)
     pictures, texts, letters = draw_pages(rng, style, rng.choice((1, 2, 2)))
-    asked: dict[str, Question] = {}
-    for _ in range(2):
-        is_said = rng.random() >= _UNSAID_SHARE
-        text, answer, about = ask_pages(rng, texts, is_said=is_said)
-        asked.setdefault(text, Question("ask", text, answer, about))
-    return Sample(pictures, list(asked.values()), letters=letters, is_numbered=True)
+    asked = [ask_pages(rng, texts, is_said=rng.random() >= _UNSAID_SHARE) for _ in range(2)]
+    different = list({question.text: question for question in asked}.values())
+    return Sample(pictures, different, letters=letters, is_numbered=True)
 
 
 def _training_document_line(rng: random.Random) -> str:

@@ -82,16 +82,13 @@ class Batch:
     @property
     def mask(self) -> Tensor:
         """True where a token (third axis) sees another: bool [rows, 1, length, length]."""
-        segments = self.segments
-        places = torch.arange(segments.shape[1], device=segments.device)
-        sees = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
-        return (sees & (places <= places[:, None]))[:, None]
+        rows, length = self.segments.shape
+        places = torch.arange(length, device=self.segments.device).expand(rows, -1)
+        return _sees(self.segments, self.segments, places)[:, None]
 
     def seen_from(self, row: int, places: Tensor) -> Tensor:
         """What some tokens of a row see: bool [n, length], rows of `mask`."""
-        segments = self.segments[row]
-        sees = (segments == 0) | (segments == segments[places, None])
-        return sees & (torch.arange(len(segments), device=segments.device) <= places[:, None])
+        return _sees(self.segments[row], self.segments[row, places], places)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device; from pinned memory without waiting for it."""
@@ -114,6 +111,22 @@ class Batch:
             targets=change(self.targets),
             features=None if self.features is None else change(self.features),
         )
+
+
+def _sees(segments: Tensor, own: Tensor, places: Tensor) -> Tensor:
+    """What tokens of segments `own` at places see: themselves, and what is before them and theirs.
+
+    Args:
+        segments: int64 [..., length].
+        own: int64 [..., n].
+        places: int64 [..., n].
+
+    Returns:
+        bool [..., n, length].
+    """
+    all_ = segments.unsqueeze(-2)
+    before = torch.arange(segments.shape[-1], device=segments.device) <= places.unsqueeze(-1)
+    return ((all_ == 0) | (all_ == own.unsqueeze(-1))) & before
 
 
 def collate(kind: str, rows: Sequence[Row], pad: int, origin: tuple[int, int] = (0, 0)) -> Batch:

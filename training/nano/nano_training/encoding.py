@@ -7,7 +7,7 @@ not the others, and its positions go on from the picture's. So a picture is look
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ from nano_training.model import SQUARE, build_tokenizer
 from nano_training.pointing import Goal
 from nano_training.samples import About, Question, Sample
 from nano_training.things import (
+    Letter,
     View,
-    has_letters,
     landmarks,
     letters_known,
     tokens_of,
@@ -139,8 +139,7 @@ class Encoder:
         if len(read) != len(letters):
             return []
         context = self._context(ids)
-        views, tokens = self._views(sample, 0, tiles)
-        seen_on = tokens_of_letters(letters, views, tokens)
+        seen_on = self._tokens_with(sample, letters, tiles)
         pointers: list[_Pointer] = []
         last = -1
         following = dict(zip(read, seen_on, strict=True))
@@ -170,8 +169,15 @@ class Encoder:
         """Which context tokens have seen what a part of an answer is about."""
         if not about.letters:
             return tokens_of(known, about.colour, about.kind)
-        alone = replace(sample, letters=[about.letters] * len(cut))
-        return has_letters(np.concatenate([self._known(alone, *one) for one in enumerate(cut)]))
+        seen = np.zeros(len(known), bool)
+        seen[self._tokens_with(sample, about.letters, cut[0])] = True
+        return seen
+
+    def _tokens_with(
+        self, sample: Sample, letters: Sequence[Letter], tiles: NDArray[np.uint8]
+    ) -> list[int]:
+        """On which token of the first picture each letter is."""
+        return tokens_of_letters(letters, *self._views(sample, 0, tiles))
 
     def _views(
         self, sample: Sample, number: int, tiles: NDArray[np.uint8]

@@ -122,13 +122,6 @@ def tokens_of_letters(
     return found
 
 
-def has_letters(known: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which tokens know of a letter: bool [n]."""
-    slots = known[:, _OF_THINGS:]
-    found: NDArray[np.bool_] = ((slots != UNKNOWN) & (slots < len(LETTERS))).any(1)
-    return found
-
-
 def unknown(count: int) -> NDArray[np.float32]:
     """What tokens should know of which nothing is said: float32 [count, FACTS]."""
     return np.full((count, FACTS), UNKNOWN, np.float32)

@@ -158,8 +158,8 @@ def cited(rng: random.Random) -> Trial:
     """A question that a line of one or two pages answers."""
     style = Print(answers.LINES, answers.SIZES, _new_document_line, new_fonts(), one_font=True)
     pictures, texts, _ = draw_pages(rng, style, rng.choice((1, 2)))
-    question, answer, _ = ask_pages(rng, texts)
-    return Trial(tuple(pictures), question, answer, is_numbered=True)
+    asked = ask_pages(rng, texts)
+    return Trial(tuple(pictures), asked.text, asked.answer, is_numbered=True)
 
 
 def blank(rng: random.Random) -> Trial:
