@@ -36,6 +36,9 @@ UNSAID = "The pages do not say it."
 
 _UNSAID_SHARE = 0.1
 
+_ASKS = 5
+"""Questions about the same pages."""
+
 LINES, SIZES = (2, 5), (24, 44)
 """Fewest and most lines of a page, smallest and largest font in pixels."""
 
@@ -87,9 +90,11 @@ def ask_pages(rng: random.Random, texts: Sequence[str], *, is_said: bool = True)
     mark = question.index(f"[{page}] {texts[page - 1]}", begin)
     text = mark + len(f"[{page}] ")
     place = text + f"\n{texts[page - 1]}\n".index(f"\n{line}\n")
+    begins = place + line.lower().index(word)
+    said = begins, begins + len(word)
     about = (
-        About(copied=place, end=len(line)),
-        About(copied=mark, begin=len(line) + 1, end=len(line) + 1 + len(f"[{page}]")),
+        About(copied=place, said=said, end=len(line)),
+        About(copied=mark, said=said, begin=len(line) + 1, end=len(line) + 1 + len(f"[{page}]")),
     )
     return Question("ask", question, f"{line} [{page}].", about)
 
@@ -109,7 +114,7 @@ def cited_sample(rng: random.Random) -> Sample:
     """One or two pages, and questions that they answer."""
     style = Print(LINES, SIZES, _training_document_line, one_font=True)
     pictures, texts, letters = draw_pages(rng, style, rng.choice((1, 2, 2)))
-    asked = [ask_pages(rng, texts, is_said=rng.random() >= _UNSAID_SHARE) for _ in range(2)]
+    asked = [ask_pages(rng, texts, is_said=rng.random() >= _UNSAID_SHARE) for _ in range(_ASKS)]
     different = list({question.text: question for question in asked}.values())
     return Sample(pictures, different, letters=letters, is_numbered=True)
 

@@ -107,14 +107,19 @@ class Encoder:
             named: NDArray[np.bool_] | None = None
             for about in question.about:
                 places = range(start + about.begin, end if about.end is None else start + about.end)
+                target = np.zeros(len(ids), bool)
                 if about.copied is not None:
-                    text = self._text_before(ids, start, question) + about.copied
+                    text = self._text_before(ids, start, question)
                     pointers += [
-                        _Pointer(place - 1, Goal.COPIED, _one(text + number, len(ids)))
+                        _Pointer(
+                            place - 1, Goal.COPIED, _one(text + about.copied + number, len(ids))
+                        )
                         for number, place in enumerate(places)
                     ]
+                    if about.said is not None:
+                        target[text + about.said[0] : text + about.said[1]] = True
+                        pointers += [_Pointer(place - 1, Goal.THING, target) for place in places]
                     continue
-                target = np.zeros(len(ids), bool)
                 target[context] = self._looked_at(sample, about, known, cut)
                 if target.any():
                     pointers += [_Pointer(place - 1, Goal.THING, target) for place in places]

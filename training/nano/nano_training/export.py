@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
-from nano_training.model import TILE, build_config, build_tokenizer
+from nano_training.model import TILE, build_config, build_tokenizer, in_model_of, layer_of
 from nano_training.samples import MOST_TILES
 
 _TIED = "lm_head.weight"
@@ -40,11 +42,7 @@ def export(run: Path, folder: Path, start: Path | None = None, share: float = 1.
     average = state["average"]
     if start is not None:
         before = load_file(start / "model.safetensors")
-        average = {
-            name: before[name].float().lerp(tensor, share)
-            for name, tensor in average.items()
-            if name != _TIED
-        }
+        average = mixed(average, before, share)
     weights = {
         name: tensor.to(torch.float16).contiguous()
         for name, tensor in average.items()
@@ -70,6 +68,18 @@ def export(run: Path, folder: Path, start: Path | None = None, share: float = 1.
         earlier_weights = (start / "model.safetensors").read_bytes()
         done["sha256_of_the_earlier_one"] = hashlib.sha256(earlier_weights).hexdigest()
     _write(folder / "training.json", {"runs": [*earlier, {**this, **done}]})
+
+
+def mixed(
+    weights: Mapping[str, Tensor], earlier: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Some weights in a mixture with earlier ones; layers that those lack are whole."""
+    named = in_model_of(max(layer_of(name) for name in weights) + 1, earlier)
+    return {
+        name: named[name].float().lerp(tensor, share) if name in named else tensor
+        for name, tensor in weights.items()
+        if name != _TIED
+    }
 
 
 def _write(path: Path, content: object) -> None:

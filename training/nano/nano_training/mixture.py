@@ -251,6 +251,26 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.05,
             "blank": 0.01,
         },
+        # For a new layer: questions about numbered pages first of all, and no large lists.
+        "fifth": {
+            SHAPES: 0.04,
+            "square scene": 0.08,
+            "described": 0.11,
+            "wide scene": 0.01,
+            "pair": 0.01,
+            "few lines": 0.12,
+            "dense": 0.08,
+            "any size": 0.01,
+            "stretched": 0.03,
+            "sign": 0.01,
+            "one tile sign": 0.02,
+            "wide": 0.12,
+            "video": 0.04,
+            "short list": 0.02,
+            "placed lines": 0.04,
+            "cited": 0.25,
+            "blank": 0.01,
+        },
         # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,

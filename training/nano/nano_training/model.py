@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> InternVLCo
 
     Args:
         tokenizer: Its tokenizer.
-        **sizes: `width` (160), `vision_layers` (6) and `text_layers` (4), where they differ.
+        **sizes: `width` (160), `vision_layers` (6) and `text_layers` (5), where they differ.
     """
     width = sizes.get("width", 160)
     ids: dict[str, int] = tokenizer.get_vocab()
@@ -117,7 +118,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> InternVLCo
     text: dict[str, Any] = {
         "model_type": "llama",
         "hidden_size": width,
-        "num_hidden_layers": sizes.get("text_layers", 4),
+        "num_hidden_layers": sizes.get("text_layers", 5),
         "num_attention_heads": width // 32,
         "num_key_value_heads": width // 32,
         "intermediate_size": 3 * width,
@@ -171,10 +172,57 @@ def build_model(config: InternVLConfig, seed: int = 0) -> InternVLForConditional
     return model
 
 
+_LAYER = re.compile(r"^(model\.language_model\.layers\.)(\d+)(\..*)$")
+_ADDING = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
+"""What a layer adds to what it reads is a product with these."""
+
+
 def load(model: InternVLForConditionalGeneration, weights: Mapping[str, Tensor]) -> None:
-    """Put weights into a model; the table of embeddings is tied to the head."""
+    """Put weights into a model; the table of embeddings is tied to the head.
+
+    Where the model has more layers of language, the weights' last layer is the model's last. Layers
+    that the weights lack add nothing until they are trained, so the model says what it said before
+    it grew.
+    """
+    layers = len(model.model.language_model.layers)
+    lacking = range(_last_layer(weights), layers - 1)
+    weights = in_model_of(layers, weights)
+    fresh = {n: tensor for n, tensor in model.state_dict().items() if layer_of(n) in lacking}
+    for name, tensor in fresh.items():
+        if name.endswith(_ADDING):
+            fresh[name] = torch.zeros_like(tensor)
     tied = {"lm_head.weight": weights["model.language_model.embed_tokens.weight"]}
-    model.load_state_dict({**weights, **tied})
+    model.load_state_dict({**fresh, **weights, **tied})
+
+
+def in_model_of(layers: int, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names that they have in a model of more layers: the last is the last."""
+    last = _last_layer(weights)
+    found = {}
+    for name, tensor in weights.items():
+        match = _LAYER.match(name)
+        is_last = match is not None and int(match[2]) >= last
+        found[f"{match[1]}{layers - 1}{match[3]}" if match and is_last else name] = tensor
+    return found
+
+
+def fresh_parameters(
+    model: InternVLForConditionalGeneration, fresh: int
+) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of the layers of language before the last one, of which so many are new."""
+    layers = len(model.model.language_model.layers)
+    new = range(layers - 1 - fresh, layers - 1)
+    return [one for one in model.named_parameters() if layer_of(one[0]) in new]
+
+
+def _last_layer(weights: Mapping[str, Tensor]) -> int:
+    return max(layer_of(name) for name in weights)
+
+
+def layer_of(name: str) -> int:
+    """The layer of language that a parameter is of; -1: of none."""
+    match = _LAYER.match(name)
+    return -1 if match is None else int(match[2])
 
 
 def speed_up(

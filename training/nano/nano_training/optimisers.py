@@ -29,24 +29,34 @@ class Optimisers:
         model: The model.
         own: Those of its parameters that learn.
         heads: What is asked of it in training only.
+        fresh: Those that learn at the whole rate; None: all.
+        old_rate: The share of the rate at which all others learn.
     """
 
     def __init__(
-        self, model: InternVLForConditionalGeneration, own: Iterable[nn.Parameter], heads: nn.Module
+        self,
+        model: InternVLForConditionalGeneration,
+        own: Iterable[nn.Parameter],
+        heads: nn.Module,
+        fresh: Iterable[nn.Parameter] | None = None,
+        old_rate: float = 1.0,
     ) -> None:
         patches = model.model.vision_tower.embeddings.patch_embeddings.projection.weight
         table = model.get_input_embeddings().weight
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = [*heads.parameters()]
+        new = None if fresh is None else {id(parameter) for parameter in fresh}
+        matrices, others = _groups(old_rate), _groups(old_rate)
+        others[0]["params"] += heads.parameters()
         for parameter in own:
             if parameter is not patches:
                 is_matrix = parameter.ndim == 2 and parameter is not table
-                (matrices if is_matrix else others).append(parameter)
+                is_old = new is not None and id(parameter) not in new
+                (matrices if is_matrix else others)[is_old]["params"].append(parameter)
+        patched = {"params": [patches], "share": _PATCHES * (1.0 if new is None else old_rate)}
         # Rates are set at every step.
         self._each: list[torch.optim.Optimizer] = [
             Muon(matrices, lr=1.0, momentum=0.95, weight_decay=0.03),
             torch.optim.AdamW(others, lr=1.0, betas=_BETAS, weight_decay=0.01),
-            torch.optim.AdamW([patches], lr=1.0, betas=_BETAS, weight_decay=0.01),
+            torch.optim.AdamW([patched], lr=1.0, betas=_BETAS, weight_decay=0.01),
         ]
 
     def begin(self, muon_rate: float, adam_rate: float) -> None:
@@ -56,11 +66,11 @@ class Optimisers:
             muon_rate: Of matrices.
             adam_rate: Of everything else.
         """
-        rates = (muon_rate, adam_rate, adam_rate * _PATCHES)
+        rates = (muon_rate, adam_rate, adam_rate)
         for optimiser, rate in zip(self._each, rates, strict=True):
             optimiser.zero_grad(set_to_none=True)
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
 
     def step(self) -> None:
         """Change the parameters."""
@@ -77,6 +87,11 @@ class Optimisers:
             optimiser.load_state_dict(state)
 
 
+def _groups(old_rate: float) -> list[dict[str, Any]]:
+    """Groups of parameters that learn at the whole rate, and at a share of it."""
+    return [{"params": [], "share": share} for share in (1.0, old_rate)]
+
+
 class Muon(torch.optim.Optimizer):
     """Muon of matrices of few shapes: those of a shape are orthogonalised together.
 
@@ -87,14 +102,18 @@ class Muon(torch.optim.Optimizer):
     Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
 
     Args:
-        params: The matrices.
+        params: The matrices, or groups of them.
         lr: Learning rate; of tall matrices times the root of height over width.
         momentum: Nesterov's momentum.
         weight_decay: Share of a weight that is lost at a step, times the rate.
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults)

@@ -39,16 +39,16 @@ class Goal(IntEnum):
     COPIED = 4
 
 
-HEADS: Mapping[Goal, tuple[int, tuple[int, ...]]] = MappingProxyType(
+HEADS: Mapping[Goal, tuple[tuple[int, tuple[int, ...]], ...]] = MappingProxyType(
     {
-        Goal.THING: (2, (0, 1)),
-        Goal.NAMED: (3, (2,)),
-        Goal.HERE: (2, (3,)),
-        Goal.NEXT: (1, (0,)),
-        Goal.COPIED: (1, (1,)),
+        Goal.THING: ((3, (0, 1)),),
+        Goal.NAMED: ((4, (2,)),),
+        Goal.HERE: ((3, (3,)), (2, (0,))),
+        Goal.NEXT: ((2, (1,)), (1, (0,))),
+        Goal.COPIED: ((2, (2, 3)), (1, (1,))),
     }
 )
-"""Which layer, counted from the last (1), and which of its heads. The third run began to teach
+"""Which layers, counted from the last (1), and which of their heads. The third run began to teach
 `THING`; of the eleventh's weights the other heads were of little use: without one of them the
 losses of descriptions, boxes, few lines and videos rose by less than 0.03."""
 
@@ -76,8 +76,8 @@ def pointing(model: InternVLForConditionalGeneration, batch: Batch, inputs: list
     total = inputs[0].new_zeros((), dtype=torch.float32)
     for goal in Goal:
         of_goal = (batch.goals == goal).nonzero()[:, 0]
-        if len(of_goal):
-            each = _losses(model, batch, inputs, goal, of_goal)
+        for layer in HEADS[goal] if len(of_goal) else ():
+            each = _losses(model, batch, inputs, layer, of_goal)
             unsure = (each.detach() > _UNSURE).sum().clamp(min=len(each) // 8 + 1)
             total = total + WEIGHTS[goal] * each.sum() / unsure
     return total
@@ -87,12 +87,12 @@ def _losses(
     model: InternVLForConditionalGeneration,
     batch: Batch,
     inputs: list[Tensor],
-    goal: Goal,
+    layer: tuple[int, tuple[int, ...]],
     of_goal: Tensor,
 ) -> Tensor:
-    """The loss of each pointer of a goal: float32 [heads * m]."""
+    """The loss of each pointer of a goal in a layer: float32 [heads * m]."""
     language_model = model.model.language_model
-    from_last, heads = HEADS[goal]
+    from_last, heads = layer
     number = max(0, len(language_model.layers) - from_last)
     own = language_model.layers[number].self_attn
     read = language_model.layers[number].input_layernorm(inputs[number])

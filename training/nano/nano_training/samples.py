@@ -25,6 +25,8 @@ class About:
         kind: Its kind; None: any but signs.
         letters: The letters that it is about; empty: it is about a thing, or copied.
         copied: Where in the question's text it is copied from: the first character's place.
+        said: Where in the question's text that stands which was asked for: the places of its first
+            character and of the one after the last.
         begin: First character of the part.
         end: Character after the last; None: it goes on to the end, and so does the end's token.
     """
@@ -33,6 +35,7 @@ class About:
     kind: str | None = None
     letters: tuple[Letter, ...] = ()
     copied: int | None = None
+    said: tuple[int, int] | None = None
     begin: int = 0
     end: int | None = None
 

@@ -36,6 +36,7 @@ from nano_training.model import (
     build_config,
     build_model,
     build_tokenizer,
+    fresh_parameters,
     load,
     see,
     speed_up,
@@ -66,6 +67,8 @@ class Plan:
         minutes: After how long the run ends, if it has not ended before; 0: never.
         shows: How often a batch may be shown while training waits for the next: on a GPU, and where
             the vision tower does not learn.
+        fresh: How many layers of language before the last one are new to the weights begun with.
+        old_rate: The share of the rate at which all but the new layers learn, if there are any.
     """
 
     mixture: str = "all"
@@ -82,6 +85,8 @@ class Plan:
     sight: int = 1
     minutes: float = 0.0
     shows: int = 1
+    fresh: int = 0
+    old_rate: float = 1.0
 
     def course(self, member: int = 0) -> Course:
         """What is shown when, to one of the processes that train together."""
@@ -129,7 +134,10 @@ class Trainer:
             self.model.model.vision_tower.requires_grad_(requires_grad=False)
             self.model.model.multi_modal_projector.requires_grad_(requires_grad=False)
         self.landmarks = Landmarks(width_of(model)).to(self.device)
-        self.optimisers = Optimisers(model, model.parameters(), self.landmarks)
+        fresh = [one for _, one in fresh_parameters(model, plan.fresh)] if plan.fresh else None
+        self.optimisers = Optimisers(
+            model, model.parameters(), self.landmarks, fresh, plan.old_rate
+        )
         self.average = [parameter.detach().clone() for parameter in model.parameters()]
 
     def learn(self, batches: Sequence[Batch]) -> list[Tensor]:

@@ -23,6 +23,7 @@ from transformers import InternVLForConditionalGeneration
 
 from nano_training.batches import Batch, collate
 from nano_training.encoding import Encoder
+from nano_training.export import mixed
 from nano_training.model import (
     answer,
     build_config,
@@ -108,8 +109,7 @@ def mixture(described: str) -> dict[str, Tensor]:
     first, *more = described.split("@")
     weights = {name: tensor.float() for name, tensor in load_file(first).items()}
     if more:
-        other = load_file(more[1])
-        weights = {n: other[n].float().lerp(one, float(more[0])) for n, one in weights.items()}
+        weights = mixed(weights, load_file(more[1]), float(more[0]))
     return weights
 
 
