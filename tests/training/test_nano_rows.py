@@ -279,7 +279,7 @@ def test_cited_answers_point_at_what_they_repeat():
     )
     row = Encoder().row(sample)
     told = _told(row, Goal.COPIED)
-    assert set(row.goals) == {Goal.COPIED}
+    assert set(row.goals) == {Goal.COPIED, Goal.THING}
     written, found = [], []
     for index, target in told.items():
         written.append(row.ids[index + 1])
@@ -288,6 +288,11 @@ def test_cited_answers_point_at_what_they_repeat():
     assert written == found
     unsaid = "".join(question.answer for question in sample.questions)
     assert len(written) == len(unsaid) - 2 * len(sample.questions)  # the space and the full stop
+    asked = _told(row, Goal.THING)
+    assert set(asked) == set(told)
+    for question in sample.questions:
+        word = question.text.rstrip("?").split()[-1]
+        assert word in {TOKENIZER.decode(np.array(row.ids)[one]).lower() for one in asked.values()}
 
 
 @pytest.mark.parametrize(("goal", "kind"), [
@@ -296,7 +301,10 @@ def test_cited_answers_point_at_what_they_repeat():
 ])  # fmt: skip
 def test_each_goal_teaches_heads_of_its_own(goal, kind):
     """Of nano's layers and heads those that `HEADS` names, and no other goal's."""
-    own = {goal: {(layer, head) for head in heads} for goal, (layer, heads) in HEADS.items()}
+    own = {
+        goal: {(layer, head) for layer, heads in layers for head in heads}
+        for goal, layers in HEADS.items()
+    }
     assert len(set.union(*own.values())) == sum(map(len, own.values()))
     model = build_model(build_config(TOKENIZER))
     rng = random.Random(3)
@@ -344,6 +352,7 @@ def test_heads_learn_to_point(kind):
     seen = batch.mask.reshape(-1, batch.ids.shape[1])[batch.pointers].sum(-1)
     each = -(batch.targets.sum(-1) / seen).log()
     goals = batch.goals.unique().tolist()
-    even = sum(WEIGHTS[goal] * each[batch.goals == goal].mean() for goal in goals)
+    layers = {goal: len(HEADS[goal]) for goal in goals}
+    even = sum(layers[goal] * WEIGHTS[goal] * each[batch.goals == goal].mean() for goal in goals)
     assert losses[0] == pytest.approx(float(even), rel=0.2)
     assert losses[-1] < 0.7 * losses[0]

@@ -7,12 +7,12 @@ import pytest
 import torch
 from nano_training import train
 from nano_training.batches import collate
-from nano_training.export import export
-from nano_training.model import build_model
+from nano_training.export import export, mixed
+from nano_training.model import build_config, build_model, fresh_parameters, load
 from nano_training.optimisers import Muon
 from nano_training.train import Plan, Trainer, run
 from safetensors.torch import load_file, save_file
-from support_nano import SMALL, export_random, few_lines_row, reply
+from support_nano import SMALL, TOKENIZER, export_random, few_lines_row, reply
 
 from langchain_internvl import ChatInternVL
 
@@ -76,6 +76,56 @@ def test_a_tower_that_is_left_as_it_is(tmp_path, monkeypatch):
         assert torch.equal(tensor, learnt[name]) == is_eye, name
 
 
+def test_a_model_that_grew_says_what_it_said_before():
+    """The weights' last layer is the last, and what is new before it adds nothing."""
+    before = build_model(build_config(TOKENIZER, width=32, vision_layers=1, text_layers=2), 1)
+    weights = {name: tensor for name, tensor in before.state_dict().items() if name[:3] != "lm_"}
+    after = build_model(build_config(TOKENIZER, width=32, vision_layers=1, text_layers=4), 2)
+    load(after, weights)
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        said, says = before.eval()(input_ids=ids).logits, after.eval()(input_ids=ids).logits
+    assert torch.equal(said, says)
+    names = {name.partition("layers.")[2] for name, _ in fresh_parameters(after, 2)}
+    assert {name[:2] for name in names} == {"1.", "2."}
+    for name, parameter in fresh_parameters(after, 2):
+        adds = name.endswith(("o_proj.weight", "down_proj.weight"))
+        assert bool(parameter.any()) != adds, name
+
+
+def test_new_layers_learn_at_the_whole_rate_and_all_else_at_a_share(tmp_path, monkeypatch):
+    """Muon's steps are as long as the rate says, so lengths show the rates."""
+    sizes = {"width": 32, "vision_layers": 1}
+    old = build_model(build_config(TOKENIZER, **sizes, text_layers=2), 1)
+    start = tmp_path / "start"
+    start.mkdir()
+    kept = {name: one for name, one in old.state_dict().items() if not name.startswith("lm_head")}
+    save_file(kept, start / "model.safetensors")
+    large = build_config(TOKENIZER, **sizes, text_layers=3)
+    monkeypatch.setattr("nano_training.train.build_config", lambda _: large)
+    plan = Plan(mixture="first", steps=1, warm_up=1, sight=0, fresh=1, old_rate=0.25)
+    run(tmp_path / "run", plan, start, is_fast=False)
+    learnt = torch.load(tmp_path / "run/state.pt")["model"]
+    begun = build_model(large, plan.seed)
+    load(begun, kept)
+
+    def length(layer):
+        name = f"model.language_model.layers.{layer}.self_attn.o_proj.weight"
+        weight = begun.state_dict()[name]
+        kept = 1 - plan.muon_rate * 0.03 * (1.0 if layer == 1 else 0.25)
+        return float((learnt[name] - kept * weight).norm())
+
+    assert length(0) == pytest.approx(0.25 * length(1), rel=0.2)
+    assert length(2) == pytest.approx(0.25 * length(1), rel=0.2)
+
+
+def test_a_mixture_with_weights_of_fewer_layers_has_the_new_ones_whole():
+    small = {f"model.language_model.layers.{number}.a": torch.zeros(2) for number in (0, 1)}
+    large = {f"model.language_model.layers.{number}.a": torch.ones(2) for number in (0, 1, 2)}
+    found = [tensor.tolist() for tensor in mixed(large, small, 0.25).values()]
+    assert found == [[0.25, 0.25], [1, 1], [0.25, 0.25]]
+
+
 def test_the_rate_rises_stays_and_falls():
     plan = Plan(steps=1000, warm_up=100, steady=0.5)
     rates = [plan.rate(step) for step in (0, 99, 400, 750, 999)]
@@ -90,7 +140,7 @@ def test_the_rate_rises_stays_and_falls():
 
 def test_what_is_exported_is_the_same_model(tmp_path):
     model = export_random(tmp_path)
-    assert (tmp_path / "model.safetensors").stat().st_size < 7_500_000
+    assert (tmp_path / "model.safetensors").stat().st_size < 7_950_000
     llm = ChatInternVL(model=str(tmp_path), temperature=0, max_tokens=4)
     batch = collate("few lines", [few_lines_row()], 0)
     llm.invoke("x")
