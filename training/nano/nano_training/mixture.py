@@ -271,6 +271,28 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.25,
             "blank": 0.01,
         },
+        # After it: everything, with pages, lists and the places of lines.
+        "sixth": {
+            SHAPES: 0.03,
+            "square scene": 0.08,
+            "described": 0.13,
+            "wide scene": 0.01,
+            "pair": 0.01,
+            "few lines": 0.11,
+            "dense": 0.07,
+            "any size": 0.02,
+            "stretched": 0.03,
+            "sign": 0.01,
+            "one tile sign": 0.02,
+            "wide": 0.18,
+            "video": 0.04,
+            "list": 0.04,
+            "short list": 0.04,
+            "middle list": 0.03,
+            "placed lines": 0.07,
+            "cited": 0.07,
+            "blank": 0.01,
+        },
         # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,

@@ -41,7 +41,7 @@ class Goal(IntEnum):
 
 HEADS: Mapping[Goal, tuple[tuple[int, tuple[int, ...]], ...]] = MappingProxyType(
     {
-        Goal.THING: ((3, (0, 1)),),
+        Goal.THING: ((3, (0, 1)), (2, (4,))),
         Goal.NAMED: ((4, (2,)),),
         Goal.HERE: ((3, (3,)), (2, (0,))),
         Goal.NEXT: ((2, (1,)), (1, (0,))),
