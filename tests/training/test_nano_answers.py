@@ -35,8 +35,10 @@ def test_the_line_with_the_word_is_the_answer():
         for part in about:
             said = answer[part.begin : part.end]
             assert question[part.copied : part.copied + len(said)] == said
-            assert question[slice(*part.said)].lower() == word
-            assert about[0].copied <= part.said[0] < about[0].copied + len(right[1])
+        asked = about[0].asked
+        assert question[asked.word :] == f"{word}?"
+        assert question[asked.said : asked.said + asked.length].lower() == word
+        assert about[0].copied <= asked.said < about[0].copied + len(right[1])
         page = question.index(f"\n\n{right[0]} ") + 2
         assert about[1].copied == page
         assert about[0].copied > page

@@ -15,7 +15,7 @@ from PIL import Image
 from langchain_internvl.documents.citations import QUESTION
 from nano_training import words
 from nano_training.pages import TILE, Print, draw_page
-from nano_training.samples import About, Question, Sample
+from nano_training.samples import About, Asked, Question, Sample
 from nano_training.things import Letter
 
 _ASKED = (
@@ -91,10 +91,9 @@ def ask_pages(rng: random.Random, texts: Sequence[str], *, is_said: bool = True)
     text = mark + len(f"[{page}] ")
     place = text + f"\n{texts[page - 1]}\n".index(f"\n{line}\n")
     begins = place + line.lower().index(word)
-    said = begins, begins + len(word)
     about = (
-        About(copied=place, said=said, end=len(line)),
-        About(copied=mark, said=said, begin=len(line) + 1, end=len(line) + 1 + len(f"[{page}]")),
+        About(copied=place, asked=Asked(question.rindex(word), begins, len(word)), end=len(line)),
+        About(copied=mark, begin=len(line) + 1, end=len(line) + 1 + len(f"[{page}]")),
     )
     return Question("ask", question, f"{line} [{page}].", about)
 

@@ -22,7 +22,7 @@ from langchain_internvl.prompting.tokenization import PromptTokenizer
 from nano_training.batches import IGNORED, Row
 from nano_training.model import SQUARE, build_tokenizer
 from nano_training.pointing import Goal
-from nano_training.samples import About, Question, Sample
+from nano_training.samples import About, Asked, Question, Sample
 from nano_training.things import (
     Letter,
     View,
@@ -47,6 +47,26 @@ def _one(place: int, length: int) -> NDArray[np.bool_]:
     target = np.zeros(length, bool)
     target[place] = True
     return target
+
+
+_PREFIX = 2
+"""Letters of a word by which it is not known yet."""
+
+
+def _of_asked(asked: Asked, text: int, length: int) -> list[_Pointer]:
+    """From each letter of a word that is asked for, and what follows it, to the word as it is said.
+
+    Args:
+        asked: The word.
+        text: Place of the question's text.
+        length: Length of the row.
+    """
+    word, said = text + asked.word, text + asked.said
+    last = asked.length - 1
+    return [
+        _Pointer(word + number, Goal.FOUND, _one(said + min(number, last), length))
+        for number in range(_PREFIX, asked.length + 1)
+    ]
 
 
 class Encoder:
@@ -116,9 +136,8 @@ class Encoder:
                         )
                         for number, place in enumerate(places)
                     ]
-                    if about.said is not None:
-                        target[text + about.said[0] : text + about.said[1]] = True
-                        pointers += [_Pointer(place - 1, Goal.THING, target) for place in places]
+                    if about.asked is not None:
+                        pointers += _of_asked(about.asked, text, len(ids))
                     continue
                 target[context] = self._looked_at(sample, about, known, cut)
                 if target.any():

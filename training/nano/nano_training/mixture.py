@@ -290,7 +290,7 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "short list": 0.04,
             "middle list": 0.03,
             "placed lines": 0.07,
-            "cited": 0.07,
+            "cited": 0.14,
             "blank": 0.01,
         },
         # Shapes, with pages of short lines.

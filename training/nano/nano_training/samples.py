@@ -17,6 +17,21 @@ MOST_TILES = 6
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A word that a question asks for, in the question's text.
+
+    Attributes:
+        word: Place of its first character where it is asked for.
+        said: The same where the pages say it.
+        length: Its characters.
+    """
+
+    word: int
+    said: int
+    length: int
+
+
+@dataclass(frozen=True)
 class About:
     """What a part of an answer is about.
 
@@ -25,8 +40,7 @@ class About:
         kind: Its kind; None: any but signs.
         letters: The letters that it is about; empty: it is about a thing, or copied.
         copied: Where in the question's text it is copied from: the first character's place.
-        said: Where in the question's text that stands which was asked for: the places of its first
-            character and of the one after the last.
+        asked: Where the word that is asked for stands in the question's text.
         begin: First character of the part.
         end: Character after the last; None: it goes on to the end, and so does the end's token.
     """
@@ -35,7 +49,7 @@ class About:
     kind: str | None = None
     letters: tuple[Letter, ...] = ()
     copied: int | None = None
-    said: tuple[int, int] | None = None
+    asked: Asked | None = None
     begin: int = 0
     end: int | None = None
 
