@@ -38,7 +38,7 @@ def test_the_line_with_the_word_is_the_answer():
         asked = about[0].asked
         assert question[asked.word :] == f"{word}?"
         assert question[asked.said : asked.said + asked.length].lower() == word
-        assert about[0].copied <= asked.said < about[0].copied + len(right[1])
+        assert about[0].copied == asked.line <= asked.said < asked.line + len(right[1])
         page = question.index(f"\n\n{right[0]} ") + 2
         assert about[1].copied == page
         assert about[0].copied > page

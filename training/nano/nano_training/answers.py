@@ -92,7 +92,11 @@ def ask_pages(rng: random.Random, texts: Sequence[str], *, is_said: bool = True)
     place = text + f"\n{texts[page - 1]}\n".index(f"\n{line}\n")
     begins = place + line.lower().index(word)
     about = (
-        About(copied=place, asked=Asked(question.rindex(word), begins, len(word)), end=len(line)),
+        About(
+            copied=place,
+            asked=Asked(question.rindex(word), begins, place, len(word)),
+            end=len(line),
+        ),
         About(copied=mark, begin=len(line) + 1, end=len(line) + 1 + len(f"[{page}]")),
     )
     return Question("ask", question, f"{line} [{page}].", about)

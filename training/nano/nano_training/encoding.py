@@ -53,19 +53,24 @@ _PREFIX = 2
 """Letters of a word by which it is not known yet."""
 
 
-def _of_asked(asked: Asked, text: int, length: int) -> list[_Pointer]:
-    """From each letter of a word that is asked for, and what follows it, to the word as it is said.
+def _of_asked(asked: Asked, text: int, length: int, places: range) -> list[_Pointer]:
+    """From the answer to the question's end, from there to the word as the pages say it, and so on.
 
     Args:
         asked: The word.
         text: Place of the question's text.
         length: Length of the row.
+        places: Those of the answer.
     """
-    word, said = text + asked.word, text + asked.said
+    word, said, line = text + asked.word, text + asked.said, text + asked.line
     last = asked.length - 1
     return [
-        _Pointer(word + number, Goal.FOUND, _one(said + min(number, last), length))
-        for number in range(_PREFIX, asked.length + 1)
+        *(
+            _Pointer(word + number, Goal.FOUND, _one(said + min(number, last), length))
+            for number in range(_PREFIX, asked.length + 1)
+        ),
+        *(_Pointer(said + number, Goal.LINE, _one(line, length)) for number in range(asked.length)),
+        *(_Pointer(place - 1, Goal.ASKED, _one(word + last + 1, length)) for place in places),
     ]
 
 
@@ -137,7 +142,7 @@ class Encoder:
                         for number, place in enumerate(places)
                     ]
                     if about.asked is not None:
-                        pointers += _of_asked(about.asked, text, len(ids))
+                        pointers += _of_asked(about.asked, text, len(ids), places)
                     continue
                 target[context] = self._looked_at(sample, about, known, cut)
                 if target.any():

@@ -32,6 +32,8 @@ class Goal(IntEnum):
         COPIED: The letter of the question's text that is written now.
         FOUND: While a question is read, the same letter of the word that it asks for in the pages'
             text before it.
+        LINE: While that word is read in the pages' text, the first letter of its line.
+        ASKED: The end of the question that asks for that word.
     """
 
     THING = 0
@@ -40,6 +42,8 @@ class Goal(IntEnum):
     NEXT = 3
     COPIED = 4
     FOUND = 5
+    LINE = 6
+    ASKED = 7
 
 
 HEADS: Mapping[Goal, tuple[tuple[int, tuple[int, ...]], ...]] = MappingProxyType(
@@ -49,7 +53,9 @@ HEADS: Mapping[Goal, tuple[tuple[int, tuple[int, ...]], ...]] = MappingProxyType
         Goal.HERE: ((3, (3,)), (2, (0,))),
         Goal.NEXT: ((2, (1,)), (1, (0,))),
         Goal.COPIED: ((2, (2, 3)), (1, (1,))),
-        Goal.FOUND: ((4, (0, 1)), (2, (4,))),
+        Goal.FOUND: ((3, (3,)), (2, (4,))),
+        Goal.LINE: ((3, (2,)),),
+        Goal.ASKED: ((2, (4,)),),
     }
 )
 """Which layers, counted from the last (1), and which of their heads. The third run began to teach
@@ -64,6 +70,8 @@ WEIGHTS: Mapping[Goal, float] = MappingProxyType(
         Goal.NEXT: 0.3,
         Goal.COPIED: 0.5,
         Goal.FOUND: 0.7,
+        Goal.LINE: 0.5,
+        Goal.ASKED: 0.3,
     }
 )
 """How much each goal counts beside the loss of answers."""

@@ -23,11 +23,13 @@ class Asked:
     Attributes:
         word: Place of its first character where it is asked for.
         said: The same where the pages say it.
+        line: The same of the line that says it.
         length: Its characters.
     """
 
     word: int
     said: int
+    line: int
     length: int
 
 
