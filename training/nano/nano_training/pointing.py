@@ -55,7 +55,7 @@ HEADS: Mapping[Goal, tuple[tuple[int, tuple[int, ...]], ...]] = MappingProxyType
         Goal.COPIED: ((2, (2, 3)), (1, (1,))),
         Goal.FOUND: ((3, (3,)), (2, (4,))),
         Goal.LINE: ((3, (2,)),),
-        Goal.ASKED: ((2, (4,)),),
+        Goal.ASKED: ((2, (4,)), (1, (0,))),
     }
 )
 """Which layers, counted from the last (1), and which of their heads. The third run began to teach
