@@ -29,8 +29,22 @@ _LONG = 8
 """Length of a rule, in heights of a letter; strokes of letters are shorter."""
 _SHORTEST = 64
 """Shortest rule in pixels."""
+_RIM = 2
+"""Pixels at the edges of a dark box that are neither it nor the paper."""
 _EDGE = 0.8
 """Least share of ink in the upper and lower rows of a dark box with light letters."""
+
+
+class DarkBox(NamedTuple):
+    """A box that is darker than the paper.
+
+    Attributes:
+        edges: Left, top, right and bottom edge in pixels.
+        is_light: Whether the ink in it is lighter than the box.
+    """
+
+    edges: tuple[int, int, int, int]
+    is_light: bool
 
 
 class Ink(NamedTuple):
@@ -38,13 +52,12 @@ class Ink(NamedTuple):
 
     Attributes:
         mask: Whether each pixel is ink.
-        dark_boxes: Left, top, right and bottom edges, in pixels, of boxes in which the ink is
-            lighter than what surrounds it.
+        boxes: Dark boxes and shaded cells that have ink of their own.
         shapes: The connected shapes of the mask.
     """
 
     mask: Mask
-    dark_boxes: list[tuple[int, int, int, int]]
+    boxes: list[DarkBox]
     shapes: Shapes
 
 
@@ -60,22 +73,23 @@ def polarities(page: Image.Image) -> tuple[bool, ...]:
     """
     counts = np.array(page.convert("L").histogram())
     share = counts[128:].sum() / counts.sum()
-    if _MUCH < share < 1 - _MUCH:
-        return False, True
+    return (False, True) if _MUCH < share < 1 - _MUCH else (_is_light(counts),)
+
+
+def _is_light(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> bool:
+    """Whether the rarer levels of a histogram, the ink, are above the typical level, the paper."""
     typical = median_of_counts(counts)
     upto = np.cumsum(counts) / counts.sum()
     darkest, lightest = (int(np.searchsorted(upto, one)) for one in (_TAIL, 1 - _TAIL))
     below, above = typical - darkest, lightest - typical
-    if abs(above - below) > _CONTRAST / 2:
-        return (above > below,)
-    return (typical < 128,)
+    return above > below if abs(above - below) > _CONTRAST / 2 else typical < 128
 
 
 def find_ink(grey: Grey) -> Ink:
     """The ink of a page with dark ink on light paper.
 
-    Light letters in a dark box are ink, and the box is not; rules and the lines of tables are not
-    ink. Light that changes slowly, shaded cells and grain are paper.
+    Letters in a dark box or a shaded cell are ink, and the box is not; rules and the lines of
+    tables are not ink. Light that changes slowly and grain are paper.
 
     Args:
         grey: The page, level.
@@ -83,10 +97,14 @@ def find_ink(grey: Grey) -> Ink:
     mask = _contrast(grey)
     shapes = find_shapes(mask)
     height = letter_height(shapes)
-    boxes = _dark_boxes(mask, shapes, height)
-    for left, top, right, bottom in boxes:
-        inside = mask[top:bottom, left:right]
-        inside[:] = ~inside
+    boxes = []
+    for left, top, right, bottom in _dark_boxes(mask, shapes, height):
+        mask[top:bottom, left:right] = False
+        within = slice(top + _RIM, bottom - _RIM), slice(left + _RIM, right - _RIM)
+        inside = grey[within]
+        is_light = _is_light(np.bincount(inside.ravel(), minlength=256))
+        mask[within] = _contrast(255 - inside if is_light else inside)
+        boxes.append(DarkBox((left, top, right, bottom), is_light))
     rules = _rules(mask, height)
     if boxes or rules.any():
         mask &= ~rules
@@ -158,9 +176,9 @@ def _rules(mask: Mask, height: float) -> Mask:
     """Pixels of long thin lines, across or down."""
     long, thick = max(_SHORTEST, round(_LONG * height)), max(6, round(0.7 * height))
     turned = np.ascontiguousarray(mask.T)
-    across = _in_runs(mask, long) & ~_in_runs(turned, thick).T
-    down = _in_runs(turned, long).T & ~_in_runs(mask, thick)
-    rules: Mask = across | down
+    across, down = _in_runs(mask, long), _in_runs(turned, long).T
+    wide, high = _in_runs(mask, thick), _in_runs(turned, thick).T
+    rules: Mask = (across & ~high) | (down & ~wide) | (across & down)
     return rules
 
 

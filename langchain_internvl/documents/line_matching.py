@@ -78,12 +78,22 @@ def _by_letters(statement: str, texts: Sequence[str]) -> Match | None:
     page = "".join(letters)
     if min(len(wanted), len(page)) < _SHORTEST:
         return None
-    fuzz: Any = require("rapidfuzz.fuzz", extra="documents")
-    found = fuzz.partial_ratio_alignment(wanted, page, score_cutoff=100 * _AGREES)
+    found = _aligned(wanted, page)
     # A page with fewer letters than the statement says only a part of it.
     if found is None or len(page) < _AGREES * len(wanted):
         return None
+    while len(before := page[: found.dest_end - 1]) >= len(wanted):
+        earlier = _aligned(wanted, before)
+        if earlier is None or earlier.score < found.score - 1e-6:
+            break
+        found = earlier
     return Match(_touched(letters, found.dest_start, found.dest_end), found.score / 100)
+
+
+def _aligned(wanted: str, page: str) -> Any:
+    """The part of a page that is most like the wanted letters; None: none is like them."""
+    fuzz: Any = require("rapidfuzz.fuzz", extra="documents")
+    return fuzz.partial_ratio_alignment(wanted, page, score_cutoff=100 * _AGREES)
 
 
 def _touched(letters: Sequence[str], start: int, end: int) -> tuple[int, ...]:

@@ -58,6 +58,11 @@ def is_level(one: Edges, other: Edges) -> bool:
     return 2 * shared >= min(one[3] - one[1], other[3] - other[1])
 
 
+def is_inside(one: Edges, other: Edges) -> bool:
+    """Whether a box lies within another."""
+    return other[0] <= one[0] and other[1] <= one[1] and one[2] <= other[2] and one[3] <= other[3]
+
+
 def _columns(boxes: list[Edges]) -> list[list[Edges]]:
     """Groups with a gap between them from top to bottom, from the left."""
     groups: list[list[Edges]] = []

@@ -17,7 +17,7 @@ from langchain_internvl.documents.blank import is_blank
 from langchain_internvl.documents.ink import Ink, find_ink, letter_height, polarities
 from langchain_internvl.documents.ink_shapes import boxes_around, joined
 from langchain_internvl.documents.levels import median_of_counts
-from langchain_internvl.documents.reading_order import in_columns
+from langchain_internvl.documents.reading_order import in_columns, is_inside
 from langchain_internvl.documents.skew import find_skew, level, unlevel
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ _SHARED = 0.5
 """Least share of the lower letter's height that is level with the higher one."""
 _TALL = 2.5
 """Greatest height of a line of one shape, in typical letters: higher ones are of drawings."""
+_LOW = 0.75
+"""Least height of a line of one shape, in typical letters."""
 _WITHIN = 0.8
 """Least share of a line within another one that makes it a part of that."""
 _LOWEST = 5
@@ -106,8 +108,7 @@ def _lines(page: Image.Image, *, is_light: bool) -> list[TextLine]:
     for left, top, right, bottom in in_columns(_group(ink)):
         box = left * across, top * down, right * across, bottom * down
         is_inverse = any(
-            x1 <= left and y1 <= top and right <= x2 and bottom <= y2
-            for x1, y1, x2, y2 in ink.dark_boxes
+            one.is_light and is_inside((left, top, right, bottom), one.edges) for one in ink.boxes
         )
         placed = unlevel(box, page.size, angle)
         crop = _crop(upright, _rounded(box))
@@ -153,9 +154,10 @@ def _group(ink: Ink) -> list[tuple[int, int, int, int]]:
     number = _link(parts, _WORD_GAP)
     lines = boxes_around(parts, number)
     heights = lines[:, 3] - lines[:, 1]
-    # A single shape may be a letter, but a high one is a stroke of a drawing.
+    # A single shape may be a letter; a high one is a stroke of a drawing, a low one a speck.
     is_alone = np.bincount(number[part], minlength=len(lines)) < 2
-    is_line = (heights >= max(_LOWEST, 0.6 * height)) & ~(is_alone & (heights > _TALL * height))
+    is_line = heights >= np.maximum(_LOWEST, np.where(is_alone, _LOW, _SMALLEST) * height)
+    is_line &= ~(is_alone & (heights > _TALL * height))
     lines = lines[is_line]
     return _without_contained([_with_marks(line, marks) for line in lines])
 
@@ -221,8 +223,8 @@ def _with_marks(line: Numbers, marks: Numbers) -> tuple[int, int, int, int]:
     own = marks[
         (marks[:, 0] >= left - 0.5 * height)
         & (marks[:, 2] <= right + 0.5 * height)
-        & (middle >= top - 0.3 * height)
-        & (middle <= bottom + 0.3 * height)
+        & (middle >= top - 0.2 * height)
+        & (middle <= bottom + 0.2 * height)
     ]
     if len(own):
         left, top = min(left, int(own[:, 0].min())), min(top, int(own[:, 1].min()))
