@@ -76,7 +76,7 @@ def polarities(page: Image.Image) -> tuple[bool, ...]:
     return (False, True) if _MUCH < share < 1 - _MUCH else (_is_light(counts),)
 
 
-def _is_light(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> bool:
+def _is_light(counts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> bool:
     """Whether the rarer levels of a histogram, the ink, are above the typical level, the paper."""
     typical = median_of_counts(counts)
     upto = np.cumsum(counts) / counts.sum()
