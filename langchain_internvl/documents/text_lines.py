@@ -43,6 +43,8 @@ _TALL = 2.5
 """Greatest height of a line of one shape, in typical letters: higher ones are of drawings."""
 _LOW = 0.75
 """Least height of a line of one shape, in typical letters."""
+_REACH = 0.3
+"""How far dots, accents and signs reach above and below a line, in its heights; twice beside it."""
 _WITHIN = 0.8
 """Least share of a line within another one that makes it a part of that."""
 _LOWEST = 5
@@ -219,12 +221,11 @@ def _with_marks(line: Numbers, marks: Numbers) -> tuple[int, int, int, int]:
     """A line with the dots, accents and signs that belong to it."""
     left, top, right, bottom = line.tolist()
     height = bottom - top
-    middle = (marks[:, 1] + marks[:, 3]) / 2
     own = marks[
-        (marks[:, 0] >= left - 0.5 * height)
-        & (marks[:, 2] <= right + 0.5 * height)
-        & (middle >= top - 0.2 * height)
-        & (middle <= bottom + 0.2 * height)
+        (marks[:, 0] >= left - 2 * _REACH * height)
+        & (marks[:, 2] <= right + 2 * _REACH * height)
+        & (marks[:, 1] >= top - _REACH * height)
+        & (marks[:, 3] <= bottom + _REACH * height)
     ]
     if len(own):
         left, top = min(left, int(own[:, 0].min())), min(top, int(own[:, 1].min()))
