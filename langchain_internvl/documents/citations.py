@@ -98,6 +98,7 @@ def answer_with_citations(
     max_pages: int = 4,
     show_images: bool = True,
     ground: bool | Way = False,
+    ground_llm: BaseChatModel | None = None,
     prompt: str = QUESTION,
     page_image: Callable[[Document], Image.Image] | None = None,
     media_policy: MediaPolicy | None = None,
@@ -115,6 +116,7 @@ def answer_with_citations(
             better than they point. Regions in the page's metadata (`elements`) whose label or
             brief is the statement take no request. A statement that is not found, or whose
             requests fail, has no box, and is in `CitedPage.unlocated`.
+        ground_llm: The model that points or reads for `ground`; None: `llm`.
         prompt: The prompt; has `{pages}` and `{question}`.
         page_image: Opens the image of a page; None: from `source` and `page` in its metadata,
             turned as `rotation` says.
@@ -146,7 +148,8 @@ def answer_with_citations(
             if way is not None and own:
                 shown = image or _image(opened, document)
                 located = yield from _locate(way, shown, own, document)
-                shown = draw_boxes(shown, located.boxes) if shown and located.boxes else shown
+                if shown is not None and located.boxes:
+                    shown = draw_boxes(shown, [_around(one, way) for one in located.boxes])
             page = CitedPage(number, document, bool(own), shown, located.boxes, located.unlocated)
             pages.append(page)
         return CitedAnswer(cited.text, cited.message, tuple(pages), cited.unknown, cited.citations)
@@ -158,9 +161,12 @@ def answer_with_citations(
             else retriever(question)
         )
         script = steps(question, found)
-        step = _advance(lambda: next(script))
+        step, model = _advance(lambda: next(script)), llm
         while isinstance(step, Batch):
-            replies = llm.batch(list(step.inputs), config, return_exceptions=True, **step.settings)
+            replies = model.batch(
+                list(step.inputs), config, return_exceptions=True, **step.settings
+            )
+            model = ground_llm or llm
             step = _advance(lambda replies=replies: script.send(replies))  # type: ignore[misc]
         return step
 
@@ -172,11 +178,12 @@ def answer_with_citations(
         )
         script = steps(question, found)
         # Opening and cutting of pages would block the event loop.
-        step = await run_in_executor(config, _advance, lambda: next(script))
+        step, model = await run_in_executor(config, _advance, lambda: next(script)), llm
         while isinstance(step, Batch):
-            replies = await llm.abatch(
+            replies = await model.abatch(
                 list(step.inputs), config, return_exceptions=True, **step.settings
             )
+            model = ground_llm or llm
             send = lambda replies=replies: script.send(replies)  # noqa: E731
             step = await run_in_executor(config, _advance, send)
         return step
@@ -324,6 +331,20 @@ def _locate(
     if way == "boxes":
         return (yield from locate_by_boxes(image, statements))
     return (yield from locate_by_reading(image, statements, document.metadata))
+
+
+def _around(box: Box, way: Way) -> Box:
+    """The frame that is drawn for a box: around ink with a margin, so that no letter is hidden."""
+    if way == "boxes" or box.size is None:
+        return box
+    left, top, right, bottom = box.corners("pixel")
+    margin = 0.15 * min(right - left, bottom - top)
+    width, height = box.size
+    frame = (
+        max(0, left - margin), max(0, top - margin),
+        min(width, right + margin), min(height, bottom + margin),
+    )  # fmt: skip
+    return Box.from_space(frame, "pixel", box.size, box.label)
 
 
 def _advance(call: Callable[[], Batch]) -> Batch | CitedAnswer:

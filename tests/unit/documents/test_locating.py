@@ -180,6 +180,15 @@ def test_an_answer_stays_when_nothing_can_be_located():
         assert (answer.pages[0].boxes, len(answer.pages[0].unlocated)) == ((), 1)
 
 
+async def test_another_model_may_locate():
+    reader, backend = scripted(lambda request: "The rent is 900 EUR")
+    made, _, answering = chain(lambda request: "The rent is 900 EUR [1].", ground="reading",
+                               ground_llm=reader)  # fmt: skip
+    for answer in (made.invoke("What is the rent?"), await made.ainvoke("What is the rent?")):
+        assert pixels(answer.pages[0]) == [BOXES[0]]
+    assert (len(answering.requests), len(backend.requests)) == (2, 8)
+
+
 def test_unknown_ways_are_refused():
     with pytest.raises(RequestError, match="'boxes' or 'reading', not 'box'"):
         chain([], ground="box")
