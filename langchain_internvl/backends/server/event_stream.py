@@ -56,7 +56,10 @@ class EventParser:
 
     def __init__(self) -> None:
         self._is_first = True
-        self._begin()
+        self._name = ""
+        self._data: list[str] = []
+        self._size = 0
+        self._is_bare = False
 
     def push(self, line: str) -> ServerEvent | None:
         """The event that a line completes, if any.
@@ -89,14 +92,8 @@ class EventParser:
     def end(self) -> ServerEvent | None:
         """The event so far: at a blank line, or at the end of the stream."""
         name, data = self._name, "\n".join(self._data)
-        self._begin()
+        self._name, self._data, self._size, self._is_bare = "", [], 0, False
         return ServerEvent(name, data) if data.strip() else None
-
-    def _begin(self) -> None:
-        self._name = ""
-        self._data: list[str] = []
-        self._size = 0
-        self._is_bare = False
 
     def _add(self, line: str) -> None:
         self._data.append(line)
