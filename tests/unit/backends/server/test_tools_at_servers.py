@@ -48,6 +48,9 @@ def at_server():
         running.__exit__(None, None, None)
 
 
+ALLOWED = {"type": "allowed_tools", "tools": [{"type": "function", "name": "Look"}]}
+
+
 @pytest.mark.parametrize(
     ("choice", "told", "names"),
     [
@@ -55,6 +58,8 @@ def at_server():
         ("any", "required", ["Zoom", "Look"]),
         ("Look", "required", ["Look"]),
         ("none", "none", ["Zoom", "Look"]),
+        ({**ALLOWED, "mode": "auto"}, "auto", ["Look"]),
+        ({**ALLOWED, "mode": "required"}, "required", ["Look"]),
     ],
 )
 def test_the_server_is_told_of_tools_by_messages(at_server, choice, told, names):
