@@ -219,8 +219,8 @@ def _tool_choice(choice: Any, names: Sequence[str]) -> tuple[Sequence[str], bool
         if not names:
             raise RequestError(f"tool_choice is {choice!r}, and there are no tools")
         raise RequestError(
-            "tool_choice is auto, any, required, none, the name of a tool "
-            f'({", ".join(names)}) or {{"type": "{_ALLOWED}", ...}}, not {choice!r}'
+            f'tool_choice is auto, any, required, none, {{"type": "{_ALLOWED}", ...}} or the name '
+            f"of a tool ({', '.join(names)}), not {choice!r}"
         )
     if _KINDS[choice] == "required" and not names:
         raise RequestError(f"tool_choice is {choice!r}, and there are no tools to call")
