@@ -7,22 +7,21 @@ annotations; with `ground`, the cited regions are located on their pages and dra
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.messages.content import Citation, create_citation, create_text_block
+from langchain_core.messages import HumanMessage
+from langchain_core.messages.content import Citation
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 from PIL import Image
 
 from langchain_internvl._optional import require
+from langchain_internvl.chat_models import ChatInternVL
+from langchain_internvl.documents.cited_answer import CitedAnswer, CitedPage, cite, cite_quotes
 from langchain_internvl.documents.locating import (
     Batch,
     Located,
@@ -34,6 +33,7 @@ from langchain_internvl.documents.locating import (
 )
 from langchain_internvl.documents.orientation import turn
 from langchain_internvl.documents.pages import PageOptions, pages_of
+from langchain_internvl.documents.quotes import QUOTE, QUOTES, Quotable
 from langchain_internvl.documents.sources import File, find_files
 from langchain_internvl.errors import InternVLError, MediaError, RequestError
 from langchain_internvl.grounding import Box, draw_boxes
@@ -47,48 +47,6 @@ QUESTION = (
 """The prompt; `{pages}` is the retrieved text, page by page."""
 
 _Answering: TypeAlias = "Generator[Batch, Replies, CitedAnswer]"
-_MARK = re.compile(r"\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-
-
-@dataclass(frozen=True)
-class CitedPage:
-    """A page that the prompt of an answer contained.
-
-    Attributes:
-        number: Its number in the answer, from 1.
-        document: The retrieved text of the page; retrieved parts of one page are joined.
-        is_cited: Whether the answer cites it.
-        image: The page, in mode RGB, with the cited regions drawn if they were located; None: the
-            prompt had no image of the page, or the image cannot be opened.
-        boxes: The cited regions on the page, in the order of the citations.
-        unlocated: Cited statements that were not located on the page, each with the reason; empty
-            without `ground`.
-    """
-
-    number: int
-    document: Document
-    is_cited: bool
-    image: Image.Image | None = None
-    boxes: tuple[Box, ...] = ()
-    unlocated: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class CitedAnswer:
-    """An answer with its cited pages.
-
-    Attributes:
-        text: The answer, without the marks.
-        message: The same as a message, whose text block has `Citation` annotations.
-        pages: The pages of the prompt, in the order of their numbers.
-        unknown: Cited numbers that no page has.
-    """
-
-    text: str
-    message: AIMessage
-    pages: tuple[CitedPage, ...]
-    unknown: tuple[int, ...] = ()
-    citations: tuple[Citation, ...] = field(default=())
 
 
 def answer_with_citations(
@@ -97,9 +55,10 @@ def answer_with_citations(
     *,
     max_pages: int = 4,
     show_images: bool = True,
+    quote: bool | int = False,
     ground: bool | Way = False,
     ground_llm: BaseChatModel | None = None,
-    prompt: str = QUESTION,
+    prompt: str | None = None,
     page_image: Callable[[Document], Image.Image] | None = None,
     media_policy: MediaPolicy | None = None,
 ) -> Runnable[str, CitedAnswer]:
@@ -110,6 +69,9 @@ def answer_with_citations(
         retriever: Finds documents of `InternVLLoader`, or parts of them, for a question.
         max_pages: Most pages in the prompt. Parts of one page count as one page.
         show_images: Send the page images as well as their text.
+        quote: The answer is a line of the retrieved text, word for word, or `UNSAID` ("The pages do
+            not say it."); a number: at most so many lines. Decoding is constrained to them. Lines
+            of more than 300 characters are quoted by sentences, or in parts.
         ground: Locate the cited statements on their pages, and draw the boxes. "boxes" (or True):
             the model is asked for their boxes. "reading": the model reads the page line by line,
             at most 200 lines, and the lines with the statement have its box; for models that read
@@ -117,7 +79,8 @@ def answer_with_citations(
             brief is the statement take no request. A statement that is not found, or whose
             requests fail, has no box, and is in `CitedPage.unlocated`.
         ground_llm: The model that points or reads for `ground`; None: `llm`.
-        prompt: The prompt; has `{pages}` and `{question}`.
+        prompt: The prompt; has `{pages}` and `{question}`. None: `QUESTION`, or with `quote`
+            `QUOTE` or `QUOTES`.
         page_image: Opens the image of a page; None: from `source` and `page` in its metadata,
             turned as `rotation` says.
         media_policy: Limits on files and addresses that are opened; None: the defaults.
@@ -127,20 +90,30 @@ def answer_with_citations(
         `retriever`; a page whose image cannot be opened contributes its text alone.
 
     Raises:
-        RequestError: `ground` has another value.
+        RequestError: `ground` or `quote` has another value, or `quote` is given and `llm` is not a
+            `ChatInternVL`, which alone constrains decoding to the lines.
         ImportError: `ground` is "reading", and the extra `documents` is not installed.
     """
     way = _way(ground)
+    most = _most_quotes(quote, llm)
+    asked = prompt or (QUESTION if most == 0 else QUOTE if most == 1 else QUOTES)
     policy = media_policy or MediaPolicy(max_pages=1_000_000)
     opened = page_image or (lambda document: open_page_of(document, policy))
 
     def steps(question: str, found: Sequence[Document]) -> _Answering:
         documents = _by_page(found)[:max_pages]
         images = [_image(opened, one) if show_images else None for one in documents]
-        (reply,) = yield Batch([_messages(prompt, question, documents, images)])
+        messages = _messages(asked, question, documents, images)
+        quotable = Quotable.of(documents, most)
+        settings = quotable.settings(llm.max_tokens) if isinstance(llm, ChatInternVL) else {}
+        (reply,) = yield Batch([messages], settings if most else {})
         if isinstance(reply, Exception):
             raise reply
-        cited = cite(reply, documents)
+        cited = (
+            cite_quotes(reply, documents, quotable.read(reply.text))
+            if most
+            else cite(reply, documents)
+        )
         pages = []
         for number, (document, image) in enumerate(zip(documents, images, strict=True), 1):
             own = [one for one in cited.citations if one.get("extras", {}).get("number") == number]
@@ -189,59 +162,6 @@ def answer_with_citations(
         return step
 
     return RunnableLambda(answer, aanswer, name="answer_with_citations")
-
-
-def cite(reply: AIMessage, documents: Sequence[Document]) -> CitedAnswer:
-    """A reply with marks such as [2], as text with `Citation` annotations.
-
-    Each citation spans the statement before its mark: back to the end of the sentence before, or
-    to the mark before. `url` is the document's source, `title` names document and page, and
-    `extras` has `number`, `page` and `page_id`.
-
-    Args:
-        reply: The reply.
-        documents: The pages; the first has number 1.
-    """
-    text, spans, unknown = "", [], []
-    at = start = 0
-    written = reply.text
-    for mark in _MARK.finditer(written):
-        text += written[at : mark.start()]
-        at = mark.end()
-        numbers = [int(one) for one in mark[1].split(",")]
-        begin = max(start, _sentence_start(text, start))
-        spans += [(begin, len(text), number) for number in numbers if number <= len(documents)
-                  and number > 0]  # fmt: skip
-        unknown += [number for number in numbers if not 0 < number <= len(documents)]
-        start = len(text)
-    text += written[at:]
-    citations = []
-    for begin, end, number in spans:
-        metadata = documents[number - 1].metadata
-        known = {name: metadata[name] for name in ("page", "page_id") if name in metadata}
-        source = metadata.get("source")
-        page = f", page {metadata['page'] + 1}" if "page" in metadata else ""
-        citations.append(
-            create_citation(
-                url=None if source is None else str(source),
-                title=f"{Path(str(source)).name if source else 'document'}{page}",
-                start_index=begin,
-                end_index=end,
-                cited_text=text[begin:end],
-                number=number,
-                **known,
-            )
-        )
-    block: Any = create_text_block(text)
-    if citations:
-        block["annotations"] = list(citations)
-    message = AIMessage(
-        content=[block],
-        response_metadata=reply.response_metadata,
-        usage_metadata=reply.usage_metadata,
-        id=reply.id,
-    )
-    return CitedAnswer(text, message, (), tuple(dict.fromkeys(unknown)), tuple(citations))
 
 
 def open_page_of(document: Document, policy: MediaPolicy) -> Image.Image:
@@ -299,11 +219,16 @@ def _messages(
     return [HumanMessage([*blocks, {"type": "text", "text": text}])]
 
 
-def _sentence_start(text: str, least: int) -> int:
-    """Index at which the last sentence begins, at least `least`."""
-    ends = [match.end() for match in re.finditer(r"[.!?]\s+|\n+", text[: len(text.rstrip(" .!?"))])]
-    begin = max([least, *ends])
-    return begin + len(text[begin:]) - len(text[begin:].lstrip())
+def _most_quotes(quote: Any, llm: BaseChatModel) -> int:
+    """Most lines of a quoted answer; 0: the answer is free text."""
+    if not isinstance(quote, int) or quote < 0:
+        raise RequestError(f"quote is a bool or a number of lines from 1, not {quote!r}")
+    if quote and not isinstance(llm, ChatInternVL):
+        raise RequestError(
+            f"quote constrains decoding, which {type(llm).__name__} may not do; give a "
+            "ChatInternVL, or leave quote out"
+        )
+    return int(quote)
 
 
 def _way(ground: bool | Way) -> Way | None:  # noqa: FBT001 - as the caller gave it
