@@ -36,7 +36,7 @@ _PACKAGES = {
     "mcp": ("mcp", "serves tools to MCP clients"),
     "langchain": ("agents", "ClearImagesMiddleware"),
     "docling-core": ("docling", "describes pictures of Docling's documents"),
-    "rapidfuzz": ("evaluation", "scores of benchmarks"),
+    "rapidfuzz": ("documents", "cited places by reading; scores of benchmarks (evaluation)"),
     "pyarrow": ("parquet", "writes Parquet"),
     "ray": ("ray", "reads pages on many machines"),
 }

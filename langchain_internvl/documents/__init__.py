@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_internvl._optional import require
 from langchain_internvl.documents.batch_reader import PageReader
-from langchain_internvl.documents.citations import (
-    CitedAnswer,
-    CitedPage,
-    answer_with_citations,
-)
+from langchain_internvl.documents.citations import answer_with_citations
+from langchain_internvl.documents.cited_answer import CitedAnswer, CitedPage
 from langchain_internvl.documents.loader import InternVLLoader
 from langchain_internvl.documents.parser import InternVLImageParser
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
 from PIL import Image, ImageChops
 
-from langchain_internvl.documents.levels import median_of_counts
-
-_Grey: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+from langchain_internvl.documents.levels import grain, median_of_counts
 
 _LEAST_SIDE = 64
 """Images smaller than this, in pixels, are icons or crops, not pages: they are never blank."""
@@ -70,7 +66,7 @@ def _ink(darkest: Image.Image) -> int:
     blocks = (max(1, darkest.width // 32), max(1, darkest.height // 32))
     paper = darkest.resize(blocks, Image.Resampling.BOX)
     around = paper.resize(darkest.size, Image.Resampling.BILINEAR)
-    level = max(_CONTRAST, _GRAIN * _grain(np.asarray(around), np.asarray(darkest)))
+    level = max(_CONTRAST, _GRAIN * grain(np.asarray(around), np.asarray(darkest)))
     below = np.asarray(ImageChops.subtract(around, darkest))  # 0 where the pixel is lighter
     is_ink = below > int(level)
     # Grain is single pixels; strokes have neighbours.
@@ -80,13 +76,3 @@ def _ink(darkest: Image.Image) -> int:
     has_neighbour[:, 1:] |= is_ink[:, :-1]
     has_neighbour[:, :-1] |= is_ink[:, 1:]
     return int(np.count_nonzero(is_ink & has_neighbour))
-
-
-def _grain(around: _Grey, darkest: _Grey) -> float:
-    """Standard deviation of the paper's grain, from a sixteenth of the pixels, in 8-bit levels."""
-    below = around[::4, ::4].astype(np.int16) - darkest[::4, ::4]
-    counts = np.bincount(below.ravel() + 255, minlength=511)  # of -255 to 255
-    twice = round(2 * median_of_counts(counts))  # a median of whole numbers may be a half
-    deviations = np.abs(2 * np.arange(511) - twice)
-    spread = median_of_counts(np.bincount(deviations, weights=counts)) / 2
-    return 1.4826 * spread  # of a normal distribution

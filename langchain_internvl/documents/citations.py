@@ -2,32 +2,42 @@
 
 The prompt contains the retrieved text and the page images, each under a number; the reply cites
 the numbers in brackets: "The rent is 900 EUR [2]." The brackets become LangChain `Citation`
-annotations; with `ground`, the cited region is located on its page and drawn.
+annotations; with `ground`, the cited regions are located on their pages and drawn.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias
 
 from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.messages.content import Citation, create_citation, create_text_block
+from langchain_core.messages import HumanMessage
+from langchain_core.messages.content import Citation
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import run_in_executor
 from PIL import Image
 
+from langchain_internvl._optional import require
+from langchain_internvl.chat_models import ChatInternVL
+from langchain_internvl.documents.cited_answer import CitedAnswer, CitedPage, cite, cite_quotes
+from langchain_internvl.documents.locating import (
+    Batch,
+    Located,
+    Locating,
+    Replies,
+    Way,
+    locate_by_boxes,
+    locate_by_reading,
+)
 from langchain_internvl.documents.orientation import turn
 from langchain_internvl.documents.pages import PageOptions, pages_of
+from langchain_internvl.documents.quotes import QUOTE, QUOTES, Quotable
 from langchain_internvl.documents.sources import File, find_files
-from langchain_internvl.errors import InternVLError, MediaError
-from langchain_internvl.grounding import Box, draw_boxes, parse_boxes
+from langchain_internvl.errors import InternVLError, MediaError, RequestError
+from langchain_internvl.grounding import Box, draw_boxes
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.tools.task_prompts import GROUND
 
 QUESTION = (
     "Answer the question from the numbered pages. After each statement write the number of its "
@@ -36,45 +46,7 @@ QUESTION = (
 )
 """The prompt; `{pages}` is the retrieved text, page by page."""
 
-_MARK = re.compile(r"\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-
-
-@dataclass(frozen=True)
-class CitedPage:
-    """A page that the prompt of an answer contained.
-
-    Attributes:
-        number: Its number in the answer, from 1.
-        document: The retrieved text of the page; retrieved parts of one page are joined.
-        is_cited: Whether the answer cites it.
-        image: The page, in mode RGB, with the cited regions drawn if they were located; None: the
-            prompt had no image of the page, or the image cannot be opened.
-        boxes: The cited regions on the page, in the order of the citations.
-    """
-
-    number: int
-    document: Document
-    is_cited: bool
-    image: Image.Image | None = None
-    boxes: tuple[Box, ...] = ()
-
-
-@dataclass(frozen=True)
-class CitedAnswer:
-    """An answer with its cited pages.
-
-    Attributes:
-        text: The answer, without the marks.
-        message: The same as a message, whose text block has `Citation` annotations.
-        pages: The pages of the prompt, in the order of their numbers.
-        unknown: Cited numbers that no page has.
-    """
-
-    text: str
-    message: AIMessage
-    pages: tuple[CitedPage, ...]
-    unknown: tuple[int, ...] = ()
-    citations: tuple[Citation, ...] = field(default=())
+_Answering: TypeAlias = "Generator[Batch, Replies, CitedAnswer]"
 
 
 def answer_with_citations(
@@ -83,8 +55,10 @@ def answer_with_citations(
     *,
     max_pages: int = 4,
     show_images: bool = True,
-    ground: bool = False,
-    prompt: str = QUESTION,
+    quote: bool | int = False,
+    ground: bool | Way = False,
+    ground_llm: BaseChatModel | None = None,
+    prompt: str | None = None,
     page_image: Callable[[Document], Image.Image] | None = None,
     media_policy: MediaPolicy | None = None,
 ) -> Runnable[str, CitedAnswer]:
@@ -95,8 +69,18 @@ def answer_with_citations(
         retriever: Finds documents of `InternVLLoader`, or parts of them, for a question.
         max_pages: Most pages in the prompt. Parts of one page count as one page.
         show_images: Send the page images as well as their text.
-        ground: Locate the cited statements on their pages, and draw the boxes.
-        prompt: The prompt; has `{pages}` and `{question}`.
+        quote: The answer is a line of the retrieved text, word for word, or `UNSAID` ("The pages do
+            not say it."); a number: at most so many lines. Decoding is constrained to them. Lines
+            of more than 300 characters are quoted by sentences, or in parts.
+        ground: Locate the cited statements on their pages, and draw the boxes. "boxes" (or True):
+            the model is asked for their boxes. "reading": the model reads the page line by line,
+            at most 200 lines, and the lines with the statement have its box; for models that read
+            better than they point. Regions in the page's metadata (`elements`) whose label or
+            brief is the statement take no request. A statement that is not found, or whose
+            requests fail, has no box, and is in `CitedPage.unlocated`.
+        ground_llm: The model that points or reads for `ground`; None: `llm`.
+        prompt: The prompt; has `{pages}` and `{question}`. None: `QUESTION`, or with `quote`
+            `QUOTE` or `QUOTES`.
         page_image: Opens the image of a page; None: from `source` and `page` in its metadata,
             turned as `rotation` says.
         media_policy: Limits on files and addresses that are opened; None: the defaults.
@@ -104,9 +88,44 @@ def answer_with_citations(
     Returns:
         A runnable from a question to a `CitedAnswer`. It raises the errors of `llm` and
         `retriever`; a page whose image cannot be opened contributes its text alone.
+
+    Raises:
+        RequestError: `ground` or `quote` has another value, or `quote` is given and `llm` is not a
+            `ChatInternVL`, which alone constrains decoding to the lines.
+        ImportError: `ground` is "reading", and the extra `documents` is not installed.
     """
+    way = _way(ground)
+    most = _most_quotes(quote, llm)
+    asked = prompt or (QUESTION if most == 0 else QUOTE if most == 1 else QUOTES)
     policy = media_policy or MediaPolicy(max_pages=1_000_000)
     opened = page_image or (lambda document: open_page_of(document, policy))
+
+    def steps(question: str, found: Sequence[Document]) -> _Answering:
+        documents = _by_page(found)[:max_pages]
+        images = [_image(opened, one) if show_images else None for one in documents]
+        messages = _messages(asked, question, documents, images)
+        quotable = Quotable.of(documents, most)
+        settings = quotable.settings(llm.max_tokens) if isinstance(llm, ChatInternVL) else {}
+        (reply,) = yield Batch([messages], settings if most else {})
+        if isinstance(reply, Exception):
+            raise reply
+        cited = (
+            cite_quotes(reply, documents, quotable.read(reply.text))
+            if most
+            else cite(reply, documents)
+        )
+        pages = []
+        for number, (document, image) in enumerate(zip(documents, images, strict=True), 1):
+            own = [one for one in cited.citations if one.get("extras", {}).get("number") == number]
+            shown, located = image, Located()
+            if way is not None and own:
+                shown = image or _image(opened, document)
+                located = yield from _locate(way, shown, own, document)
+                if shown is not None and located.boxes:
+                    shown = draw_boxes(shown, [_around(one, way) for one in located.boxes])
+            page = CitedPage(number, document, bool(own), shown, located.boxes, located.unlocated)
+            pages.append(page)
+        return CitedAnswer(cited.text, cited.message, tuple(pages), cited.unknown, cited.citations)
 
     def answer(question: str, config: RunnableConfig) -> CitedAnswer:
         found = (
@@ -114,74 +133,35 @@ def answer_with_citations(
             if isinstance(retriever, BaseRetriever)
             else retriever(question)
         )
-        documents = _by_page(found)[:max_pages]
-        images = [_image(opened, one) if show_images else None for one in documents]
-        reply = llm.invoke(_messages(prompt, question, documents, images), config)
-        cited = cite(reply, documents)
-        pages = []
-        for number, (document, image) in enumerate(zip(documents, images, strict=True), 1):
-            own = [one for one in cited.citations if one.get("extras", {}).get("number") == number]
-            shown = image
-            boxes: tuple[Box, ...] = ()
-            if ground and own:
-                shown, boxes = _ground(llm, image or _image(opened, document), own, config)
-            pages.append(CitedPage(number, document, bool(own), shown, boxes))
-        return CitedAnswer(cited.text, cited.message, tuple(pages), cited.unknown, cited.citations)
-
-    return RunnableLambda(answer, name="answer_with_citations")
-
-
-def cite(reply: AIMessage, documents: Sequence[Document]) -> CitedAnswer:
-    """A reply with marks such as [2], as text with `Citation` annotations.
-
-    Each citation spans the statement before its mark: back to the end of the sentence before, or
-    to the mark before. `url` is the document's source, `title` names document and page, and
-    `extras` has `number`, `page` and `page_id`.
-
-    Args:
-        reply: The reply.
-        documents: The pages; the first has number 1.
-    """
-    text, spans, unknown = "", [], []
-    at = start = 0
-    written = reply.text
-    for mark in _MARK.finditer(written):
-        text += written[at : mark.start()]
-        at = mark.end()
-        numbers = [int(one) for one in mark[1].split(",")]
-        begin = max(start, _sentence_start(text, start))
-        spans += [(begin, len(text), number) for number in numbers if number <= len(documents)
-                  and number > 0]  # fmt: skip
-        unknown += [number for number in numbers if not 0 < number <= len(documents)]
-        start = len(text)
-    text += written[at:]
-    citations = []
-    for begin, end, number in spans:
-        metadata = documents[number - 1].metadata
-        known = {name: metadata[name] for name in ("page", "page_id") if name in metadata}
-        source = metadata.get("source")
-        page = f", page {metadata['page'] + 1}" if "page" in metadata else ""
-        citations.append(
-            create_citation(
-                url=None if source is None else str(source),
-                title=f"{Path(str(source)).name if source else 'document'}{page}",
-                start_index=begin,
-                end_index=end,
-                cited_text=text[begin:end],
-                number=number,
-                **known,
+        script = steps(question, found)
+        step, model = _advance(lambda: next(script)), llm
+        while isinstance(step, Batch):
+            replies = model.batch(
+                list(step.inputs), config, return_exceptions=True, **step.settings
             )
+            model = ground_llm or llm
+            step = _advance(lambda replies=replies: script.send(replies))  # type: ignore[misc]
+        return step
+
+    async def aanswer(question: str, config: RunnableConfig) -> CitedAnswer:
+        found = (
+            await retriever.ainvoke(question, config)
+            if isinstance(retriever, BaseRetriever)
+            else await run_in_executor(config, retriever, question)
         )
-    block: Any = create_text_block(text)
-    if citations:
-        block["annotations"] = list(citations)
-    message = AIMessage(
-        content=[block],
-        response_metadata=reply.response_metadata,
-        usage_metadata=reply.usage_metadata,
-        id=reply.id,
-    )
-    return CitedAnswer(text, message, (), tuple(dict.fromkeys(unknown)), tuple(citations))
+        script = steps(question, found)
+        # Opening and cutting of pages would block the event loop.
+        step, model = await run_in_executor(config, _advance, lambda: next(script)), llm
+        while isinstance(step, Batch):
+            replies = await model.abatch(
+                list(step.inputs), config, return_exceptions=True, **step.settings
+            )
+            model = ground_llm or llm
+            send = lambda replies=replies: script.send(replies)  # noqa: E731
+            step = await run_in_executor(config, _advance, send)
+        return step
+
+    return RunnableLambda(answer, aanswer, name="answer_with_citations")
 
 
 def open_page_of(document: Document, policy: MediaPolicy) -> Image.Image:
@@ -239,26 +219,63 @@ def _messages(
     return [HumanMessage([*blocks, {"type": "text", "text": text}])]
 
 
-def _sentence_start(text: str, least: int) -> int:
-    """Index at which the last sentence begins, at least `least`."""
-    ends = [match.end() for match in re.finditer(r"[.!?]\s+|\n+", text[: len(text.rstrip(" .!?"))])]
-    begin = max([least, *ends])
-    return begin + len(text[begin:]) - len(text[begin:].lstrip())
+def _most_quotes(quote: Any, llm: BaseChatModel) -> int:
+    """Most lines of a quoted answer; 0: the answer is free text."""
+    if not isinstance(quote, int) or quote < 0:
+        raise RequestError(f"quote is a bool or a number of lines from 1, not {quote!r}")
+    if quote and not isinstance(llm, ChatInternVL):
+        raise RequestError(
+            f"quote constrains decoding, which {type(llm).__name__} may not do; give a "
+            "ChatInternVL, or leave quote out"
+        )
+    return int(quote)
 
 
-def _ground(
-    llm: BaseChatModel,
-    image: Image.Image | None,
-    citations: Sequence[Citation],
-    config: RunnableConfig,
-) -> tuple[Image.Image | None, tuple[Box, ...]]:
-    """The cited regions of a page, and the page with them drawn."""
+def _way(ground: bool | Way) -> Way | None:  # noqa: FBT001 - as the caller gave it
+    """How cited statements are located; None: they are not."""
+    if ground is True:
+        return "boxes"
+    if ground is False:
+        return None
+    if ground not in {"boxes", "reading"}:
+        raise RequestError(f"ground is a bool, 'boxes' or 'reading', not {ground!r}")
+    if ground == "reading":
+        require("rapidfuzz.fuzz", extra="documents")
+    return ground
+
+
+def _locate(
+    way: Way, image: Image.Image | None, citations: Sequence[Citation], document: Document
+) -> Locating:
+    """The cited statements on the image of their page."""
+    statements = [one.get("cited_text", "").strip() for one in citations]
+    statements = list(dict.fromkeys(filter(None, statements)))
     if image is None:
-        return None, ()
-    boxes: list[Box] = []
-    for one in citations:
-        phrase = one.get("cited_text", "").strip()[:200]
-        question = {"type": "text", "text": GROUND.format(phrase)}
-        reply = llm.invoke([HumanMessage([{"type": "image", "image": image}, question])], config)
-        boxes += parse_boxes(reply.text, size=image.size)
-    return (draw_boxes(image, boxes) if boxes else image), tuple(boxes)
+        reason = "the image of the page cannot be opened"
+        return Located((), tuple(f"{one!r}: {reason}" for one in statements))
+    if way == "boxes":
+        return (yield from locate_by_boxes(image, statements))
+    return (yield from locate_by_reading(image, statements, document.metadata))
+
+
+def _around(box: Box, way: Way) -> Box:
+    """The frame that is drawn for a box: around ink with a margin, so that no letter is hidden."""
+    if way == "boxes" or box.size is None:
+        return box
+    left, top, right, bottom = box.corners("pixel")
+    margin = 0.15 * min(right - left, bottom - top)
+    width, height = box.size
+    frame = (
+        max(0, left - margin), max(0, top - margin),
+        min(width, right + margin), min(height, bottom + margin),
+    )  # fmt: skip
+    return Box.from_space(frame, "pixel", box.size, box.label)
+
+
+def _advance(call: Callable[[], Batch]) -> Batch | CitedAnswer:
+    """Runs the steps of an answer up to their next requests, or to the answer."""
+    try:
+        return call()
+    except StopIteration as ended:
+        answer: CitedAnswer = ended.value
+        return answer

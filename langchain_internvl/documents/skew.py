@@ -30,11 +30,12 @@ _INK = 40
 """Least contrast of ink to paper, in 8-bit levels."""
 
 
-def find_skew(page: Image.Image) -> float:
+def find_skew(page: Image.Image, least: float = _LEAST) -> float:
     """The angle of a page's lines, in degrees, counter-clockwise; 0.0 if they are level.
 
     Args:
         page: The page, in mode RGB.
+        least: Smaller angles, in degrees, count as level.
 
     Returns:
         An angle from -8 to 8 in steps of a quarter; also 0.0 if no angle can be determined: too
@@ -58,7 +59,7 @@ def find_skew(page: Image.Image) -> float:
     level = scores[len(angles) // 2]
     angle = float(angles[best])
     is_clear = scores[best] >= max(_GAIN * level, _PEAK * float(np.median(scores)))
-    if abs(angle) < _LEAST or abs(angle) > _MOST - _STEP or not is_clear:
+    if abs(angle) < least or abs(angle) > _MOST - _STEP or not is_clear:
         return 0.0
     return angle
 
@@ -87,30 +88,65 @@ def _scores(
     return scores
 
 
-def level(page: Image.Image, angle: float) -> Image.Image:
-    """A page turned back by the angle of its lines; new corners are white.
+def level(page: Image.Image, angle: float, fill: str | tuple[int, ...] = "white") -> Image.Image:
+    """A page turned back by the angle of its lines.
 
     The turned page is shrunk to the width and height of the page, so that it needs no more tiles.
 
     Args:
         page: The page, in mode RGB.
         angle: The angle of its lines, in degrees, counter-clockwise; see `find_skew`.
+        fill: Colour of the new corners.
     """
     if angle == 0:
         return page
+    size, matrix = _turning(page.size, angle)
+    return page.transform(
+        size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=fill
+    )
+
+
+def unlevel(
+    box: tuple[float, float, float, float], size: tuple[int, int], angle: float
+) -> tuple[float, float, float, float]:
+    """The smallest upright box on a page around a box on the levelled page.
+
+    Args:
+        box: Left, top, right and bottom edge on what `level` returns, in pixels.
+        size: Width and height of the page in pixels.
+        angle: The angle that was given to `level`.
+
+    Returns:
+        Left, top, right and bottom edge in pixels of the page, within the page.
+    """
+    left, top, right, bottom = box
+    if angle:
+        a, b, x0, c, d, y0 = _turning(size, angle)[1]
+        corners = [(x, y) for x in (left, right) for y in (top, bottom)]
+        across = [a * x + b * y + x0 for x, y in corners]
+        down = [c * x + d * y + y0 for x, y in corners]
+        left, top, right, bottom = min(across), min(down), max(across), max(down)
+    width, height = size
+    return max(0, left), max(0, top), min(width, right), min(height, bottom)
+
+
+def levelled_size(size: tuple[int, int], angle: float) -> tuple[int, int]:
+    """Width and height of what `level` returns for a page of a size, in pixels."""
+    return size if angle == 0 else _turning(size, angle)[0]
+
+
+def _turning(
+    size: tuple[int, int], angle: float
+) -> tuple[tuple[int, int], tuple[float, float, float, float, float, float]]:
+    """Size of the levelled page, and the matrix from its pixels to those of the page."""
+    page_width, page_height = size
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
-    width = page.width * cosine + page.height * abs(sine)
-    height = page.height * cosine + page.width * abs(sine)
-    scale = min(page.width / width, page.height / height)
-    size = round(width * scale), round(height * scale)
+    width = page_width * cosine + page_height * abs(sine)
+    height = page_height * cosine + page_width * abs(sine)
+    scale = min(page_width / width, page_height / height)
+    turned = round(width * scale), round(height * scale)
     # From a pixel of the result to its place on the page: both turn about their centres.
     a, b = cosine / scale, sine / scale
-    left = page.width / 2 - a * size[0] / 2 - b * size[1] / 2
-    top = page.height / 2 + b * size[0] / 2 - a * size[1] / 2
-    return page.transform(
-        size,
-        Image.Transform.AFFINE,
-        (a, b, left, -b, a, top),
-        Image.Resampling.BICUBIC,
-        fillcolor="white",
-    )
+    left = page_width / 2 - a * turned[0] / 2 - b * turned[1] / 2
+    top = page_height / 2 + b * turned[0] / 2 - a * turned[1] / 2
+    return turned, (a, b, left, -b, a, top)

@@ -262,13 +262,24 @@ print("parent", llm.invoke("x").usage_metadata["output_tokens"])
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_nothing_hangs_in_a_forked_process():
-    """Not a reply that was begun before, nor whoever needs a lock that a lost thread has."""
+    """Not a reply that was begun before, nor whoever needs a lock that a lost thread has.
+
+    The decode loop stands still from its second step until the process has forked: however slow
+    the machine, the reply has begun and not ended.
+    """
     program = f"""
-import os, threading
+import itertools, os, threading
 from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.loading import _LOADING
 from langchain_internvl.backends.registry import SHARED
-llm = ChatInternVL(model={str(FOLDER)!r}, max_tokens=100_000)
+step, steps, forked = DecodeLoop.step, itertools.count(), threading.Event()
+def held_step(loop):
+    if next(steps):
+        forked.wait({PATIENCE})
+    return step(loop)
+DecodeLoop.step = held_step
+llm = ChatInternVL(model={str(FOLDER)!r})
 begun = llm.stream("x")
 next(begun)
 locked, done = threading.Event(), threading.Event()
@@ -293,6 +304,7 @@ if not child:
     os._exit(0)
 os.waitpid(child, 0)
 done.set()
+forked.set()
 llm.close()
 """
     done = subprocess.run(

@@ -41,6 +41,10 @@ DOCLING = """
 from langchain_internvl.documents.docling import describe_pictures
 describe_pictures(None, None)
 """
+CITED = """
+from langchain_internvl.documents import answer_with_citations
+answer_with_citations(scripted(), lambda question: [], ground="reading")
+"""
 MCP = "from langchain_internvl.tools.mcp_server import make_server; make_server([])"
 PDF = """
 from langchain_internvl.documents.searchable_pdf import make_searchable
@@ -70,6 +74,7 @@ USES = [
     ("mcp", "mcp", MCP),
     ("rapidfuzz", "evaluation", "from langchain_internvl.evaluation import anls; anls('a', 'b')"),
     ("rapidfuzz", "evaluation", "from langchain_internvl.evaluation import cer; cer('a', 'b')"),
+    ("rapidfuzz", "documents", CITED),
     ("docling_core", "docling", DOCLING),
     ("langchain", "agents", "from langchain_internvl.documents import ClearImagesMiddleware"),
     ("pikepdf", "searchable-pdf", PDF),

@@ -9,7 +9,7 @@ from PIL import Image
 
 from langchain_internvl import InternVLLoader
 from langchain_internvl.documents import answer_with_citations
-from langchain_internvl.documents.citations import cite
+from langchain_internvl.documents.cited_answer import cite
 from langchain_internvl.errors import EngineBusyError
 
 PAGES = [

@@ -1,0 +1,157 @@
+"""Answers with `Citation` annotations, from replies with marks of pages or from quotes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage
+from langchain_core.messages.content import Citation, create_citation, create_text_block
+from PIL import Image
+
+from langchain_internvl.documents.quotes import UNSAID, Quote
+from langchain_internvl.grounding import Box
+
+_MARK = re.compile(r"\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+
+
+@dataclass(frozen=True)
+class CitedPage:
+    """A page that the prompt of an answer contained.
+
+    Attributes:
+        number: Its number in the answer, from 1.
+        document: The retrieved text of the page; retrieved parts of one page are joined.
+        is_cited: Whether the answer cites it.
+        image: The page, in mode RGB, with the cited regions drawn if they were located; None: the
+            prompt had no image of the page, or the image cannot be opened.
+        boxes: The cited regions on the page, in the order of the citations.
+        unlocated: Cited statements that were not located on the page, each with the reason; empty
+            without `ground`.
+    """
+
+    number: int
+    document: Document
+    is_cited: bool
+    image: Image.Image | None = None
+    boxes: tuple[Box, ...] = ()
+    unlocated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CitedAnswer:
+    """An answer with its cited pages.
+
+    Attributes:
+        text: The answer, without the marks.
+        message: The same as a message, whose text block has `Citation` annotations.
+        pages: The pages of the prompt, in the order of their numbers.
+        unknown: Cited numbers that no page has.
+    """
+
+    text: str
+    message: AIMessage
+    pages: tuple[CitedPage, ...]
+    unknown: tuple[int, ...] = ()
+    citations: tuple[Citation, ...] = field(default=())
+
+
+def cite(reply: AIMessage, documents: Sequence[Document]) -> CitedAnswer:
+    """A reply with marks such as [2], as text with `Citation` annotations.
+
+    Each citation spans the statement before its mark: back to the end of the sentence before, or
+    to the mark before. `url` is the document's source, `title` names document and page, and
+    `extras` has `number`, `page` and `page_id`.
+
+    Args:
+        reply: The reply.
+        documents: The pages; the first has number 1.
+    """
+    text, spans, unknown = "", [], []
+    at = start = 0
+    written = reply.text
+    for mark in _MARK.finditer(written):
+        text += written[at : mark.start()]
+        at = mark.end()
+        numbers = [int(one) for one in mark[1].split(",")]
+        begin = max(start, _sentence_start(text, start))
+        spans += [(begin, len(text), number) for number in numbers if number <= len(documents)
+                  and number > 0]  # fmt: skip
+        unknown += [number for number in numbers if not 0 < number <= len(documents)]
+        start = len(text)
+    text += written[at:]
+    return _annotated(reply, text, spans, documents, unknown)
+
+
+def cite_quotes(
+    reply: AIMessage, documents: Sequence[Document], quotes: Sequence[Quote]
+) -> CitedAnswer:
+    """A reply of quotes, a line each, with a citation for each; brackets in them are text.
+
+    Args:
+        reply: The reply.
+        documents: The pages; the first has number 1.
+        quotes: Its quotes; none: the pages do not say it.
+    """
+    text, spans = "", []
+    for quote in quotes:
+        text += "\n" if text else ""
+        spans.append((len(text), len(text) + len(quote.text), quote.number))
+        text += quote.text
+    return _annotated(reply, text or UNSAID, spans, documents)
+
+
+def _annotated(
+    reply: AIMessage,
+    text: str,
+    spans: Sequence[tuple[int, int, int]],
+    documents: Sequence[Document],
+    unknown: Sequence[int] = (),
+) -> CitedAnswer:
+    """The answer of a reply.
+
+    Args:
+        reply: The reply.
+        text: Its text without marks.
+        spans: Start and end of each cited statement in the text, and the number of its page.
+        documents: The pages.
+        unknown: Cited numbers that no page has.
+    """
+    citations = []
+    for begin, end, number in spans:
+        metadata = documents[number - 1].metadata
+        known = {name: metadata[name] for name in ("page", "page_id") if name in metadata}
+        source = metadata.get("source")
+        page = f", page {metadata['page'] + 1}" if "page" in metadata else ""
+        citations.append(
+            create_citation(
+                url=None if source is None else str(source),
+                title=f"{Path(str(source)).name if source else 'document'}{page}",
+                start_index=begin,
+                end_index=end,
+                cited_text=text[begin:end],
+                number=number,
+                **known,
+            )
+        )
+    block: Any = create_text_block(text)
+    if citations:
+        block["annotations"] = list(citations)
+    message = AIMessage(
+        content=[block],
+        response_metadata=reply.response_metadata,
+        usage_metadata=reply.usage_metadata,
+        id=reply.id,
+    )
+    return CitedAnswer(text, message, (), tuple(dict.fromkeys(unknown)), tuple(citations))
+
+
+def _sentence_start(text: str, least: int) -> int:
+    """Index at which the last sentence begins, at least `least`."""
+    ends = [match.end() for match in re.finditer(r"[.!?]\s+|\n+", text[: len(text.rstrip(" .!?"))])]
+    begin = max([least, *ends])
+    return begin + len(text[begin:]) - len(text[begin:].lstrip())
