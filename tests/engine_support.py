@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from contextlib import contextmanager
 
 from golden import checkpoint_folder
 from patience import PATIENCE
@@ -18,6 +19,10 @@ from langchain_internvl.checkpoint import read_checkpoint
 from langchain_internvl.prompting.tokenization import load_tokenizer
 
 FOLDER = checkpoint_folder("qwen2")
+
+ENDLESS = 1_000_000
+"""`max_tokens` of a reply that is longer than any test: so many tokens take more than `PATIENCE`.
+A request without stop tokens and stop strings cannot end earlier."""
 
 
 def make_backend(folder=FOLDER, dtype="float32", **limits):
@@ -42,6 +47,34 @@ def wait_until(condition, seconds=PATIENCE):
 
 def threads():
     return [thread for thread in threading.enumerate() if thread.name == "internvl"]
+
+
+@contextmanager
+def together(engine_thread, count):
+    """No step begins before so many requests are there, however late their callers come.
+
+    Yields:
+        For each step the number of its sequences, and the most bytes of their keys and values.
+    """
+    loop, seen = engine_thread._loop, []
+    step = loop.step
+
+    def arrived():
+        return len(engine_thread._inbox) + len(engine_thread._handles)
+
+    def held_step():
+        if not seen:
+            assert wait_until(lambda: arrived() >= count)
+        rows, before = len(loop.sequences), loop.kv_bytes
+        events = step()
+        seen.append((rows, max(before, loop.kv_bytes)))
+        return events
+
+    loop.step = held_step
+    try:
+        yield seen
+    finally:
+        del loop.step
 
 
 def submit(engine_thread, request):

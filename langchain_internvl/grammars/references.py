@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from langchain_internvl.errors import SchemaError
+from langchain_internvl.grammars.pointers import references as list_references
+from langchain_internvl.grammars.pointers import subschemas
 
 Schema = Mapping[str, Any]
 
@@ -22,9 +24,6 @@ def require_tags(schema: Any, root: Schema) -> None:
         schema: A schema; its options are changed in place.
         root: The schema that references are resolved in.
     """
-    if isinstance(schema, list):
-        for one in schema:
-            require_tags(one, root)
     if not isinstance(schema, Mapping):
         return
     discriminator, options = schema.get("discriminator"), schema.get("oneOf")
@@ -36,12 +35,12 @@ def require_tags(schema: Any, root: Schema) -> None:
             if isinstance(target, dict) and name in target.get("properties", {}):
                 required = list(target.get("required", ()))
                 target["required"] = required if name in required else [*required, name]
-    for value in schema.values():
-        require_tags(value, root)
+    for _, one in subschemas(schema):
+        require_tags(one, root)
 
 
 def resolve(root: Schema, reference: Any, path: str = "$") -> Any:
-    """The target of a reference in a schema.
+    """The target of a reference in a schema, as `pointers.name_references` writes it.
 
     Raises:
         SchemaError: The target does not exist in this schema.
@@ -50,10 +49,9 @@ def resolve(root: Schema, reference: Any, path: str = "$") -> Any:
         raise SchemaError(f"{path}.$ref: {reference!r} is not in this schema")
     place: Any = root
     for step in reference[1:].split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(place, Mapping) or name not in place:
+        if not isinstance(place, Mapping) or step not in place:
             raise SchemaError(f"{path}.$ref: there is no {reference}")
-        place = place[name]
+        place = place[step]
     return place
 
 
@@ -65,7 +63,7 @@ def has_end(checked: Schema, root: Schema | None = None) -> bool:
         root: The schema that references are resolved in; None: `checked` itself.
     """
     whole = checked if root is None else root
-    references = set(_references(checked))
+    references = set(list_references(checked))
     ending: set[str] = set()
     grew = True
     while grew:
@@ -96,15 +94,3 @@ def _ends(schema: Any, ending: Collection[str]) -> bool:
     if schema.get("minItems", 0) > len(first):
         needed.append(schema.get("items"))
     return all(_ends(one, ending) for one in needed)
-
-
-def _references(schema: Any) -> Iterator[str]:
-    """All references in a checked schema."""
-    if isinstance(schema, Mapping):
-        if isinstance(schema.get("$ref"), str):
-            yield schema["$ref"]
-        for value in schema.values():
-            yield from _references(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _references(value)

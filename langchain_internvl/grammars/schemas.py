@@ -14,6 +14,7 @@ from typing import Any
 
 from langchain_internvl.errors import SchemaError
 from langchain_internvl.grammars.pattern_rules import pattern_rules
+from langchain_internvl.grammars.pointers import name_references
 from langchain_internvl.grammars.references import COMBINING, has_end, require_tags, resolve
 from langchain_internvl.grammars.schema_values import are_apart, fits_type, is_exact, multiples
 from langchain_internvl.grammars.string_formats import ANY_STRING, EQUAL_PATTERNS, FORMATS
@@ -22,8 +23,9 @@ Schema = Mapping[str, Any]
 
 _NOTES = frozenset(
     {
-        "$comment", "$id", "$schema", "contentMediaType", "default", "deprecated", "description",
-        "discriminator", "example", "examples", "readOnly", "title", "writeOnly",
+        "$anchor", "$comment", "$dynamicAnchor", "$id", "$schema", "contentMediaType", "default",
+        "deprecated", "description", "discriminator", "example", "examples", "readOnly", "title",
+        "writeOnly",
     }
 )  # fmt: skip
 """Annotations: keywords that do not constrain values."""
@@ -88,6 +90,7 @@ def check_schema(
     except (RecursionError, TypeError, ValueError) as error:
         raise SchemaError(f"the schema is no JSON: {error}") from error
     try:
+        name_references(copied)
         require_tags(copied, copied)
         checked = _Checker(copied, strict, [] if left_out is None else left_out).check(copied, "$")
         if not has_end(checked, copied):

@@ -117,10 +117,11 @@ class ResponseFormat:
         return "required" if self.requires_call else "auto" if self.callable else "none"
 
     def openai_tools(self) -> list[dict[str, Any]]:
-        """The tools as OpenAI writes them; with a forced choice, the callable ones alone."""
-        offered = [
-            one for one in self.tools if not self.requires_call or one["name"] in self.callable
-        ]
+        """The tools as OpenAI writes them: the callable ones, or if none is, all of them.
+
+        Servers know no `allowed_tools`, and would let the model call any tool that is sent.
+        """
+        offered = [one for one in self.tools if not self.callable or one["name"] in self.callable]
         return [{"type": "function", "function": dict(one)} for one in offered]
 
 
@@ -140,9 +141,7 @@ def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
         SchemaError: A schema cannot be guaranteed.
     """
     tools = _tools(settings.get("tools") or ())
-    names = list(tools)
-    choice = _tool_choice(settings.get("tool_choice"), names)
-    requires_call = choice not in {"auto", "none"}
+    called, requires_call = _tool_choice(settings.get("tool_choice"), list(tools))
     parallel = settings.get("parallel_tool_calls")
     if not tools:
         _warn_of_unused(settings)
@@ -150,7 +149,6 @@ def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
     choices = _choices(settings.get("choices"))
     if choices and (tools or schema is not None):
         raise RequestError("choices leave no room for tools or a response_format; ask twice")
-    called = {"auto": names, "required": names, "none": []}.get(choice, [choice[1:]])
     return ResponseFormat(
         tools=tuple(tool for tool, _ in tools.values()),
         callable={name: tools[name][1] for name in called},
@@ -198,12 +196,14 @@ _KINDS: Mapping[str | None, str] = {
 }  # fmt: skip
 
 
-def _tool_choice(choice: Any, names: Sequence[str]) -> str:
-    """One of "auto", "none" and "required", or "=" and the name of a tool.
+def _tool_choice(choice: Any, names: Sequence[str]) -> tuple[Sequence[str], bool]:
+    """The tools that may be called, and whether a call is required.
 
     A string that is a keyword is read as the keyword, even if a tool has that name; a dictionary
     forces such a tool.
     """
+    if isinstance(choice, Mapping) and choice.get("type") == _ALLOWED:
+        return _allowed_tools(choice, names)
     is_named = False
     if isinstance(choice, Mapping):  # OpenAI's and Anthropic's
         kind = choice.get("type")
@@ -214,17 +214,62 @@ def _tool_choice(choice: Any, names: Sequence[str]) -> str:
         choice = "any" if choice else "none"
     is_keyword = isinstance(choice, (str, type(None))) and choice in _KINDS and not is_named
     if choice in names and not is_keyword:
-        return f"={choice}"
+        return [choice], True
     if not is_keyword:
         if not names:
             raise RequestError(f"tool_choice is {choice!r}, and there are no tools")
         raise RequestError(
-            "tool_choice is auto, any, required, none or the name of a tool "
-            f"({', '.join(names)}), not {choice!r}"
+            f'tool_choice is auto, any, required, none, {{"type": "{_ALLOWED}", ...}} or the name '
+            f"of a tool ({', '.join(names)}), not {choice!r}"
         )
     if _KINDS[choice] == "required" and not names:
         raise RequestError(f"tool_choice is {choice!r}, and there are no tools to call")
-    return _KINDS[choice]
+    kind = _KINDS[choice]
+    return [] if kind == "none" else names, kind == "required"
+
+
+_ALLOWED = "allowed_tools"
+"""Type of a `tool_choice` that permits some of the tools; all of them stay in the prompt."""
+
+
+def _allowed_tools(choice: Mapping[str, Any], names: Sequence[str]) -> tuple[Sequence[str], bool]:
+    """The tools that an `allowed_tools` permits, and whether a call is required.
+
+    OpenAI's chat completions have its fields in an object of the same name, its responses API has
+    them beside `type`.
+    """
+    inner = choice.get(_ALLOWED, choice)
+    fields = inner if isinstance(inner, Mapping) else {}
+    mode, given = fields.get("mode"), fields.get("tools")
+    if mode not in ("auto", "required"):
+        raise RequestError(
+            f'tool_choice: the mode of {_ALLOWED} is "auto" or "required", not {mode!r}; '
+            "to forbid calls, take tool_choice='none'"
+        )
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Sequence) or not given:
+        raise RequestError(
+            f"tool_choice: the tools of {_ALLOWED} are a list of at least one, not {given!r}"
+        )
+    allowed = [_allowed_name(one) for one in given]
+    for name in allowed:
+        if name not in names:
+            raise RequestError(
+                f"tool_choice: {_ALLOWED} names {name!r}{did_you_mean(name, names)}, and the tools "
+                f"are {', '.join(names) or 'none'}"
+            )
+    return [name for name in names if name in allowed], mode == "required"
+
+
+def _allowed_name(tool: Any) -> str:
+    """The name of an allowed tool, in either of OpenAI's forms."""
+    named = tool.get("function", tool) if isinstance(tool, Mapping) else None
+    name = named.get("name") if isinstance(named, Mapping) else None
+    if not isinstance(name, str) or tool.get("type") != "function":
+        raise RequestError(
+            f'tool_choice: a tool of {_ALLOWED} is {{"type": "function", "function": '
+            f'{{"name": ...}}}} or {{"type": "function", "name": ...}}, not {tool!r}'
+        )
+    return name
 
 
 def _schema(form: Any) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from engine_support import FOLDER, ids, wait_until
+from engine_support import ENDLESS, FOLDER, ids, together, wait_until
 from golden import VIDEO
 from langchain_core.messages import HumanMessage
 from patience import PATIENCE
@@ -36,7 +36,8 @@ def test_tasks_share_the_running_batch_in_any_event_loop(engine):
     requests = [Request([1, 2, 3 + n], max_tokens=8) for n in range(8)]
     alone = [ids(engine, *request.prompt_ids, max_tokens=8) for request in requests]
     steps = engine.stats.decode_steps
-    assert asyncio.run(gather(engine, requests)) == alone
+    with together(engine._worker, 8):
+        assert asyncio.run(gather(engine, requests)) == alone
     assert engine.stats.decode_steps - steps < 8 * 7
     assert asyncio.run(gather(engine, requests)) == alone
 
@@ -75,7 +76,7 @@ class Endless:
 
 
 async def test_a_cancelled_task_ends_its_row(engine):
-    llm = ChatInternVL(model=str(FOLDER), backend=Endless(engine), max_tokens=100_000)
+    llm = ChatInternVL(model=str(FOLDER), backend=Endless(engine), max_tokens=ENDLESS)
     llm_task = asyncio.create_task(llm.ainvoke("Hello"))
     assert await becomes(lambda: engine.stats.active_rows)
     llm_task.cancel()
@@ -93,7 +94,9 @@ async def test_a_cancelled_task_ends_its_row(engine):
 
 async def test_a_cancellation_beside_a_token_is_not_lost(engine):
     """Python before 3.12 loses some of those that wait with a timeout."""
-    llm = ChatInternVL(model=str(FOLDER), backend=engine, max_tokens=300, timeout=PATIENCE)
+    llm = ChatInternVL(
+        model=str(FOLDER), backend=Endless(engine), max_tokens=ENDLESS, timeout=PATIENCE
+    )
     for number in range(12):
         tokens = []
         enough = asyncio.Event()
@@ -121,7 +124,7 @@ async def test_media_are_part_of_a_calls_time_and_are_not_read_for_nobody(engine
         stop = threading.Event()
         with deadline.stopping(stop.set):
             started.set()
-            stop.wait(min(20, deadline.remaining() or 20))
+            stop.wait(min(PATIENCE, deadline.remaining() or PATIENCE))
         ended.set()
         raise MediaError("clip", "was not read")
 
@@ -139,13 +142,13 @@ async def test_media_are_part_of_a_calls_time_and_are_not_read_for_nobody(engine
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(ended.wait, 5)
+    assert await asyncio.to_thread(ended.wait, PATIENCE)
 
 
 async def test_an_event_loop_that_is_gone_loses_nothing_but_its_row(engine):
     def leave():
         async def begin():
-            stream = engine.astream(Request([1, 2], max_tokens=100_000))
+            stream = engine.astream(Request([1, 2], max_tokens=ENDLESS))
             return await stream.__anext__()
 
         loop = asyncio.new_event_loop()
@@ -163,10 +166,12 @@ async def test_batches_of_all_kinds_share_the_batch(engine):
     inputs = [f"question {n}" for n in range(5)]
     alone = [llm.invoke(one).content for one in inputs]
     steps = engine.stats.decode_steps
-    assert [reply.content for reply in await asyncio.to_thread(llm.batch, inputs)] == alone
-    assert [reply.content for reply in await llm.abatch(inputs)] == alone
-    with ThreadPoolExecutor(5) as pool:
-        assert [reply.content for reply in pool.map(llm.invoke, inputs)] == alone
+    with together(engine._worker, 5):
+        assert [one.content for one in await asyncio.to_thread(llm.batch, inputs)] == alone
+    with together(engine._worker, 5):
+        assert [one.content for one in await llm.abatch(inputs)] == alone
+    with together(engine._worker, 5), ThreadPoolExecutor(5) as pool:
+        assert [one.content for one in pool.map(llm.invoke, inputs)] == alone
     assert engine.stats.decode_steps - steps < 3 * 5 * 5  # alone each takes five
 
 

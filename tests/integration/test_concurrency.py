@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from engine_support import FOLDER, ids, make_backend, threads, wait_until
+from engine_support import ENDLESS, FOLDER, ids, make_backend, threads, together, wait_until
 from golden import TINY, checkpoint_folder
 from reference import SINGLE, model_of, reference_request, until_stop
 from support import FixedBackend
@@ -33,26 +33,23 @@ def test_recorded_generations_from_16_threads_a_third_of_them_cancelled(name, lo
     requests = {case["id"]: reference_request(case, loops(name)) for case in cases}
     backend = make_backend(checkpoint_folder(name))
     ids(backend, 1, 2, max_tokens=1)
-    most = 0
 
     def run(case):
-        nonlocal most
         stream = backend.stream(requests[case["id"]])
         stop_after = random.Random(case["id"]).randrange(4) if case["id"] in cancelled else 10**6
         tokens = []
         for delta in stream:
-            most = max(most, backend.stats.active_rows)
             tokens.append(delta.token_id)
             if len(tokens) > stop_after:
                 stream.close()
         return tokens
 
-    with ThreadPoolExecutor(16) as pool:
+    with together(backend._worker, min(len(cases), 16)) as seen, ThreadPoolExecutor(16) as pool:
         replies = list(pool.map(run, cases))
     for case, tokens in zip(cases, replies, strict=True):
         assert tokens == until_stop(case)[: len(tokens)], case["id"]
         assert case["id"] in cancelled or tokens == until_stop(case), case["id"]
-    assert most > 3
+    assert max(rows for rows, _ in seen) > 3
     assert wait_until(lambda: not threads())
     stats = backend.stats
     assert stats == EngineStats(decode_steps=stats.decode_steps)
@@ -65,18 +62,13 @@ def test_recorded_generations_from_16_threads_a_third_of_them_cancelled(name, lo
 @pytest.mark.parametrize("engine", [{"max_rows": 2}], indirect=True)
 def test_no_more_rows_than_allowed(engine):
     alone = [ids(engine, 1, 2, 3 + n, max_tokens=12) for n in range(6)]
-    seen = []
 
     def run(n):
-        tokens = []
-        for delta in engine.stream(Request([1, 2, 3 + n], max_tokens=12)):
-            tokens.append(delta.token_id)
-            seen.append(engine.stats.active_rows)
-        return tokens
+        return ids(engine, 1, 2, 3 + n, max_tokens=12)
 
-    with ThreadPoolExecutor(6) as pool:
+    with together(engine._worker, 6) as seen, ThreadPoolExecutor(6) as pool:
         assert list(pool.map(run, range(6))) == alone
-    assert max(seen) == 2
+    assert max(rows for rows, _ in seen) == 2
 
 
 # Keys and values of a token: 2 layers, 2 heads of 16 float32 numbers, of both.
@@ -86,15 +78,13 @@ PER_TOKEN = 2 * 2 * 2 * 16 * 4
 @pytest.mark.parametrize("engine", [{"max_kv_bytes": 100 * PER_TOKEN}], indirect=True)
 def test_no_more_keys_and_values_than_allowed(engine):
     """Of requests of up to 40 tokens two may run, and one that never could is refused."""
-    seen = []
+    ids(engine, 1, max_tokens=1)  # loaded
 
     def run(n):
-        for _ in engine.stream(Request(range(3, 33), max_tokens=10)):
-            stats = engine.stats
-            seen.append((stats.active_rows, stats.kv_bytes))
+        return len(ids(engine, *range(3, 33), max_tokens=10))
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(run, range(4)))
+    with together(engine._worker, 4) as seen, ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(run, range(4))) == [10] * 4
     assert max(rows for rows, _ in seen) == 2
     assert 0 < max(size for _, size in seen) <= 100 * PER_TOKEN
     with pytest.raises(EngineMemoryError, match=r"101 tokens need .* max_kv_bytes"):
@@ -143,7 +133,7 @@ def test_in_16_bits_a_seed_says_the_same_whatever_else_runs(dtype):
 
 @pytest.mark.parametrize("engine", [{"max_rows": 1, "max_queued": 2}], indirect=True)
 def test_a_full_queue_refuses_and_one_that_is_left_takes_more(engine):
-    running = engine.stream(Request([1, 2], max_tokens=100_000))
+    running = engine.stream(Request([1, 2], max_tokens=ENDLESS))
     next(running)
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(ids, engine, 1, 2, max_tokens=3) for _ in range(2)]
@@ -157,7 +147,7 @@ def test_a_full_queue_refuses_and_one_that_is_left_takes_more(engine):
 
 @pytest.mark.parametrize("engine", [{"max_rows": 1}], indirect=True)
 def test_who_waits_may_give_up(engine):
-    running = engine.stream(Request([1, 2], max_tokens=100_000))
+    running = engine.stream(Request([1, 2], max_tokens=ENDLESS))
     next(running)
     with pytest.raises(RequestTimeoutError):
         ids(engine, 1, 2, timeout=0.1)
@@ -169,8 +159,8 @@ def test_who_waits_may_give_up(engine):
 
 def test_a_cancelled_row_gets_no_further_token(engine):
     """It is gone before the next step begins."""
-    stream = engine.stream(Request([1, 2], max_tokens=100_000))
-    other = engine.stream(Request([1, 2], max_tokens=100_000))
+    stream = engine.stream(Request([1, 2], max_tokens=ENDLESS))
+    other = engine.stream(Request([1, 2], max_tokens=ENDLESS))
     next(stream)
     next(other)
     engine_thread = engine._worker

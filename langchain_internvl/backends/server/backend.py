@@ -26,7 +26,8 @@ from langchain_internvl.backends.server.dialects import (
     read_usage,
 )
 from langchain_internvl.backends.server.error_mapping import named, to_error
-from langchain_internvl.backends.server.events import Chunk, Done, Fault, index_of, read_line
+from langchain_internvl.backends.server.event_stream import ServerEvent
+from langchain_internvl.backends.server.events import Chunk, Done, Fault, index_of, read_event
 from langchain_internvl.backends.server.kinds import ServerKind
 from langchain_internvl.backends.server.log_masking import mask_logs
 from langchain_internvl.backends.server.redaction import Redactor, secrets_of
@@ -205,8 +206,8 @@ class ServerBackend:
     async def _attempt(self, body: dict[str, object], reply: _Reply) -> AsyncGenerator[Delta, None]:
         client = self._open().client
         try:
-            async with client.lines(body, reply.request_id) as lines:
-                async for delta in reply.read(lines):
+            async with client.events(body, reply.request_id) as events:
+                async for delta in reply.read(events):
                     yield delta
         except ModelNotServedError as error:
             names = await _served_names(client)
@@ -241,7 +242,7 @@ class _Reply:
         self.has_begun = False
         self._reader = reader
 
-    async def read(self, lines: AsyncIterator[str]) -> AsyncGenerator[Delta, None]:
+    async def read(self, sent: AsyncIterator[ServerEvent]) -> AsyncGenerator[Delta, None]:
         """The deltas of a stream, up to the finish reason.
 
         Raises:
@@ -251,14 +252,12 @@ class _Reply:
         reason: FinishReason | None = None
         usage: Usage | None = None
         index: str | None = None  # not each server numbers its only reply 0
-        async for line in lines:
-            event = read_line(line, index)
+        async for one in sent:
+            event = read_event(one, index)
             if isinstance(event, Fault):
                 raise to_error(event, self.request_id)
             if isinstance(event, Done):
                 break
-            if event is None:
-                continue
             if index is None and event.choice:
                 index = index_of(event.choice)
             self.has_begun = self.has_begun or event.says_something

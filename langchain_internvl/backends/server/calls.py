@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from langchain_internvl.grammars.pointers import name_references, references
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Delta
     from langchain_internvl.prompting.tool_formats import ToolFormat
 
 _DEFINITIONS = ("$defs", "definitions")
+
+_WHOLE = "#"
+"""Reference to the whole schema of a tool's arguments, of which the combined one is another."""
 
 
 def call_schema(tools: Sequence[Mapping[str, Any]], format_: ToolFormat) -> str:
@@ -38,16 +44,20 @@ def call_schema(tools: Sequence[Mapping[str, Any]], format_: ToolFormat) -> str:
 def _call(
     function: Mapping[str, Any], prefix: str, format_: ToolFormat, definitions: dict[str, Any]
 ) -> dict[str, Any]:
-    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    parameters = deepcopy(function.get("parameters") or {"type": "object", "properties": {}})
+    name_references(parameters)
     for name in _DEFINITIONS:
         for key, value in (parameters.get(name) or {}).items():
             definitions[prefix + key] = _renamed(value, prefix)
     own = {name: value for name, value in parameters.items() if name not in _DEFINITIONS}
+    arguments = _renamed(own, prefix)
+    if _WHOLE in references(parameters):
+        definitions[prefix] = arguments
     return {
         "type": "object",
         "properties": {
             "name": {"const": function["name"]},
-            format_.arguments_key: _renamed(own, prefix),
+            format_.arguments_key: arguments,
         },
         "required": ["name", format_.arguments_key],
         "additionalProperties": False,
@@ -62,7 +72,9 @@ def _renamed(value: Any, prefix: str) -> Any:
         return value
     renamed = {name: _renamed(one, prefix) for name, one in value.items()}
     reference = value.get("$ref")
-    if isinstance(reference, str):
+    if reference == _WHOLE:
+        renamed["$ref"] = f"#/$defs/{prefix}"
+    elif isinstance(reference, str):
         for name in _DEFINITIONS:
             start = f"#/{name}/"
             if reference.startswith(start):

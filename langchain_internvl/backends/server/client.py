@@ -1,4 +1,4 @@
-"""OpenAI's client: its errors mapped to those of this package, its streams as lines."""
+"""OpenAI's client: its errors mapped to those of this package, its streams as events."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from langchain_internvl._optional import require
 from langchain_internvl.backends.server.error_mapping import named, read_body, to_error
+from langchain_internvl.backends.server.event_stream import ServerEvent, read_events
 from langchain_internvl.backends.server.kinds import owner_of
 from langchain_internvl.errors import (
     BrokenReplyError,
@@ -20,12 +21,6 @@ from langchain_internvl.errors import (
 
 _CONNECT_SECONDS = 10.0
 _LIST_SECONDS = 30.0
-
-MOST_LINE_BYTES = 16 << 20
-"""Maximum length of a line of a streamed reply. A line is one chunk, or a whole reply."""
-
-MOST_REPLY_BYTES = 256 << 20
-"""Maximum length of the stream of one reply, log probabilities included."""
 
 MOST_BODY_BYTES = 4 << 20
 """Maximum length of a body that is read at once: an error, or a list of models."""
@@ -104,10 +99,10 @@ class Client:
                 raise ServerError(f"the server's list of models is malformed: {error}") from error
 
     @asynccontextmanager
-    async def lines(
+    async def events(
         self, body: Mapping[str, Any], request_id: str
-    ) -> AsyncGenerator[AsyncIterator[str], None]:
-        """The lines of a streamed reply; leaving the context closes the connection.
+    ) -> AsyncGenerator[AsyncIterator[ServerEvent], None]:
+        """The events of a streamed reply; leaving the context closes the connection.
 
         Args:
             body: The request, as JSON.
@@ -124,9 +119,9 @@ class Client:
         async with (
             self._translating(request_id),
             asked as response,
-            aclosing(split_lines(response.iter_bytes())) as lines,
+            aclosing(read_events(response.iter_bytes())) as events,
         ):
-            yield lines
+            yield events
 
     async def close(self) -> None:
         """Close all connections, except those of the user's own `http_client`."""
@@ -225,7 +220,7 @@ async def _bound_body(response: Any) -> None:
         BrokenReplyError: The body of a successful response is longer.
     """
     if response.status_code < 300 and response.request.method != "GET":
-        return  # a streamed reply; see `split_lines`
+        return  # a streamed reply; see `event_stream`
     body = bytearray()
     async for piece in response.aiter_bytes():
         body += piece
@@ -235,39 +230,6 @@ async def _bound_body(response: Any) -> None:
     if len(body) > MOST_BODY_BYTES and response.status_code < 400:
         raise BrokenReplyError(f"the server's answer is over {MOST_BODY_BYTES >> 20} MiB")
     response._content = bytes(body[:MOST_BODY_BYTES])  # noqa: SLF001 - what `aread` would set
-
-
-async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
-    """The lines of a body.
-
-    Raises `BrokenReplyError` for a line longer than `MOST_LINE_BYTES`, or a body longer than
-    `MOST_REPLY_BYTES`.
-
-    Only line feeds end a line: JSON strings may contain other Unicode line separators, at which
-    the client's own line reader splits.
-    """
-    held = bytearray()
-    total = 0
-    async for piece in pieces:
-        held += piece
-        total += len(piece)
-        if total > MOST_REPLY_BYTES:
-            raise BrokenReplyError(f"the server's reply is over {MOST_REPLY_BYTES >> 20} MiB")
-        if len(held) > MOST_LINE_BYTES and b"\n" not in piece:
-            raise BrokenReplyError(
-                f"the server sent a line of more than {MOST_LINE_BYTES >> 20} MiB without an end"
-            )
-        if b"\n" in piece:
-            *whole, rest = held.split(b"\n")
-            held = rest
-            for line in whole:
-                yield _decode(line)
-    if held:
-        yield _decode(held)
-
-
-def _decode(line: bytearray) -> str:
-    return line.removesuffix(b"\r").decode("utf-8", "replace")
 
 
 def _library_errors(

@@ -1,7 +1,7 @@
-"""Parser of the lines of a streamed reply.
+"""What the events of a streamed reply say.
 
-Servers send `data: {...}` lines and end with `data: [DONE]`. LMDeploy's proxy also sends errors as
-bare JSON lines with status 200.
+Servers send events whose data are JSON, and end with `[DONE]`. LMDeploy's proxy also sends errors
+in this way, with status 200.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_internvl.backends.server.event_stream import DONE, ServerEvent
 from langchain_internvl.errors import BrokenReplyError
 from langchain_internvl.json_files import parse_json
+
+_ERROR = "error"
+"""Name of events that are errors, whatever their data look like."""
 
 _SAYING = ("content", "tool_calls", "function_call", "reasoning_content", "reasoning", "refusal")
 
@@ -67,31 +71,31 @@ _REFUSALS = frozenset({"context_length_exceeded", "invalid_request_error"})
 """OpenAI's error types, used in place of a status, of requests that fail on every attempt."""
 
 
-def read_line(line: str, index: str | None = None) -> Event | None:
-    """The event of a line; None for blank lines, comments and event names.
+def read_event(sent: ServerEvent, index: str | None = None) -> Event:
+    """What an event says.
 
     Args:
-        line: The line.
+        sent: The event.
         index: Index of the reply among the server's choices; None: not known yet.
 
     Raises:
-        BrokenReplyError: The line is not JSON, or not part of a chat completion.
+        BrokenReplyError: The data are not JSON, or not part of a chat completion.
     """
-    text = line.removeprefix("\ufeff").strip()  # some proxies begin with a byte order mark
-    if text.startswith("data:"):
-        text = text.removeprefix("data:").strip()
-        if text == "[DONE]":
-            return Done()
-    elif not text.startswith(("{", '"', "[")):
-        return None
+    text = sent.data.strip()
+    if text == DONE:
+        return Done()
     try:
         payload = parse_json(text)
         if isinstance(payload, str):  # the proxy wraps some of its errors twice
             payload = parse_json(payload)
     except ValueError as error:
+        if sent.name == _ERROR:
+            return Fault(500, text)
         raise BrokenReplyError(
-            f"the server sent a line that cannot be read as JSON ({error}): {text}"
+            f"the server sent an event that cannot be read as JSON ({error}): {text}"
         ) from None
+    if sent.name == _ERROR and (not isinstance(payload, Mapping) or find_fault(payload) is None):
+        return Fault(_status(payload) if isinstance(payload, Mapping) else 500, text)
     if not isinstance(payload, Mapping):
         raise BrokenReplyError(f"the server sent no reply, but {text}")
     return _read(payload, index)

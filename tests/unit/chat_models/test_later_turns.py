@@ -9,6 +9,7 @@ import pytest
 from chat_support import IMAGE, MODEL, ask
 from golden import TINY, checkpoint_folder
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from patience import PATIENCE
 from support import RecordingBackend
 
 from langchain_internvl import ChatInternVL, image_block
@@ -157,7 +158,7 @@ def test_a_forked_process_waits_for_no_lock_of_a_lost_thread():
     )
     with reply_ids._STORES._lock, replies._lock:  # held by no thread of the child
         child.start()
-    child.join(60)
+    child.join(PATIENCE)
     assert child.exitcode == 0
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from langchain_core.messages import HumanMessage
+from patience import PATIENCE
 from PIL import Image
 
 from langchain_internvl import ChatInternVL, image_block
@@ -20,7 +21,6 @@ from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource
 
-WAIT = 20.0
 POLICY = MediaPolicy()
 
 
@@ -31,12 +31,12 @@ def busy():
 
     def work():
         begun.release()
-        assert go.wait(WAIT)
+        assert go.wait(PATIENCE)
 
     with ThreadPoolExecutor(available_cores()) as callers:
         waiting = [callers.submit(run, work, Deadline()) for _ in range(available_cores())]
         for _ in waiting:
-            assert begun.acquire(timeout=WAIT)
+            assert begun.acquire(timeout=PATIENCE)
         yield go
         go.set()
         for one in waiting:
@@ -51,7 +51,7 @@ def test_results_and_errors_are_those_of_the_function():
             raise error
 
         with pytest.raises(type(error)) as raised:
-            run(fail, Deadline(WAIT))
+            run(fail, Deadline(PATIENCE))
         assert raised.value is error
 
 

@@ -130,6 +130,68 @@ def test_choices_of_tools(choice, kind, names):
     assert "weather" in llm.get_text(asked(llm).prompt_ids)
 
 
+def allowed(mode, *names, flat=False):
+    """OpenAI's `allowed_tools`, of chat completions or of the responses API."""
+    tools = [
+        {"type": "function", "name": name} if flat else
+        {"type": "function", "function": {"name": name}} for name in names
+    ]  # fmt: skip
+    fields = {"mode": mode, "tools": tools}
+    return {"type": "allowed_tools", **(fields if flat else {"allowed_tools": fields})}
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["chat", "responses"])
+@pytest.mark.parametrize(
+    ("mode", "names", "kind", "called"),
+    [
+        ("auto", ["add"], "triggered_tags", ["add"]),
+        ("required", ["add"], "tags_with_separator", ["add"]),
+        ("required", ["none", "weather", "none"], "tags_with_separator", ["weather", "none"]),
+        ("auto", ["add", "none", "weather"], "triggered_tags", ["weather", "add", "none"]),
+    ],
+)
+def test_some_tools_are_allowed_and_all_are_described(flat, mode, names, kind, called):
+    llm = scripted("words")
+    tools = [weather, add, {"name": "none", "parameters": SCHEMA}]
+    llm.bind_tools(tools, tool_choice=allowed(mode, *names, flat=flat)).invoke("?")
+    grammar = json.loads(asked(llm).grammar.format)
+    assert grammar["type"] == kind
+    assert [one["begin"] for one in grammar["tags"]] == [
+        f'<tool_call>\n{{"name": "{name}", "arguments": ' for name in called
+    ]
+    prompt = llm.get_text(asked(llm).prompt_ids)
+    assert all(f'"name": "{name}"' in prompt for name in ("weather", "add", "none"))
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (allowed("auto"), "a list of at least one"),
+        (allowed("auto", flat=True), "a list of at least one"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": "add"}, "a list of at least one"),
+        ({"type": "allowed_tools"}, "not None"),
+        ({"type": "allowed_tools", "allowed_tools": ["add"]}, "not None"),
+        (allowed("none", "add"), 'is "auto" or "required", not \'none\'.*tool_choice=\'none\''),
+        (allowed("any", "add", flat=True), "not 'any'"),
+        (allowed(["auto"], "add"), "mode of allowed_tools"),
+        (allowed("auto", "add", "ad"), "names 'ad'; did you mean 'add'.*are weather, add"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": ["add"]}, "not 'add'"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function"}]}, "a tool of"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [{"name": "add"}]}, "a tool of"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp", "name": "add"}]},
+         "a tool of"),
+    ],
+)  # fmt: skip
+def test_allowed_tools_that_are_none(choice, message):
+    with pytest.raises(RequestError, match=message):
+        scripted().bind_tools([weather, add], tool_choice=choice)
+
+
+def test_allowed_tools_without_tools():
+    with pytest.raises(RequestError, match="names 'add', and the tools are none"):
+        scripted().invoke("?", tool_choice=allowed("auto", "add"))
+
+
 @pytest.mark.parametrize("name", ["none", "any", "auto", "required"])
 def test_a_tool_named_like_a_choice_shadows_none(name):
     llm = scripted("words", "words", "words")

@@ -43,6 +43,17 @@ def test_definitions_of_several_tools_stay_apart():
     assert at == [{"$ref": "#/$defs/0_Point"}, {"$ref": "#/$defs/1_Point"}]
 
 
+def test_a_tool_that_contains_itself_contains_no_call():
+    tree = {"type": "object", "properties": {"next": {"$ref": "#"}}}
+    for tools in ([tool("a", **tree)], [tool("b"), tool("a", **tree)]):
+        schema = json.loads(call_schema(tools, HERMES))
+        prefix = f"{len(tools) - 1}_"
+        own = {"type": "object", "properties": {"next": {"$ref": f"#/$defs/{prefix}"}}}
+        assert schema["$defs"] == {prefix: own}
+        call = schema if len(tools) == 1 else schema["anyOf"][1]
+        assert call["properties"]["arguments"] == own
+
+
 def framed(*deltas):
     return [(one.text, one.finish_reason) for one in CallFrame(HERMES).around(deltas)]
 

@@ -1,11 +1,11 @@
 """Callers who need to know how a server is asked: one finds out, the others wait for it."""
 
 import threading
-import time
 
 import pytest
 from patience import PATIENCE
 
+from langchain_internvl.backends import served
 from langchain_internvl.backends.base import EngineStats
 from langchain_internvl.backends.registry import Engines
 from langchain_internvl.backends.served import Served
@@ -98,13 +98,15 @@ def test_all_get_what_one_found(slow):
 @pytest.mark.parametrize(
     ("error", "again"), [(ServerUnavailableError("x"), False), (RequestTimeoutError("x"), True)]
 )
-def test_a_failure_is_told_and_not_kept(error, again):
+def test_a_failure_is_told_and_not_kept(error, again, monkeypatch):
     engines, finding, told = Engines(), Finding(error), []
     good = Served(Asked(), None, takes_turns=True)
     first = start(engines, finding, told)
     assert finding.begun.wait(PATIENCE)
+    waits, wait = threading.Event(), served.wait
+    monkeypatch.setattr(served, "wait", lambda *asked: waits.set() or wait(*asked))
     second = start(engines, lambda: good, told)
-    time.sleep(0.1)
+    assert waits.wait(PATIENCE)
     finding.may_end.set()
     first.join(PATIENCE)
     second.join(PATIENCE)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import torch
 from engine_support import FOLDER, solo, submit, words
 from graph_tape import Tape, TapeRecorder
+from patience import PATIENCE
 from support import decode, load_loop
 
 from langchain_internvl.backends.base import Request
@@ -146,6 +147,6 @@ def test_two_engines_do_not_capture_at_once(monkeypatch):
         return torch.zeros(1)
 
     capture(first)
-    thread.join(20)
+    thread.join(PATIENCE)
     assert entered.is_set()
     assert len(done) == 2

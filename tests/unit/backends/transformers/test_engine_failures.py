@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 import torch
-from engine_support import FOLDER, ids, read_all, submit, threads, wait_until
+from engine_support import ENDLESS, FOLDER, ids, read_all, submit, threads, wait_until
 from patience import PATIENCE
 
 from langchain_internvl.backends.base import Request
@@ -40,7 +40,7 @@ def test_failures_of_the_engine_are_backend_errors(engine_thread, monkeypatch):
 def test_a_fault_of_the_loop_itself_ends_all_requests_and_the_worker_goes_on(
     engine_thread, monkeypatch
 ):
-    handles = [submit(engine_thread, Request([1, 2], max_tokens=1_000_000)) for _ in range(3)]
+    handles = [submit(engine_thread, Request([1, 2], max_tokens=ENDLESS)) for _ in range(3)]
     for handle in handles:
         handle.next()
     monkeypatch.setattr(engine_thread._loop, "step", lambda: 1 / 0)
@@ -55,7 +55,7 @@ def test_a_fault_of_the_loop_itself_ends_all_requests_and_the_worker_goes_on(
 
 def test_memory_that_is_full_for_good_hangs_nobody(engine_thread, monkeypatch):
     """Neither those who are being answered nor those who come."""
-    handles = [submit(engine_thread, Request([1, 2], max_tokens=1_000_000)) for _ in range(4)]
+    handles = [submit(engine_thread, Request([1, 2], max_tokens=ENDLESS)) for _ in range(4)]
     for handle in handles:
         handle.next()
 
@@ -118,7 +118,7 @@ def test_a_panic_is_told_and_hangs_nobody(place, engine_thread, monkeypatch):
     def panic(*_):
         raise Panic("panic")
 
-    running = submit(engine_thread, Request([1, 2], max_tokens=1_000_000))
+    running = submit(engine_thread, Request([1, 2], max_tokens=ENDLESS))
     running.next()
     if place == "load":
         fresh = EngineThread(panic)
@@ -138,7 +138,7 @@ def test_a_panic_is_told_and_hangs_nobody(place, engine_thread, monkeypatch):
 
 
 def test_a_request_that_cannot_be_admitted_fails_alone(engine_thread, monkeypatch):
-    running = submit(engine_thread, Request([1, 2], max_tokens=1_000_000))
+    running = submit(engine_thread, Request([1, 2], max_tokens=ENDLESS))
     running.next()
     asked = []
 
@@ -171,7 +171,7 @@ def test_the_youngest_row_makes_room_when_memory_is_full(engine_thread, monkeypa
 
     monkeypatch.setattr(layers[1], "forward", full_for_three)
     # Long enough to be there still, however late this thread gets to its next line.
-    old = [submit(engine_thread, Request([5, 6 + n], max_tokens=1_000_000)) for n in range(2)]
+    old = [submit(engine_thread, Request([5, 6 + n], max_tokens=ENDLESS)) for n in range(2)]
     said = [[handle.next().token_id] for handle in old]
     young = submit(engine_thread, Request([9], max_tokens=30))
     young.next()

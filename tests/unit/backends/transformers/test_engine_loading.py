@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from engine_support import FOLDER, ids, submit, threads, wait_until
+from engine_support import ENDLESS, FOLDER, ids, submit, threads, wait_until
 from golden import checkpoint_folder
 from patience import PATIENCE
 from safetensors import safe_open
@@ -191,8 +191,10 @@ def test_closing_does_not_wait_for_weights(backend, monkeypatch):
 
 INTERRUPTED = """
 import signal, sys, threading, time
+from langchain_internvl.backends.transformers import backend, engine_thread
 
-interrupted = threading.Event()
+engine_thread._LOAD_END = {patience}  # the load takes as long as a busy machine needs
+interrupted, ended = threading.Event(), threading.Event()
 
 def interrupt(number, frame):
     interrupted.set()
@@ -208,18 +210,39 @@ def slowly(*args, **kwargs):
     global queued
     queued += 1
     if queued > 40:  # the signal comes while tensors are still being queued
-        interrupted.wait(120)
-        time.sleep(0.05)
+        interrupted.wait({patience})
     return spawn(*args, **kwargs)
 
 def materialize(*args, **kwargs):
     global read
     read += 1
     print(read, flush=True)
-    interrupted.wait(120)  # however busy the machine is: no second tensor before the signal
-    time.sleep(3)
+    # However busy the machine is: no second tensor before the signal, and none before the exit.
+    while not engine_thread._ENDING:
+        time.sleep(0.01)
+    if read > {most}:  # the pool may run far ahead of the thread that loads
+        ended.wait({patience})
     return real(*args, **kwargs)
 
+place, placed = core_model_loading.set_param_for_module, 0
+
+def count(*args, **kwargs):
+    global placed
+    placed += 1
+    if placed > 1:
+        ended.set()  # a load that goes on reads every tensor
+    return place(*args, **kwargs)
+
+load_model = backend.load_model
+
+def load(*args):
+    try:
+        return load_model(*args)
+    finally:
+        ended.set()
+
+backend.load_model = load
+core_model_loading.set_param_for_module = count
 core_model_loading._materialize_copy = materialize
 core_model_loading.spawn_materialize = slowly
 from langchain_internvl import ChatInternVL
@@ -230,8 +253,9 @@ ChatInternVL(model=sys.argv[1], max_tokens=2).invoke("Hello!")
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_while_weights_load_ends_the_program_before_they_are_loaded():
     tensors = len(safe_open(FOLDER / "model.safetensors", "pt").keys())
+    source = INTERRUPTED.format(patience=PATIENCE, most=tensors // 4)
     program = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, str(FOLDER)],
+        [sys.executable, "-c", source, str(FOLDER)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -248,7 +272,7 @@ def test_ctrl_c_while_weights_load_ends_the_program_before_they_are_loaded():
 
 
 def test_closing_ends_what_runs_and_refuses_what_comes(backend):
-    stream = backend.stream(Request([1, 2], max_tokens=1_000_000))
+    stream = backend.stream(Request([1, 2], max_tokens=ENDLESS))
     next(stream)
     backend.close()
     assert not threads()

@@ -1,10 +1,9 @@
 """One thread for all callers, which is there only while there is work."""
 
 import threading
-import time
 
 import pytest
-from engine_support import ids, read_all, submit, threads, wait_until
+from engine_support import ENDLESS, ids, read_all, submit, threads, wait_until
 from patience import PATIENCE
 
 from langchain_internvl.backends.base import Backend, Request
@@ -22,7 +21,7 @@ def test_it_is_a_backend(backend):
 
 def test_the_thread_is_there_only_while_there_is_work(backend):
     assert not threads()
-    stream = backend.stream(Request([1, 2], max_tokens=500))
+    stream = backend.stream(Request([1, 2], max_tokens=ENDLESS))
     next(stream)
     assert len(threads()) == 1
     stream.close()
@@ -57,7 +56,7 @@ def test_a_stream_may_wait_while_others_are_answered(backend):
 
 
 def test_closing_a_stream_frees_its_row(engine_thread):
-    handle = submit(engine_thread, Request([1, 2], max_tokens=10_000))
+    handle = submit(engine_thread, Request([1, 2], max_tokens=ENDLESS))
     handle.next()
     handle.cancelled = True
     assert wait_until(lambda: not threads())
@@ -74,7 +73,7 @@ def test_a_request_that_is_cancelled_while_it_waits_never_starts(engine_thread):
 
 def test_a_thread_that_ends_leaves_its_successors_requests_alone(engine_thread, monkeypatch):
     """A request may come in the moment between the last look for work and the end."""
-    release = engine_thread._lock.release
+    release, go_on, ended = engine_thread._lock.release, threading.Event(), []
 
     class SlowLock:
         def __enter__(self):
@@ -83,23 +82,28 @@ def test_a_thread_that_ends_leaves_its_successors_requests_alone(engine_thread, 
         def __exit__(self, *_):
             release()
             if threading.current_thread().name == "internvl" and not engine_thread._running:
-                time.sleep(0.3)
+                ended.append(threading.current_thread())
+                go_on.wait(PATIENCE)
 
     worker_lock = engine_thread._lock
     monkeypatch.setattr(engine_thread, "_lock", SlowLock())
     assert submit(engine_thread, Request([1, 2], max_tokens=1)).next().finish_reason == "length"
-    assert wait_until(lambda: not engine_thread._running)
-    handle = submit(engine_thread, Request([1, 2], max_tokens=2_000))
-    count = 0
+    assert wait_until(lambda: ended)
+    handle = submit(engine_thread, Request([1, 2], max_tokens=200))
+    handle.next()
+    assert ended[0].is_alive()
+    go_on.set()  # while its successor works
+    ended[0].join(PATIENCE)
+    count = 1
     while handle.next().finish_reason is None:
         count += 1
-    assert count == 1_999
+    assert count == 199
 
 
 def test_timeout(backend):
     ids(backend, 1, 2, max_tokens=1)  # loaded
     with pytest.raises(RequestTimeoutError, match=r"timeout=0\.05"):
-        ids(backend, 1, 2, max_tokens=1_000_000, timeout=0.05)
+        ids(backend, 1, 2, max_tokens=ENDLESS, timeout=0.05)
     assert wait_until(lambda: not threads())
     for endless in (1e12, float("inf")):
         assert len(ids(backend, 1, 2, max_tokens=2, timeout=endless)) == 2
@@ -109,12 +113,13 @@ def test_whoever_gave_up_waits_no_longer(engine_thread):
     """Behind one that still waits, too."""
     engine_thread._max_queued = 2
     engine_thread._loop._limits = Limits(max_rows=1)
-    running = submit(engine_thread, Request([1, 2], max_tokens=1_000_000))
+    running = submit(engine_thread, Request([1, 2], max_tokens=ENDLESS))
     running.next()
     waiting = submit(engine_thread, Request([1, 2], max_tokens=3))
-    late = submit(engine_thread, Request([1, 2], timeout=0.05))
+    late = submit(engine_thread, Request([1, 2], timeout=PATIENCE))
     with pytest.raises(EngineBusyError, match="max_concurrency"):
         submit(engine_thread, Request([1, 2]))
+    late._deadline = 0.0
     with pytest.raises(RequestTimeoutError):
         late.next()
     assert engine_thread.stats.queued == 1
@@ -126,7 +131,9 @@ def test_whoever_gave_up_waits_no_longer(engine_thread):
 
 
 def test_a_stream_that_nobody_reads_ends_at_its_deadline(engine_thread):
-    handle = submit(engine_thread, Request([1, 2], max_tokens=1_000_000, timeout=0.2))
+    handle = submit(engine_thread, Request([1, 2], max_tokens=ENDLESS, timeout=PATIENCE))
+    assert wait_until(lambda: engine_thread._loop.steps > 1)  # it has begun
+    handle._deadline = 0.0
     assert wait_until(lambda: not threads())
     assert handle.next().finish_reason is None
     with pytest.raises(RequestTimeoutError):
@@ -166,7 +173,7 @@ def test_caches_are_cleared_while_others_go_on(backend):
     assert backend.stats.prefix_bytes
     backend.clear_caches()
     assert backend.stats.prefix_bytes == 0
-    running = backend.stream(Request([1, 2], max_tokens=1_000_000))
+    running = backend.stream(Request([1, 2], max_tokens=ENDLESS))
     next(running)
     ids(backend, *prompt, max_tokens=3)
     backend.clear_caches()

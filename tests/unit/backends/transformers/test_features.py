@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from engine_support import make_backend
+from engine_support import make_backend, wait_until
 from golden import checkpoint_folder
 from langchain_core.messages import HumanMessage
+from patience import PATIENCE
 from PIL import Image
 from support import RecordingBackend
 
@@ -139,11 +140,11 @@ def test_a_request_whose_time_is_over_takes_no_other_along(engine):
 
     def too_late():
         begun.set()
-        other_waits.wait(20)
+        other_waits.wait(PATIENCE)
         raise RequestTimeoutError("media took longer")
 
     other_waits = threading.Event()
-    late = replace(first, tiles=TileList([replace(image, cut=too_late)]), timeout=0.5)
+    late = replace(first, tiles=TileList([replace(image, cut=too_late)]), timeout=PATIENCE)
     errors = []
 
     def ask_late():
@@ -154,10 +155,16 @@ def test_a_request_whose_time_is_over_takes_no_other_along(engine):
 
     thread = threading.Thread(target=ask_late)
     thread.start()
-    assert begun.wait(20)
-    deltas = engine.stream(first)
-    threading.Timer(0.1, other_waits.set).start()
-    assert len(list(deltas)) == 6
+    assert begun.wait(PATIENCE)
+    others = []
+    other = threading.Thread(target=lambda: others.extend(engine.stream(first)))
+    other.start()
+    assert wait_until(lambda: len(engine._worker._handles) == 2)
+    (handle,) = [one for one in engine._worker._handles.values() if one.request is late]
+    handle._deadline = 0.0
+    other_waits.set()
+    other.join()
+    assert len(others) == 6
     thread.join()
     assert len(errors) == 1
 
