@@ -9,27 +9,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
-NUMBER = r"[-+]?(?:\d{1,9}(?:\.\d{0,17})?|\.\d{1,17})(?:[eE][-+]?\d{1,2})?"
-_SEP = r"(?:\s{0,9}[,;|]\s{0,9}|\s{1,9})"
-_OPEN, _CLOSE = r"\\?[\[({]\s{0,9}", r"\s{0,9}[,;]?\s{0,9}\\?[\])}]"
-"""Brackets of any kind, also as LaTeX and Markdown escape them, after a comma too many."""
+from langchain_internvl.grounding.corners import (
+    CLOSE,
+    FOUR_NUMBERS,
+    NUMBER,
+    OPEN,
+    ROLES,
+    SEP,
+    Found,
+    corners_of,
+)
+from langchain_internvl.grounding.tables import find_in_tables
 
-_FOUR_NUMBERS = _SEP.join([f"({NUMBER})"] * 4)
-_FOUR = re.compile(f"{_OPEN}{_FOUR_NUMBERS}{_CLOSE}")
+_FOUR = re.compile(f"{OPEN}{FOUR_NUMBERS}{CLOSE}")
 _TAGGED = re.compile(
-    rf"(?:<b?box>|<\|box_start\|>)\s{{0,9}}{_FOUR_NUMBERS}"
+    rf"(?:<b?box>|<\|box_start\|>)\s{{0,9}}{FOUR_NUMBERS}"
     r"\s{0,9}(?:</b?box>|<\|box_end\|>|(?=<)|$)"
 )
 _AFTER_KEY = re.compile(
     r"(?<![A-Za-z0-9_])(?:b?box(?:_?2d)?|bounding[_ ]?box|coordinates|coords|xyxy)[\"']?"
-    rf"\s{{0,3}}[:=]\s{{0,3}}[\"']?(?P<box>{_FOUR_NUMBERS})(?!\s{{0,9}}[,;]?\s{{0,9}}[-+.\d%]|px)",
+    rf"\s{{0,3}}[:=]\s{{0,3}}[\"']?(?P<box>{FOUR_NUMBERS})(?!\s{{0,9}}[,;]?\s{{0,9}}[-+.\d%]|px)",
     re.IGNORECASE,
 )
-_ALONE = re.compile(rf"\s{{0,99}}{_FOUR_NUMBERS}[.\s]{{0,99}}")
+_ALONE = re.compile(rf"\s{{0,99}}{FOUR_NUMBERS}[.\s]{{0,99}}")
 
-_POINT = f"{_OPEN}({NUMBER}){_SEP}({NUMBER}){_CLOSE}"
+_POINT = f"{OPEN}({NUMBER}){SEP}({NUMBER}){CLOSE}"
 _KEY_BETWEEN = r"(?:[\"']?[A-Za-z][A-Za-z_ -]{0,20}[\"']?\s{0,3}[:=]\s{0,3})?"
 _CORNER_BETWEEN = r"(?:(?:and\s)?\s?(?:bottom|lower)[ _-]?right(?:\scorner)?(?:\s(?:at|is))?\s)?"
 _TO = rf"\s{{0,9}}(?:,|;|to\b|->|→|-|–)?\s{{0,9}}(?:{_KEY_BETWEEN}|{_CORNER_BETWEEN})"
@@ -66,46 +71,11 @@ _BETWEEN_PAIRS = re.compile(
     r"[\s,;]{1,9}(?:[\"']\w{1,20}[\"']\s{0,3}:\s{0,3}[\"'][^\"'\n]{0,100}[\"'][\s,;]{1,9}){0,3}"
 )
 
-_SAME_KEYS = {
-    "x1": ("xmin", "minx", "xtl", "xleft", "xstart", "startx", "left", "topleftx", "upperleftx"),
-    "y1": ("ymin", "miny", "ytl", "ytop", "ystart", "starty", "top", "toplefty", "upperlefty"),
-    "x2": ("xmax", "maxx", "xbr", "xright", "xend", "endx", "right", "bottomrightx", "lowerrightx"),
-    "y2": (
-        "ymax", "maxy", "ybr", "ybottom", "yend", "endy", "bottom", "bottomrighty", "lowerrighty",
-    ),
-    "cx": ("centerx", "centrex", "xcenter", "xcentre"),
-    "cy": ("centery", "centrey", "ycenter", "ycentre"),
-    "w": ("width",),
-    "h": ("height",),
-}  # fmt: skip
-_ROLES = {other: role for role, others in _SAME_KEYS.items() for other in (role, *others)}
-
 _NARROW = str.maketrans("，、；：（）［］【】｛｝＜＞＝－．　", ",,;:()[][]{}<>=-. ")
 """Chinese and Japanese punctuation mapped to ASCII, one character to one."""
 
 _YX_KEY = re.compile(r"[\"']box_2d[\"']\s{0,3}:\s{0,3}[\"']?\[{0,2}$")
 """Gemini's key, whose boxes are top, left, bottom, right."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A candidate for a box in a text.
-
-    Attributes:
-        start: Start of the match, in characters.
-        end: End of the match, in characters.
-        numbers: left, top, right, bottom as written; empty if the match is not a box.
-        problem: Why the match is not a box; "" if it may be one.
-        repairs: Notes on how an ambiguous match was read.
-        is_object: Whether the box has its own JSON object.
-    """
-
-    start: int
-    end: int
-    numbers: tuple[str, ...] = ()
-    problem: str = ""
-    repairs: tuple[str, ...] = ()
-    is_object: bool = False
 
 
 def find_boxes(text: str) -> list[Found]:
@@ -184,36 +154,20 @@ def _named(pairs: Sequence[re.Match[str]]) -> Iterator[Found]:
     if len(pairs) < 2:
         return
     start, end = pairs[0].start(), pairs[-1].end()
-    plain = {re.sub("[_-]", "", pair[1].lower()): pair[2] for pair in pairs}
-    if "x0" in plain:  # corners numbered from 0
-        counted = {"x0": "x1", "y0": "y1", "x1": "x2", "y1": "y2"}
-        plain = {counted.get(key, key): value for key, value in plain.items()}
-    values = {_ROLES.get(key, key): value for key, value in plain.items()}
-    if {"x1", "y1", "x2", "y2"} <= values.keys():
-        numbers = tuple(values[key] for key in ("x1", "y1", "x2", "y2"))
-        yield Found(start, end, numbers, is_object=True)
+    corners = corners_of({pair[1].lower(): pair[2] for pair in pairs})
+    if corners is not None:
+        yield Found(start, end, corners[0], repairs=corners[1], is_object=True)
         return
-    if {"w", "h"} <= values.keys():
-        for across, down, shift, words in (
-            ("cx", "cy", 0.5, "middle, width and height"),
-            ("x", "y", 0.0, "left, top, width and height"),
-            ("x1", "y1", 0.0, "left, top, width and height"),
-        ):
-            if {across, down} <= values.keys():
-                x, y, w, h = (float(values[key]) for key in (across, down, "w", "h"))
-                x, y = x - shift * w, y - shift * h
-                # Decimals stay decimals: shares of 1 are known by them.
-                corners = (x, y, x + w, y + h)
-                is_whole = not any("." in values[key] for key in (across, down, "w", "h"))
-                numbers = tuple(f"{one:g}" if is_whole else f"{one:.9f}" for one in corners)
-                yield Found(start, end, numbers, repairs=(f"read as {words}",), is_object=True)
-                return
-    if len(pairs) > 2 or {"x1", "y1"} <= values.keys() or {"x", "y"} <= values.keys():
+    roles = {
+        ROLES.get(name, name) for name in (re.sub("[_-]", "", pair[1].lower()) for pair in pairs)
+    }
+    if len(pairs) > 2 or {"x1", "y1"} <= roles or {"x", "y"} <= roles:
         named = ", ".join(pair[1] for pair in pairs)
         yield Found(start, end, problem=f"{named} alone make no box", is_object=True)
 
 
 _FINDERS: tuple[Callable[[str], Iterator[Found]], ...] = (
+    find_in_tables,
     _polygons,
     _numbers_of(_FOUR),
     _numbers_of(_CORNERS),

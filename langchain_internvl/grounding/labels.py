@@ -6,7 +6,7 @@ import json
 import re
 from bisect import bisect_left
 
-from langchain_internvl.grounding.forms import Found
+from langchain_internvl.grounding.corners import Found
 
 REF = re.compile(
     r"<ref>(.{0,2000}?)</ref>|<\|object_ref_start\|>(.{0,2000}?)<\|object_ref_end\|>", re.DOTALL
@@ -85,7 +85,7 @@ class Labels:
         between = self._text[self._end : found.start]
         is_first = self._end == 0
         self._end = found.end
-        self._last = self._read(found, between, None if is_first else self._last)
+        self._last = found.label or self._read(found, between, None if is_first else self._last)
         return self._last
 
     def _read(self, found: Found, between: str, before: str | None) -> str | None:

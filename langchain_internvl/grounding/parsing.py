@@ -16,6 +16,8 @@ spaces):
   `width`, `height`; a middle and a size; corners `{"x": n, "y": n}`; ranges `{"x": [n, n],
   "y": [n, n]}`; in an object of its own or below `bbox`; `x1=n, y1=n, ...`; `bbox: n, n, n, n`
 - prompts with examples: `<box><n><n><n><n></box>`
+- Markdown tables: a column of boxes (in the order that its header names), of the two corners, or of
+  each number (`x1`, `xmin`, `left`, `width`, ...), beside a column of labels
 
 Text is matched, never evaluated. Invalid boxes are reported, not dropped.
 """
@@ -28,8 +30,10 @@ from collections.abc import Callable
 from pydantic import BaseModel, ConfigDict
 
 from langchain_internvl.grounding.box import Box, Size, Space, scale_of
-from langchain_internvl.grounding.forms import Found, find_boxes
+from langchain_internvl.grounding.corners import Found
+from langchain_internvl.grounding.forms import find_boxes
 from langchain_internvl.grounding.labels import Labels, refs_of
+from langchain_internvl.grounding.tables import without_headers
 
 # A possible box: a bracket with numbers, closed or at the end of the text.
 _ALMOST = re.compile(r"[\[(]{1,3}\s{0,9}[-+]?\.?\d[-+.\d,;%px\s]{0,400}(?:[\])]|$)")
@@ -116,9 +120,10 @@ def parse_grounding(
         text = text[:_LONGEST]
     text = _MARKUP_TAG.sub(lambda tag: tag.group().lower(), text)
     labels = Labels(text)
+    rest = without_headers(text)
     end = 0
     for found in find_boxes(text):
-        rejected += _almost(text[end : found.start], is_end=False)
+        rejected += _almost(rest[end : found.start], is_end=False)
         end = found.end
         label = labels.label(found)
         try:
@@ -130,7 +135,7 @@ def parse_grounding(
             box = box.model_copy(update={"confidence": confidence(found.start, found.end)})
         boxes.append(box)
     if not (end and _CLOSED_BY_OPENER.fullmatch(text, end)):
-        rejected += _almost(text[end:], is_end=True)
+        rejected += _almost(rest[end:], is_end=True)
     named = {box.label for box in boxes}
     rejected += [
         f"{name}: no box"

@@ -1,13 +1,14 @@
 """Finds videos that are cut off: decoders report no damage, and show a shorter video.
 
 The chunks of a container state their lengths, which need no decoder. What is cut off between two
-chunks is found by the duration in the header (`VideoReader.missing`). A
-transport or program stream that ends between two packets, a NUT file and a stream without a
-container may end anywhere: nothing in them tells.
+chunks is found by the duration in the header (`VideoReader.missing`). A transport or program
+stream that ends between two packets, YUV4MPEG2 that ends between two frames and a stream without a
+container may end there: nothing in them tells.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,7 @@ def cut_off(path: Path) -> str | None:
         except _CutOffError as error:
             return str(error)
         except (
+            KeyError,
             IndexError,
             OverflowError,
             ValueError,
@@ -332,6 +334,52 @@ def _check_ivf(chunks: _Chunks) -> None:
     chunks.walk(start, lambda at: at + 12 + int.from_bytes(chunks.at(at, 12)[:4], "little"))
 
 
+_NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")
+
+
+def _check_nut(chunks: _Chunks) -> None:
+    """NUT's specification, section 3: an index at the end, with its length before its checksum."""
+    length = int.from_bytes(chunks.at(chunks.size - 12, 8), "big")
+    if not 20 <= length <= chunks.size or chunks.at(chunks.size - length, 8) != _NUT_INDEX:
+        raise _CutOffError(
+            "the file has no index at its end: it is cut off, or its recording was stopped"
+        )
+
+
+_Y4M_COLOURS = re.compile(rb"(mono|420|422|444|411)(alpha|jpeg|paldv|mpeg2)?(?:p?(\d{1,2}))?")
+_Y4M_SHARES = {b"mono": None, b"420": (2, 2), b"422": (2, 1), b"411": (4, 1), b"444": (1, 1)}
+"""Columns and rows of pixels for each sample of colour."""
+
+_Y4M_FRAME = b"FRAME"
+
+
+def _check_y4m(chunks: _Chunks) -> None:
+    """YUV4MPEG2 (mjpegtools, yuv4mpeg(5)): frames of one length, each behind a line."""
+    head = chunks.at(0, min(chunks.size, 4096))
+    start = head.index(b"\n") + 1
+    fields = {one[:1]: one[1:] for one in reversed(head[: start - 1].split(b" ")[1:])}
+    width, height = int(fields[b"W"]), int(fields[b"H"])
+    colours = _Y4M_COLOURS.fullmatch(fields.get(b"C", b"420"))
+    if colours is None or width < 1 or height < 1:
+        return
+    share = _Y4M_SHARES[colours[1]]
+    samples = width * height * (2 if colours[2] == b"alpha" else 1)
+    if share is not None:
+        samples += 2 * -(-width // share[0]) * -(-height // share[1])
+    length = samples * (2 if int(colours[3] or 8) > 8 else 1)
+
+    def end_of(offset: int) -> int | None:
+        line = chunks.at(offset, min(256, chunks.size - offset))
+        if not line.startswith(_Y4M_FRAME[: len(line)]):
+            return None
+        end = line.find(b"\n")
+        if end < 0:
+            raise _CutOffError
+        return offset + end + 1 + length
+
+    chunks.walk(start, end_of)
+
+
 _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[_Chunks], None]], ...] = (
     (lambda head: head.startswith(b"\x1a\x45\xdf\xa3"), _check_matroska),
     (lambda head: head[:4] == b"RIFF", _check_avi),
@@ -340,6 +388,8 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[_Chunks], None]], ...] = 
     (lambda head: head.startswith(b"GIF8"), _check_gif),
     (lambda head: head.startswith(b"\x30\x26\xb2\x75"), _check_asf),
     (lambda head: head.startswith(b"DKIF"), _check_ivf),
+    (lambda head: head.startswith(b"nut/multimedia container\0"), _check_nut),
+    (lambda head: head.startswith(b"YUV4MPEG2 "), _check_y4m),
     (lambda head: head.startswith(b"\x06\x0e\x2b\x34"), _check_mxf),
     (lambda head: head.startswith(b"\0\0\1\xba"), _check_program_stream),
     (lambda head: transport_packets(head) is not None, _check_transport_stream),

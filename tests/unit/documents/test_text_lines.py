@@ -91,11 +91,34 @@ def test_specks_are_not_lines_though_some_are_as_large_as_dots():
         pytest.param({"ink": 170, "paper": 240}, id="faint"),
         pytest.param({"left": (50, 470), "width": 26, "count": 20}, id="two columns"),
         pytest.param({"size": (10_000, 7_000), "font": 140, "count": 20}, id="10,000 pixels"),
+        pytest.param({"size": (700, 9_000), "count": 200, "pitch": 1.5}, id="a scroll"),
         pytest.param({"size": (448, 448), "count": 1, "width": 6}, id="a word"),
     ],
 )
 def test_lines_of_all_kinds_of_layout(drawn):
     check(*draw(**drawn))
+
+
+@pytest.mark.parametrize(
+    ("paper", "ink"),
+    [
+        pytest.param((255, 255, 255), (255, 230, 60), id="yellow on white"),
+        pytest.param((255, 240, 0), (200, 0, 20), id="red on yellow"),
+        pytest.param((0, 0, 90), (230, 220, 40), id="yellow on blue"),
+        pytest.param((103, 158, 42), (250, 69, 99), id="red on green, as light"),
+        pytest.param((118, 48, 18), (97, 43, 180), id="purple on brown, as dark"),
+    ],
+)
+def test_coloured_ink_on_coloured_paper(paper, ink):
+    page, boxes = draw()
+    check(ImageOps.colorize(page, black=ink, white=paper), boxes)
+
+
+def test_a_little_text_on_turned_tinted_paper():
+    page, _ = draw(count=2, size=(900, 1270), width=12)
+    tinted = ImageOps.colorize(page, black="black", white=(245, 222, 240))
+    found = find_lines(tinted.rotate(4, fillcolor="white"))  # its corners are no ink
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("angle", [0.3, 1, -3, 6])

@@ -68,6 +68,29 @@ FORMS = {
         f'{{"{label}": {{"x0": {n[0]}, "y0": {n[1]}, "x1": {n[2]}, "y1": {n[3]}}}}}'
     ),
     "from to": lambda n, label: f"{label}: ({n[0]}, {n[1]}) to ({n[2]}, {n[3]})",
+    "table of boxes": lambda n, label: (
+        f"| Object | Bounding box [x1, y1, x2, y2] |\n|---|---|\n| {label} | [{', '.join(n)}] |"
+    ),
+    "table of boxes in another order": lambda n, label: (
+        "| (ymin, xmin, ymax, xmax) | **Object** |\n|:---|---:|\n"
+        f"| `[{n[1]}, {n[0]}, {n[3]}, {n[2]}]` | **{label}** |\n"
+    ),
+    "table of boxes without brackets": lambda n, label: (
+        f"No. | bbox | Label\n--- | --- | ---\n1 | {', '.join(n)} | {label}\n\nThat is all."
+    ),
+    "table of numbers": lambda n, label: (
+        "| # | Element | x1 (px) | y1 | x2 | y2 |\n|--|--|--:|--:|--:|--:|\n"
+        f"| 1 | {label} | {n[0]} | {n[1]} | {n[2]} | {n[3]} |"
+    ),
+    "table of sides": lambda n, label: (
+        "Here:\n> | Right | Top | Left | Bottom | What | Score |\n> |-|-|-|-|-|-|\n"
+        f"> | {n[2]} | {n[1]} | `{n[0]}` | {n[3]} | {label} | 0.9 |"
+    ),
+    "table of corners": lambda n, label: (
+        "| Name | Top-left | Bottom-right |\n| --- | --- | --- |\n"
+        f"| {label} | ({n[0]}, {n[1]}) | {n[2]}, {n[3]} |"
+    ),
+    "rows without a header": lambda n, label: f"| {label} | [{', '.join(n)}] |",
 }
 
 
@@ -186,6 +209,39 @@ def test_no_text_breaks_it(text):
             [],
         ),
         ("<|box_start|>(1,2)<|box_end|>", [], ["(1,2): 2 numbers, not four"]),
+        (
+            (
+                "| Region | box_2d |\n|---|---|\n| a | [2, 1, 4, 3], [6, 5, 8, 7] |\n"
+                "| b | not found |\n| c \\| d | 10, 9, 12, 11 |\n\n| e | [1, 2, 3, 4] |"
+            ),
+            [
+                ("a", (1, 2, 3, 4)),
+                ("a", (5, 6, 7, 8)),
+                ("c | d", (9, 10, 11, 12)),
+                ("e", (1, 2, 3, 4)),
+            ],
+            [],
+        ),
+        (
+            (
+                "| Region | x | y | width | height |\n|---|---|---|---|---|\n"
+                "| a | 1 | 2 | 3 | 4 |\n"
+                "| b | - | - | - | - |\n| c | 1 | 2 | 3 |\n| d | 5% | 6 | 7 | 8 |"
+            ),
+            [("a", (1, 2, 4, 6))],
+            [" 1 | 2 | 3 : height: no plain numbers", " 5% | 6 | 7 | 8 : x: no plain numbers"],
+        ),
+        (
+            "| Top left | Bottom right |\n|---|---|\n| (1, 2) | (3, 4) |\n| (1, 2) | (3) |",
+            [(None, (1, 2, 3, 4))],
+            [" (1, 2) | (3) : two corners of two plain numbers make a box"],
+        ),
+        ("| Year | Q1 | Q2 | Q3 | Q4 |\n|---|---|---|---|---|\n| 2020 | 1 | 2 | 3 | 4 |", [], []),
+        ("| Name | x1 | y1 | x2 |\n|---|---|---|---|\n| a | 1 | 2 | 3 |", [], []),
+        ("| Name | 1, 2, 3, 4 |\n|---|---|\n| a | 1, 2, 3, 4 |\n| 1 | 2 | 3 | 4 |", [], []),
+        ("| x1 | y1 | x2 | y2 |\n| 1 | 2 | 3 | 4 |", [], []),
+        ("| Width | Height | Weight |\n|---|---|---|\n| 1 | 2 | 3 |", [], []),
+        ("| Box | Items |\n|---|---|\n| 12 | 1, 2, 3, 4 |", [], []),
         (
             (
                 '{"objects": [{"label": "a", "x1": 1, "y1": 2, "x2": 3, "y2": 4}, '

@@ -31,6 +31,7 @@ WRITTEN = {
     "ivf": ("clip.ivf", {"codec": "libvpx"}),
     "m2ts": ("clip.m2ts", {}),
     "nut": ("clip.nut", {"codec": "mpeg4"}),
+    "y4m": ("clip.y4m", {"codec": "wrapped_avframe"}),
     "without a container": ("clip.h264", {}),
 }
 COPIED = {
@@ -40,7 +41,7 @@ COPIED = {
     "matroska": (".mkv", {}),
     "matroska in a pipe": (".mkv", {"live": "1"}),
 }
-UNDECLARED = {"nut", "without a container"}
+UNDECLARED = {"without a container"}
 """Streams that may end anywhere."""
 
 
@@ -95,6 +96,34 @@ def test_a_whole_video_is_not_flagged_and_a_shorter_one_is(clip, tmp_path):
             assert not is_flagged
         elif 0 < reader.frame_count < count:
             assert is_flagged, (length, len(data), reader.frame_count)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "size", "bytes_"),
+    [
+        ("yuv420p", (95, 63), 95 * 63 + 2 * 48 * 32), ("yuv422p", (95, 63), 95 * 63 + 2 * 48 * 63),
+        ("yuv411p", (95, 63), 95 * 63 + 2 * 24 * 63), ("yuv444p", (95, 63), 3 * 95 * 63),
+        ("gray", (95, 63), 95 * 63), ("yuv420p10le", (94, 62), 3 * 94 * 62),
+        ("gray12le", (95, 63), 2 * 95 * 63),
+    ],
+)  # fmt: skip
+def test_uncompressed_frames_of_every_layout(pix_fmt, size, bytes_, tmp_path):
+    frames = [frame[: size[1], : size[0]] for frame in pictures(3)]
+    path = tmp_path / "clip.y4m"
+    with av.open(str(path), "w", options={"strict": "-1"}) as container:
+        stream = container.add_stream("wrapped_avframe", rate=25)
+        (stream.width, stream.height), stream.pix_fmt = size, pix_fmt
+        for frame in frames:
+            new = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
+            container.mux(stream.encode(new.reformat(format=pix_fmt)))
+    data = path.read_bytes()
+    assert data.index(b"\n") + 1 + 3 * (6 + bytes_) == len(data)
+    assert cut_off(path) is None
+    for end in (1, 2, bytes_ // 2, bytes_, bytes_ + 1, bytes_ + 5):
+        path.write_bytes(data[:-end])
+        assert cut_off(path) == "the file is cut off", end
+    path.write_bytes(data[: -bytes_ - 6])  # between two frames nothing tells
+    assert cut_off(path) is None
 
 
 def test_what_follows_the_frames_may_be_missing(tmp_path):
