@@ -310,7 +310,7 @@ def test_cited_answers_point_at_what_they_repeat():
     (Goal.NEXT, "few lines"), (Goal.COPIED, "cited"), (Goal.FOUND, "cited"), (Goal.LINE, "cited"),
     (Goal.ASKED, "cited"),
 ])  # fmt: skip
-def test_each_goal_teaches_heads_of_its_own(goal, kind):
+def test_each_goal_teaches_the_heads_that_it_names(goal, kind):
     """Of nano's layers and heads those that `HEADS` names."""
     own = {
         goal: {(layer, head) for layer, heads in layers for head in heads}

@@ -8,7 +8,13 @@ import torch
 from nano_training import train
 from nano_training.batches import collate
 from nano_training.export import export, mixed
-from nano_training.model import build_config, build_model, fresh_parameters, load
+from nano_training.model import (
+    build_config,
+    build_model,
+    fresh_parameters,
+    in_model_of,
+    load,
+)
 from nano_training.optimisers import Muon
 from nano_training.train import Plan, Trainer, run
 from safetensors.torch import load_file, save_file
@@ -124,6 +130,14 @@ def test_a_mixture_with_weights_of_fewer_layers_has_the_new_ones_whole():
     large = {f"model.language_model.layers.{number}.a": torch.ones(2) for number in (0, 1, 2)}
     found = [tensor.tolist() for tensor in mixed(large, small, 0.25).values()]
     assert found == [[0.25, 0.25], [1, 1], [0.25, 0.25]]
+
+
+def test_a_model_does_not_shrink():
+    weights = {f"model.language_model.layers.{number}.a": torch.zeros(2) for number in (0, 1, 2)}
+    with pytest.raises(ValueError, match="weights of 3 layers of language in a model of 2"):
+        in_model_of(2, weights)
+    with pytest.raises(ValueError, match="say how many"):
+        Plan(old_rate=0.5)
 
 
 def test_the_rate_rises_stays_and_falls():

@@ -196,8 +196,14 @@ def load(model: InternVLForConditionalGeneration, weights: Mapping[str, Tensor])
 
 
 def in_model_of(layers: int, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names that they have in a model of more layers: the last is the last."""
+    """Weights under the names that they have in a model of more layers: the last is the last.
+
+    Raises:
+        ValueError: The weights have more layers than the model.
+    """
     last = _last_layer(weights)
+    if last >= layers:
+        raise ValueError(f"weights of {last + 1} layers of language in a model of {layers}")
     found = {}
     for name, tensor in weights.items():
         match = _LAYER.match(name)

@@ -58,7 +58,9 @@ HEADS: Mapping[Goal, tuple[tuple[int, tuple[int, ...]], ...]] = MappingProxyType
         Goal.ASKED: ((2, (4,)), (1, (0,))),
     }
 )
-"""Which layers, counted from the last (1), and which of their heads. The third run began to teach
+"""Which layers, counted from the last (1), and which of their heads. Goals of different tokens
+share heads: HERE and FOUND both look for letters just written, NEXT and ASKED for what an answer
+follows, and FOUND leads on from where ASKED looks. The third run began to teach
 `THING`; of the eleventh's weights the other heads were of little use: without one of them the
 losses of descriptions, boxes, few lines and videos rose by less than 0.03."""
 

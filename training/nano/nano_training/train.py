@@ -67,8 +67,9 @@ class Plan:
         minutes: After how long the run ends, if it has not ended before; 0: never.
         shows: How often a batch may be shown while training waits for the next: on a GPU, and where
             the vision tower does not learn.
-        fresh: How many layers of language before the last one are new to the weights begun with.
-        old_rate: The share of the rate at which all but the new layers learn, if there are any.
+        fresh: How many layers of language before the last one are new, so learn at the whole rate;
+            0: all layers do.
+        old_rate: The share of the rate at which all else learns.
     """
 
     mixture: str = "all"
@@ -87,6 +88,10 @@ class Plan:
     shows: int = 1
     fresh: int = 0
     old_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.old_rate != 1 and not self.fresh:
+            raise ValueError("old_rate is of all but new layers; say how many are, by fresh")
 
     def course(self, member: int = 0) -> Course:
         """What is shown when, to one of the processes that train together."""
