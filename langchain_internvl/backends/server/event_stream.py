@@ -131,14 +131,19 @@ class EventParser:
             self._data.add(value)
             return before
         if field == "event":
-            before = self._cut() if self._is_bare else None
-            if self._data.is_whole():
-                self._later_name = value
-            else:
-                self._name = value
-            return before
-        if _FIELD.match(line):
-            return None
+            return self._push_name(value)
+        return None if _FIELD.match(line) else self._push_bare(line)
+
+    def _push_name(self, name: str) -> ServerEvent | None:
+        before = self._cut() if self._is_bare else None
+        if self._data.is_whole():
+            self._later_name = name
+        else:
+            self._name = name
+        return before
+
+    def _push_bare(self, line: str) -> ServerEvent | None:
+        """The event before a line without a field name, if it begins another one."""
         if self._data.is_open:
             self._data.add(line)  # JSON without field names on its further lines
             return None
