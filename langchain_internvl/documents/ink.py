@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from langchain_internvl.documents.ink_shapes import Shapes, find_shapes, runs_of
 from langchain_internvl.documents.levels import Grey, grain, median_of_counts
@@ -13,7 +14,10 @@ from langchain_internvl.documents.levels import Grey, grain, median_of_counts
 Mask: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]"
 """Whether each pixel is ink, of shape [height, width]."""
 
-_TAIL = 0.005
+Counts: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
+"""How often each of the 256 levels occurs."""
+
+_TAIL = 0.0005
 """Share of the pixels beyond the levels that count as the darkest and the lightest."""
 _MUCH = 0.25
 """Share of light pixels, and of dark ones, from which either may be the paper."""
@@ -31,6 +35,8 @@ _SHORTEST = 64
 """Shortest rule in pixels."""
 _RIM = 2
 """Pixels at the edges of a dark box that are neither it nor the paper."""
+_LEAST_BOX = 12
+"""Least height of a dark box in pixels."""
 _EDGE = 0.8
 """Least share of ink in the upper and lower rows of a dark box with light letters."""
 
@@ -71,18 +77,48 @@ def polarities(page: Image.Image) -> tuple[bool, ...]:
         False: dark on light; True: light on dark; both where much of the page is dark and much is
         light, as that of a page with a large photograph.
     """
-    counts = np.array(page.convert("L").histogram())
+    counts = max((np.array(one.histogram()) for one in page.convert("RGB").split()), key=_spread)
     share = counts[128:].sum() / counts.sum()
     return (False, True) if _MUCH < share < 1 - _MUCH else (_is_light(counts),)
 
 
-def _is_light(counts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> bool:
+def _tails(counts: Counts) -> tuple[int, int]:
+    """The levels of a histogram beyond which few pixels are."""
+    upto = np.cumsum(counts) / counts.sum()
+    return int(np.searchsorted(upto, _TAIL)), int(np.searchsorted(upto, 1 - _TAIL))
+
+
+def _spread(counts: Counts) -> int:
+    """How far the darkest and the lightest levels of a histogram are apart."""
+    darkest, lightest = _tails(counts)
+    return lightest - darkest
+
+
+def _is_light(counts: Counts) -> bool:
     """Whether the rarer levels of a histogram, the ink, are above the typical level, the paper."""
     typical = median_of_counts(counts)
-    upto = np.cumsum(counts) / counts.sum()
-    darkest, lightest = (int(np.searchsorted(upto, one)) for one in (_TAIL, 1 - _TAIL))
+    darkest, lightest = _tails(counts)
     below, above = typical - darkest, lightest - typical
     return above > below if abs(above - below) > _CONTRAST / 2 else typical < 128
+
+
+def darkest_channel(page: Image.Image, paper: tuple[int, ...]) -> Image.Image:
+    """The least of a page's channels, relative to the paper: ink of another colour is dark too.
+
+    Args:
+        page: The page, in mode RGB, with ink that is darker than the paper.
+        paper: The colour of its paper.
+
+    Returns:
+        An image in mode L. Channels in which the paper is dark show no ink, and are left out.
+    """
+    bright = max(paper)
+    channels = [
+        one.point([min(255, round(value * bright / level)) for value in range(256)])
+        for one, level in zip(page.split(), paper, strict=True)
+        if level >= bright / 2 and level > 0
+    ]
+    return functools.reduce(ImageChops.darker, channels) if channels else page.convert("L")
 
 
 def find_ink(grey: Grey) -> Ink:
@@ -160,7 +196,7 @@ def _dark_boxes(mask: Mask, shapes: Shapes, height: float) -> list[tuple[int, in
     """Boxes of ink that are larger than letters, with straight upper and lower edges."""
     found = []
     large = (
-        (shapes.heights >= 1.3 * height)
+        (shapes.heights >= max(1.3 * height, _LEAST_BOX))
         & (shapes.widths >= 3 * height)
         & (shapes.areas >= 0.5 * shapes.heights * shapes.widths)
     )

@@ -14,7 +14,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from langchain_internvl.documents.blank import is_blank
-from langchain_internvl.documents.ink import Ink, find_ink, letter_height, polarities
+from langchain_internvl.documents.ink import (
+    Ink,
+    darkest_channel,
+    find_ink,
+    letter_height,
+    polarities,
+)
 from langchain_internvl.documents.ink_shapes import boxes_around, joined
 from langchain_internvl.documents.levels import median_of_counts
 from langchain_internvl.documents.reading_order import in_columns, is_inside
@@ -98,7 +104,7 @@ def _lines(page: Image.Image, *, is_light: bool) -> list[TextLine]:
     angle = find_skew(dark, least=0)
     upright = level(dark, angle, paper)
     scale = min(1.0, _WORK_SIDE / max(upright.size))
-    small = upright.convert("L")
+    small = darkest_channel(upright, paper)
     if scale < 1:
         small = small.resize(
             (max(1, round(small.width * scale)), max(1, round(small.height * scale))),

@@ -44,3 +44,11 @@ def test_rules_are_removed_and_letters_stay():
 def test_an_image_without_ink_has_no_letters():
     ink = find_ink(np.full((80, 90), 255, np.uint8))
     assert (ink.mask.any(), ink.boxes, letter_height(ink.shapes)) == (False, [], 0.0)
+
+
+def test_flat_shapes_alone_are_no_dark_boxes():
+    for height in range(1, 12):
+        grey = np.full((200, 300), 255, np.uint8)
+        grey[100 : 100 + height, 50:90] = 0
+        ink = find_ink(grey)
+        assert (ink.mask[100 : 100 + height, 50:90].all(), ink.boxes) == (True, [])

@@ -98,6 +98,28 @@ def test_lines_of_all_kinds_of_layout(drawn):
     check(*draw(**drawn))
 
 
+@pytest.mark.parametrize(
+    ("paper", "ink"),
+    [
+        pytest.param((255, 255, 255), (255, 230, 60), id="yellow on white"),
+        pytest.param((255, 240, 0), (200, 0, 20), id="red on yellow"),
+        pytest.param((0, 0, 90), (230, 220, 40), id="yellow on blue"),
+        pytest.param((103, 158, 42), (250, 69, 99), id="red on green, as light"),
+        pytest.param((118, 48, 18), (97, 43, 180), id="purple on brown, as dark"),
+    ],
+)
+def test_coloured_ink_on_coloured_paper(paper, ink):
+    page, boxes = draw()
+    check(ImageOps.colorize(page, black=ink, white=paper), boxes)
+
+
+def test_a_little_text_on_turned_tinted_paper():
+    page, _ = draw(count=2, size=(900, 1270), width=12)
+    tinted = ImageOps.colorize(page, black="black", white=(245, 222, 240))
+    found = find_lines(tinted.rotate(4, fillcolor="white"))  # its corners are no ink
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize("angle", [0.3, 1, -3, 6])
 def test_boxes_of_skewed_lines_are_on_the_page_as_it_is(angle):
     page, boxes = draw()
