@@ -7,6 +7,7 @@ be mixed, and a slope of a degree that levelling left does not matter.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,8 @@ from langchain_internvl.documents.skew import find_skew, level, unlevel
 if TYPE_CHECKING:
     from langchain_internvl.documents.ink_shapes import Numbers
 
-_WORK_SIDE = 2400
-"""Longer side, in pixels, of the image that is analysed: letters of 6 pt on A4 have 12 pixels."""
+_WORK_PIXELS = 4_000_000
+"""Most pixels of the image that is analysed: 1,682 x 2,378 of A4, where letters of 6 pt have 12."""
 _MOST_SHAPES = 30_000
 """Most shapes that are compared, the highest first: dots of a halftone image are more."""
 _SMALLEST = 0.45
@@ -74,9 +75,9 @@ def find_lines(page: Image.Image) -> list[tuple[int, int, int, int]]:
     """The boxes of the lines of text on a page.
 
     Args:
-        page: The page, upright. The paper may be dark, grey or unevenly lit, and the lines skewed
-            by up to 8 degrees. Rules are not ink; cells of a table and parts of a line that are
-            far from each other are lines.
+        page: The page, upright, in mode RGB. The paper may be dark, grey or unevenly lit, and the
+            lines skewed by up to 8 degrees. Rules are not ink; cells of a table and parts of a line
+            that are far from each other are lines.
 
     Returns:
         Left, top, right and bottom edge of the ink of each line in pixels, in reading order;
@@ -89,7 +90,7 @@ def cut_lines(page: Image.Image) -> list[TextLine]:
     """The lines of text on a page with their images; see `find_lines`.
 
     Args:
-        page: The page, upright.
+        page: The page, upright, in mode RGB.
     """
     page = page.convert("RGB")
     if is_blank(page):
@@ -103,7 +104,7 @@ def _lines(page: Image.Image, *, is_light: bool) -> list[TextLine]:
     paper = tuple(round(median_of_counts(one.histogram())) for one in dark.split())
     angle = find_skew(dark, least=0)
     upright = level(dark, angle, paper)
-    scale = min(1.0, _WORK_SIDE / max(upright.size))
+    scale = min(1.0, math.sqrt(_WORK_PIXELS / (upright.width * upright.height)))
     small = darkest_channel(upright, paper)
     if scale < 1:
         small = small.resize(

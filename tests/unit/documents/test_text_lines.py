@@ -91,6 +91,7 @@ def test_specks_are_not_lines_though_some_are_as_large_as_dots():
         pytest.param({"ink": 170, "paper": 240}, id="faint"),
         pytest.param({"left": (50, 470), "width": 26, "count": 20}, id="two columns"),
         pytest.param({"size": (10_000, 7_000), "font": 140, "count": 20}, id="10,000 pixels"),
+        pytest.param({"size": (700, 9_000), "count": 200, "pitch": 1.5}, id="a scroll"),
         pytest.param({"size": (448, 448), "count": 1, "width": 6}, id="a word"),
     ],
 )
