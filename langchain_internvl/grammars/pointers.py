@@ -131,7 +131,8 @@ class _Naming:
         base = self._find(self.root, "")
         self.documents[base] = self.root
         for keyword in ("definitions", "$defs"):
-            for name, one in self.root.get(keyword, {}).items():
+            own = self.root.get(keyword)
+            for name, one in own.items() if isinstance(own, Mapping) else ():
                 if name and not _UNUSABLE.search(name):
                     self._names[id(one)] = f"#/{keyword}/{name}"
         waiting: list[tuple[Any, str, str]] = [(self.root, base, "$")]
