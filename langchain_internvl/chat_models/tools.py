@@ -44,7 +44,8 @@ class ToolMethods(PreparedModel):
             tool_choice: "auto" (also None): text or tool calls; "any" or "required": tool calls
                 only; the name of a tool: a call of that tool; "none": text only;
                 `{"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [...]}}`,
-                as OpenAI has it: only these tools may be called, and all stay in the prompt.
+                as OpenAI has it: only these tools may be called. All stay in the prompt, except
+                at a server with messages, which gets the allowed tools only.
             parallel_tool_calls: Whether a reply may have several tool calls. None: yes, unless
                 `tool_choice` requires a call.
             strict: True: a schema keyword that cannot be guaranteed raises; otherwise such

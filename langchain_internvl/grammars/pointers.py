@@ -18,8 +18,13 @@ from langchain_internvl.errors import SchemaError
 
 Schema = Mapping[str, Any]
 
-_MAPS = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
-"""Keywords that map arbitrary names to schemas."""
+_MAPS = frozenset(
+    {
+        "$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties",
+        "properties",
+    }
+)  # fmt: skip
+"""Keywords that map arbitrary names to schemas; `dependencies` also to lists of names."""
 
 _LISTS = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
 """Keywords that may hold a list of schemas."""
@@ -36,6 +41,9 @@ _ANCHORS = ("$anchor", "$dynamicAnchor")
 
 _LITERAL = re.compile(r"#/(?:\$defs|definitions)/[^/~%]+")
 """References that mean the same to a grammar, which decodes nothing."""
+
+_UNUSABLE = re.compile(r"[^\w.-]+")
+"""What a name has that needs an escape in a reference."""
 
 
 def subschemas(schema: Schema) -> Iterator[tuple[str, Any]]:
@@ -116,12 +124,17 @@ class _Naming:
     documents: dict[str, Any] = field(default_factory=dict)
     anchors: dict[tuple[str, str], Any] = field(default_factory=dict)
     _bases: dict[int, str] = field(default_factory=dict)  # by identity of the schema
-    _names: dict[int, str] = field(default_factory=dict)  # likewise; of added definitions
+    _names: dict[int, str] = field(default_factory=dict)  # likewise; references to definitions
     _seen: set[int] = field(default_factory=set)
 
     def run(self) -> None:
         base = self._find(self.root, "")
         self.documents[base] = self.root
+        for keyword in ("definitions", "$defs"):
+            own = self.root.get(keyword)
+            for name, one in own.items() if isinstance(own, Mapping) else ():
+                if name and not _UNUSABLE.search(name):
+                    self._names[id(one)] = f"#/{keyword}/{name}"
         waiting: list[tuple[Any, str, str]] = [(self.root, base, "$")]
         while waiting:
             schema, base, path = waiting.pop()
@@ -135,7 +148,7 @@ class _Naming:
                     schema["$ref"] = "#"
                 else:
                     if not self._is_literal(schema["$ref"], target):
-                        schema["$ref"] = f"#/$defs/{self._name(schema['$ref'], target)}"
+                        schema["$ref"] = self._name(schema["$ref"], target)
                     waiting.append((target, there, path))
             waiting += ((one, base, path + step) for step, one in subschemas(schema))
 
@@ -185,17 +198,17 @@ class _Naming:
         return self.root.get(keyword, {}).get(name) is target
 
     def _name(self, reference: str, target: Any) -> str:
-        """The name of a target among the definitions of the root, added if it has none."""
+        """The reference to a target as a definition of the root, added if it is none yet."""
         key = id(target)
         if key not in self._names:
             definitions = self.root.setdefault("$defs", {})
-            last = re.sub(r"[^\w.-]+", "_", unquote(reference).rpartition("/")[2]) or "part"
+            last = _UNUSABLE.sub("_", unquote(reference).rpartition("/")[2]) or "part"
             name, number = last, 1
             while name in definitions or name in self.root.get("definitions", {}):
                 number += 1
                 name = f"{last}_{number}"
             definitions[name] = target
-            self._names[key] = name
+            self._names[key] = f"#/$defs/{name}"
         return self._names[key]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from langchain_internvl._optional import require
 from langchain_internvl.media.stream_ends import (
+    is_group3_cut,
     is_group4_cut,
     is_jbig2_cut,
     is_jpeg2000_cut,
@@ -317,8 +318,10 @@ def _pixel_damage(data: bytes, filters: list[str], sizes: list[int]) -> str | No
 
 
 def _is_fax_cut(data: bytes, height: int, given: Any) -> bool:
-    """Whether an image of CCITT group 4 is cut off; the other groups are not checked."""
-    if int(given.get("/K", 0)) >= 0 or bool(given.get("/EncodedByteAlign", False)):
+    """Whether an image of CCITT group 3 with marks between its rows, or of group 4, is cut off."""
+    if int(given.get("/K", 0)) >= 0:
+        return len(data) <= _MOST_PARSED and is_group3_cut(data, height)
+    if bool(given.get("/EncodedByteAlign", False)):
         return False
     width = int(given.get("/Columns", 1728))
     return width * height <= 8 * _MOST_DECODED and is_group4_cut(data, width, height)

@@ -6,6 +6,7 @@ PDFium and libtiff fill the rows that are missing with white or black.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Collection
 
@@ -53,6 +54,26 @@ def _group4(data: bytes, width: int, height: int) -> bytes | None:
             return pixels
     except (OSError, Image.DecompressionBombError):
         return None
+
+
+def is_group3_cut(data: bytes, height: int) -> bool:
+    """Whether data of CCITT group 3 (ITU-T T.4) with marks between the rows has too few of them.
+
+    The mark that ends a row occurs nowhere else. Two in a row end the page. Encoders that write
+    marks between the rows only have one less than rows. Data without marks are not checked.
+
+    Args:
+        data: The encoded rows.
+        height: Number of rows.
+    """
+    bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}" if data else ""
+    marks = len(_ROW_END.findall(bits))
+    return 0 < marks < height - 1 and _PAGE_END.search(bits) is None
+
+
+_ROW_END = re.compile("0{11,}1")
+_PAGE_END = re.compile("0{11,}11?0{11,}1")
+"""Two marks, each perhaps with a bit that tells how the next row is coded."""
 
 
 def is_jbig2_cut(data: bytes) -> bool:

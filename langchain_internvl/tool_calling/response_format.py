@@ -229,7 +229,10 @@ def _tool_choice(choice: Any, names: Sequence[str]) -> tuple[Sequence[str], bool
 
 
 _ALLOWED = "allowed_tools"
-"""Type of a `tool_choice` that permits some of the tools; all of them stay in the prompt."""
+"""Type of a `tool_choice` that permits some of the tools.
+
+All of them stay in the prompt, except at servers with messages; see `openai_tools`.
+"""
 
 
 def _allowed_tools(choice: Mapping[str, Any], names: Sequence[str]) -> tuple[Sequence[str], bool]:

@@ -13,13 +13,19 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from langchain_internvl.grammars.pointers import name_references, references
+from langchain_internvl.grammars.pointers import name_references, references, subschemas
 
 if TYPE_CHECKING:
     from langchain_internvl.backends.base import Delta
     from langchain_internvl.prompting.tool_formats import ToolFormat
 
-_DEFINITIONS = ("$defs", "definitions")
+_DEFINITIONS = {"$defs": "_", "definitions": "."}
+"""Keywords of definitions. In the combined schema the names of a tool's definitions begin with its
+number and this mark, since both keywords may define the same name.
+"""
+
+_IDENTIFIERS = ("$id", "$anchor", "$dynamicAnchor")
+"""Keywords that nothing refers to by now; an `$id` would move the references inside it."""
 
 _WHOLE = "#"
 """Reference to the whole schema of a tool's arguments, of which the combined one is another."""
@@ -34,7 +40,7 @@ def call_schema(tools: Sequence[Mapping[str, Any]], format_: ToolFormat) -> str:
     """
     definitions: dict[str, Any] = {}
     calls = [
-        _call(tool["function"], f"{number}_", format_, definitions)
+        _call(tool["function"], str(number), format_, definitions)
         for number, tool in enumerate(tools)
     ]
     schema = calls[0] if len(calls) == 1 else {"anyOf": calls}
@@ -42,17 +48,17 @@ def call_schema(tools: Sequence[Mapping[str, Any]], format_: ToolFormat) -> str:
 
 
 def _call(
-    function: Mapping[str, Any], prefix: str, format_: ToolFormat, definitions: dict[str, Any]
+    function: Mapping[str, Any], number: str, format_: ToolFormat, definitions: dict[str, Any]
 ) -> dict[str, Any]:
-    parameters = deepcopy(function.get("parameters") or {"type": "object", "properties": {}})
-    name_references(parameters)
-    for name in _DEFINITIONS:
-        for key, value in (parameters.get(name) or {}).items():
-            definitions[prefix + key] = _renamed(value, prefix)
-    own = {name: value for name, value in parameters.items() if name not in _DEFINITIONS}
-    arguments = _renamed(own, prefix)
-    if _WHOLE in references(parameters):
-        definitions[prefix] = arguments
+    arguments = deepcopy(function.get("parameters") or {"type": "object", "properties": {}})
+    name_references(arguments)
+    is_recursive = _WHOLE in references(arguments)
+    _move_references(arguments, number, set())
+    for keyword, mark in _DEFINITIONS.items():
+        for name, value in (arguments.pop(keyword, None) or {}).items():
+            definitions[number + mark + name] = value
+    if is_recursive:
+        definitions[_whole_name(number)] = arguments
     return {
         "type": "object",
         "properties": {
@@ -64,22 +70,32 @@ def _call(
     }
 
 
-def _renamed(value: Any, prefix: str) -> Any:
-    """A schema whose references point to the definitions of the combined schema."""
-    if isinstance(value, list):
-        return [_renamed(one, prefix) for one in value]
-    if not isinstance(value, Mapping):
-        return value
-    renamed = {name: _renamed(one, prefix) for name, one in value.items()}
-    reference = value.get("$ref")
+def _whole_name(number: str) -> str:
+    """Name of the whole schema of a tool's arguments; no other definition has it."""
+    return f"{number}_"
+
+
+def _move_references(schema: Any, number: str, seen: set[int]) -> None:
+    """Point the references of a schema to the definitions of the combined one, in place.
+
+    Args:
+        schema: The schema; values such as `const` stay as they are.
+        number: The tool's.
+        seen: Identities of the schemas that are done; one may have several names.
+    """
+    if not isinstance(schema, dict) or id(schema) in seen:
+        return
+    seen.add(id(schema))
+    for name in _IDENTIFIERS:
+        schema.pop(name, None)
+    reference = schema.get("$ref")
     if reference == _WHOLE:
-        renamed["$ref"] = f"#/$defs/{prefix}"
+        schema["$ref"] = f"#/$defs/{_whole_name(number)}"
     elif isinstance(reference, str):
-        for name in _DEFINITIONS:
-            start = f"#/{name}/"
-            if reference.startswith(start):
-                renamed["$ref"] = f"#/$defs/{prefix}{reference.removeprefix(start)}"
-    return renamed
+        _, keyword, name = reference.split("/")  # as name_references writes them
+        schema["$ref"] = f"#/$defs/{number}{_DEFINITIONS[keyword]}{name}"
+    for _, one in subschemas(schema):
+        _move_references(one, number, seen)
 
 
 class CallFrame:

@@ -4,9 +4,9 @@ Lines and events follow the WHATWG's HTML standard, sections 9.2.5 and 9.2.6: li
 or CRLF, the data lines of an event are joined with line feeds, and a blank line ends the event.
 Three things that such servers send are accepted in addition:
 
-- JSON without a field name: LMDeploy's proxy sends its errors in this way, and some servers send a
-  whole reply although a stream was requested;
-- events without blank lines between them, if each is one line of JSON;
+- JSON without a field name, on one line or several: LMDeploy's proxy sends its errors in this way,
+  and some servers send a whole reply although a stream was requested;
+- events without blank lines between them, if the data of each are JSON or `[DONE]`;
 - a last event without a blank line after it.
 """
 
@@ -34,6 +34,12 @@ _LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 _BARE = ("{", '"', "[")
 """First characters of JSON without a field name."""
 
+_FIELD = re.compile(r"[\w-]*:")
+"""Begin of a field or of a comment; no line of a JSON text has it."""
+
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*\\?"?')
+"""A JSON string, or its beginning at the end of a line."""
+
 
 @dataclass(frozen=True)
 class ServerEvent:
@@ -48,6 +54,52 @@ class ServerEvent:
     data: str
 
 
+class _Data:
+    """The data lines of one event."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._size = 0
+        self._depth = 0  # of the brackets, if the data begin with one
+        self._may_be_json = False
+
+    def add(self, line: str) -> None:
+        """Add a line.
+
+        Raises:
+            BrokenReplyError: The data are longer than `MOST_LINE_BYTES`.
+        """
+        self._size += len(line)
+        if self._size > MOST_LINE_BYTES:
+            raise BrokenReplyError(
+                f"the server sent an event of more than {MOST_LINE_BYTES >> 20} MiB"
+            )
+        # After its last bracket a JSON text has no further line.
+        self._may_be_json = self.is_open or not self.lines
+        if self.is_open or (not self.lines and line.lstrip().startswith(("{", "["))):
+            rest = _STRING.sub("", line)
+            self._depth += rest.count("{") + rest.count("[") - rest.count("}") - rest.count("]")
+        self.lines.append(line)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the data begin as JSON whose last bracket is missing."""
+        return self._depth > 0
+
+    def is_whole(self) -> bool:
+        """Whether nothing can follow: the data are JSON or the end marker."""
+        if self.is_open or not self._may_be_json:
+            return False
+        text = "\n".join(self.lines).strip()
+        if text == DONE:
+            return True
+        try:
+            parse_json(text)
+        except ValueError:
+            return False
+        return True
+
+
 class EventParser:
     """Joins lines to events; the fields `id` and `retry`, comments and unknown fields are ignored.
 
@@ -57,8 +109,9 @@ class EventParser:
     def __init__(self) -> None:
         self._is_first = True
         self._name = ""
-        self._data: list[str] = []
-        self._size = 0
+        # A name after whole data: the next line says whether it is this event's or the next one's.
+        self._later_name: str | None = None
+        self._data = _Data()
         self._is_bare = False
 
     def push(self, line: str) -> ServerEvent | None:
@@ -71,50 +124,53 @@ class EventParser:
             line, self._is_first = line.removeprefix("\ufeff"), False
         if not line:
             return self.end()
-        if self._is_bare and not self._is_whole():
-            self._add(line)  # a JSON text of several lines
-            return None
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
-        is_bare = line.lstrip().startswith(_BARE)
-        before = None
-        if (field == "data" or is_bare) and self._is_whole():
-            before = self.end()
         if field == "data":
-            self._add(value)
-        elif field == "event":
-            self._name = value
-        elif is_bare and not self._data:
-            self._is_bare = True
-            self._add(line)
+            before = self._cut() if self._is_bare or self._data.is_whole() else None
+            self._data.add(value)
+            return before
+        if field == "event":
+            return self._push_name(value)
+        return None if _FIELD.match(line) else self._push_bare(line)
+
+    def _push_name(self, name: str) -> ServerEvent | None:
+        before = self._cut() if self._is_bare else None
+        if self._data.is_whole():
+            self._later_name = name
+        else:
+            self._name = name
+        return before
+
+    def _push_bare(self, line: str) -> ServerEvent | None:
+        """The event before a line without a field name, if it begins another one."""
+        if self._data.is_open:
+            self._data.add(line)  # JSON without field names on its further lines
+            return None
+        if not line.lstrip().startswith(_BARE):
+            return None
+        before = self._cut()
+        self._is_bare = True
+        self._data.add(line)
         return before
 
     def end(self) -> ServerEvent | None:
         """The event so far: at a blank line, or at the end of the stream."""
-        name, data = self._name, "\n".join(self._data)
-        self._name, self._data, self._size, self._is_bare = "", [], 0, False
+        if self._later_name is not None:
+            self._name, self._later_name = self._later_name, None
+        event = self._cut()
+        self._name = ""
+        return event
+
+    def _cut(self) -> ServerEvent | None:
+        """The event so far, which the first line of the next one ends."""
+        name, data = self._name, "\n".join(self._data.lines)
+        self._data, self._is_bare = _Data(), False
+        if self._later_name is not None:
+            self._name, self._later_name = self._later_name, None
+        elif data.strip():
+            self._name = ""
         return ServerEvent(name, data) if data.strip() else None
-
-    def _add(self, line: str) -> None:
-        self._data.append(line)
-        self._size += len(line)
-        if self._size > MOST_LINE_BYTES:
-            raise BrokenReplyError(
-                f"the server sent an event of more than {MOST_LINE_BYTES >> 20} MiB"
-            )
-
-    def _is_whole(self) -> bool:
-        """Whether the event so far is one line of JSON, which nothing can follow."""
-        if len(self._data) != 1:
-            return False
-        text = self._data[0].strip()
-        if text == DONE:
-            return True
-        try:
-            parse_json(text)
-        except ValueError:
-            return False
-        return True
 
 
 async def read_events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[ServerEvent, None]:

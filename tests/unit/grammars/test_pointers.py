@@ -7,7 +7,7 @@ import xgrammar
 
 from langchain_internvl.errors import SchemaError
 from langchain_internvl.grammars.json_rules import json_rules
-from langchain_internvl.grammars.pointers import target_of
+from langchain_internvl.grammars.pointers import name_references, target_of
 from langchain_internvl.grammars.schemas import check_schema
 
 # RFC 6901, section 5.
@@ -105,6 +105,22 @@ def test_a_grammar_follows_every_reference(name):
     assert accepts(schema, ["x"])
     assert not accepts(schema, ["y"])
     assert json.dumps(schema) == before
+
+
+def test_a_definition_with_a_usable_name_keeps_it():
+    """However it is referred to."""
+    names = ("s.json#/$defs/b", "#it", "#/%24defs/b", "s.json#/definitions/c", "#/$defs/d~1")
+    schema = {
+        "$id": "https://example.org/s.json",
+        "$defs": {"b": {"$anchor": "it", **X}, "d/": Y},
+        "definitions": {"c": dict(X)},
+        "prefixItems": [{"$ref": name} for name in names],
+    }
+    name_references(schema)
+    assert [one["$ref"] for one in schema["prefixItems"]] == [
+        "#/$defs/b", "#/$defs/b", "#/$defs/b", "#/definitions/c", "#/$defs/d_1",
+    ]  # fmt: skip
+    assert list(schema["$defs"]) == ["b", "d/", "d_1"]
 
 
 def test_references_may_recur():

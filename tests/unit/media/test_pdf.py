@@ -6,6 +6,7 @@ import random
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from langchain_internvl.errors import (
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.page_ranges import parse_pages, select_pages
 from langchain_internvl.media.pdf import LONG_SIDE, read_pages, stream_pages
+from langchain_internvl.media.process import _Alarm
 from langchain_internvl.media.sources import BytesSource, PathSource
 
 POLICY = MediaPolicy()
@@ -180,17 +182,35 @@ def test_pages_are_streamed_one_by_one_with_the_total():
         assert np.array_equal(page.image, whole)
 
 
+@pytest.fixture
+def limits(monkeypatch):
+    """Time limits that are running; those of a process's first record are long, as it starts up."""
+    running, begun, set_limit = [], set(), _Alarm.set
+
+    @contextmanager
+    def watched(alarm, seconds):
+        with set_limit(alarm, seconds if alarm in begun else PATIENCE):
+            begun.add(alarm)
+            running.append(seconds)
+            yield
+            running.remove(seconds)
+
+    monkeypatch.setattr(_Alarm, "set", watched)
+    return running
+
+
 def test_a_stream_renders_no_further_than_it_is_read():
     """A closed stream ends its process; a page of the book beyond it is never rendered."""
-    first = next(pages := stream(make_pdf(*["red"] * 100), MediaPolicy(timeout=60)))
+    first = next(pages := stream(make_pdf(*["red"] * 100), MediaPolicy(timeout=PATIENCE)))
     assert (first.number, first.total) == (0, 100)
     pages.close()
     assert next(pages, None) is None
 
 
-def test_the_time_between_pages_does_not_count():
-    pages = stream(make_pdf("red", "blue"), MediaPolicy(timeout=5))
+def test_the_time_between_pages_does_not_count(limits):
+    pages = stream(make_pdf("red", "blue"), MediaPolicy(timeout=PATIENCE))
     next(pages)
+    assert limits == []
     with ThreadPoolExecutor(4) as pool:  # and other media are decoded meanwhile
         assert len(list(pool.map(lambda _: len(read(make_pdf("red"))), range(4)))) == 4
     assert next(pages).number == 1
@@ -242,15 +262,15 @@ def test_a_page_range_of_a_long_file():
         list(stream(data, pages=10))
 
 
-def test_a_page_that_takes_for_ever_is_an_error_among_the_others():
+def test_a_page_that_takes_for_ever_is_an_error_among_the_others(limits):
     slow, fast = nested_forms(12), make_pdf("red")
-    assert len(list(stream(fast, MediaPolicy(timeout=20)))) == 1
-    (page,) = stream(slow, MediaPolicy(timeout=12))
+    assert len(list(stream(fast, MediaPolicy(timeout=PATIENCE)))) == 1
+    (page,) = stream(slow, MediaPolicy(timeout=2))
     assert page.number == 0
     assert isinstance(page.image, MediaError)
     # On a fast machine its memory runs out first.
     assert re.search(
-        r"page 0: (not decoded within MediaPolicy\.timeout=12|the decoder crashed)", str(page.image)
+        r"page 0: (not decoded within MediaPolicy\.timeout=2|the decoder crashed)", str(page.image)
     )
 
 

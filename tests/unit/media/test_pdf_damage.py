@@ -17,7 +17,7 @@ from langchain_internvl.media.pdf import read_pages, stream_pages
 from langchain_internvl.media.pdf_damage import PdfInspector
 from langchain_internvl.media.pdf_text import stream_texts
 from langchain_internvl.media.sources import BytesSource
-from langchain_internvl.media.stream_ends import is_group4_cut, is_run_length_cut
+from langchain_internvl.media.stream_ends import is_group3_cut, is_group4_cut, is_run_length_cut
 
 POLICY = MediaPolicy()
 WORDS = b"BT /F1 30 Tf 50 700 Td (Hello world) Tj ET\n"
@@ -214,10 +214,10 @@ def test_forms_that_share_their_resources_are_looked_at_once_each():
     assert (page.damage, page.image.min()) == (None, 0)
 
 
-def tiff_strip(image, compression):
+def tiff_strip(image, compression, tags=()):
     """The encoded rows of a TIFF of one strip."""
     file = io.BytesIO()
-    image.save(file, "TIFF", compression=compression, tiffinfo={278: image.height})
+    image.save(file, "TIFF", compression=compression, tiffinfo={278: image.height, **dict(tags)})
     tags = Image.open(file).tag_v2
     return file.getvalue()[tags[273][0] :][: tags[279][0]]
 
@@ -243,14 +243,14 @@ STREAMS = {
 PARAMETERS = {"CCITTFaxDecode": {"K": -1, "Columns": 200, "Rows": 300}}
 
 
-def image_page(name, data):
+def image_page(name, data, **parameters):
     """A page with black corners, so that it is never white, and an image."""
     _, bits, space = STREAMS[name]
     pdf = pikepdf.new()
     add_page(pdf, DRAW + b" 0 0 50 50 re f", image=(data, f"/{name}"), bits=bits, space=space)
-    if name in PARAMETERS:
+    if parameters := parameters or PARAMETERS.get(name):
         image = pdf.pages[0].Resources.XObject.Im0
-        image.DecodeParms = pikepdf.Dictionary(**PARAMETERS[name])
+        image.DecodeParms = pikepdf.Dictionary(**parameters)
     (page,) = stream_pages(BytesSource(saved(pdf), "paper"), POLICY)
     return page
 
@@ -270,6 +270,19 @@ def test_rows_without_end_marks_and_too_few_rows_are_whole():
     assert not is_group4_cut(data, 200, 400)
     for end in range(1, 4):
         assert not is_group4_cut(data[:-end], 200, 299)
+
+
+@pytest.mark.parametrize("options", [0, 1, 4], ids=["1-D", "2-D", "with fill bits"])
+def test_rows_of_group_3_end_with_marks(options):
+    data = tiff_strip(BILEVEL, "group3", {292: options})
+    parameters = {"K": options & 1, "Columns": 200, "Rows": 300, "EndOfLine": True}
+    assert not is_group3_cut(data, 300)
+    assert not is_group3_cut(b"", 300)
+    for part in (0.2, 0.5, 0.9):
+        cut = data[: round(len(data) * part)]
+        assert is_group3_cut(cut, 300)
+        assert "cut off" in image_page("CCITTFaxDecode", cut, **parameters).damage
+    assert image_page("CCITTFaxDecode", data, **parameters).damage is None
 
 
 def test_content_of_lzw_ends_with_a_mark():

@@ -4,14 +4,15 @@ import base64
 import os
 import random
 import shutil
+import signal
 import stat
+import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_support import wait_until
 from golden import DATA, VIDEO
 from patience import PATIENCE
 from support import http_server
@@ -172,25 +173,29 @@ def test_whatever_the_process_does_is_a_typed_error(program, words, clip, monkey
         read_clip(PathSource(clip[0]), POLICY)
 
 
-def test_a_process_that_hangs_is_killed(clip, monkeypatch, tmp_path):
-    pid = tmp_path / "pid"
-    program = f"open({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
-    worker_that(monkeypatch, tmp_path, program)
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that were started, whether or not they have come to run anything."""
+    found, popen = [], subprocess.Popen
+
+    def start(*arguments, **options):
+        found.append(popen(*arguments, **options))
+        return found[-1]
+
+    monkeypatch.setattr(process.subprocess, "Popen", start)
+    return found
+
+
+def was_killed(one):
+    return one.wait(PATIENCE) == -signal.SIGKILL
+
+
+def test_a_process_that_hangs_is_killed(clip, monkeypatch, tmp_path, started):
+    worker_that(monkeypatch, tmp_path, f"time.sleep({PATIENCE})")
     with pytest.raises(MediaError, match=r"MediaPolicy\.timeout=1\.0 s"):
         read_clip(PathSource(clip[0]), MediaPolicy(timeout=1.0))
-    assert not _is_running(int(pid.read_text("utf-8")))
-
-
-def _is_running(pid):
-    for _ in range(100):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text("utf-8").rsplit(")", 1)[1].split()[0]
-            if state == "Z":
-                return False
-        except OSError:
-            return False
-        time.sleep(0.01)
-    return True
+    (only,) = started
+    assert was_killed(only)
 
 
 def test_a_process_that_wants_too_much_memory_fails_alone(clip, monkeypatch, tmp_path):
@@ -242,25 +247,19 @@ def test_playlists_show_no_other_files(head, suffix, clip, tmp_path):
             read_clip(source, POLICY)
 
 
-def test_a_call_that_is_over_ends_the_process(clip, monkeypatch, tmp_path):
-    pid = tmp_path / "pid"
-    worker_that(
-        monkeypatch, tmp_path,
-        f"open({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)",
-    )  # fmt: skip
+def test_a_call_that_is_over_ends_the_process(clip, monkeypatch, tmp_path, started):
+    worker_that(monkeypatch, tmp_path, f"time.sleep({PATIENCE})")
     with pytest.raises(RequestTimeoutError, match=r"timeout=0\.7 s"):
         read_clip(PathSource(clip[0]), POLICY, deadline=Deadline(0.7))
-    assert not _is_running(int(pid.read_text("utf-8")))
-    pid.unlink()
+    assert was_killed(started.pop())
     deadline = Deadline()
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read_clip, PathSource(clip[0]), POLICY, deadline=deadline)
-        while not (pid.exists() and pid.read_text("utf-8")):
-            time.sleep(0.01)
+        assert wait_until(lambda: started)
         deadline.cancel()
         with pytest.raises(RequestTimeoutError, match="cancelled"):
             reading.result(PATIENCE)
-    assert not _is_running(int(pid.read_text("utf-8")))
+    assert was_killed(started.pop())
     for over in (deadline, Deadline(0)):
         with pytest.raises(RequestTimeoutError):
             read_clip(PathSource(clip[0]), POLICY, deadline=over)
@@ -330,17 +329,21 @@ def test_a_clip_is_decoded_once_for_each_way_it_is_shown(clip, monkeypatch):
 
 
 def test_who_asks_at_once_for_the_same_waits_for_one(clip, monkeypatch):
-    read = []
+    read, asked = [], []
 
     def slow(*arguments):
         read.append(arguments)
-        time.sleep(0.2)
+        assert wait_until(lambda: len(asked) == 6)  # all of them are there
         return read_clip(*arguments)
+
+    def ask(number):
+        asked.append(number)
+        return cache.read(PathSource(clip[0]), POLICY, 2, None)
 
     monkeypatch.setattr("langchain_internvl.media.reader.read_clip", slow)
     cache = Cache()
     with ThreadPoolExecutor(6) as pool:
-        clips = list(pool.map(lambda _: cache.read(PathSource(clip[0]), POLICY, 2, None), range(6)))
+        clips = list(pool.map(ask, range(6)))
     assert len(read) == 1
     assert all(one is clips[0] for one in clips)
 

@@ -54,6 +54,60 @@ def test_a_tool_that_contains_itself_contains_no_call():
         assert call["properties"]["arguments"] == own
 
 
+def test_both_keywords_may_define_the_same_name():
+    text, number = {"type": "string"}, {"type": "number"}
+    both = tool("a", type="object", **{"$defs": {"A": text}, "definitions": {"A": number}},
+                properties={"x": {"$ref": "#/$defs/A"}, "y": {"$ref": "#/definitions/A"},
+                            "z": {"$ref": "#/properties/x"}})  # fmt: skip
+    schema = json.loads(call_schema([both], HERMES))
+    assert at(schema, "x") == text
+    assert at(schema, "y") == number
+    assert at(schema, "z") == text
+
+
+def at(schema, name):
+    """The schema of an argument, without references."""
+    one = schema["properties"]["arguments"]["properties"][name]
+    while "$ref" in one:
+        _, keyword, target = one["$ref"].split("/")
+        one = schema[keyword][target]
+    return one
+
+
+@pytest.mark.parametrize("keyword", ["const", "enum", "default", "examples", "x-other"])
+def test_values_that_look_like_references_stay(keyword):
+    value = {"$ref": "#"} if keyword == "const" else [{"$ref": "#/$defs/A"}, {"$id": "b"}]
+    own = {"type": "object", "properties": {"$ref": {keyword: value}}}
+    schema = json.loads(call_schema([tool("a", **own, **{"$defs": {"A": {}}})], HERMES))
+    assert schema["properties"]["arguments"] == own
+
+
+def test_references_are_found_in_every_place_of_a_schema():
+    a, moved = {"$ref": "#/$defs/A"}, {"$ref": "#/$defs/0_A"}
+    places = ("not", "if", "contains", "additionalProperties", "propertyNames")
+    maps = ("dependencies", "dependentSchemas", "patternProperties", "properties")
+
+    def own(one):
+        lists = {"anyOf": [one, {"items": [one]}], "allOf": [{"prefixItems": [one]}]}
+        return {**dict.fromkeys(places, one), **lists, **{name: {"a": one} for name in maps}}
+
+    schema = json.loads(call_schema([tool("a", **own(a), **{"$defs": {"A": POINT}})], HERMES))
+    assert schema["properties"]["arguments"] == own(moved)
+
+
+def test_an_identifier_does_not_move_the_references_inside_it():
+    part = {"$id": "part.json", "$anchor": "it", **POINT}
+    schema = json.loads(call_schema([tool("a", **{
+        "$id": "https://example.org/a.json", "$defs": {"A": part}, "type": "object",
+        "properties": {"x": {"$ref": "part.json"}, "y": {"$ref": "part.json#it"},
+                       "z": {"$ref": "a.json#/$defs/A"}},
+    })], HERMES))  # fmt: skip
+    assert schema["$defs"] == {"0_A": POINT}
+    properties = schema["properties"]["arguments"]["properties"]
+    assert properties == {name: {"$ref": "#/$defs/0_A"} for name in "xyz"}
+    assert "$id" not in schema["properties"]["arguments"]
+
+
 def framed(*deltas):
     return [(one.text, one.finish_reason) for one in CallFrame(HERMES).around(deltas)]
 

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 import pickle
-import socket
 import threading
 from time import monotonic
 
@@ -97,18 +96,6 @@ def test_log_probabilities_that_are_none(ask):
     with pytest.raises(BrokenReplyError, match="chunk that is none"):
         ask(server, top_logprobs=1)
     assert server.attempts == 1
-
-
-def test_a_client_that_cannot_be_made_leaves_no_thread(monkeypatch):
-    def fail(_address):
-        raise ValueError("no such address")
-
-    monkeypatch.setattr(backend_module, "Client", fail)
-    before = set(threading.enumerate())
-    backend = ServerBackend(ServerAddress("http://x/v1"), ServerOptions("vl"))
-    with pytest.raises(ValueError, match="no such address"):
-        next(backend.stream(Request((), turns=TURNS)))
-    assert set(threading.enumerate()) <= before
 
 
 ERROR_10402 = json.dumps({"error_code": 10402, "text": "Failed to get response"})
@@ -266,21 +253,6 @@ def test_a_reply_has_a_longest_length(ask, monkeypatch):
         ask(FaultServer(lines(*[HELLO] * 1000)))
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_takes_nothing_to_another_host(status):
-    """The conversation and `default_headers` are for the host that was given."""
-    other = FaultServer(GOOD)
-    with other.running() as elsewhere:
-        away = FaultServer(lambda handler: send(
-            handler, status, b"", location=f"{elsewhere}/chat/completions"))  # fmt: skip
-        with away.running() as url:
-            backend = ServerBackend(ServerAddress(url), ServerOptions("vl", Retries(0)))
-            with pytest.raises(ServerError, match="give the address that it redirects to"):
-                ask_sync(backend, Request((), turns=TURNS))
-            backend.close()
-    assert not other.asked
-
-
 def _lower(headers):
     return {name.lower(): value for name, value in headers.items()}
 
@@ -332,17 +304,6 @@ def test_no_time_for_another_attempt(ask):
     assert server.attempts == 1
 
 
-def test_nobody_listens():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
-    backend = ServerBackend(ServerAddress(url), ServerOptions("vl", Retries(1, first=0.001)))
-    with pytest.raises(ServerUnavailableError, match="cannot be reached") as caught:
-        list(backend.stream(Request((), turns=TURNS)))
-    assert caught.value.request_id
-    backend.close()
-
-
 def test_a_server_error_is_what_it_is_called():
     busy = ServerBusyError("x", status=429, request_id="r", retry_after=2.0)
     assert isinstance(busy, EngineBusyError)
@@ -384,21 +345,6 @@ def test_a_stop_text_is_cut_here_and_the_server_is_left(ask):
     assert deltas[-1].finish_reason == "stop"
     assert server.left.wait(PATIENCE)
     assert "stop" not in server.asked[0]
-
-
-def test_a_closed_backend_says_so(ask):
-    server = FaultServer(lines(HELLO, hang=True))
-    with server.running() as url:
-        backend = ServerBackend(ServerAddress(url), ServerOptions("vl"))
-        deltas = backend.stream(Request((), turns=TURNS))
-        next(deltas)
-        backend.close()
-        backend.close()
-        with pytest.raises(BackendError, match="closed"):
-            next(deltas)
-        with pytest.raises(BackendError, match="closed"):
-            list(backend.stream(Request((), turns=TURNS)))
-    assert server.left.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("answer", [error(404), lines(ERROR_10400)], ids=["404", "10400"])

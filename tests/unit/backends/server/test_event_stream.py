@@ -103,6 +103,41 @@ def test_what_servers_send_beside_the_standard(text, expected):
         assert events(text, size) == [("", one) for one in expected]
 
 
+CHUNK = '{"choices": []}'
+BOOM = '{"message":"boom"}'
+LONG_BOOM = '{\n  "message": "[boom}\\"",\n  "code": 500\n}'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # The name belongs to the data after it, unless a blank line comes first.
+        (f"data: {CHUNK}\nevent: error\ndata: {BOOM}", [("", CHUNK), ("error", BOOM)]),
+        (f"data: {CHUNK}\nevent: error\n{BOOM}", [("", CHUNK), ("error", BOOM)]),
+        (f"{CHUNK}\nevent: error\n{BOOM}\ndata: [DONE]",
+         [("", CHUNK), ("error", BOOM), ("", "[DONE]")]),
+        (f"event: a\ndata: {CHUNK}\nid: 1\nevent: b\n: ping\ndata: {BOOM}\n\ndata: 1",
+         [("a", CHUNK), ("b", BOOM), ("", "1")]),
+        (f"data: {BOOM}\nevent: error\n\ndata: {CHUNK}\n\n", [("error", BOOM), ("", CHUNK)]),
+        (f"data: {BOOM}\nevent: error", [("error", BOOM)]),
+        (f"event: error\n\ndata: {CHUNK}", [("", CHUNK)]),
+        # JSON of several lines ends with its last bracket, or where a field begins.
+        (f"{LONG_BOOM}\ndata: [DONE]\n\n", [("", LONG_BOOM), ("", "[DONE]")]),
+        (f"{LONG_BOOM}\nevent: error\ndata: {BOOM}", [("", LONG_BOOM), ("error", BOOM)]),
+        (f"{LONG_BOOM}\n{LONG_BOOM}\n{BOOM}\n", [("", LONG_BOOM), ("", LONG_BOOM), ("", BOOM)]),
+        ('{"message":\ndata: [DONE]', [("", '{"message":'), ("", "[DONE]")]),
+        ('{"message":\nevent: x\ndata: [DONE]', [("", '{"message":'), ("x", "[DONE]")]),
+        (f"data: {LONG_BOOM}\ndata: {CHUNK}\n\n", [("", LONG_BOOM), ("", CHUNK)]),
+        ("data: {\ndata: }\ndata: [\n: ping\ndata: ]\ndata: [DONE]",
+         [("", "{\n}"), ("", "[\n]"), ("", "[DONE]")]),
+        (f"data: no\n{BOOM}", [("", "no"), ("", BOOM)]),
+    ],
+)  # fmt: skip
+def test_names_and_ends_of_events_without_blank_lines(text, expected):
+    for size in (1, 7, 1 << 20):
+        assert events(text, size) == expected
+
+
 def test_events_called_errors_are_errors():
     for data, status, said in (
         ("no luck", 500, "no luck"),
