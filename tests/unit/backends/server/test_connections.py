@@ -82,9 +82,7 @@ def test_a_web_page_is_no_reply():
         handler, 200, b"<html></html>", content_type="text/html; charset=utf-8"))  # fmt: skip
     with page.running() as url:
         backend = ServerBackend(ServerAddress(url), ServerOptions("vl", Retries(2, first=0.001)))
-        with pytest.raises(
-            BrokenReplyError, match=r"a web page; base_url .* ends in /v1"
-        ) as caught:
+        with pytest.raises(BrokenReplyError, match=r"web page; .* ends in /v1") as caught:
             list(backend.stream(Request((), turns=TURNS)))
         backend.close()
     assert page.attempts == 1
