@@ -7,6 +7,7 @@ annotations; with `ground`, the cited regions are located on their pages and dra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias
 
@@ -46,6 +47,7 @@ QUESTION = (
 )
 """The prompt; `{pages}` is the retrieved text, page by page."""
 
+_NAMES = re.compile(r"\{(pages|question)\}")
 _Answering: TypeAlias = "Generator[Batch, Replies, CitedAnswer]"
 
 
@@ -57,7 +59,7 @@ def answer_with_citations(
     show_images: bool = True,
     quote: bool | int = False,
     ground: bool | Way = False,
-    ground_llm: BaseChatModel | None = None,
+    ground_llm: ChatInternVL | None = None,
     prompt: str | None = None,
     page_image: Callable[[Document], Image.Image] | None = None,
     media_policy: MediaPolicy | None = None,
@@ -71,14 +73,16 @@ def answer_with_citations(
         show_images: Send the page images as well as their text.
         quote: The answer is a line of the retrieved text, word for word, or `UNSAID` ("The pages do
             not say it."); a number: at most so many lines. Decoding is constrained to them. Lines
-            of more than 300 characters are quoted by sentences, or in parts.
+            of more than 300 characters are quoted by sentences, or in parts, and rows of HTML
+            tables as "cell | cell".
         ground: Locate the cited statements on their pages, and draw the boxes. "boxes" (or True):
             the model is asked for their boxes. "reading": the model reads the page line by line,
-            at most 200 lines, and the lines with the statement have its box; for models that read
-            better than they point. Regions in the page's metadata (`elements`) whose label or
-            brief is the statement take no request. A statement that is not found, or whose
-            requests fail, has no box, and is in `CitedPage.unlocated`.
-        ground_llm: The model that points or reads for `ground`; None: `llm`.
+            in batches of 32 and at most 200 lines, until it has read all statements word for word,
+            and the lines with the statement have its box; for models that read better than they
+            point. Regions in the page's metadata (`elements`) whose label or brief is the
+            statement take no request. A statement that is not found, or whose requests fail, has
+            no box, and is in `CitedPage.unlocated`.
+        ground_llm: The model that points or reads for `ground`, a `ChatInternVL`; None: `llm`.
         prompt: The prompt; has `{pages}` and `{question}`. None: `QUESTION`, or with `quote`
             `QUOTE` or `QUOTES`.
         page_image: Opens the image of a page; None: from `source` and `page` in its metadata,
@@ -91,10 +95,12 @@ def answer_with_citations(
 
     Raises:
         RequestError: `ground` or `quote` has another value, or `quote` is given and `llm` is not a
-            `ChatInternVL`, which alone constrains decoding to the lines.
+            `ChatInternVL`, which alone constrains decoding to the lines; or the model that points
+            or reads is none.
         ImportError: `ground` is "reading", and the extra `documents` is not installed.
     """
     way = _way(ground)
+    _check_model(way, llm, ground_llm)
     most = _most_quotes(quote, llm)
     asked = prompt or (QUESTION if most == 0 else QUOTE if most == 1 else QUOTES)
     policy = media_policy or MediaPolicy(max_pages=1_000_000)
@@ -173,13 +179,18 @@ def open_page_of(document: Document, policy: MediaPolicy) -> Image.Image:
     source = document.metadata.get("source")
     if source is None:
         raise MediaError("the document", "has no source in its metadata; pass page_image=")
-    options = PageOptions(pages=[int(document.metadata.get("page", 0))], ocr="always")
+    try:
+        number = int(document.metadata.get("page", 0))
+        rotation = int(document.metadata.get("rotation", 0))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MediaError(str(source), f"has no page in its metadata: {error}") from error
+    options = PageOptions(pages=[number], ocr="always")
     for file in find_files(str(source)):
         if not isinstance(file, File):
             raise file
         for page in pages_of(file.source, policy, options):
             if isinstance(page.picture, Image.Image):
-                return turn(page.picture, int(document.metadata.get("rotation", 0)))
+                return turn(page.picture, rotation)
             if isinstance(page.picture, MediaError):
                 raise page.picture
     raise MediaError(str(source), "has no such page")
@@ -215,7 +226,9 @@ def _messages(
         if image is not None:
             blocks += [{"type": "text", "text": f"[{number}]"}, {"type": "image", "image": image}]
     texts = "\n\n".join(f"[{n}] {one.page_content}" for n, one in enumerate(documents, 1))
-    text = prompt.replace("{pages}", texts).replace("{question}", question)
+    values = {"pages": texts, "question": question}
+    # In one pass: what a page or the question says is no name to be filled in.
+    text = _NAMES.sub(lambda name: values[name[1]], prompt)
     return [HumanMessage([*blocks, {"type": "text", "text": text}])]
 
 
@@ -242,6 +255,16 @@ def _way(ground: bool | Way) -> Way | None:  # noqa: FBT001 - as the caller gave
     if ground == "reading":
         require("rapidfuzz.fuzz", extra="documents")
     return ground
+
+
+def _check_model(way: Way | None, llm: BaseChatModel, ground_llm: Any) -> None:
+    """Refuses models that do not take the requests of `locating`, before they are paid for."""
+    name, model = ("llm", llm) if ground_llm is None else ("ground_llm", ground_llm)
+    if (way is not None or ground_llm is not None) and not isinstance(model, ChatInternVL):
+        raise RequestError(
+            f"{name} is a {type(model).__name__}, which does not point or read as `ground` asks; "
+            "give a ChatInternVL as ground_llm, or leave ground out"
+        )
 
 
 def _locate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from langchain_core.messages.content import Citation, create_citation, create_te
 from PIL import Image
 
 from langchain_internvl.documents.quotes import UNSAID, Quote
+from langchain_internvl.documents.sentences import sentence_ends
 from langchain_internvl.grounding import Box
 
 _MARK = re.compile(r"\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
@@ -51,6 +52,7 @@ class CitedAnswer:
         message: The same as a message, whose text block has `Citation` annotations.
         pages: The pages of the prompt, in the order of their numbers.
         unknown: Cited numbers that no page has.
+        citations: The citations, in the order of the text; those of the message.
     """
 
     text: str
@@ -126,7 +128,7 @@ def _annotated(
         metadata = documents[number - 1].metadata
         known = {name: metadata[name] for name in ("page", "page_id") if name in metadata}
         source = metadata.get("source")
-        page = f", page {metadata['page'] + 1}" if "page" in metadata else ""
+        page = _page_of(metadata)
         citations.append(
             create_citation(
                 url=None if source is None else str(source),
@@ -150,8 +152,18 @@ def _annotated(
     return CitedAnswer(text, message, (), tuple(dict.fromkeys(unknown)), tuple(citations))
 
 
+def _page_of(metadata: Mapping[str, Any]) -> str:
+    """The page in a title, counted from 1; vector stores may return its index as text or float."""
+    try:
+        return f", page {int(metadata['page']) + 1}"
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return ""
+
+
 def _sentence_start(text: str, least: int) -> int:
     """Index at which the last sentence begins, at least `least`."""
-    ends = [match.end() for match in re.finditer(r"[.!?]\s+|\n+", text[: len(text.rstrip(" .!?"))])]
-    begin = max([least, *ends])
+    said = text[: len(text.rstrip(" .!?\u3002\uff01\uff1f"))]
+    ends = [end for _, end in sentence_ends(said) if end < len(said)]
+    lines = [found.end() for found in re.finditer(r"\n+", said)]
+    begin = max([least, *ends, *lines])
     return begin + len(text[begin:]) - len(text[begin:].lstrip())

@@ -1,22 +1,27 @@
 """Finds the lines of a page that a cited statement is of, by their texts; needs rapidfuzz.
 
 A statement may be a part of a line, span several lines with words hyphenated at their ends, differ
-in case, punctuation, spaces and accents, or say the same in other words. First letters and digits
-are compared, one after the other; if they do not agree, the words that both have in common.
+in case, punctuation, spaces and accents, or say the same in other words. First the letters and
+digits of whole words are compared, one after the other; if they do not agree, the words that both
+have in common. Numbers, and words with digits, are equal or different, never similar.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Sequence
+import bisect
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from langchain_internvl._optional import require
+from langchain_internvl.documents.page_words import Word, same_numbers, words_of
 
 _AGREES = 0.8
 """Least similarity of letters that are the statement."""
+_WITHIN_WORDS = 0.85
+"""Similarity of the statement's very letters that begin or end within a word."""
 _SHORTEST = 5
-"""Letters and digits from which a statement may be a part of a line; fewer must be whole words."""
+"""Letters and digits from which words may be similar; fewer must be the same, and whole words."""
 _COMMON = 0.5
 """Least share of a statement's words, by weight, that lines have which say the same."""
 _GAIN = 0.2
@@ -33,14 +38,16 @@ class Match(NamedTuple):
 
     Attributes:
         lines: Their indices, in the order of the texts.
-        score: Their similarity to the statement, 0 to 1; 1 if letters and digits are the same.
+        score: Their similarity to the statement, 0 to 1; 1 if they say it word for word.
     """
 
     lines: tuple[int, ...]
     score: float
 
 
-def match_lines(statement: str, texts: Sequence[str], *orders: Sequence[int]) -> Match | None:
+def match_lines(
+    statement: str, texts: Sequence[str], *orders: Sequence[int], by_words: bool = True
+) -> Match | None:
     """The lines that a statement is of.
 
     Args:
@@ -48,6 +55,7 @@ def match_lines(statement: str, texts: Sequence[str], *orders: Sequence[int]) ->
         texts: The texts of the lines, in reading order.
         orders: Other orders of their indices in which a statement may span lines, such as the
             rows of a table.
+        by_words: Lines may say the statement in other words.
 
     Returns:
         The best match, of equal ones the first; None: no line is similar enough.
@@ -55,97 +63,216 @@ def match_lines(statement: str, texts: Sequence[str], *orders: Sequence[int]) ->
     Raises:
         ImportError: The extra `documents` is not installed.
     """
-    for compare in (_by_letters, _by_words):
-        best: Match | None = None
-        for order in (range(len(texts)), *orders):
-            found = compare(statement, [texts[index] for index in order])
-            if found is not None and (best is None or found.score > best.score + 1e-9):
-                best = Match(tuple(order[index] for index in found.lines), found.score)
-        if best is not None:
-            return best
-    return None
-
-
-def letters_of(text: str) -> str:
-    """The letters and digits of a text, in lower case, without accents."""
-    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text).casefold()))
-
-
-def _by_letters(statement: str, texts: Sequence[str]) -> Match | None:
-    """The lines with nearly the statement's letters in a row."""
-    wanted = letters_of(statement)
-    letters = [letters_of(text) for text in texts]
-    page = "".join(letters)
-    if min(len(wanted), len(page)) < _SHORTEST:
-        return None
-    found = _aligned(wanted, page)
-    # A page with fewer letters than the statement says only a part of it.
-    if found is None or len(page) < _AGREES * len(wanted):
-        return None
-    while len(before := page[: found.dest_end - 1]) >= len(wanted):
-        earlier = _aligned(wanted, before)
-        if earlier is None or earlier.score < found.score - 1e-6:
-            break
-        found = earlier
-    return Match(_touched(letters, found.dest_start, found.dest_end), found.score / 100)
-
-
-def _aligned(wanted: str, page: str) -> Any:
-    """The part of a page that is most like the wanted letters; None: none is like them."""
-    fuzz: Any = require("rapidfuzz.fuzz", extra="documents")
-    return fuzz.partial_ratio_alignment(wanted, page, score_cutoff=100 * _AGREES)
-
-
-def _touched(letters: Sequence[str], start: int, end: int) -> tuple[int, ...]:
-    """Lines of which more than a few letters at an edge lie from `start` to `end`."""
-    shares: list[tuple[int, int]] = []
-    at = 0
-    for index, line in enumerate(letters):
-        inside = min(end, at + len(line)) - max(start, at)
-        if inside > 0:
-            shares.append((inside, index))
-        at += len(line)
-    most = max(inside for inside, _ in shares)
-    return tuple(
-        index
-        for inside, index in shares
-        # A match may begin or end some letters too early or late.
-        if inside == most or (inside >= min(4, len(letters[index])) and inside > 0.1 * most)
-    )
-
-
-def _by_words(statement: str, texts: Sequence[str]) -> Match | None:
-    """The fewest lines that have most of the statement's words, by weight."""
-    words = _words(statement)
-    whole = sum(map(_weight, words))
-    if not whole:
-        return None
-    found = [_common(words, _words(text)) for text in texts]
+    wanted = words_of(statement)
+    lines = [words_of(text) for text in texts]
     best: Match | None = None
-    most = 0.0
-    for first in range(len(texts)):
-        common: set[str] = set()
-        for last in range(first, min(first + _MOST_LINES, len(texts))):
-            if last > first and not found[last] - common:
-                continue
-            common |= found[last]
-            score = sum(map(_weight, common)) / whole
-            value = score - _GAIN * (last - first)
-            if score >= _COMMON and value > most + 1e-9:
-                most = value
-                lines = tuple(index for index in range(first, last + 1) if found[index])
-                best = Match(lines, min(score, 0.99))
+    for order in (range(len(texts)), *orders):
+        page = _Page.of([lines[index] for index in order])
+        best = _better(best, _exact(wanted, page), order)
+        if best is None or best.score < 1:
+            best = _better(best, _by_letters(wanted, page), order)
+    if best is not None or not by_words:
+        return best
+    keys, key_lines = _keys(statement), [_keys(text) for text in texts]
+    for order in (range(len(texts)), *orders):
+        best = _better(best, _by_words(keys, [key_lines[index] for index in order]), order)
     return best
 
 
-def _words(text: str) -> tuple[str, ...]:
-    parts = "".join(letter if letter.isalnum() else " " for letter in text).split()
-    return tuple(dict.fromkeys(filter(None, map(letters_of, parts))))
+def is_said(statement: str, texts: Sequence[str], *orders: Sequence[int]) -> bool:
+    """Whether lines say a statement word for word, and `match_lines` has a score of 1.
+
+    Args:
+        statement: The statement.
+        texts: The texts of the lines, in reading order.
+        orders: Other orders of their indices.
+    """
+    wanted = words_of(statement)
+    lines = [words_of(text) for text in texts]
+    found = (
+        _exact(wanted, _Page.of([lines[index] for index in order]))
+        for order in (range(len(texts)), *orders)
+    )
+    return any(one is not None and one.score == 1 for one in found)
+
+
+def is_same_text(one: str, other: str) -> bool:
+    """Whether two texts have the same letters, digits and numbers, and there are any."""
+    words, others = words_of(one), words_of(other)
+    letters = _letters(words)
+    return bool(letters) and letters == _letters(others) and same_numbers(words, others) == 1
+
+
+class _Page(NamedTuple):
+    """The words of a page.
+
+    Attributes:
+        words: The words.
+        lines: The line of each.
+        places: Where each begins in the letters, and where the last one ends.
+        letters: The letters and digits of all.
+    """
+
+    words: list[Word]
+    lines: list[int]
+    places: list[int]
+    letters: str
+
+    @classmethod
+    def of(cls, lines: Sequence[Sequence[Word]]) -> _Page:
+        words = [word for line in lines for word in line]
+        numbers = [number for number, line in enumerate(lines) for _ in line]
+        places = list(accumulate((len(word.letters) for word in words), initial=0))
+        return cls(words, numbers, places, _letters(words))
+
+    def match(self, first: int, end: int, score: float) -> Match:
+        """The lines of the words from `first` to before `end`, but for a few letters at an edge."""
+        inside: dict[int, int] = {}
+        for line, word in zip(self.lines[first:end], self.words[first:end], strict=True):
+            inside[line] = inside.get(line, 0) + len(word.letters)
+        most = max(inside.values())
+        lines = tuple(
+            line
+            for line, letters in inside.items()
+            if letters == most
+            or (letters > 0.1 * most and (letters > 3 or self._is_all(line, letters)))
+        )
+        return Match(lines, score)
+
+    def _is_all(self, line: int, letters: int) -> bool:
+        """Whether a line has no more than so many letters."""
+        first, end = bisect.bisect_left(self.lines, line), bisect.bisect_right(self.lines, line)
+        return self.places[end] - self.places[first] <= letters
+
+
+def _letters(words: Iterable[Word]) -> str:
+    return "".join(word.letters for word in words)
+
+
+def _better(best: Match | None, found: Match | None, order: Sequence[int]) -> Match | None:
+    if found is None or (best is not None and found.score <= best.score + 1e-9):
+        return best
+    return Match(tuple(order[index] for index in found.lines), found.score)
+
+
+def _exact(wanted: Sequence[Word], page: _Page) -> Match | None:
+    """The first lines with the statement's very letters that agree best in numbers and words."""
+    letters = _letters(wanted)
+    if not letters:
+        return None
+    best: Match | None = None
+    at = page.letters.find(letters)
+    while at >= 0:
+        first = bisect.bisect_right(page.places, at) - 1
+        end = bisect.bisect_left(page.places, at + len(letters))
+        is_whole = page.places[first] == at and page.places[end] == at + len(letters)
+        score = same_numbers(wanted, page.words[first:end])
+        if not is_whole:
+            score *= 0.0 if len(letters) < _SHORTEST else _WITHIN_WORDS
+        if score == 1:
+            return page.match(first, end, score)
+        if score > (best.score if best else 0.0):
+            best = page.match(first, end, score)
+        at = page.letters.find(letters, at + 1)
+    return best
+
+
+def _by_letters(wanted: Sequence[Word], page: _Page) -> Match | None:
+    """The first lines with words whose letters are most like the statement's."""
+    fuzz: Any = require("rapidfuzz.fuzz", extra="documents")
+    letters = _letters(wanted)
+    if len(letters) < _SHORTEST:
+        return None
+    best: Match | None = None
+    # Texts of other lengths are less similar.
+    longest = int(len(letters) * (2 / _AGREES - 1))
+    shortest = len(letters) / (2 / _AGREES - 1)
+    for first, last in _similar_lines(letters, page, longest):
+        for start in range(first, last):
+            place = page.places[start]
+            end = max(start + 1, bisect.bisect_left(page.places, place + shortest))
+            while end < len(page.places) and page.places[end] - place <= longest:
+                least = best.score if best else _AGREES
+                score = fuzz.ratio(
+                    letters, page.letters[place : page.places[end]], score_cutoff=100 * least
+                )
+                if score:
+                    score = min(score / 100, 0.99)
+                    score *= same_numbers(wanted, page.words[start:end])
+                    if score > (best.score + 1e-9 if best else 0.0):
+                        best = page.match(start, end, score)
+                end += 1
+    return best
+
+
+def _similar_lines(letters: str, page: _Page, longest: int) -> Iterator[tuple[int, int]]:
+    """The first word of lines in which similar text may begin, and the one after their last."""
+    fuzz: Any = require("rapidfuzz.fuzz", extra="documents")
+    first = 0
+    while first < len(page.words):
+        last = bisect.bisect_right(page.lines, page.lines[first])
+        window = page.letters[page.places[first] : page.places[last] + longest]
+        # Shorter or longer text may be more similar than the part that is compared here.
+        if fuzz.partial_ratio(letters, window, score_cutoff=100 * (_AGREES - 0.2)):
+            yield first, last
+        first = last
+
+
+def _by_words(words: Sequence[str], lines: Sequence[Sequence[str]]) -> Match | None:
+    """The fewest lines that have most of the statement's words, by weight.
+
+    Lines that lack a number of the statement and have another one contradict it; lines with none
+    of its numbers do not say it.
+    """
+    whole = sum(map(_weight, words))
+    if not whole:
+        return None
+    numbers = set(filter(_has_digit, words))
+    found = [_common(words, line) for line in lines]
+    best: Match | None = None
+    most = 0.0
+    for first in range(len(lines)):
+        common: set[str] = set()
+        others: set[str] = set()
+        for last in range(first, min(first + _MOST_LINES, len(lines))):
+            if last > first and not found[last] - common:
+                continue
+            common |= found[last]
+            if found[last]:
+                others |= set(filter(_has_digit, lines[last]))
+            score = sum(map(_weight, common)) / whole
+            value = score - _GAIN * (last - first)
+            is_said = numbers <= others or bool(others and others <= numbers)
+            if is_said and score >= _COMMON and value > most + 1e-9:
+                most = value
+                chosen = tuple(index for index in range(first, last + 1) if found[index])
+                best = Match(chosen, min(score, 0.99))
+    return best
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    """The words of a text; numbers by their values, dates by their parts."""
+    keys: list[str] = []
+    for word in words_of(text, unspaced=False):
+        if word.is_number:
+            keys += [_number_key(one) for one in word.numbers[0].value.lstrip("-").split()]
+        else:
+            keys.append(word.letters)
+    return tuple(dict.fromkeys(keys))
+
+
+def _number_key(number: str) -> str:
+    """A number; days and months without their zero."""
+    return number[1] if len(number) == 2 and number[0] == "0" else number
+
+
+def _has_digit(word: str) -> bool:
+    return any(map(str.isdigit, word))
 
 
 def _weight(word: str) -> float:
     """What a word says: numbers most, words of one or two letters nothing."""
-    if any(map(str.isdigit, word)):
+    if _has_digit(word):
         return 4.0 + len(word)
     return 0.0 if len(word) < 3 and word.isascii() else min(max(len(word) - 2.0, 1.0), 8.0)
 
@@ -158,7 +285,7 @@ def _common(words: Iterable[str], line: Sequence[str]) -> set[str]:
 def _is_same(word: str, other: str) -> bool:
     if word == other:
         return True
-    if min(len(word), len(other)) < _SAME_START or word.isdigit() or other.isdigit():
+    if min(len(word), len(other)) < _SAME_START or _has_digit(word + other):
         return False
     if word.startswith(other) or other.startswith(word):
         return True

@@ -6,6 +6,7 @@ the same steps. A request that fails leaves out its own statement, or its own li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -15,13 +16,13 @@ from PIL import Image
 
 from langchain_internvl.documents.ladder import finished
 from langchain_internvl.documents.line_crops import show_line
-from langchain_internvl.documents.line_matching import Match, match_lines
+from langchain_internvl.documents.line_matching import Match, is_said, is_same_text, match_lines
 from langchain_internvl.documents.reading import Ask, Attempt
 from langchain_internvl.documents.reading_order import Edges, in_rows, is_level
 from langchain_internvl.documents.skew import levelled_size, unlevel
 from langchain_internvl.documents.text_lines import cut_lines
 from langchain_internvl.grounding import Box, parse_grounding
-from langchain_internvl.tools.task_prompts import GROUND, READ
+from langchain_internvl.tools.task_prompts import READ, ask_for_boxes
 
 Way = Literal["boxes", "reading"]
 """How statements are located: "boxes": the model is asked for their boxes; "reading": it reads the
@@ -31,8 +32,6 @@ MOST_LINES = 200
 """Most lines of a page that are read, the first in reading order."""
 _AT_ONCE = 32
 """Lines in one batch; after each, statements that are found need no further lines."""
-_SURE = 0.95
-"""Similarity from which no further lines are read."""
 _LONGEST = 200
 """Most characters of a statement in a request for its box, and of the label of a box."""
 _MOST_TOKENS = 256
@@ -79,8 +78,12 @@ def locate_by_boxes(image: Image.Image, statements: Sequence[str]) -> Locating:
     Args:
         image: The page, in mode RGB.
         statements: The statements.
+
+    Returns:
+        A generator that yields one `Batch`, a request for each statement, and returns their boxes,
+        in coordinates of the page, and the statements for which the model named none.
     """
-    questions = [GROUND.format(statement[:_LONGEST]) for statement in statements]
+    questions = [ask_for_boxes(statement[:_LONGEST]) for statement in statements]
     replies = yield Batch([Ask(image, question).messages for question in questions])
     boxes: list[Box] = []
     unlocated: list[str] = []
@@ -99,18 +102,24 @@ def locate_by_boxes(image: Image.Image, statements: Sequence[str]) -> Locating:
 def locate_by_reading(
     image: Image.Image, statements: Sequence[str], metadata: Mapping[str, Any]
 ) -> Locating:
-    """Reads the lines of the page until the statements are found among them.
+    """Reads the lines of the page until all statements are found word for word among them.
 
-    Regions in the metadata whose label or brief is the statement are taken without a request.
+    A region in the metadata whose label or brief is the statement is taken without a request, and
+    one whose label or brief has nearly its letters if no line says it.
 
     Args:
         image: The page, turned as `rotation` says, in mode RGB.
         statements: The statements.
         metadata: The page's metadata, of `InternVLLoader`.
+
+    Returns:
+        A generator that yields a `Batch` for each 32 lines, up to 200, and returns the boxes of
+        the lines with the statements, in pixels of the page, and the statements that were not
+        found. It ends early after a batch whose requests all failed.
     """
     regions = _regions(metadata, image.size)
-    matches = {one: _match(one, regions) for one in statements}
-    boxes = {one: _boxes(one, match, regions, image.size) for one, match in matches.items()}
+    boxes = {one: _boxes(one, _same_region(one, regions), regions, image.size)
+             for one in statements}  # fmt: skip
     todo = [one for one, found in boxes.items() if not found]
     if not todo:
         return Located(tuple(box for one in statements for box in boxes[one]))
@@ -129,13 +138,19 @@ def locate_by_reading(
                 errors.append(reply)
             else:
                 read.append(_Line(line.box, finished(Attempt.of(reply)).text))
-        matches |= {one: _match(one, read) for one in todo}
-        if all((match := matches[one]) is not None and match.score >= _SURE for one in todo):
+        if all(isinstance(reply, Exception) for reply in replies):
             break
-    boxes |= {one: _boxes(one, matches[one], read, image.size) for one in todo}
-    unlocated = [
-        f"{one!r}: {_why_not(len(read), len(cut), errors)}" for one in todo if not boxes[one]
-    ]
+        texts, rows = _texts(read)
+        if all(is_said(one, texts, rows) for one in todo):
+            break
+    texts, rows = _texts(read)
+    unlocated = []
+    for one in todo:
+        boxes[one] = _boxes(one, match_lines(one, texts, rows), read, image.size)
+        if not boxes[one]:
+            boxes[one] = _boxes(one, _similar_region(one, regions), regions, image.size)
+        if not boxes[one]:
+            unlocated.append(f"{one!r}: {_why_not(len(read), len(cut), errors)}")
     return Located(tuple(box for one in statements for box in boxes[one]), tuple(unlocated))
 
 
@@ -147,9 +162,27 @@ class _Line:
     text: str
 
 
-def _match(statement: str, lines: Sequence[_Line]) -> Match | None:
-    texts = [line.text for line in lines]
-    return match_lines(statement, texts, in_rows([line.box for line in lines]))
+def _texts(lines: Sequence[_Line]) -> tuple[list[str], Sequence[int]]:
+    """The texts of lines, and their order in rows of the page."""
+    return [line.text for line in lines], in_rows([line.box for line in lines])
+
+
+def _same_region(statement: str, regions: Sequence[_Line]) -> Match | None:
+    """The first region whose text is the statement."""
+    for index, region in enumerate(regions):
+        if is_same_text(statement, region.text):
+            return Match((index,), 1.0)
+    return None
+
+
+def _similar_region(statement: str, regions: Sequence[_Line]) -> Match | None:
+    """The region whose text has nearly the statement's letters."""
+    best: Match | None = None
+    for index, region in enumerate(regions):
+        found = match_lines(statement, [region.text], by_words=False)
+        if found is not None and (best is None or found.score > best.score):
+            best = Match((index,), found.score)
+    return best
 
 
 def _boxes(
@@ -181,17 +214,32 @@ def _follows(one: Edges, other: Edges) -> bool:
 
 
 def _regions(metadata: Mapping[str, Any], size: tuple[int, int]) -> list[_Line]:
-    """The regions that a layout model named, in pixels of the page before it was levelled."""
-    angle = float(metadata.get("skew") or 0.0)
+    """The labels and briefs of the layout model's regions, in pixels of the page as it was."""
+    angle = _number(metadata.get("skew")) or 0.0
     width, height = levelled_size(size, angle)
-    regions = []
-    for one in metadata.get("elements") or ():
-        left, top, right, bottom = one["box"]
+    regions: list[_Line] = []
+    elements = metadata.get("elements")
+    # A vector store may have flattened the metadata, and others may have written them.
+    for one in elements if isinstance(elements, Sequence) else ():
+        edges = one.get("box") if isinstance(one, Mapping) else None
+        edges = [_number(edge) for edge in edges] if isinstance(edges, list | tuple) else []
+        if len(edges) != 4 or None in edges:
+            continue
+        left, top, right, bottom = (edge or 0.0 for edge in edges)
         box = left * width / 1000, top * height / 1000, right * width / 1000, bottom * height / 1000
         x1, y1, x2, y2 = map(round, unlevel(box, size, angle))
-        text = " ".join(filter(None, (one.get("label"), one.get("brief"))))
-        regions.append(_Line((x1, y1, x2, y2), text))
+        texts = (one.get("label"), one.get("brief"))
+        regions += [_Line((x1, y1, x2, y2), text) for text in texts if isinstance(text, str)]
     return regions
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; None: the value is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _why_not(read: int, cut: int, errors: Sequence[Exception]) -> str:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from langchain_core.documents import Document
 
+from langchain_internvl.documents.html_text import lines_of
+from langchain_internvl.documents.sentences import sentence_ends
 from langchain_internvl.errors import BackendError
 
 UNSAID = "The pages do not say it."
@@ -36,7 +38,6 @@ QUOTES = (
 
 _LONGEST = 300
 """Most characters of a quote: longer lines are quoted by sentences, and these by parts."""
-_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|(?<=[\u3002\uff01\uff1f])")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 """Halves of characters, which no encoding can write."""
 _FENCED = re.compile(r"\s*```(?:json)?\s(.*)```\s*", re.DOTALL)
@@ -128,16 +129,16 @@ class Quotable:
 def pieces_of(text: str) -> Iterator[str]:
     """The parts of a page that can be quoted: its lines, in order, without empty ones.
 
-    A line of more than 300 characters is cut into sentences, and a sentence that is as long between
-    words, into parts of at most 300.
+    Rows of HTML tables are the text of their cells, "cell | cell". A line of more than 300
+    characters is cut into sentences, and a sentence that is as long between words, into parts of at
+    most 300.
 
     Args:
         text: The text of the page.
     """
-    for line in _SURROGATES.sub("", text).splitlines():
+    for line in lines_of(_SURROGATES.sub("", text)):
         whole = line.strip()
-        parts = [whole] if len(whole) <= _LONGEST else _SENTENCE_END.split(whole)
-        for sentence in parts:
+        for sentence in [whole] if len(whole) <= _LONGEST else _sentences(whole):
             rest = sentence.strip()
             while len(rest) > _LONGEST:
                 end = rest.rfind(" ", 1, _LONGEST + 1)
@@ -146,3 +147,11 @@ def pieces_of(text: str) -> Iterator[str]:
                 rest = rest[end:].lstrip()
             if rest:
                 yield rest
+
+
+def _sentences(text: str) -> Iterator[str]:
+    at = 0
+    for end, start in sentence_ends(text):
+        yield text[at:end]
+        at = start
+    yield text[at:]

@@ -16,7 +16,7 @@ from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
 from langchain_internvl.tools.images import ToolImage
 from langchain_internvl.tools.pages import open_one_image
-from langchain_internvl.tools.task_prompts import GROUND
+from langchain_internvl.tools.task_prompts import ask_for_boxes
 
 
 class Place(BaseModel):
@@ -93,7 +93,7 @@ class GroundTool(InternVLTool):
         """Open the image, and ask for boxes."""
         picture, page = open_one_image(given.image, self.opening, state, given.region)
         # Markup in the agent's phrase would end it early.
-        question = GROUND.format(" ".join(given.phrase.replace("<", " ").replace(">", " ").split()))
+        question = ask_for_boxes(given.phrase.replace("<", " ").replace(">", " "))
         blocks = [picture.block, {"type": "text", "text": question}]
         reply = yield Ask(blocks, {"logprobs": True})
         shown, rejected = boxes_of(reply, picture)

@@ -6,6 +6,8 @@ The embedded model is trained on these and on paraphrases of them; `GROUND` is I
 
 from __future__ import annotations
 
+import re
+
 DESCRIBE = "Please describe the image shortly."
 """Asks for a description of an image."""
 
@@ -20,3 +22,15 @@ GROUND = (
 
 WATCH = "Describe this video in detail."
 """Asks what happens in a video."""
+
+_MARKUP = re.compile(r"</?(?:ref|box|quad|label|brief)>")
+"""Tags of grounding, which would end the name in `GROUND` early."""
+
+
+def ask_for_boxes(name: str) -> str:
+    """The question where something is.
+
+    Args:
+        name: What to find; markup of grounding in it is left out.
+    """
+    return GROUND.format(" ".join(_MARKUP.sub(" ", name).split()))

@@ -3,6 +3,7 @@
 import pytest
 from drawn_pages import draw_page, encode, scripted
 from langchain_core.documents import Document
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 from PIL import Image
@@ -10,7 +11,7 @@ from PIL import Image
 from langchain_internvl import InternVLLoader
 from langchain_internvl.documents import answer_with_citations
 from langchain_internvl.documents.cited_answer import cite
-from langchain_internvl.errors import EngineBusyError
+from langchain_internvl.errors import EngineBusyError, RequestError
 
 PAGES = [
     Document(page_content="The rent is 900 EUR.",
@@ -118,3 +119,50 @@ async def test_it_is_a_runnable(box):
     llm, _ = scripted(["It is 900 EUR [1]."])
     chain = answer_with_citations(llm, lambda question: box) | RunnableLambda(lambda one: one.text)
     assert await chain.ainvoke("What is the rent?") == "It is 900 EUR."
+
+
+@pytest.mark.parametrize(
+    ("said", "statements"),
+    [
+        ("Ann pays 900 EUR to Mr. Smith [1].", ["Ann pays 900 EUR to Mr. Smith"]),
+        ("Fine. See art. 5 of No. 7, i.e. 10 EUR [1].", ["See art. 5 of No. 7, i.e. 10 EUR"]),
+        ("J. Smith pays z.B. 12.50 [1]. Dr. Who 5 [2].",
+         ["J. Smith pays z.B. 12.50", "Dr. Who 5"]),
+        ("So it is.\n10 EUR are due. [1]", ["10 EUR are due."]),
+        ("家賃は九百。敷金は千八百。[1]", ["敷金は千八百。"]),
+    ],
+)  # fmt: skip
+def test_statements_are_whole_sentences(said, statements):
+    cited = [one["cited_text"].lstrip(" .") for one in cite(AIMessage(said), PAGES).citations]
+    assert cited == statements
+
+
+@pytest.mark.parametrize("page", ["1", 1.0, None, "one", float("inf")])
+def test_pages_of_vector_stores(page):
+    document = Document("The rent is 900 EUR.", metadata={"source": "no.pdf", "page": page})
+    (citation,) = cite(AIMessage("It is 900 [1]."), [document]).citations
+    assert citation["title"] == ("no.pdf, page 2" if page in {"1", 1.0} else "no.pdf")
+    answer, *_ = answered([document], "It is 900 [1].", ground=True)
+    assert "cannot be opened" in answer.pages[0].unlocated[0]
+
+
+def test_names_on_a_page_are_not_filled_in():
+    page = Document("Write {question} and {pages} here")
+    llm, backend = scripted(["Yes [1]."])
+    answer_with_citations(llm, lambda question: [page]).invoke("Why {pages}?")
+    prompt = llm.get_text(backend.requests[0].prompt_ids)
+    assert "[1] Write {question} and {pages} here" in prompt
+    assert "Question: Why {pages}?" in prompt
+
+
+def test_models_that_do_not_point_or_read_are_refused():
+    other = FakeListChatModel(responses=["x"])
+    llm, _ = scripted([])
+    for model, settings in [
+        (llm, {"ground_llm": other, "ground": "reading"}),
+        (llm, {"ground_llm": other}),
+        (other, {"ground": True}),
+    ]:
+        with pytest.raises(RequestError, match="is a FakeListChatModel"):
+            answer_with_citations(model, lambda question: [], **settings)
+    answer_with_citations(other, lambda question: [], ground="boxes", ground_llm=llm)

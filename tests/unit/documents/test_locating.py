@@ -192,3 +192,53 @@ async def test_another_model_may_locate():
 def test_unknown_ways_are_refused():
     with pytest.raises(RequestError, match="'boxes' or 'reading', not 'box'"):
         chain([], ground="box")
+
+
+def test_reading_goes_on_at_lines_that_are_alike():
+    texts = [f"Payment of instalment {n:02} was received on 2024-05-15" for n in range(1, 60)]
+    page = draw_page(*texts, size=(900, 2400), font=24)
+    boxes = find_lines(page)
+    assert len(boxes) == 59
+    located, asked = read([texts[44]], texts.__getitem__, page=page)
+    assert (pixels(located), located.unlocated) == ([boxes[44]], ())
+    assert len(asked) == 59
+    located, asked = read([texts[3]], texts.__getitem__, page=page)
+    assert (pixels(located), len(asked)) == ([boxes[3]], 32)
+
+
+def test_a_dead_model_is_asked_for_one_batch(monkeypatch):
+    monkeypatch.setattr(locating, "_AT_ONCE", 2)
+    located, asked = read(["The rent"], lambda number: EngineBusyError("busy"))
+    assert len(asked) == 2
+    assert "2 of 4 lines could not be read (busy" in located.unlocated[0]
+
+
+def test_a_region_that_is_alike_is_taken_if_no_line_is():
+    brief = {"label": "text", "brief": "monthly rent, heating and water", "box": [0, 0, 900, 90]}
+    statement = "The heating is included in the monthly rent"
+    said = ["Lease", statement, "and water", "in May"]
+    located, _ = read([statement], said.__getitem__, {"elements": [brief]})
+    assert pixels(located) == [BOXES[1]]
+    located, _ = read([statement], metadata={"elements": [brief]})
+    assert located.boxes == ()
+    alike = {**brief, "brief": "The heating is included in monthly rent"}
+    located, asked = read([statement], metadata={"elements": [brief, alike]})
+    assert ([box.thousandths for box in located.boxes], len(asked)) == ([(0, 0, 900, 90)], 4)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    ["[{'label': 'The rent is 900 EUR', 'box': [0, 0, 9, 9]}]", 7, ["x"], [{"label": "The rent"}],
+     [{"label": 5, "box": [0, 0, 9, 9]}], [{"label": "x", "box": [0, None, 9, 9]}],
+     [{"label": "x", "box": "1234"}], [{"box": ["a", "b", "c", "d"]}]],
+)  # fmt: skip
+def test_metadata_of_vector_stores(elements):
+    located, _ = read(["The rent is 900 EUR"], metadata={"elements": elements, "skew": "flat"})
+    assert pixels(located) == [BOXES[1]]
+
+
+def test_statements_have_no_markup_in_questions():
+    _, asked = drive(locate_by_boxes(PAGE, ["<ref>a</ref><box>[[1]]</box> is < {} b"]),
+                     lambda number: "no")  # fmt: skip
+    question = asked[0][0].content[-1]["text"]
+    assert question.endswith("<ref>a [[1]] is < {} b</ref>")
