@@ -1,13 +1,13 @@
 """Nano answers with lines of pages alone, and finds them on their page: nothing is scripted."""
 
+import json
+
 import pytest
-from drawn_pages import draw_page
+from drawn_pages import draw_page, scripted
 from langchain_core.documents import Document
 
 from langchain_internvl import ChatInternVL
-from langchain_internvl.documents import answer_with_citations
-from langchain_internvl.documents.quotes import UNSAID
-from langchain_internvl.documents.text_lines import find_lines
+from langchain_internvl.documents import UNSAID, answer_with_citations, find_lines
 
 TEXTS = [["Lease of the house", "Rent 900 monthly"], ["Copper kettle", 'Total "75" [2]']]
 IMAGES = [draw_page(*lines, size=(448, 448), font=34) for lines in TEXTS]
@@ -25,21 +25,30 @@ def llm():
 
 
 @pytest.mark.parametrize("question", ["How much is the rent?", "What is of copper?", "Who is Ann?"])
-def test_an_answer_is_a_line_and_its_place(llm, question):
+def test_an_answer_is_a_line_of_the_page_that_it_cites(llm, question):
     chain = answer_with_citations(
-        llm, lambda _: PAGES, quote=True, ground="reading",
+        llm, lambda _: PAGES, quote=True, page_image=lambda page: IMAGES[PAGES.index(page)]
+    )
+    answer = chain.invoke(question)
+    cited = [page.number for page in answer.pages if page.is_cited]
+    expected = [number for number, lines in enumerate(TEXTS, 1) if answer.text in lines]
+    assert cited == expected
+    assert [one["extras"]["number"] for one in answer.citations] == expected
+    assert bool(expected) == (answer.text != UNSAID)
+
+
+@pytest.mark.parametrize(("number", "line"), [(1, 0), (1, 1), (2, 0)])
+def test_a_quoted_line_is_found_on_its_page(llm, number, line):
+    """The answer is scripted, so that each line is looked for; nano reads the pages."""
+    text = TEXTS[number - 1][line]
+    answering, _ = scripted([json.dumps(f"{text} [{number}]")])
+    chain = answer_with_citations(
+        answering, lambda _: PAGES, quote=True, ground="reading", ground_llm=llm,
         page_image=lambda page: IMAGES[PAGES.index(page)],
     )  # fmt: skip
-    answer = chain.invoke(question)
-    cited = [page for page in answer.pages if page.is_cited]
-    if answer.text == UNSAID:
-        assert cited == []
-        return
-    (page,) = cited
-    lines = TEXTS[page.number - 1]
-    assert answer.text in lines
+    (page,) = (page for page in chain.invoke("What?").pages if page.is_cited)
     (box,) = page.boxes
-    assert box.pixels == find_lines(IMAGES[page.number - 1])[lines.index(answer.text)]
+    assert (page.number, box.pixels) == (number, find_lines(IMAGES[number - 1])[line])
 
 
 async def test_several_lines_at_a_temperature(llm):

@@ -24,7 +24,7 @@ _DEFINITIONS = {"$defs": "_", "definitions": "."}
 number and this mark, since both keywords may define the same name.
 """
 
-_IDENTIFIERS = ("$id", "$anchor", "$dynamicAnchor")
+_IDENTIFIERS = ("$id", "$anchor")
 """Keywords that nothing refers to by now; an `$id` would move the references inside it."""
 
 _WHOLE = "#"

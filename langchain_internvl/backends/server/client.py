@@ -121,6 +121,12 @@ class Client:
             asked as response,
             aclosing(read_events(response.iter_bytes())) as events,
         ):
+            if response.headers.get("content-type", "").lower().startswith("text/html"):
+                raise BrokenReplyError(
+                    "the server answers with a web page; base_url should be the address of its "
+                    f"API, which usually ends in /v1{named(request_id)}",
+                    request_id=request_id,
+                )
             yield events
 
     async def close(self) -> None:

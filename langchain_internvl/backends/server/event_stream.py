@@ -2,12 +2,13 @@
 
 Lines and events follow the WHATWG's HTML standard, sections 9.2.5 and 9.2.6: lines end with LF, CR
 or CRLF, the data lines of an event are joined with line feeds, and a blank line ends the event.
-Three things that such servers send are accepted in addition:
+Four things that such servers send are accepted in addition:
 
 - JSON without a field name, on one line or several: LMDeploy's proxy sends its errors in this way,
   and some servers send a whole reply although a stream was requested;
 - events without blank lines between them, if the data of each are JSON or `[DONE]`;
-- a last event without a blank line after it.
+- a last event without a blank line after it;
+- a field `error` with the data of an event of that name, as llama.cpp sends errors.
 """
 
 from __future__ import annotations
@@ -132,6 +133,11 @@ class EventParser:
             return before
         if field == "event":
             return self._push_name(value)
+        if field == "error" and value.lstrip().startswith("{"):
+            before = self._cut()
+            self._name = "error"
+            self._data.add(value)
+            return before
         return None if _FIELD.match(line) else self._push_bare(line)
 
     def _push_name(self, name: str) -> ServerEvent | None:

@@ -18,6 +18,9 @@ from langchain_internvl.json_files import parse_json
 _ERROR = "error"
 """Name of events that are errors, whatever their data look like."""
 
+_UNNAMED = ("", "message")
+"""Names of events that have parts of the reply; the standard has both mean the same."""
+
 _SAYING = ("content", "tool_calls", "function_call", "reasoning_content", "reasoning", "refusal")
 
 
@@ -84,6 +87,8 @@ def read_event(sent: ServerEvent, index: str | None = None) -> Event:
     text = sent.data.strip()
     if text == DONE:
         return Done()
+    if sent.name not in (*_UNNAMED, _ERROR) and '"choices"' not in text and '"error' not in text:
+        return Chunk({}, None, {}, None)  # such as `ping`, which keeps the connection open
     try:
         payload = parse_json(text)
         if isinstance(payload, str):  # the proxy wraps some of its errors twice
@@ -113,6 +118,8 @@ def _read(payload: Mapping[str, Any], index: str | None) -> Event:
     choices = payload.get("choices")
     usage = payload.get("usage")
     usage = usage if isinstance(usage, Mapping) else None
+    if choices is None and usage is not None:
+        choices = []  # as some servers send the token counts
     if not isinstance(choices, list):
         raise BrokenReplyError(f"the server's reply has no choices: {json.dumps(payload)}")
     # One reply is requested; the chunks of others, which some servers send, have other indices.
@@ -128,7 +135,7 @@ def _read(payload: Mapping[str, Any], index: str | None) -> Event:
     reason = choice.get("finish_reason")
     if not isinstance(delta, Mapping) or not isinstance(reason, (str, type(None))):
         raise BrokenReplyError(f"the server's choice is {choice}, which is none")
-    return Chunk(delta, reason, choice, usage)
+    return Chunk(delta, reason or None, choice, usage)
 
 
 def find_fault(payload: Mapping[str, Any]) -> Fault | None:

@@ -168,3 +168,12 @@ def test_a_prompt_of_ones_own():
     made, backend, llm = chain([json.dumps(UNSAID)], prompt="{pages} Q: {question}")
     made.invoke("Who?")
     assert "Q: Who?" in llm.get_text(backend.requests[0].prompt_ids)
+
+
+def test_rows_of_tables_are_quoted_as_their_cells():
+    table = (
+        '<table><tr><th colspan="2">A &amp; B</th></tr><tr><td>Rent</td><td>900</td></tr></table>'
+    )
+    assert list(pieces_of(f"Prices\n{table}")) == ["Prices", "A & B", "Rent | 900"]
+    sentence = "The tenant pays Mr. Smith on art. 5 of the lease and of the law. "
+    assert list(pieces_of(sentence * 6)) == [sentence.strip()] * 6

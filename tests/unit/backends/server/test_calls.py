@@ -96,13 +96,14 @@ def test_references_are_found_in_every_place_of_a_schema():
 
 
 def test_an_identifier_does_not_move_the_references_inside_it():
-    part = {"$id": "part.json", "$anchor": "it", **POINT}
+    point = {"$dynamicAnchor": "point", **POINT}
+    part = {"$id": "part.json", "$anchor": "it", **point}
     schema = json.loads(call_schema([tool("a", **{
         "$id": "https://example.org/a.json", "$defs": {"A": part}, "type": "object",
         "properties": {"x": {"$ref": "part.json"}, "y": {"$ref": "part.json#it"},
                        "z": {"$ref": "a.json#/$defs/A"}},
     })], HERMES))  # fmt: skip
-    assert schema["$defs"] == {"0_A": POINT}
+    assert schema["$defs"] == {"0_A": point}
     properties = schema["properties"]["arguments"]["properties"]
     assert properties == {name: {"$ref": "#/$defs/0_A"} for name in "xyz"}
     assert "$id" not in schema["properties"]["arguments"]

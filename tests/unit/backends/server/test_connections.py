@@ -12,7 +12,12 @@ from langchain_internvl.backends.server import backend as backend_module
 from langchain_internvl.backends.server.backend import ServerBackend, ServerOptions
 from langchain_internvl.backends.server.client import ServerAddress
 from langchain_internvl.backends.server.retries import Retries
-from langchain_internvl.errors import BackendError, ServerError, ServerUnavailableError
+from langchain_internvl.errors import (
+    BackendError,
+    BrokenReplyError,
+    ServerError,
+    ServerUnavailableError,
+)
 from langchain_internvl.messages.conversation import Text, Turn
 
 TURNS = (Turn("user", (Text("Hello"),)),)
@@ -69,3 +74,16 @@ def test_a_closed_backend_says_so():
         with pytest.raises(BackendError, match="closed"):
             list(backend.stream(Request((), turns=TURNS)))
     assert server.left.wait(PATIENCE)
+
+
+def test_a_web_page_is_no_reply():
+    """Servers that have a page for people answer with it at addresses without /v1."""
+    page = FaultServer(lambda handler: send(
+        handler, 200, b"<html></html>", content_type="text/html; charset=utf-8"))  # fmt: skip
+    with page.running() as url:
+        backend = ServerBackend(ServerAddress(url), ServerOptions("vl", Retries(2, first=0.001)))
+        with pytest.raises(BrokenReplyError, match=r"web page; .* ends in /v1") as caught:
+            list(backend.stream(Request((), turns=TURNS)))
+        backend.close()
+    assert page.attempts == 1
+    assert caught.value.request_id

@@ -151,6 +151,48 @@ def test_events_called_errors_are_errors():
         read_event(ServerEvent("", "no luck"))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"error: {BOOM}\n\n", [("error", BOOM)]),
+        (f"data: {CHUNK}\nerror:{BOOM}", [("", CHUNK), ("error", BOOM)]),
+        (f"data: {CHUNK}\n\nerror: {BOOM}\n\ndata: [DONE]",
+         [("", CHUNK), ("error", BOOM), ("", "[DONE]")]),
+        ("error: none\ndata: 1\n\n", [("", "1")]),
+    ],
+)  # fmt: skip
+def test_a_field_of_the_name_error_is_an_error(text, expected):
+    """As llama.cpp sends it in the middle of a stream."""
+    assert events(text) == expected
+
+
+@pytest.mark.parametrize("data", ['{"type": "ping"}', "{}", "2026-11-29 12:00"])
+def test_events_of_other_names_say_nothing(data):
+    for name in ("ping", "heartbeat"):
+        event = read_event(ServerEvent(name, data))
+        assert not event.says_something
+        assert event.finish_reason is None
+    with pytest.raises(BrokenReplyError):
+        read_event(ServerEvent("message", data))
+    named = chunk({"content": "12"}, "stop").removeprefix("data: ")
+    assert read_event(ServerEvent("completion", named)).delta == {"content": "12"}
+    assert read_event(ServerEvent("failure", '{"error": "no"}')) == Fault(500, "no")
+
+
+@pytest.mark.parametrize("choices", [{}, {"choices": None}, {"choices": []}])
+def test_token_counts_need_no_choices(choices):
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    event = read_event(ServerEvent("", json.dumps({**choices, "usage": usage})))
+    assert (event.usage, event.says_something) == (usage, False)
+    with pytest.raises(BrokenReplyError, match="no choices"):
+        read_event(ServerEvent("", '{"usage": null}'))
+
+
+def test_an_empty_finish_reason_is_none():
+    sent = chunk({"content": "1"}, "").removeprefix("data: ")
+    assert read_event(ServerEvent("", sent)).finish_reason is None
+
+
 def test_an_event_of_many_lines_is_bounded():
     parser, line = EventParser(), "data: " + "x" * (MOST_LINE_BYTES // 4)
     assert [parser.push(line) for _ in range(4)] == [None] * 4
