@@ -110,15 +110,14 @@ def answer_with_citations(
         documents = _by_page(found)[:max_pages]
         images = [_image(opened, one) if show_images else None for one in documents]
         messages = _messages(asked, question, documents, images)
-        quotable = Quotable.of(documents, most)
-        settings = quotable.settings(llm.max_tokens) if isinstance(llm, ChatInternVL) else {}
-        (reply,) = yield Batch([messages], settings if most else {})
+        quotable = Quotable.of(documents, most) if most else None
+        (reply,) = yield Batch([messages], _settings(llm, quotable))
         if isinstance(reply, Exception):
             raise reply
         cited = (
-            cite_quotes(reply, documents, quotable.read(reply.text))
-            if most
-            else cite(reply, documents)
+            cite(reply, documents)
+            if quotable is None
+            else cite_quotes(reply, documents, quotable.read(reply.text))
         )
         pages = []
         for number, (document, image) in enumerate(zip(documents, images, strict=True), 1):
@@ -140,13 +139,13 @@ def answer_with_citations(
             else retriever(question)
         )
         script = steps(question, found)
-        step, model = _advance(lambda: next(script)), llm
+        step, model = _advance(script), llm
         while isinstance(step, Batch):
             replies = model.batch(
                 list(step.inputs), config, return_exceptions=True, **step.settings
             )
             model = ground_llm or llm
-            step = _advance(lambda replies=replies: script.send(replies))  # type: ignore[misc]
+            step = _advance(script, replies)
         return step
 
     async def aanswer(question: str, config: RunnableConfig) -> CitedAnswer:
@@ -157,14 +156,13 @@ def answer_with_citations(
         )
         script = steps(question, found)
         # Opening and cutting of pages would block the event loop.
-        step, model = await run_in_executor(config, _advance, lambda: next(script)), llm
+        step, model = await run_in_executor(config, _advance, script), llm
         while isinstance(step, Batch):
             replies = await model.abatch(
                 list(step.inputs), config, return_exceptions=True, **step.settings
             )
             model = ground_llm or llm
-            send = lambda replies=replies: script.send(replies)  # noqa: E731
-            step = await run_in_executor(config, _advance, send)
+            step = await run_in_executor(config, _advance, script, replies)
         return step
 
     return RunnableLambda(answer, aanswer, name="answer_with_citations")
@@ -244,6 +242,13 @@ def _most_quotes(quote: Any, llm: BaseChatModel) -> int:
     return int(quote)
 
 
+def _settings(llm: BaseChatModel, quotable: Quotable | None) -> dict[str, Any]:
+    """The settings of the request for an answer."""
+    if quotable is None or not isinstance(llm, ChatInternVL):
+        return {}
+    return quotable.settings(llm.max_tokens)
+
+
 def _way(ground: bool | Way) -> Way | None:  # noqa: FBT001 - as the caller gave it
     """How cited statements are located; None: they are not."""
     if ground is True:
@@ -295,10 +300,10 @@ def _around(box: Box, way: Way) -> Box:
     return Box.from_space(frame, "pixel", box.size, box.label)
 
 
-def _advance(call: Callable[[], Batch]) -> Batch | CitedAnswer:
-    """Runs the steps of an answer up to their next requests, or to the answer."""
+def _advance(script: _Answering, replies: Replies | None = None) -> Batch | CitedAnswer:
+    """Runs the steps of an answer, from the replies on, to their next requests or the answer."""
     try:
-        return call()
+        return next(script) if replies is None else script.send(replies)
     except StopIteration as ended:
         answer: CitedAnswer = ended.value
         return answer

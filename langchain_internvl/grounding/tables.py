@@ -23,7 +23,8 @@ from langchain_internvl.grounding.corners import (
 )
 
 _LINE = re.compile(r"[^\n]*\n?")
-_PREFIX = re.compile(r"[>\s]*")
+_PREFIX = "> \t\r\f\v"
+"""Indentation and marks of block quotes before a row."""
 _PIPE = re.compile(r"(?<!\\)\|")
 _DELIMITER = re.compile(r"\s*:?-+:?\s*")
 _UNIT = re.compile(r"\s*\([^()]{0,20}\)$")
@@ -115,9 +116,7 @@ def _tables(text: str) -> Iterator[tuple[_Row, list[_Row]]]:
 
 def _cells(line: str, start: int) -> _Row:
     """The cells of a row; empty for a line that is none."""
-    begin = _PREFIX.match(line)
-    assert begin is not None  # noqa: S101 - it matches nothing, too
-    place = begin.end()
+    place = len(line) - len(line.lstrip(_PREFIX))
     line = line.rstrip()
     pipes = [one.start() for one in _PIPE.finditer(line, place)]
     if not pipes:
@@ -169,7 +168,7 @@ class _Table:
         if self._numbers:
             yield from self._of_numbers(row, label)
         if self._corners is not None:
-            yield from self._of_corners(row, label)
+            yield from _of_corners(row[self._corners[0]], row[self._corners[1]], label)
         for place, order in self._orders.items():
             yield from _of_cell(row[place], order, label)
 
@@ -195,16 +194,16 @@ class _Table:
             problem = f"{', '.join(missing)}: no plain numbers"
             yield Found(start, end, problem=problem, label=label)
 
-    def _of_corners(self, row: _Row, label: str | None) -> Iterator[Found]:
-        assert self._corners is not None  # noqa: S101 - checked by the caller
-        first, second = (row[place] for place in self._corners)
-        start, end = min(first.start, second.start), max(first.end, second.end)
-        one, other = _PAIR.fullmatch(_bare(first.text)), _PAIR.fullmatch(_bare(second.text))
-        if one and other:
-            yield Found(start, end, (*one.groups(), *other.groups()), label=label)
-        elif any(map(str.isdigit, first.text + second.text)):
-            yield Found(start, end, problem="two corners of two plain numbers make a box",
-                        label=label)  # fmt: skip
+
+def _of_corners(first: _Cell, second: _Cell, label: str | None) -> Iterator[Found]:
+    """The box of two cells, each with a corner."""
+    start, end = min(first.start, second.start), max(first.end, second.end)
+    one, other = _PAIR.fullmatch(_bare(first.text)), _PAIR.fullmatch(_bare(second.text))
+    if one and other:
+        yield Found(start, end, (*one.groups(), *other.groups()), label=label)
+    elif any(map(str.isdigit, first.text + second.text)):
+        problem = "two corners of two plain numbers make a box"
+        yield Found(start, end, problem=problem, label=label)
 
 
 def _bare(cell: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import unquote
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.pydantic import is_basemodel_subclass
@@ -25,6 +26,7 @@ from pydantic_core import PydanticSerializationError
 from typing_extensions import NotRequired, Required, TypedDict, get_type_hints, is_typeddict
 
 from langchain_internvl.errors import SchemaError
+from langchain_internvl.grammars.pointers import target_of
 from langchain_internvl.tool_calling.enum_members import (
     Validator,
     spell,
@@ -264,11 +266,14 @@ def _is_object(schema: Any, root: Mapping[str, Any], followed: frozenset[str]) -
     if not isinstance(schema, Mapping):
         return False
     if "$ref" in schema:
-        place = root
-        for step in str(schema["$ref"]).split("/")[1:]:
-            place = place.get(step.replace("~1", "/").replace("~0", "~"), {})
-        again = schema["$ref"] in followed
-        return not again and _is_object(place, root, followed | {schema["$ref"]})
+        reference = str(schema["$ref"])
+        if reference in followed:
+            return False
+        try:
+            target = target_of(root, unquote(reference.removeprefix("#")))
+        except (LookupError, ValueError):
+            return False
+        return _is_object(target, root, followed | {reference})
     options = schema.get("anyOf", schema.get("oneOf"))
     if options:
         return all(_is_object(one, root, followed) for one in options)

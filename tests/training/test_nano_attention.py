@@ -11,7 +11,8 @@ from nano_training.batches import collate
 from nano_training.encoding import Encoder
 from nano_training.mixture import KINDS
 from nano_training.model import TOKENS, answer, build_model, speed_up, width_of
-from nano_training.train import Plan, run
+from nano_training.plan import Plan
+from nano_training.train import run
 from support_nano import SMALL, TOKENIZER
 from torch.nn.functional import cross_entropy
 

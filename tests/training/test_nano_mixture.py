@@ -6,8 +6,8 @@ import pytest
 import torch
 from nano_training.feeding import feed
 from nano_training.mixture import Course, Steps
+from nano_training.plan import Plan
 from nano_training.shares import MIXTURES
-from nano_training.train import Plan
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,8 @@ from types import SimpleNamespace
 
 import torch
 from nano_training import train
-from nano_training.train import Plan, Trainer, run
+from nano_training.plan import Plan
+from nano_training.train import Trainer, run
 from support_nano import SMALL
 
 train.build_config = lambda _: SMALL

@@ -16,7 +16,8 @@ from nano_training.model import (
     load,
 )
 from nano_training.optimisers import Muon
-from nano_training.train import Plan, Trainer, run
+from nano_training.plan import Plan
+from nano_training.train import Trainer, run
 from safetensors.torch import load_file, save_file
 from support_nano import SMALL, TOKENIZER, export_random, few_lines_row, reply
 
