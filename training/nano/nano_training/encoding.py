@@ -197,7 +197,11 @@ class Encoder:
     ) -> NDArray[np.bool_]:
         """Which context tokens have seen what a part of an answer is about."""
         if not about.letters:
-            return tokens_of(known, about.colour, about.kind)
+            found = tokens_of(known, about.colour, about.kind)
+            if about.picture is not None:
+                sizes = [len(tiles) * tiles.shape[1] * tiles.shape[2] // SQUARE**2 for tiles in cut]
+                found &= np.repeat(np.arange(len(cut)), sizes) == about.picture
+            return found
         seen = np.zeros(len(known), bool)
         seen[self._tokens_with(sample, about.letters, cut[0])] = True
         return seen

@@ -40,6 +40,7 @@ class About:
     Attributes:
         colour: Colour of the thing; None: any.
         kind: Its kind; None: any but signs.
+        picture: Number of the picture that it is on, from 0; None: any.
         letters: The letters that it is about; empty: it is about a thing, or copied.
         copied: Where in the question's text it is copied from: the first character's place.
         asked: Where the word that is asked for stands in the question's text.
@@ -49,6 +50,7 @@ class About:
 
     colour: str | None = None
     kind: str | None = None
+    picture: int | None = None
     letters: tuple[Letter, ...] = ()
     copied: int | None = None
     asked: Asked | None = None

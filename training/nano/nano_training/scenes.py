@@ -100,13 +100,19 @@ def describe(things: list[Thing]) -> str:
     return f"{_ORDER}{', '.join(names)}."
 
 
-def described(things: list[Thing]) -> tuple[About, ...]:
-    """Of what each name of a description is."""
-    place = len(_ORDER) if len(things) > 1 else 0
+def described(things: list[Thing], picture: int | None = None, begin: int = 0) -> tuple[About, ...]:
+    """Of what each name of a description is.
+
+    Args:
+        things: What is on a picture.
+        picture: Which of several pictures that is.
+        begin: Where in the answer its description begins.
+    """
+    place = begin + (len(_ORDER) if len(things) > 1 else 0)
     about = []
     for thing in _ordered(things):
         end = place + len(thing.full_name)
-        about.append(About(thing.colour, thing.shape, begin=place, end=end))
+        about.append(About(thing.colour, thing.shape, picture, begin=place, end=end))
         place = end + len(", ")
     return tuple(about)
 
@@ -262,20 +268,34 @@ def pair_sample(rng: random.Random, size: int) -> Sample:
     many = [
         draw_scene(rng, size, size, count=rng.randint(1, 2)) for _ in range(rng.choice((2, 2, 3)))
     ]
-    each = [describe(things) for _, things in many]
     which = rng.randrange(len(many))
     number = "two" if len(many) == 2 else "three"
+    answer = ""
+    about: tuple[About, ...] = ()
+    for index, (_, things) in enumerate(many):
+        answer += f"{chr(10) if answer else ''}Image-{index + 1}: "
+        about += described(things, index, len(answer))
+        answer += describe(things)
+    wanted = many[which][1]
     asked = [
         Question(
             "describe",
             rng.choice((f"Describe the {number} images in detail.", "Describe the images.")),
-            "\n".join(f"Image-{index}: {text}" for index, text in enumerate(each, 1)),
+            answer,
+            about,
         ),
-        Question("describe", f"What is in Image-{which + 1}?", each[which]),
+        Question(
+            "describe",
+            f"What is in Image-{which + 1}?",
+            describe(wanted),
+            described(wanted, which),
+        ),
     ]
+    rng.shuffle(asked)
     return Sample(
         [picture for picture, _ in many],
         asked,
+        is_chat=rng.random() < 0.25,
         system=prompts.system(rng),
         things=[things for _, things in many],
     )

@@ -172,6 +172,27 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.16,
             "blank": 0.01,
         },
+        # Every job at 5% or more but those of lists; pairs with heads that are told where to look,
+        # and chats about videos.
+        "eighth": {
+            SHAPES: 0.02,
+            "square scene": 0.06,
+            "described": 0.09,
+            "wide scene": 0.01,
+            "pair": 0.07,
+            "few lines": 0.16,
+            "dense": 0.08,
+            "any size": 0.02,
+            "stretched": 0.03,
+            "sign": 0.01,
+            "one tile sign": 0.02,
+            "wide": 0.18,
+            "video": 0.06,
+            "short list": 0.02,
+            "placed lines": 0.02,
+            "cited": 0.14,
+            "blank": 0.01,
+        },
         # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,

@@ -78,10 +78,15 @@ def video_sample(rng: random.Random, num_frames: int) -> Sample:
     """A video, and questions about it."""
     acted = any_acted(rng)
     frames, places = draw_video(rng, acted, num_frames)
+    asked = video_questions(rng, acted)
+    is_chat = rng.random() < 0.5
+    if is_chat:
+        rng.shuffle(asked)
     return Sample(
         frames,
-        video_questions(rng, acted),
+        asked,
         is_video=True,
+        is_chat=is_chat,
         system=prompts.system(rng),
         things=[[place] for place in places],
     )
