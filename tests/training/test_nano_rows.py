@@ -228,6 +228,45 @@ def test_descriptions_point_at_each_thing_while_they_name_it():
     assert start + abouts[0].begin - 1 not in before
 
 
+def test_descriptions_of_pictures_point_at_the_one_that_they_name():
+    """Also where another picture holds the same thing."""
+    sample = next(
+        sample
+        for sample in (KINDS["pair"].draw(random.Random(seed)) for seed in range(200))
+        if not sample.is_chat
+        and {one.name for one in sample.things[0]} & {one.name for one in sample.things[1]}
+    )
+    row = Encoder().row(sample)
+    context = np.flatnonzero(
+        np.asarray(row.ids) == TOKENIZER.convert_tokens_to_ids("<IMG_CONTEXT>")
+    )
+    each = len(context) // len(sample.pictures)
+    told = _told(row, Goal.THING)
+    starts = [
+        place
+        for place, (before, label) in enumerate(pairwise(row.labels), 1)
+        if before == IGNORED != label
+    ]
+    names = 0
+    for question, start in zip(sample.questions, starts, strict=True):
+        one_alone = question.text.startswith("What is in Image-")
+        for about in question.about:
+            before = question.answer[: about.begin].rpartition("Image-")[2]
+            number = int(question.text[-2] if one_alone else before[0])
+            for place in range(about.begin, about.end):
+                seen = np.searchsorted(context, np.flatnonzero(told[start + place - 1]))
+                assert set(seen // each) == {number - 1}
+            names += 1
+    assert names > sum(len(things) for things in sample.things)
+
+
+def test_some_chats_about_videos_begin_with_any_question():
+    samples = [KINDS["video"].draw(random.Random(seed)) for seed in range(24)]
+    chats = [sample for sample in samples if sample.is_chat]
+    assert 4 < len(chats) < 20
+    assert len({sample.questions[0].text for sample in chats}) > 3
+
+
 def test_answers_about_a_line_point_at_its_letters():
     sample = KINDS["short list"].draw(random.Random(6))
     question = next(one for one in sample.questions if one.job == "ground")
