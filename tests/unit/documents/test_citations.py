@@ -61,7 +61,8 @@ RENT = ("The rent is 900", 1)
             (f"The rent is 900{marks}.", "The rent is 900.", [RENT, ("The rent is 900", 2)])
             for marks in (
                 "[1][2]", " [1] [2]", " [1], [2]", " [1] and [2]", " [1; 2]", " [1 and 2]",
-                " [1-2]",                " [1\u20132]", " [pages 1, 2]", " [pp. 1-2]", " [Page 1, Page 2]", " [^1][^2]",
+                " [1-2]",
+                " [1\u20132]", " [pages 1, 2]", " [pp. 1-2]", " [Page 1, Page 2]", " [^1][^2]",
                 " \u30101\u3011\u30102\u2020source\u3011", " [[1, 2]]", " \uff3b1\uff0c2\uff3d",
             )
         ),
