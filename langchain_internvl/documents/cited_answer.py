@@ -73,7 +73,9 @@ def cite(reply: AIMessage, documents: Sequence[Document]) -> CitedAnswer:
         reply: The reply.
         documents: The pages; the first has number 1.
     """
-    text, spans, unknown = "", [], []
+    spans: list[tuple[int, int, int]] = []
+    unknown: list[int] = []
+    text = ""
     at = start = 0
     statement = 0, 0
     written = reply.text
