@@ -23,6 +23,8 @@ from langchain_internvl.media.policy import MediaPolicy
 
 _ROWS = 256
 """Pages of a row group of Parquet."""
+_LONGEST_NAME = 200
+"""Bytes of a document's name in a folder; file systems take 255 with the endings."""
 _LINES, _TABLES = frozenset({".jsonl", ".ndjson"}), frozenset({".parquet", ".pq"})
 _OTHERS = frozenset(
     {".csv", ".docx", ".html", ".json", ".md", ".pdf", ".tsv", ".txt", ".xlsx", ".xml"}
@@ -83,6 +85,19 @@ def open_writer(
         return JsonLines(out) if kind in _LINES else Parquet(out)
     except OSError as error:
         raise RequestError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def _written(text: Any) -> Any:
+    """Text that UTF-8 can hold: a name of a file that is none has lone surrogates."""
+    if not isinstance(text, str):
+        return text
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _json(values: dict[str, Any]) -> str:
+    """Values as JSON that UTF-8 can hold."""
+    text = json.dumps(values, ensure_ascii=False, default=str)
+    return text if _written(text) == text else json.dumps(values, default=str)
 
 
 def row_of(page: Document) -> dict[str, Any]:
@@ -154,8 +169,11 @@ class Parquet:
     def add(self, file: File, page: Document) -> None:  # noqa: ARG002 - metadata name the file
         """Write a page."""
         row = row_of(page)
-        own = {name: row.pop(name, None) for name in self._columns if name != "metadata"}
-        self._rows.append({**own, "metadata": json.dumps(row, ensure_ascii=False, default=str)})
+        exact = row.get("source")
+        own = {name: _written(row.pop(name, None)) for name in self._columns if name != "metadata"}
+        if own["source"] != exact:
+            row["source"] = exact
+        self._rows.append({**own, "metadata": _json(row)})
         if len(self._rows) >= _ROWS:
             self._flush()
 
@@ -265,7 +283,8 @@ class Folder:
             _put(self._folder / f"{name}.searchable.pdf", pdf)
 
     def _name(self, name: str) -> str:
-        """The name of a document's files; numbered, if another has it."""
+        """The name of a document's files, shortened if too long; numbered, if another has it."""
+        name = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
         unique, number = name, 1
         while unique.lower() in self._names:
             number += 1

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import asdict
+from numbers import Integral
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -28,7 +29,7 @@ from langchain_internvl.documents.pages import OcrMode, PageOptions
 from langchain_internvl.documents.reading import ReadOptions
 from langchain_internvl.documents.sources import File, SourceLike, as_list, find_files
 from langchain_internvl.errors import MediaError, RequestError
-from langchain_internvl.media.page_ranges import Pages
+from langchain_internvl.media.page_ranges import Pages, parse_pages
 from langchain_internvl.media.policy import MediaPolicy
 
 PAGE_DELIMITER = "\n\f"
@@ -54,7 +55,8 @@ class InternVLLoader(BaseLoader):
     that has content of which nothing can be drawn is an error (see `on_error`), not "blank".
 
     Args:
-        sources: A path, folder, glob, http(s) URL, the bytes of a file or a `Blob`, or several.
+        sources: A path, folder, glob, http(s) URL, the bytes of a file, a binary file object or a
+            `Blob`, or several.
         llm: The model that reads pages: a `ChatInternVL`.
         mode: "page": a document for each page; "single": one for each file.
         pages: Which pages of every file: indices from 0, a range, or numbers from 1 as text,
@@ -63,7 +65,7 @@ class InternVLLoader(BaseLoader):
             read in parts. None: by `long_side`.
         long_side: Longer side of an A4 page in pixels; larger images are shrunk to it.
         ocr: "auto": a good text layer is kept; "always": every page is read by the model;
-            "never": text layers only.
+            "never": text layers only; the text of images is empty.
         output: "text", or "markdown" with tables in HTML.
         prompt: The prompt for each page; None: the prompt of `output`.
         max_tokens: Most tokens of the first attempt at a page; None: the model's own.
@@ -130,13 +132,15 @@ class InternVLLoader(BaseLoader):
         page_delimiter: str = PAGE_DELIMITER,
         media_policy: MediaPolicy | None = None,
     ) -> None:
-        if mode not in {"page", "single"}:
+        if mode not in ("page", "single"):
             raise RequestError(f"mode is 'page' or 'single', not {mode!r}")
         if on_error not in get_args(OnError):
             raise RequestError(
                 f"on_error is one of {', '.join(get_args(OnError))}, not {on_error!r}"
             )
-        if long_side < 1:
+        if not isinstance(page_delimiter, str):
+            raise RequestError(f"page_delimiter is text, not {type(page_delimiter).__name__}")
+        if isinstance(long_side, bool) or not isinstance(long_side, Integral) or long_side < 1:
             raise RequestError(f"long_side is a whole number of pixels from 1, not {long_side!r}")
         self._sources = as_list(sources)
         self._mode = mode
@@ -154,10 +158,11 @@ class InternVLLoader(BaseLoader):
             rotation=rotation,
             deskew=deskew,
             skip_blank=skip_blank,
-            max_tiles=max_tiles or getattr(llm, "max_tiles", None),
+            max_tiles=getattr(llm, "max_tiles", None) if max_tiles is None else max_tiles,
             max_retries=max_retries,
         )
-        self._pages = PageOptions(pages, password, ocr, dpi, long_side)
+        # An iterator of pages would be empty for the second file.
+        self._pages = PageOptions(parse_pages(pages), password, ocr, dpi, long_side)
         self._policy = media_policy or ARCHIVES
         self._concurrency = concurrency
         self._pipeline(None)  # refuses what is out of range now

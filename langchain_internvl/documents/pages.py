@@ -46,7 +46,7 @@ class PageOptions:
         pages: Selected pages; see `parse_pages`. None: all.
         password: Password of encrypted PDFs.
         ocr: "auto": a good text layer is kept; "always": every page is read by the model;
-            "never": only text layers are used.
+            "never": only text layers are used; images have none.
         dpi: Resolution at which pages of PDFs are rendered; None: by `long_side`.
         long_side: Longer side of an A4 page in pixels.
     """
@@ -101,6 +101,12 @@ def pages_of(
         RequestError: The file does not have the requested pages.
     """
     options = options or PageOptions()
+    for page in _pages_of(source, policy, options):
+        has_image = isinstance(page.picture, Image.Image)
+        yield replace(page, picture=None) if has_image and options.ocr == "never" else page
+
+
+def _pages_of(source: Source, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:
     head = read_head(source, policy)
     if is_pdf(head):
         yield from _pdf(source, policy, options)

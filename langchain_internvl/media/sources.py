@@ -129,7 +129,8 @@ def _from_text(text: str, name: str) -> Source:
 
 
 def _scheme(url: str) -> str:
-    return url[:16].partition(":")[0].lower()
+    scheme, colon, _ = url[:16].partition(":")
+    return scheme.lower() if colon else ""
 
 
 def _from_data_url(url: str, name: str) -> Source:

@@ -287,6 +287,47 @@ def test_options_reach_the_loader(ocr, monkeypatch):
     assert made.items() >= options.items()
 
 
+@pytest.mark.parametrize("out", [".", "..", "../scans/.", "old/.."])
+def test_the_folder_of_the_output_may_have_any_name(ocr, folder, monkeypatch, out):
+    monkeypatch.chdir(folder / "scans")
+    result, _ = ocr("a.png", "--out", out)
+    assert result.exit_code == 0, result.output
+    place = Path(out).resolve()
+    assert (place / "a.png.txt").exists()
+    assert (place.parent / f"{place.name}.resume/pages.jsonl").exists()
+
+
+@pytest.mark.parametrize("out", ["scans", "scans/old/read"])
+def test_a_second_run_does_not_read_what_the_first_one_wrote(ocr, folder, out):
+    arguments = ("scans", "--out", out, "--searchable-pdf")
+    assert ocr(*arguments)[0].exit_code == 0
+    first = sorted(one.name for one in (folder / out).glob("*.searchable.pdf"))
+    result, asked = ocr(*arguments)
+    assert (result.exit_code, asked) == (0, [])
+    assert sorted(one.name for one in (folder / out).glob("*.searchable.pdf")) == first
+    assert ocr(out, "--out", "other.jsonl", "--ocr", "always")[1] != []  # of another output
+
+
+@pytest.mark.parametrize("out", ["pages.parquet", "pages.jsonl", "read"])
+def test_names_of_files_that_are_no_utf8(ocr, folder, out):
+    name = os.fsdecode(b"sc\xffn.png")
+    (folder / "scans/a.png").rename(folder / "scans" / name)
+    assert ocr("scans", "--out", out)[0].exit_code == 0
+    if out == "pages.parquet":
+        rows = pyarrow.parquet.read_table(out).to_pylist()
+        assert len(rows) == 4
+        (row,) = [row for row in rows if "\ufffd" in row["source"]]
+        assert json.loads(row["metadata"])["source"] == f"scans/{name}"
+
+
+def test_long_names_are_shortened(ocr, folder):
+    for letter in "xy":
+        path = folder / "scans" / f"{letter * 220}\u6f22\u5b57.png"
+        path.write_bytes((folder / "scans/a.png").read_bytes())
+    assert ocr("scans", "--out", "read", "--searchable-pdf")[0].exit_code == 0
+    assert len(list((folder / "read").glob("*.searchable.pdf"))) == 5
+
+
 def test_searchable_pdfs_of_images(ocr, folder):
     assert ocr("scans", "--out", "read", "--searchable-pdf")[0].exit_code == 0
     data = (folder / "read/b.tiff.searchable.pdf").read_bytes()

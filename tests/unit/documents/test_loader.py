@@ -123,6 +123,20 @@ def test_a_good_text_layer_is_kept_and_said_so():
     assert backend.requests == []
 
 
+def test_never_asks_for_no_image_either(folder):
+    loader, backend = loader_of(folder, ocr="never")
+    found = loader.load()
+    assert [(one.page_content, one.metadata["ocr"]) for one in found] == [("", "text_layer")] * 4
+    assert backend.requests == []
+
+
+def test_pages_of_an_iterator_are_those_of_every_file(folder):
+    data = scan_pdf(*coloured())
+    loader, _ = loader_of([data, data], pages=(number for number in (2, 0)))
+    assert [one.metadata["page"] for one in loader.load()] == [2, 0, 2, 0]
+    assert len(loader.load()) == 4
+
+
 @pytest.mark.parametrize("reply", [EngineBusyError("too many"), long_reply("on and " * 60)])
 def test_where_the_model_fails_the_text_layer_is_the_fallback(reply):
     loader, _ = loader_of(text_pdf(PROSE), lambda request: reply, ocr="always")
