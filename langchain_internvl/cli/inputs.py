@@ -16,8 +16,8 @@ import typer
 Kind = Literal["image", "video", "pdf"]
 
 _IMAGES = (
-    ".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .jp2 .j2k .ppm "
-    ".pgm .pbm .tga .ico"
+    ".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .jp2 .j2k .jpx "
+    ".ppm .pgm .pbm .pnm .tga .ico .qoi"
 )
 _VIDEOS = ".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .wmv .ts .mts .m2ts .3gp .flv .ogv"
 _KINDS: dict[str, Kind] = {
@@ -88,8 +88,12 @@ def _is_folder(name: str) -> bool:
 
 
 def _in_folder(name: str, kinds: Collection[Kind]) -> list[Input]:
-    found = []
-    for root, folders, files in os.walk(name):
+    found: list[Input] = []
+
+    def refuse(error: OSError) -> None:
+        found.append(Input(str(error.filename), error=f"cannot be read: {error.strerror}"))
+
+    for root, folders, files in os.walk(name, onerror=refuse):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         for file in sorted(files):
             kind = _KINDS.get(Path(file).suffix.lower())

@@ -94,7 +94,7 @@ def page_id(digest: str, number: int) -> str:
     return f"{digest}-{number}"
 
 
-def _is_a(kind: type, value: Any) -> bool:
+def is_a(kind: type, value: Any) -> bool:
     """Whether a value that a program gave is of a type; NumPy's numbers are numbers too."""
     return isinstance(value, kind)
 
@@ -121,13 +121,17 @@ class Pipeline:
         concurrency: int,
         journal: Journal | None = None,
     ) -> None:
-        if not _is_a(Integral, concurrency) or concurrency < 1:
+        if not is_a(Integral, concurrency) or concurrency < 1:
             raise RequestError(f"concurrency is a whole number from 1, not {concurrency!r}")
         if pages.ocr not in {"auto", "always", "never"}:
             raise RequestError(f"ocr is 'auto', 'always' or 'never', not {pages.ocr!r}")
-        if pages.dpi is not None and not (_is_a(Real, pages.dpi) and 0 < pages.dpi < math.inf):
+        if pages.dpi is not None and not (is_a(Real, pages.dpi) and 0 < pages.dpi < math.inf):
             raise RequestError(f"dpi is a number above 0, not {pages.dpi!r}")
-        if pages.password is not None and not _is_a(str, pages.password):
+        if not is_a(Integral, pages.long_side) or pages.long_side < 1:
+            raise RequestError(
+                f"long_side is a whole number of pixels from 1, not {pages.long_side!r}"
+            )
+        if pages.password is not None and not is_a(str, pages.password):
             raise RequestError(f"password is text, not {type(pages.password).__name__}")
         parse_pages(pages.pages)
         self._reader = Reader(llm, read)

@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import asdict
-from numbers import Integral
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,6 +20,7 @@ from langchain_internvl.documents.jobs import (
     OnError,
     Pipeline,
     Result,
+    is_a,
     settle,
 )
 from langchain_internvl.documents.journal import Journal, fingerprint_of
@@ -138,10 +138,8 @@ class InternVLLoader(BaseLoader):
             raise RequestError(
                 f"on_error is one of {', '.join(get_args(OnError))}, not {on_error!r}"
             )
-        if not isinstance(page_delimiter, str):
+        if not is_a(str, page_delimiter):
             raise RequestError(f"page_delimiter is text, not {type(page_delimiter).__name__}")
-        if isinstance(long_side, bool) or not isinstance(long_side, Integral) or long_side < 1:
-            raise RequestError(f"long_side is a whole number of pixels from 1, not {long_side!r}")
         self._sources = as_list(sources)
         self._mode = mode
         self._on_error = on_error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,6 @@ def _from_data_url(url: str, name: str) -> Source:
     header, comma, payload = url.partition(",")
     if not comma:
         raise MediaError(name, "is a data URL without data")
-    if header.lower().endswith(";base64"):
+    if re.search(r";\s*base64\s*\Z", header, re.IGNORECASE):
         return Base64Source(unquote(payload) if "%" in payload else payload, name)
     return BytesSource(unquote_to_bytes(payload), name)
