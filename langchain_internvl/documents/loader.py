@@ -50,9 +50,10 @@ class InternVLLoader(BaseLoader):
     layer in points), `ocr` ("model", "text_layer", "fallback": the text layer because the model
     failed, or "blank"), `text_layer` (the test that the text layer failed), `rotation` (degrees
     clockwise by which it was turned), `attempts`, `finish_reason`, `token_probability` (mean, 0 to
-    1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length" or "repetition"),
-    `damage` (what of a PDF's page may be missing because the file is damaged) and `error`. A page
-    that has content of which nothing can be drawn is an error (see `on_error`), not "blank".
+    1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length", "repetition" or
+    "content_filter"), `damage` (what of a PDF's page may be missing because the file is damaged)
+    and `error`. A page that has content of which nothing can be drawn is an error (see
+    `on_error`), not "blank".
 
     Args:
         sources: A path, folder, glob, http(s) URL, the bytes of a file, a binary file object or a
