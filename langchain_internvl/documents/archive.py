@@ -10,12 +10,12 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from langchain_core.documents import Document
 
 from langchain_internvl._optional import require
-from langchain_internvl.documents.journal import naming
+from langchain_internvl.documents.journal import hold, naming
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.documents.sources import File
 from langchain_internvl.errors import MediaError, RequestError
@@ -106,6 +106,24 @@ def row_of(page: Document) -> dict[str, Any]:
     return {"page_id": metadata.pop("page_id", None), "text": page.page_content, **metadata}
 
 
+def _claim(part: Path) -> IO[bytes]:
+    """Lock an incomplete file for this process, until the returned file is closed.
+
+    Raises:
+        OSError: It cannot be opened.
+        RequestError: Another process writes it.
+    """
+    file = part.open("ab")
+    try:
+        hold(file)
+    except OSError as error:
+        file.close()
+        raise RequestError(
+            f"{part} is being written by another process; wait for it, or take another output"
+        ) from error
+    return file
+
+
 class JsonLines:
     """A line of JSON for each page.
 
@@ -117,6 +135,7 @@ class JsonLines:
         self.failed: list[MediaError] = []
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
+        self._claim = _claim(self._part)
         self._file = self._part.open("w", encoding="utf-8", errors="surrogatepass")
 
     def add(self, file: File, page: Document) -> None:  # noqa: ARG002 - metadata name the file
@@ -131,12 +150,14 @@ class JsonLines:
             os.fsync(self._file.fileno())
             self._file.close()
         self._part.replace(self._path)
+        self._claim.close()
 
     def discard(self) -> None:
         """Remove the incomplete file."""
         with suppress(OSError):  # what could not be written before
             self._file.close()
         self._part.unlink(missing_ok=True)
+        self._claim.close()
 
 
 class Parquet:
@@ -162,6 +183,7 @@ class Parquet:
         self.failed: list[MediaError] = []
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
+        self._claim = _claim(self._part)
         self._schema = arrow.schema(list(self._columns.items()))
         self._writer = parquet.ParquetWriter(self._part, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
@@ -183,12 +205,14 @@ class Parquet:
         with naming(self._part):
             self._writer.close()
         self._part.replace(self._path)
+        self._claim.close()
 
     def discard(self) -> None:
         """Remove the incomplete file."""
         with suppress(OSError, self._arrow.ArrowException):  # what could not be written before
             self._writer.close()
         self._part.unlink(missing_ok=True)
+        self._claim.close()
 
     def _flush(self) -> None:
         if self._rows:

@@ -106,6 +106,7 @@ def to_url_source(url: str, name: str) -> Source:
     Raises:
         UnsupportedMediaError: The URL has another scheme.
     """
+    url = url.strip()  # https://url.spec.whatwg.org/#concept-basic-url-parser
     scheme = _scheme(url)
     if scheme == "data":
         return _from_data_url(url, name)

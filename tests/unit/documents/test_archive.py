@@ -20,11 +20,13 @@ from typer.testing import CliRunner
 from langchain_internvl import InternVLLoader, chat_models
 from langchain_internvl.cli.app import app
 from langchain_internvl.documents import loader
+from langchain_internvl.documents.archive import open_writer
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.errors import (
     CheckpointError,
     EngineBusyError,
     MediaError,
+    RequestError,
     ServerAccessError,
 )
 from langchain_internvl.media.policy import MediaPolicy
@@ -167,6 +169,25 @@ def test_the_next_run_removes_what_a_killed_one_has_left(ocr, folder):
     assert ocr("scans", "--out", "pages.jsonl")[0].exit_code == 0
     assert len((folder / "pages.jsonl").read_text("utf-8").splitlines()) == 4
     assert not (folder / "pages.jsonl.part").exists()
+
+
+@pytest.mark.parametrize("out", ["pages.jsonl", "pages.parquet"])
+def test_a_second_run_at_the_same_time_leaves_the_output_of_the_first(ocr, folder, out):
+    """It had removed the incomplete file of the first one, which then lost its output."""
+    seen = []
+
+    def reply(_):
+        if not seen:
+            seen.append(None)
+            options = {"suffix": ".txt", "searchable_pdf": False, "password": None}
+            with pytest.raises(RequestError, match="another process"):
+                open_writer(folder / out, policy=MediaPolicy(), **options)
+        return "read"
+
+    assert ocr("scans", "--out", out, reply=reply)[0].exit_code == 0
+    assert (seen, (folder / out).exists()) == ([None], True)
+    assert not (folder / f"{out}.part").exists()
+    assert ocr("scans", "--out", out)[0].exit_code == 0
 
 
 def test_a_run_leaves_the_incomplete_files_of_another_one(ocr, folder):
