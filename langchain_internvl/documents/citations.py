@@ -35,7 +35,7 @@ from langchain_internvl.documents.locating import (
 from langchain_internvl.documents.orientation import turn
 from langchain_internvl.documents.pages import PageOptions, pages_of
 from langchain_internvl.documents.quotes import QUOTE, QUOTES, Quotable
-from langchain_internvl.documents.sources import File, find_files
+from langchain_internvl.documents.sources import file_of
 from langchain_internvl.errors import InternVLError, MediaError, RequestError
 from langchain_internvl.grounding import Box, draw_boxes
 from langchain_internvl.media.policy import MediaPolicy
@@ -186,14 +186,11 @@ def open_page_of(document: Document, policy: MediaPolicy) -> Image.Image:
     except (TypeError, ValueError, OverflowError) as error:
         raise MediaError(str(source), f"has no page in its metadata: {error}") from error
     options = PageOptions(pages=[number], ocr="always")
-    for file in find_files(str(source)):
-        if not isinstance(file, File):
-            raise file
-        for page in pages_of(file.source, policy, options):
-            if isinstance(page.picture, Image.Image):
-                return turn(page.picture, rotation)
-            if isinstance(page.picture, MediaError):
-                raise page.picture
+    for page in pages_of(file_of(str(source)).source, policy, options):
+        if isinstance(page.picture, Image.Image):
+            return turn(page.picture, rotation)
+        if isinstance(page.picture, MediaError):
+            raise page.picture
     raise MediaError(str(source), "has no such page")
 
 

@@ -108,6 +108,17 @@ def find_files(
             yield error
 
 
+def file_of(name: str) -> File:
+    """The file that `source` in the metadata of a page names: a path or a URL, never a pattern.
+
+    Raises:
+        MediaError: It is the name of nothing that can be read.
+    """
+    if _is_address(name):
+        return File(to_source(name, name[:200]), name)
+    return File(PathSource(_path(name)), name)
+
+
 def as_list(sources: SourceLike | Iterable[SourceLike]) -> list[Any]:
     """Sources as a list, whether one is given or several."""
     if isinstance(sources, (str, bytes, bytearray, memoryview, os.PathLike, Blob)):
@@ -151,7 +162,7 @@ def _named(text: str, number: int, folders: _Folders) -> Iterator[File | MediaEr
     """The files of a path, folder, glob or URL."""
     if not text.strip():
         raise MediaError(f"source {number}", 'is an empty path; the current folder is "."')
-    if text.lower().startswith(("http:", "https:", "data:", "file:")):
+    if _is_address(text):
         source = to_source(text, f"source {number}")
         yield File(source, text if isinstance(source, UrlSource) else source.name)
         return
@@ -161,17 +172,27 @@ def _named(text: str, number: int, folders: _Folders) -> Iterator[File | MediaEr
             text[:200],
             f"URLs of the scheme {scheme[1]} are not read; download the file, or pass its bytes",
         )
-    try:
-        path = Path(text).expanduser()
-        is_folder, is_there = path.is_dir(), path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise MediaError(text[:200], f"is no path: {error}") from error
-    if is_folder:
+    path = _path(text)
+    is_there = path.exists()
+    if path.is_dir():
         yield from folders.files(path)
     elif is_there or not glob.has_magic(text):
         yield File(PathSource(path), str(path))
     else:
         yield from _glob(str(path), folders)
+
+
+def _is_address(text: str) -> bool:
+    return text.lower().startswith(("http:", "https:", "data:", "file:"))
+
+
+def _path(text: str) -> Path:
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise MediaError(text[:200], f"is no path: {error}") from error
+    return path
 
 
 @dataclass(frozen=True)

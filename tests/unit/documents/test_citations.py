@@ -10,8 +10,10 @@ from PIL import Image
 
 from langchain_internvl import InternVLLoader
 from langchain_internvl.documents import answer_with_citations
+from langchain_internvl.documents.citations import open_page_of
 from langchain_internvl.documents.cited_answer import cite
-from langchain_internvl.errors import EngineBusyError, RequestError
+from langchain_internvl.errors import EngineBusyError, MediaError, RequestError
+from langchain_internvl.media.policy import MediaPolicy
 
 PAGES = [
     Document(page_content="The rent is 900 EUR.",
@@ -178,6 +180,19 @@ def test_a_page_that_cannot_be_opened_is_answered_from_by_its_text():
     assert (len(backend.requests[0].tiles), answer.pages[0].image) == (0, None)
     _, backend, _ = answered(PAGES, "Yes [1].", page_image=lambda page: Image.new("RGB", (90, 90)))
     assert len(backend.requests[0].tiles) == 2
+
+
+def test_the_image_is_that_of_the_very_file(tmp_path):
+    """A source with brackets that is gone is no pattern that another file matches."""
+    path = tmp_path / "scan1.png"
+    path.write_bytes(encode(draw_page("x", size=(90, 80))))
+    for name in ("scan[1].png", "scan*.png", "."):
+        page = Document("x", metadata={"source": str(tmp_path / name), "page": 0})
+        with pytest.raises(MediaError):
+            open_page_of(page, MediaPolicy())
+    path.rename(tmp_path / "scan[1].png")
+    page = Document("x", metadata={"source": str(tmp_path / "scan[1].png"), "page": "0"})
+    assert open_page_of(page, MediaPolicy()).size == (90, 80)
 
 
 def test_errors_of_the_model_are_raised(box):
