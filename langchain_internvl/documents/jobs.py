@@ -347,7 +347,7 @@ def settle(result: FileStart | Result, on_error: OnError) -> Document | None:
         return None
     if result.error is None:
         return result.document
-    is_whole = "page" not in result.metadata
+    is_whole = "page_id" not in result.metadata
     if on_error == "raise" or (on_error == "record_pages" and is_whole):
         raise result.error
     _LOG.warning("not read: %s", result.error)

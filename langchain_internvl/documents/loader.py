@@ -266,6 +266,7 @@ class _Grouped:
         self._on_error: OnError = on_error
         self._file: File | None = None
         self._pages: list[Document] = []
+        self._error: str | None = None
 
     def add(self, result: FileStart | Result) -> Iterator[Document]:
         """Documents that are complete now."""
@@ -275,14 +276,17 @@ class _Grouped:
         document = settle(result, self._on_error)
         if document is None:
             return
-        if self._mode == "page" or "page" not in document.metadata:
+        if self._mode == "page" or ("page_id" not in document.metadata and not self._pages):
             yield document
+        elif "page_id" not in document.metadata:  # the rest of the file failed
+            self._error = document.metadata["error"]
         else:
             self._pages.append(document)
 
     def end(self) -> Iterator[Document]:
         """The document of the last file, in mode "single"."""
         pages, self._pages = self._pages, []
+        failed, self._error = self._error, None
         if not pages:
             return
         first = pages[0].metadata
@@ -294,6 +298,7 @@ class _Grouped:
             {name: value for name, value in page.metadata.items() if name in own} for page in pages
         ]
         errors = [f"page {one['page']}: {one['error']}" for one in per_page if "error" in one]
+        errors += [] if failed is None else [failed]
         yield Document(
             id=first["page_id"].rpartition("-")[0],
             page_content=self._delimiter.join(page.page_content for page in pages),
