@@ -117,9 +117,7 @@ def test_long_statements_without_spaces_take_few_comparisons(monkeypatch):
 
     monkeypatch.setattr(line_matching, "LetterOverlap", Counting)
     chance = random.Random(4)
-    letters = (
-        "家賃は月額九百ユーロとし毎月三日までに銀行振込により支払う敷金は契約終了時に返還される"
-    )
+    letters = "家賃は月額九百ユーロとし毎月三日までに銀行振込により支払う敷金は終了時に返還"
     texts = ["".join(chance.choices(letters, k=40)) for _ in range(200)]
     page = "".join(texts)
     statement = changed(chance, letters, page[4000:4300], 0.15)
