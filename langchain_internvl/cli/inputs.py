@@ -104,11 +104,13 @@ def _at_address(name: str) -> Input:
 
 
 def _in_file(name: str) -> Input:
+    from langchain_internvl.media.signatures import is_pdf
+
     kind = _KINDS.get(Path(name).suffix.lower(), "image")
     try:
         with Path(name).open("rb") as file:
-            is_pdf = kind == "image" and b"%PDF" in file.read(1024)
-            return Input(name, "pdf" if is_pdf else kind, Path(name))
+            is_paged = kind == "image" and is_pdf(file.read(1024))
+            return Input(name, "pdf" if is_paged else kind, Path(name))
     except (OSError, ValueError):  # reported when the input is read
         return Input(name, kind, Path(name), is_guess=True)
 
@@ -129,7 +131,8 @@ def _standard_input(folder: Path, kinds: Collection[Kind]) -> Input:
 
 def _sniff(data: bytes, kinds: Collection[Kind]) -> Kind:
     from langchain_internvl.media.images import sniff_mime_type
+    from langchain_internvl.media.signatures import is_pdf
 
-    if b"%PDF" in data[:1024]:
+    if is_pdf(data):
         return "pdf"
     return "video" if "video" in kinds and sniff_mime_type(data) is None else "image"

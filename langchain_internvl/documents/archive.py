@@ -18,7 +18,7 @@ from langchain_internvl._optional import require
 from langchain_internvl.documents.journal import naming
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.documents.sources import File
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import MediaError, RequestError
 from langchain_internvl.media.policy import MediaPolicy
 
 _ROWS = 256
@@ -31,7 +31,13 @@ _OTHERS = frozenset(
 
 
 class PageWriter(Protocol):
-    """Output of read pages: one of `JsonLines`, `Parquet` and `Folder`."""
+    """Output of read pages: one of `JsonLines`, `Parquet` and `Folder`.
+
+    Attributes:
+        failed: Why something could not be made of read pages.
+    """
+
+    failed: list[MediaError]
 
     def add(self, file: File, page: Document) -> None:
         """Write a page; the pages of one file arrive consecutively."""
@@ -93,6 +99,7 @@ class JsonLines:
     """
 
     def __init__(self, path: Path) -> None:
+        self.failed: list[MediaError] = []
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
         self._file = self._part.open("w", encoding="utf-8", errors="surrogatepass")
@@ -137,6 +144,7 @@ class Parquet:
             "error": arrow.string(), "problem": arrow.string(),
             "token_probability": arrow.float32(), "metadata": arrow.string(),
         }  # fmt: skip
+        self.failed: list[MediaError] = []
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
         self._schema = arrow.schema(list(self._columns.items()))
@@ -188,6 +196,7 @@ class Folder:
     def __init__(
         self, folder: Path, suffix: str, policy: MediaPolicy | None, password: str | None
     ) -> None:
+        self.failed: list[MediaError] = []
         self._folder = folder
         self._suffix = suffix
         self._policy = policy
@@ -248,7 +257,11 @@ class Folder:
         text = "\n\f".join(page.page_content for page in pages)
         _put(self._folder / f"{name}{self._suffix}", f"{text}\n".encode("utf-8", "surrogatepass"))
         if self._policy is not None:
-            pdf = make_searchable(file.source, pages, self._policy, password=self._password)
+            try:
+                pdf = make_searchable(file.source, pages, self._policy, password=self._password)
+            except MediaError as error:  # the text is written, and other documents follow
+                self.failed.append(error)
+                return
             _put(self._folder / f"{name}.searchable.pdf", pdf)
 
     def _name(self, name: str) -> str:

@@ -8,7 +8,7 @@ annotations; with `ground`, the cited regions are located on their pages and dra
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from langchain_core.documents import Document
@@ -69,7 +69,8 @@ def answer_with_citations(
     Args:
         llm: The model that answers: a `ChatInternVL`.
         retriever: Finds documents of `InternVLLoader`, or parts of them, for a question.
-        max_pages: Most pages in the prompt. Parts of one page count as one page.
+        max_pages: Most pages in the prompt, from 1. Parts of one page, as `page_id`, or else
+            `source` and `page` in the metadata say, count as one page.
         show_images: Send the page images as well as their text.
         quote: The answer is a line of the retrieved text, word for word, or `UNSAID` ("The pages do
             not say it."); a number: at most so many lines. Decoding is constrained to them. Lines
@@ -83,8 +84,8 @@ def answer_with_citations(
             statement take no request. A statement that is not found, or whose requests fail, has
             no box, and is in `CitedPage.unlocated`.
         ground_llm: The model that points or reads for `ground`, a `ChatInternVL`; None: `llm`.
-        prompt: The prompt; has `{pages}` and `{question}`. None: `QUESTION`, or with `quote`
-            `QUOTE` or `QUOTES`.
+        prompt: The prompt; has `{question}`, and `{pages}` for the text of the pages, without which
+            it has their images alone. None: `QUESTION`, or with `quote` `QUOTE` or `QUOTES`.
         page_image: Opens the image of a page; None: from `source` and `page` in its metadata,
             turned as `rotation` says.
         media_policy: Limits on files and addresses that are opened; None: the defaults.
@@ -94,7 +95,8 @@ def answer_with_citations(
         `retriever`; a page whose image cannot be opened contributes its text alone.
 
     Raises:
-        RequestError: `ground` or `quote` has another value, or `quote` is given and `llm` is not a
+        RequestError: `max_pages`, `prompt`, `ground` or `quote` has another value, or `quote` is
+            given and `llm` is not a
             `ChatInternVL`, which alone constrains decoding to the lines; or the model that points
             or reads is none.
         ImportError: `ground` is "reading", and the extra `documents` is not installed.
@@ -102,6 +104,7 @@ def answer_with_citations(
     way = _way(ground)
     _check_model(way, llm, ground_llm)
     most = _most_quotes(quote, llm)
+    _check_prompt(prompt, max_pages, show_images=show_images)
     asked = prompt or (QUESTION if most == 0 else QUOTE if most == 1 else QUOTES)
     policy = media_policy or MediaPolicy(max_pages=1_000_000)
     opened = page_image or (lambda document: open_page_of(document, policy))
@@ -200,12 +203,20 @@ def _by_page(documents: Sequence[Document]) -> list[Document]:
     """Parts of one page as one document, in the order of their first parts."""
     pages: dict[Any, Document] = {}
     for number, one in enumerate(documents):
-        key = one.metadata.get("page_id", number)
+        key = _page_key(one.metadata) or number
         if key not in pages:
             pages[key] = Document(page_content=one.page_content, metadata=one.metadata)
         elif one.page_content not in pages[key].page_content:
             pages[key].page_content += f"\n{one.page_content}"
     return list(pages.values())
+
+
+def _page_key(metadata: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What identifies a page, in our metadata or those of other loaders; None: nothing."""
+    if (own := metadata.get("page_id")) is not None:
+        return (str(own),)
+    source, page = metadata.get("source"), metadata.get("page")
+    return None if source is None or page is None else (str(source), str(page))
 
 
 def _image(opened: Callable[[Document], Image.Image], document: Document) -> Image.Image | None:
@@ -230,6 +241,17 @@ def _messages(
     # In one pass: what a page or the question says is no name to be filled in.
     text = _NAMES.sub(lambda name: values[name[1]], prompt)
     return [HumanMessage([*blocks, {"type": "text", "text": text}])]
+
+
+def _check_prompt(prompt: str | None, max_pages: Any, *, show_images: bool) -> None:
+    """Refuses settings with which the model would not see the question, or no page."""
+    if isinstance(max_pages, bool) or not isinstance(max_pages, int) or max_pages < 1:
+        raise RequestError(f"max_pages is a whole number from 1, not {max_pages!r}")
+    names = set(_NAMES.findall(prompt or QUESTION))
+    if "question" not in names:
+        raise RequestError("prompt has no {question}, so that the model would not see it")
+    if "pages" not in names and not show_images:
+        raise RequestError("prompt has no {pages}, and without show_images the model sees none")
 
 
 def _most_quotes(quote: Any, llm: BaseChatModel) -> int:

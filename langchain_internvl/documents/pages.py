@@ -28,6 +28,7 @@ from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.pdf_text import PdfPageText, stream_texts
 from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.signatures import is_pdf
 from langchain_internvl.media.sources import PathSource, Source
 
 OcrMode = Literal["auto", "always", "never"]
@@ -101,7 +102,7 @@ def pages_of(
     """
     options = options or PageOptions()
     head = read_head(source, policy)
-    if _is_pdf(head):
+    if is_pdf(head):
         yield from _pdf(source, policy, options)
         return
     data = source.read(policy)
@@ -129,12 +130,6 @@ def read_head(source: Source, policy: MediaPolicy) -> bytes:
         except OSError as error:
             raise MediaError(source.name, f"cannot be read: {error.strerror}") from error
     return source.read(policy)[:_HEAD]
-
-
-def _is_pdf(head: bytes) -> bool:
-    """Whether a file begins as a PDF and as no other supported format."""
-    is_image = head.startswith((b"\x89PNG", b"\xff\xd8", b"II", b"MM", b"GIF8", b"RIFF", b"BM"))
-    return b"%PDF" in head and not is_image
 
 
 def _single(name: str, load: Callable[[], Image.Image], long_side: int) -> Page:

@@ -121,6 +121,7 @@ def _read_all(loader: InternVLLoader, writer: PageWriter) -> int:
         except BaseException:
             writer.discard()
             raise
+        progress.add_failures(writer.failed)
     return progress.summary()
 
 

@@ -51,6 +51,51 @@ def test_marks_become_annotations(said, text, expected):
         assert annotation["extras"]["page_id"] == "aa-1"
 
 
+RENT = ("The rent is 900", 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "expected"),
+    [
+        *(
+            (f"The rent is 900{marks}.", "The rent is 900.", [RENT, ("The rent is 900", 2)])
+            for marks in (
+                "[1][2]", " [1] [2]", " [1], [2]", " [1] and [2]", " [1; 2]", " [1 and 2]",
+                " [1-2]",
+                " [1\u20132]", " [pages 1, 2]", " [pp. 1-2]", " [Page 1, Page 2]", " [^1][^2]",
+                " \u30101\u3011\u30102\u2020source\u3011", " [[1, 2]]", " \uff3b1\uff0c2\uff3d",
+            )
+        ),
+        ("The rent is 900 [1]. [2]", "The rent is 900.", [RENT, ("The rent is 900", 2)]),
+        # Marks that lead a line belong to what follows.
+        ("[1] The rent is 900\n[2] It is so.", "The rent is 900\nIt is so.",
+         [RENT, ("It is so.", 2)]),
+        ("- [1]: The rent is 900", "- The rent is 900", [RENT]),
+        ("1. [1] The rent is 900 [2].", "1. The rent is 900.", [RENT, ("The rent is 900", 2)]),
+        ("The rent is 900\n[1]\nSo.", "The rent is 900\nSo.", [RENT]),
+        # Code, links and other brackets are text.
+        ("`x[0]` is 9 [2].", "`x[0]` is 9.", [("`x[0]` is 9", 2)]),
+        ("```\na[1]\n```\nSo [2].", "```\na[1]\n```\nSo.", [("So", 2)]),
+        ("~~~\na[1]", "~~~\na[1]", []),
+        ("See [1](https://a.b) and [1]: https://a.b", None, []),
+        ("It is [2-1], [2024], [1, x] and [].", None, []),
+        ("[1]", "", [("", 1)]),
+    ],
+)  # fmt: skip
+def test_marks_of_every_form(said, text, expected):
+    answer = cite(AIMessage(said), PAGES)
+    assert answer.text == (said if text is None else text)
+    found = [(answer.text[one["start_index"]:one["end_index"]], one["extras"]["number"])
+             for one in answer.citations]  # fmt: skip
+    assert found == expected
+    assert [one["cited_text"] for one in answer.citations] == [one for one, _ in expected]
+
+
+def test_ranges_beyond_the_pages_are_reported():
+    answer = cite(AIMessage("So it is [2-4]."), PAGES)
+    assert ([one["extras"]["number"] for one in answer.citations], answer.unknown) == ([2], (3, 4))
+
+
 def test_marks_of_no_page_are_reported():
     answer = cite(AIMessage("So it is [7]."), PAGES)
     assert (answer.text, answer.citations, answer.unknown) == ("So it is.", (), (7,))
@@ -89,6 +134,31 @@ def test_parts_of_a_page_are_one_page(box):
     answer, backend, llm = answered(parts, "Yes [1].", max_pages=2)
     assert len(answer.pages) == 2
     assert "The rent is 900 EUR\nMore of it" in llm.get_text(backend.requests[0].prompt_ids)
+
+
+def test_parts_of_other_loaders_pages_are_one_page():
+    parts = [Document(text, metadata={"source": "a.pdf", "page": page})
+             for text, page in (("One", 0), ("Two", 0), ("Three", 1))]  # fmt: skip
+    answer, *_ = answered(parts, "Yes [1].", show_images=False)
+    assert [page.document.page_content for page in answer.pages] == ["One\nTwo", "Three"]
+    unknown = [Document("One"), Document("Two", metadata={"source": "a.txt"})]
+    assert len(answered(unknown, "Yes [1].")[0].pages) == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_pages": 0},
+        {"max_pages": -1},
+        {"max_pages": None},
+        {"prompt": "Answer from {pages}"},
+        {"prompt": "Answer {question}", "show_images": False},
+    ],
+)
+def test_settings_without_a_question_or_pages_are_refused(settings):
+    llm, _ = scripted([])
+    with pytest.raises(RequestError, match=r"max_pages|prompt"):
+        answer_with_citations(llm, lambda question: [], **settings)
 
 
 def test_the_cited_region_is_drawn(box):
