@@ -34,7 +34,7 @@ from langchain_internvl.documents.locating import (
 )
 from langchain_internvl.documents.orientation import turn
 from langchain_internvl.documents.pages import PageOptions, pages_of
-from langchain_internvl.documents.quotes import QUOTE, QUOTES, Quotable
+from langchain_internvl.documents.quotes import QUOTE, QUOTES, Quotable, quotable_text
 from langchain_internvl.documents.sources import file_of
 from langchain_internvl.errors import InternVLError, MediaError, RequestError
 from langchain_internvl.grounding import Box, draw_boxes
@@ -74,8 +74,8 @@ def answer_with_citations(
         show_images: Send the page images as well as their text.
         quote: The answer is a line of the retrieved text, word for word, or `UNSAID` ("The pages do
             not say it."); a number: at most so many lines. Decoding is constrained to them. Lines
-            of more than 300 characters are quoted by sentences, or in parts, and rows of HTML
-            tables as "cell | cell".
+            of more than 300 characters are quoted by sentences, or in parts. Rows of HTML tables
+            are lines "cell | cell", in the prompt as well.
         ground: Locate the cited statements on their pages, and draw the boxes. "boxes" (or True):
             the model is asked for their boxes. "reading": the model reads the page line by line,
             in batches of 32 and at most 200 lines, until it has read all statements word for word,
@@ -112,8 +112,10 @@ def answer_with_citations(
     def steps(question: str, found: Sequence[Document]) -> _Answering:
         documents = _by_page(found)[:max_pages]
         images = [_image(opened, one) if show_images else None for one in documents]
-        messages = _messages(asked, question, documents, images)
         quotable = Quotable.of(documents, most) if most else None
+        texts = [one.page_content for one in documents]
+        shown_texts = texts if quotable is None else list(map(quotable_text, texts))
+        messages = _messages(asked, question, shown_texts, images)
         (reply,) = yield Batch([messages], _settings(llm, quotable))
         if isinstance(reply, Exception):
             raise reply
@@ -224,15 +226,15 @@ def _image(opened: Callable[[Document], Image.Image], document: Document) -> Ima
 def _messages(
     prompt: str,
     question: str,
-    documents: Sequence[Document],
+    texts: Sequence[str],
     images: Sequence[Image.Image | None],
 ) -> list[HumanMessage]:
     blocks: list[Any] = []
     for number, image in enumerate(images, 1):
         if image is not None:
             blocks += [{"type": "text", "text": f"[{number}]"}, {"type": "image", "image": image}]
-    texts = "\n\n".join(f"[{n}] {one.page_content}" for n, one in enumerate(documents, 1))
-    values = {"pages": texts, "question": question}
+    pages = "\n\n".join(f"[{number}] {text}" for number, text in enumerate(texts, 1))
+    values = {"pages": pages, "question": question}
     # In one pass: what a page or the question says is no name to be filled in.
     text = _NAMES.sub(lambda name: values[name[1]], prompt)
     return [HumanMessage([*blocks, {"type": "text", "text": text}])]
