@@ -23,7 +23,7 @@ _ONE = (
     rf"(?:\[\[{_NUMBERS}\]\]|\[{_NUMBERS}\]|\u3010{_NUMBERS}\u3011|\uff3b{_NUMBERS}\uff3d)"
     r"(?!\(|:\s*(?:<|\w+://))"
 )
-_BETWEEN = r"[^\S\n]*(?:[,;&]|and|und)?[^\S\n]*"
+_BETWEEN = r"(?:[^\S\n]*(?:[,;&]|and|und))?[^\S\n]*"
 _MARKS = re.compile(rf"{_ONE}(?:{_BETWEEN}{_ONE})*", re.IGNORECASE)
 _RANGE = re.compile(
     r"(\d{1,3})(?:\s*(?:[-\u2013\u2014]|to|bis)\s*[^\d]*?(\d{1,3}))?", re.IGNORECASE

@@ -8,7 +8,7 @@ annotations; with `ground`, the cited regions are located on their pages and dra
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from langchain_core.documents import Document
@@ -92,7 +92,8 @@ def answer_with_citations(
 
     Returns:
         A runnable from a question to a `CitedAnswer`. It raises the errors of `llm` and
-        `retriever`; a page whose image cannot be opened contributes its text alone.
+        `retriever`, and a `RequestError` for a question that is no text; a page whose image cannot
+        be opened contributes its text alone.
 
     Raises:
         RequestError: `max_pages`, `prompt`, `ground` or `quote` has another value, or `quote` is
@@ -110,7 +111,7 @@ def answer_with_citations(
     opened = page_image or (lambda document: open_page_of(document, policy))
 
     def steps(question: str, found: Sequence[Document]) -> _Answering:
-        documents = _by_page(found)[:max_pages]
+        documents = _by_page(_documents(found))[:max_pages]
         images = [_image(opened, one) if show_images else None for one in documents]
         quotable = Quotable.of(documents, most) if most else None
         texts = [one.page_content for one in documents]
@@ -138,6 +139,7 @@ def answer_with_citations(
         return CitedAnswer(cited.text, cited.message, tuple(pages), cited.unknown, cited.citations)
 
     def answer(question: str, config: RunnableConfig) -> CitedAnswer:
+        _check_question(question)
         found = (
             retriever.invoke(question, config)
             if isinstance(retriever, BaseRetriever)
@@ -154,6 +156,7 @@ def answer_with_citations(
         return step
 
     async def aanswer(question: str, config: RunnableConfig) -> CitedAnswer:
+        _check_question(question)
         found = (
             await retriever.ainvoke(question, config)
             if isinstance(retriever, BaseRetriever)
@@ -194,6 +197,27 @@ def open_page_of(document: Document, policy: MediaPolicy) -> Image.Image:
         if isinstance(page.picture, MediaError):
             raise page.picture
     raise MediaError(str(source), "has no such page")
+
+
+def _check_question(question: Any) -> None:
+    if not isinstance(question, str):
+        raise RequestError(
+            f"the question is text, not {type(question).__name__}; in a chain over dictionaries "
+            'put operator.itemgetter("question") before it'
+        )
+
+
+def _documents(found: Any) -> list[Document]:
+    """What a retriever found.
+
+    Raises:
+        RequestError: It is something else than documents.
+    """
+    documents = list(found) if isinstance(found, Iterable) else [found]
+    wrong = next((one for one in documents if not isinstance(one, Document)), None)
+    if wrong is not None or found is None:
+        raise RequestError(f"the retriever gives Documents, not {type(wrong).__name__}")
+    return documents
 
 
 def _by_page(documents: Sequence[Document]) -> list[Document]:

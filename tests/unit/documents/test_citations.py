@@ -251,3 +251,29 @@ def test_models_that_do_not_point_or_read_are_refused():
         with pytest.raises(RequestError, match="is a FakeListChatModel"):
             answer_with_citations(model, lambda question: [], **settings)
     answer_with_citations(other, lambda question: [], ground="boxes", ground_llm=llm)
+
+
+async def test_what_is_no_question_or_no_document_is_refused():
+    """None was asked as an empty question."""
+    llm, backend = scripted([])
+    chain = answer_with_citations(llm, lambda question: [])
+    for question in (None, 5, {"question": "x"}):
+        with pytest.raises(RequestError, match="the question is text"):
+            chain.invoke(question)
+        with pytest.raises(RequestError, match="the question is text"):
+            await chain.ainvoke(question)
+    for found in (None, ["text"], "text", [{"page_content": "x"}]):
+        with pytest.raises(RequestError, match="gives Documents"):
+            answer_with_citations(llm, lambda question, found=found: found).invoke("x")
+    assert backend.requests == []
+
+
+def test_a_question_that_fails_takes_no_other_along():
+    def reply(request):
+        question = llm.get_text(request.prompt_ids).split("Question:")[1]
+        return EngineBusyError("busy") if "bad" in question else "Yes [1]."
+
+    llm, _ = scripted(reply)
+    chain = answer_with_citations(llm, lambda question: PAGES, show_images=False)
+    found = chain.batch(["one", "bad", "two"], return_exceptions=True)
+    assert [getattr(one, "text", type(one)) for one in found] == ["Yes.", EngineBusyError, "Yes."]
