@@ -43,8 +43,8 @@ def read_run(path: Path) -> Run:
     metrics: set[str] = set()
     try:
         # Not `splitlines`: a reply may contain other separators, such as U+2028.
-        lines = path.read_text("utf-8-sig").rstrip("\n").split("\n")
-        for number, line in enumerate(lines, 1):
+        lines = path.read_text("utf-8-sig").split("\n")
+        for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
             try:
                 found = json.loads(line)
                 scores[str(found["id"])] = float(found["score"])
