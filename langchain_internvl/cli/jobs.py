@@ -105,12 +105,14 @@ def _check_options(inputs: Sequence[Input], job: Callable[[Input], Job]) -> None
     """Refuse options that have an effect on no input.
 
     Raises:
-        typer.BadParameter: Pages are named, and all inputs are images and videos; or all inputs
-            have an option in `Job.unused`.
+        typer.BadParameter: Pages are named, and all inputs are images and videos; or all inputs,
+            none of them standard input, have an option in `Job.unused`.
     """
     named = [one for one in inputs if one.error is None]
-    if unused := set.intersection(*(set(job(one).unused) for one in named)) if named else None:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unused))
+    # A script does not know what standard input will be.
+    unused = [set() if one.name == "-" else set(job(one).unused) for one in named]
+    if useless := set.intersection(*unused) if unused else None:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(useless))
         raise typer.BadParameter(f"{named[0].name} is no video; leave {options} out")
     if any(one.may_have_pages for one in named):
         return

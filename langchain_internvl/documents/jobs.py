@@ -174,8 +174,9 @@ class Pipeline:
             except (InternVLError, ImportError) as error:
                 if isinstance(error, ImportError) and not isinstance(error, InternVLError):
                     raise
-                if isinstance(error, RequestError):  # about its pages
-                    error = RequestError(f"{file.source.name}: {error}")
+                name = file.source.name
+                if isinstance(error, RequestError) and not str(error).startswith(name):
+                    error = RequestError(f"{name}: {error}")  # about its pages
                 yield Result(held, error=error, metadata=_base(file))
 
     def _file(self, file: File) -> Iterator[_Job]:

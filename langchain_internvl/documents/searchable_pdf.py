@@ -2,8 +2,8 @@
 
 Replies have no positions of lines, so lines are spread evenly over the page, or over the extent
 of its regions (`elements`) if the model reports layout. Search finds the page and the approximate
-height of a line, not the exact position of a word. Letters of right-to-left scripts are in visual
-order, as in other PDFs.
+height of a line, not the exact position of a word. Rows of HTML tables are lines without tags.
+Letters of right-to-left scripts are in visual order, as in other PDFs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from langchain_core.documents import Document
 from PIL import Image
 
 from langchain_internvl._optional import require
+from langchain_internvl.documents.html_text import lines_of
 from langchain_internvl.documents.orientation import turn
 from langchain_internvl.documents.pages import Page, PageOptions, pages_of, read_head
 from langchain_internvl.documents.visual_order import to_visual_order
@@ -155,7 +156,7 @@ class _Layer:
 
     def add(self, page: Any, read: Document) -> None:
         """Write the text of a page, which is shown upright."""
-        lines = [line.strip() for line in read.page_content.splitlines() if line.strip()]
+        lines = [line.strip() for line in lines_of(read.page_content) if line.strip()]
         if not lines:
             return
         shown = _common(page.cropbox, page.mediabox)

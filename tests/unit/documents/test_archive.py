@@ -496,6 +496,12 @@ def test_a_second_layer_leaves_the_first_one_readable():
     assert sorted(text_of(second).split()) == ["Other", "lower", "upper", "words"]
 
 
+def test_the_layer_has_the_words_of_tables_without_tags():
+    written = "# Costs\n\n<table>\n<tr><td>Rent &amp; heat</td><td>900</td></tr>\n</table>\n\nx < y"
+    made = searchable(scan_pdf(draw_page("x")), [written], output="markdown")
+    assert text_of(made).splitlines() == ["# Costs", "Rent & heat | 900", "x < y"]
+
+
 def test_an_image_that_mentions_a_pdf_is_an_image():
     info = PngInfo()
     info.add_text("Source", "%PDF-1.7 scan")
