@@ -210,7 +210,8 @@ class Delta:
         token_id: The sampled token, or `NO_TOKEN`.
         text: Text that is final now; often empty, because stop strings and incomplete characters
             are held back.
-        finish_reason: Why the reply ends with this delta; None: it continues.
+        finish_reason: Why the reply ends with this delta: a `FinishReason`, or another reason as a
+            server reports it ("content_filter"); None: it continues.
         logprob: Natural logarithm of the token's probability before temperature, top_p and top_k;
             None: not requested.
         top_logprobs: The likeliest tokens at this position, if requested.
@@ -224,7 +225,7 @@ class Delta:
 
     token_id: int
     text: str = ""
-    finish_reason: FinishReason | None = None
+    finish_reason: str | None = None
     logprob: float | None = None
     top_logprobs: tuple[TokenLogprob, ...] = ()
     choice_logprobs: tuple[float, ...] = ()

@@ -48,7 +48,7 @@ class TokenReply:
             )
             yield self._add(token_id, alternatives)
 
-    def end(self, reason: FinishReason, usage: Usage | None = None) -> Delta:
+    def end(self, reason: str, usage: Usage | None = None) -> Delta:
         """The last delta of a reply that the engine ended without a stop token."""
         self.is_over = True
         return Delta(NO_TOKEN, self._text.finish(), reason, usage=usage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from langchain_internvl._optional import require
@@ -19,4 +20,7 @@ def main() -> None:
         raise SystemExit(_NOT_INSTALLED) from None
     from langchain_internvl.cli.app import app
 
+    for stream in (sys.stdout, sys.stderr):  # names and replies may have characters that it lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="langchain-internvl")

@@ -16,8 +16,8 @@ import typer
 Kind = Literal["image", "video", "pdf"]
 
 _IMAGES = (
-    ".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .jp2 .j2k .ppm "
-    ".pgm .pbm .tga .ico"
+    ".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .jp2 .j2k .jpx "
+    ".ppm .pgm .pbm .pnm .tga .ico .qoi"
 )
 _VIDEOS = ".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .wmv .ts .mts .m2ts .3gp .flv .ogv"
 _KINDS: dict[str, Kind] = {
@@ -88,8 +88,12 @@ def _is_folder(name: str) -> bool:
 
 
 def _in_folder(name: str, kinds: Collection[Kind]) -> list[Input]:
-    found = []
-    for root, folders, files in os.walk(name):
+    found: list[Input] = []
+
+    def refuse(error: OSError) -> None:
+        found.append(Input(str(error.filename), error=f"cannot be read: {error.strerror}"))
+
+    for root, folders, files in os.walk(name, onerror=refuse):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         for file in sorted(files):
             kind = _KINDS.get(Path(file).suffix.lower())
@@ -104,11 +108,13 @@ def _at_address(name: str) -> Input:
 
 
 def _in_file(name: str) -> Input:
+    from langchain_internvl.media.signatures import is_pdf
+
     kind = _KINDS.get(Path(name).suffix.lower(), "image")
     try:
         with Path(name).open("rb") as file:
-            is_pdf = kind == "image" and b"%PDF" in file.read(1024)
-            return Input(name, "pdf" if is_pdf else kind, Path(name))
+            is_paged = kind == "image" and is_pdf(file.read(1024))
+            return Input(name, "pdf" if is_paged else kind, Path(name))
     except (OSError, ValueError):  # reported when the input is read
         return Input(name, kind, Path(name), is_guess=True)
 
@@ -129,7 +135,8 @@ def _standard_input(folder: Path, kinds: Collection[Kind]) -> Input:
 
 def _sniff(data: bytes, kinds: Collection[Kind]) -> Kind:
     from langchain_internvl.media.images import sniff_mime_type
+    from langchain_internvl.media.signatures import is_pdf
 
-    if b"%PDF" in data[:1024]:
+    if is_pdf(data):
         return "pdf"
     return "video" if "video" in kinds and sniff_mime_type(data) is None else "image"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class Job:
         pages: Pages of PDFs, as after `#page=`; None: `default_pages`.
         default_pages: Pages of PDFs where none are named.
         password: Password of encrypted PDFs.
+        unused: Names of given options that have no effect on this input.
     """
 
     tool: type[InternVLTool]
@@ -40,6 +42,7 @@ class Job:
     pages: str | None = None
     default_pages: str = "1-"
     password: str | None = field(default=None, repr=False)
+    unused: tuple[str, ...] = ()
 
 
 def run_jobs(
@@ -78,7 +81,7 @@ def run_jobs(
         "handle_tool_error": False,
     }
     with open_inputs(names, kinds) as inputs:
-        _check_pages(inputs, job)
+        _check_options(inputs, job)
         is_alone = len(inputs) == 1 and not _is_folder(names)
         failures: list[Exception] = []
         guard = RunGuard()
@@ -98,13 +101,19 @@ def run_jobs(
         raise typer.Exit(_NOT_INSTALLED if are_missing else 1)
 
 
-def _check_pages(inputs: Sequence[Input], job: Callable[[Input], Job]) -> None:
-    """Refuse pages where nothing has any.
+def _check_options(inputs: Sequence[Input], job: Callable[[Input], Job]) -> None:
+    """Refuse options that have an effect on no input.
 
     Raises:
-        typer.BadParameter: Pages are named, and all inputs are images and videos.
+        typer.BadParameter: Pages are named, and all inputs are images and videos; or all inputs,
+            none of them standard input, have an option in `Job.unused`.
     """
     named = [one for one in inputs if one.error is None]
+    # A script does not know what standard input will be.
+    unused = [set() if one.name == "-" else set(job(one).unused) for one in named]
+    if useless := set.intersection(*unused) if unused else None:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(useless))
+        raise typer.BadParameter(f"{named[0].name} is no video; leave {options} out")
     if any(one.may_have_pages for one in named):
         return
     if any(job(one).pages is not None for one in named):
@@ -221,5 +230,10 @@ def _write(folder: Path, number: int, one: Input, message: ToolMessage, *, as_js
 
 
 def print_line(values: Mapping[str, Any]) -> None:
-    """Print an object as a line of JSON."""
-    typer.echo(json.dumps(values, ensure_ascii=False))
+    """Print an object as a line of JSON, with escapes if the output cannot hold all characters."""
+    line = json.dumps(values, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        line = json.dumps(values)
+    typer.echo(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,10 @@ class PageProgress:
         elif self._clock() - self._said >= _INTERVAL:
             self._said = self._clock()
             typer.echo(self._line(), err=True)
+
+    def add_failures(self, errors: Iterable[Exception]) -> None:
+        """Count what could not be made of pages that were read."""
+        self._failed += map(str, errors)
 
     @property
     def pages(self) -> int:

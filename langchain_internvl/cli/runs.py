@@ -42,7 +42,9 @@ def read_run(path: Path) -> Run:
     scores: dict[str, float] = {}
     metrics: set[str] = set()
     try:
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        # Not `splitlines`: a reply may contain other separators, such as U+2028.
+        lines = path.read_text("utf-8-sig").split("\n")
+        for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
             try:
                 found = json.loads(line)
                 scores[str(found["id"])] = float(found["score"])
@@ -115,6 +117,8 @@ def print_difference(older: Run, newer: Run, *, as_json: bool) -> None:
 
 
 def _verdict(difference: Estimate, metric: str) -> str:
+    if difference.count < 2:
+        return "one case says nothing about the others"
     if difference.low <= 0 <= difference.high:
         return "no difference beyond the choice of cases"
     return "better" if (difference.mean > 0) != (metric in _ERROR_RATES) else "worse"

@@ -10,19 +10,21 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from langchain_core.documents import Document
 
 from langchain_internvl._optional import require
-from langchain_internvl.documents.journal import naming
+from langchain_internvl.documents.journal import hold, naming
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.documents.sources import File
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import MediaError, RequestError
 from langchain_internvl.media.policy import MediaPolicy
 
 _ROWS = 256
 """Pages of a row group of Parquet."""
+_LONGEST_NAME = 200
+"""Bytes of a document's name in a folder; file systems take 255 with the endings."""
 _LINES, _TABLES = frozenset({".jsonl", ".ndjson"}), frozenset({".parquet", ".pq"})
 _OTHERS = frozenset(
     {".csv", ".docx", ".html", ".json", ".md", ".pdf", ".tsv", ".txt", ".xlsx", ".xml"}
@@ -31,7 +33,13 @@ _OTHERS = frozenset(
 
 
 class PageWriter(Protocol):
-    """Output of read pages: one of `JsonLines`, `Parquet` and `Folder`."""
+    """Output of read pages: one of `JsonLines`, `Parquet` and `Folder`.
+
+    Attributes:
+        failed: Why something could not be made of read pages.
+    """
+
+    failed: list[MediaError]
 
     def add(self, file: File, page: Document) -> None:
         """Write a page; the pages of one file arrive consecutively."""
@@ -79,10 +87,41 @@ def open_writer(
         raise RequestError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
+def _written(text: Any) -> Any:
+    """Text that UTF-8 can hold: a name of a file that is none has lone surrogates."""
+    if not isinstance(text, str):
+        return text
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _json(values: dict[str, Any]) -> str:
+    """Values as JSON that UTF-8 can hold."""
+    text = json.dumps(values, ensure_ascii=False, default=str)
+    return text if _written(text) == text else json.dumps(values, default=str)
+
+
 def row_of(page: Document) -> dict[str, Any]:
     """A page as a flat row: `page_id`, `text` and its metadata."""
     metadata = dict(page.metadata)
     return {"page_id": metadata.pop("page_id", None), "text": page.page_content, **metadata}
+
+
+def _claim(part: Path) -> IO[bytes]:
+    """Lock an incomplete file for this process, until the returned file is closed.
+
+    Raises:
+        OSError: It cannot be opened.
+        RequestError: Another process writes it.
+    """
+    file = part.open("ab")
+    try:
+        hold(file)
+    except OSError as error:
+        file.close()
+        raise RequestError(
+            f"{part} is being written by another process; wait for it, or take another output"
+        ) from error
+    return file
 
 
 class JsonLines:
@@ -93,8 +132,10 @@ class JsonLines:
     """
 
     def __init__(self, path: Path) -> None:
+        self.failed: list[MediaError] = []
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
+        self._claim = _claim(self._part)
         self._file = self._part.open("w", encoding="utf-8", errors="surrogatepass")
 
     def add(self, file: File, page: Document) -> None:  # noqa: ARG002 - metadata name the file
@@ -109,12 +150,14 @@ class JsonLines:
             os.fsync(self._file.fileno())
             self._file.close()
         self._part.replace(self._path)
+        self._claim.close()
 
     def discard(self) -> None:
         """Remove the incomplete file."""
         with suppress(OSError):  # what could not be written before
             self._file.close()
         self._part.unlink(missing_ok=True)
+        self._claim.close()
 
 
 class Parquet:
@@ -137,8 +180,10 @@ class Parquet:
             "error": arrow.string(), "problem": arrow.string(),
             "token_probability": arrow.float32(), "metadata": arrow.string(),
         }  # fmt: skip
+        self.failed: list[MediaError] = []
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
+        self._claim = _claim(self._part)
         self._schema = arrow.schema(list(self._columns.items()))
         self._writer = parquet.ParquetWriter(self._part, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
@@ -146,8 +191,11 @@ class Parquet:
     def add(self, file: File, page: Document) -> None:  # noqa: ARG002 - metadata name the file
         """Write a page."""
         row = row_of(page)
-        own = {name: row.pop(name, None) for name in self._columns if name != "metadata"}
-        self._rows.append({**own, "metadata": json.dumps(row, ensure_ascii=False, default=str)})
+        exact = row.get("source")
+        own = {name: _written(row.pop(name, None)) for name in self._columns if name != "metadata"}
+        if own["source"] != exact:
+            row["source"] = exact
+        self._rows.append({**own, "metadata": _json(row)})
         if len(self._rows) >= _ROWS:
             self._flush()
 
@@ -157,12 +205,14 @@ class Parquet:
         with naming(self._part):
             self._writer.close()
         self._part.replace(self._path)
+        self._claim.close()
 
     def discard(self) -> None:
         """Remove the incomplete file."""
         with suppress(OSError, self._arrow.ArrowException):  # what could not be written before
             self._writer.close()
         self._part.unlink(missing_ok=True)
+        self._claim.close()
 
     def _flush(self) -> None:
         if self._rows:
@@ -188,6 +238,7 @@ class Folder:
     def __init__(
         self, folder: Path, suffix: str, policy: MediaPolicy | None, password: str | None
     ) -> None:
+        self.failed: list[MediaError] = []
         self._folder = folder
         self._suffix = suffix
         self._policy = policy
@@ -248,11 +299,16 @@ class Folder:
         text = "\n\f".join(page.page_content for page in pages)
         _put(self._folder / f"{name}{self._suffix}", f"{text}\n".encode("utf-8", "surrogatepass"))
         if self._policy is not None:
-            pdf = make_searchable(file.source, pages, self._policy, password=self._password)
+            try:
+                pdf = make_searchable(file.source, pages, self._policy, password=self._password)
+            except MediaError as error:  # the text is written, and other documents follow
+                self.failed.append(error)
+                return
             _put(self._folder / f"{name}.searchable.pdf", pdf)
 
     def _name(self, name: str) -> str:
-        """The name of a document's files; numbered, if another has it."""
+        """The name of a document's files, shortened if too long; numbered, if another has it."""
+        name = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
         unique, number = name, 1
         while unique.lower() in self._names:
             number += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -13,8 +14,10 @@ from langchain_internvl.chat_models import ChatInternVL
 from langchain_internvl.documents.page_image import open_page, page_from_array
 from langchain_internvl.documents.page_reader import Reader
 from langchain_internvl.documents.reading import PageText, ReadOptions
-from langchain_internvl.errors import InternVLError, MediaError, RunGuard
+from langchain_internvl.errors import InternVLError, MediaError, RequestError, RunGuard
 from langchain_internvl.media.policy import MediaPolicy
+
+_Value = TypeVar("_Value")
 
 
 class PageReader:
@@ -67,9 +70,13 @@ class PageReader:
             CheckpointError: The model cannot be used.
             ModelNotServedError: The server does not serve the model.
             ServerAccessError: The server rejected the key.
+            RequestError: The batch has no column of images.
         """
-        images = list(batch[self._image])
-        read = asyncio.run(self._all(images))
+        if self._image not in batch:
+            raise RequestError(
+                f"the batch has no column {self._image!r} (image_column=), but {', '.join(batch)}"
+            )
+        read = _run(self._all(list(batch[self._image])))
         kept = {name: values for name, values in batch.items() if name != self._image}
         done = [one if isinstance(one, PageText) else PageText("") for one in read]
         return {
@@ -110,6 +117,16 @@ class PageReader:
         if isinstance(image, np.ndarray):
             return page_from_array(image, name, self._policy)
         raise MediaError(name, f"is neither bytes nor an array, but {type(image).__name__}")
+
+
+def _run(work: Coroutine[Any, Any, _Value]) -> _Value:
+    """Run a coroutine to its end, also where an event loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def _texts(values: Any) -> Any:

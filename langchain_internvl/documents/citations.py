@@ -8,7 +8,7 @@ annotations; with `ground`, the cited regions are located on their pages and dra
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from langchain_core.documents import Document
@@ -34,8 +34,8 @@ from langchain_internvl.documents.locating import (
 )
 from langchain_internvl.documents.orientation import turn
 from langchain_internvl.documents.pages import PageOptions, pages_of
-from langchain_internvl.documents.quotes import QUOTE, QUOTES, Quotable
-from langchain_internvl.documents.sources import File, find_files
+from langchain_internvl.documents.quotes import QUOTE, QUOTES, Quotable, quotable_text
+from langchain_internvl.documents.sources import file_of
 from langchain_internvl.errors import InternVLError, MediaError, RequestError
 from langchain_internvl.grounding import Box, draw_boxes
 from langchain_internvl.media.policy import MediaPolicy
@@ -69,12 +69,13 @@ def answer_with_citations(
     Args:
         llm: The model that answers: a `ChatInternVL`.
         retriever: Finds documents of `InternVLLoader`, or parts of them, for a question.
-        max_pages: Most pages in the prompt. Parts of one page count as one page.
+        max_pages: Most pages in the prompt, from 1. Parts of one page, as `page_id`, or else
+            `source` and `page` in the metadata say, count as one page.
         show_images: Send the page images as well as their text.
         quote: The answer is a line of the retrieved text, word for word, or `UNSAID` ("The pages do
             not say it."); a number: at most so many lines. Decoding is constrained to them. Lines
-            of more than 300 characters are quoted by sentences, or in parts, and rows of HTML
-            tables as "cell | cell".
+            of more than 300 characters are quoted by sentences, or in parts. Rows of HTML tables
+            are lines "cell | cell", in the prompt as well.
         ground: Locate the cited statements on their pages, and draw the boxes. "boxes" (or True):
             the model is asked for their boxes. "reading": the model reads the page line by line,
             in batches of 32 and at most 200 lines, until it has read all statements word for word,
@@ -83,18 +84,20 @@ def answer_with_citations(
             statement take no request. A statement that is not found, or whose requests fail, has
             no box, and is in `CitedPage.unlocated`.
         ground_llm: The model that points or reads for `ground`, a `ChatInternVL`; None: `llm`.
-        prompt: The prompt; has `{pages}` and `{question}`. None: `QUESTION`, or with `quote`
-            `QUOTE` or `QUOTES`.
+        prompt: The prompt; has `{question}`, and `{pages}` for the text of the pages, without which
+            it has their images alone. None: `QUESTION`, or with `quote` `QUOTE` or `QUOTES`.
         page_image: Opens the image of a page; None: from `source` and `page` in its metadata,
             turned as `rotation` says.
         media_policy: Limits on files and addresses that are opened; None: the defaults.
 
     Returns:
         A runnable from a question to a `CitedAnswer`. It raises the errors of `llm` and
-        `retriever`; a page whose image cannot be opened contributes its text alone.
+        `retriever`, and a `RequestError` for a question that is no text; a page whose image cannot
+        be opened contributes its text alone.
 
     Raises:
-        RequestError: `ground` or `quote` has another value, or `quote` is given and `llm` is not a
+        RequestError: `max_pages`, `prompt`, `ground` or `quote` has another value, or `quote` is
+            given and `llm` is not a
             `ChatInternVL`, which alone constrains decoding to the lines; or the model that points
             or reads is none.
         ImportError: `ground` is "reading", and the extra `documents` is not installed.
@@ -102,15 +105,18 @@ def answer_with_citations(
     way = _way(ground)
     _check_model(way, llm, ground_llm)
     most = _most_quotes(quote, llm)
+    _check_prompt(prompt, max_pages, show_images=show_images)
     asked = prompt or (QUESTION if most == 0 else QUOTE if most == 1 else QUOTES)
     policy = media_policy or MediaPolicy(max_pages=1_000_000)
     opened = page_image or (lambda document: open_page_of(document, policy))
 
     def steps(question: str, found: Sequence[Document]) -> _Answering:
-        documents = _by_page(found)[:max_pages]
+        documents = _by_page(_documents(found))[:max_pages]
         images = [_image(opened, one) if show_images else None for one in documents]
-        messages = _messages(asked, question, documents, images)
         quotable = Quotable.of(documents, most) if most else None
+        texts = [one.page_content for one in documents]
+        shown_texts = texts if quotable is None else list(map(quotable_text, texts))
+        messages = _messages(asked, question, shown_texts, images)
         (reply,) = yield Batch([messages], _settings(llm, quotable))
         if isinstance(reply, Exception):
             raise reply
@@ -133,6 +139,7 @@ def answer_with_citations(
         return CitedAnswer(cited.text, cited.message, tuple(pages), cited.unknown, cited.citations)
 
     def answer(question: str, config: RunnableConfig) -> CitedAnswer:
+        _check_question(question)
         found = (
             retriever.invoke(question, config)
             if isinstance(retriever, BaseRetriever)
@@ -149,6 +156,7 @@ def answer_with_citations(
         return step
 
     async def aanswer(question: str, config: RunnableConfig) -> CitedAnswer:
+        _check_question(question)
         found = (
             await retriever.ainvoke(question, config)
             if isinstance(retriever, BaseRetriever)
@@ -183,27 +191,53 @@ def open_page_of(document: Document, policy: MediaPolicy) -> Image.Image:
     except (TypeError, ValueError, OverflowError) as error:
         raise MediaError(str(source), f"has no page in its metadata: {error}") from error
     options = PageOptions(pages=[number], ocr="always")
-    for file in find_files(str(source)):
-        if not isinstance(file, File):
-            raise file
-        for page in pages_of(file.source, policy, options):
-            if isinstance(page.picture, Image.Image):
-                return turn(page.picture, rotation)
-            if isinstance(page.picture, MediaError):
-                raise page.picture
+    for page in pages_of(file_of(str(source)).source, policy, options):
+        if isinstance(page.picture, Image.Image):
+            return turn(page.picture, rotation)
+        if isinstance(page.picture, MediaError):
+            raise page.picture
     raise MediaError(str(source), "has no such page")
+
+
+def _check_question(question: Any) -> None:
+    if not isinstance(question, str):
+        raise RequestError(
+            f"the question is text, not {type(question).__name__}; in a chain over dictionaries "
+            'put operator.itemgetter("question") before it'
+        )
+
+
+def _documents(found: Any) -> list[Document]:
+    """What a retriever found.
+
+    Raises:
+        RequestError: It is something else than documents.
+    """
+    documents = list(found) if isinstance(found, Iterable) else [found]
+    wrong = next((one for one in documents if not isinstance(one, Document)), None)
+    if wrong is not None or found is None:
+        raise RequestError(f"the retriever gives Documents, not {type(wrong).__name__}")
+    return documents
 
 
 def _by_page(documents: Sequence[Document]) -> list[Document]:
     """Parts of one page as one document, in the order of their first parts."""
     pages: dict[Any, Document] = {}
     for number, one in enumerate(documents):
-        key = one.metadata.get("page_id", number)
+        key = _page_key(one.metadata) or number
         if key not in pages:
             pages[key] = Document(page_content=one.page_content, metadata=one.metadata)
         elif one.page_content not in pages[key].page_content:
             pages[key].page_content += f"\n{one.page_content}"
     return list(pages.values())
+
+
+def _page_key(metadata: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What identifies a page, in our metadata or those of other loaders; None: nothing."""
+    if (own := metadata.get("page_id")) is not None:
+        return (str(own),)
+    source, page = metadata.get("source"), metadata.get("page")
+    return None if source is None or page is None else (str(source), str(page))
 
 
 def _image(opened: Callable[[Document], Image.Image], document: Document) -> Image.Image | None:
@@ -216,18 +250,29 @@ def _image(opened: Callable[[Document], Image.Image], document: Document) -> Ima
 def _messages(
     prompt: str,
     question: str,
-    documents: Sequence[Document],
+    texts: Sequence[str],
     images: Sequence[Image.Image | None],
 ) -> list[HumanMessage]:
     blocks: list[Any] = []
     for number, image in enumerate(images, 1):
         if image is not None:
             blocks += [{"type": "text", "text": f"[{number}]"}, {"type": "image", "image": image}]
-    texts = "\n\n".join(f"[{n}] {one.page_content}" for n, one in enumerate(documents, 1))
-    values = {"pages": texts, "question": question}
+    pages = "\n\n".join(f"[{number}] {text}" for number, text in enumerate(texts, 1))
+    values = {"pages": pages, "question": question}
     # In one pass: what a page or the question says is no name to be filled in.
     text = _NAMES.sub(lambda name: values[name[1]], prompt)
     return [HumanMessage([*blocks, {"type": "text", "text": text}])]
+
+
+def _check_prompt(prompt: str | None, max_pages: Any, *, show_images: bool) -> None:
+    """Refuses settings with which the model would not see the question, or no page."""
+    if isinstance(max_pages, bool) or not isinstance(max_pages, int) or max_pages < 1:
+        raise RequestError(f"max_pages is a whole number from 1, not {max_pages!r}")
+    names = set(_NAMES.findall(prompt or QUESTION))
+    if "question" not in names:
+        raise RequestError("prompt has no {question}, so that the model would not see it")
+    if "pages" not in names and not show_images:
+        raise RequestError("prompt has no {pages}, and without show_images the model sees none")
 
 
 def _most_quotes(quote: Any, llm: BaseChatModel) -> int:

@@ -13,11 +13,10 @@ from langchain_core.messages import AIMessage
 from langchain_core.messages.content import Citation, create_citation, create_text_block
 from PIL import Image
 
+from langchain_internvl.documents.citation_marks import find_marks
 from langchain_internvl.documents.quotes import UNSAID, Quote
 from langchain_internvl.documents.sentences import sentence_ends
 from langchain_internvl.grounding import Box
-
-_MARK = re.compile(r"\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 
 
 @dataclass(frozen=True)
@@ -66,24 +65,29 @@ def cite(reply: AIMessage, documents: Sequence[Document]) -> CitedAnswer:
     """A reply with marks such as [2], as text with `Citation` annotations.
 
     Each citation spans the statement before its mark: back to the end of the sentence before, or
-    to the mark before. `url` is the document's source, `title` names document and page, and
-    `extras` has `number`, `page` and `page_id`.
+    to the mark before; or the statement after it, if the mark leads a line. `url` is the
+    document's source, `title` names document and page, and `extras` has `number`, `page` and
+    `page_id`. See `citation_marks` for the forms of marks.
 
     Args:
         reply: The reply.
         documents: The pages; the first has number 1.
     """
-    text, spans, unknown = "", [], []
+    spans: list[tuple[int, int, int]] = []
+    unknown: list[int] = []
+    text = ""
     at = start = 0
+    statement = 0, 0
     written = reply.text
-    for mark in _MARK.finditer(written):
-        text += written[at : mark.start()]
-        at = mark.end()
-        numbers = [int(one) for one in mark[1].split(",")]
-        begin = max(start, _sentence_start(text, start))
-        spans += [(begin, len(text), number) for number in numbers if number <= len(documents)
-                  and number > 0]  # fmt: skip
-        unknown += [number for number in numbers if not 0 < number <= len(documents)]
+    for mark in find_marks(written):
+        text += written[at : mark.start]
+        at = mark.end
+        if mark.statement is not None:
+            statement = len(text), len(text) + mark.statement - mark.end
+        elif any(letter.isalnum() for letter in text[start:]) or not spans:
+            statement = max(start, _sentence_start(text, start)), len(text)
+        spans += [(*statement, one) for one in mark.numbers if 0 < one <= len(documents)]
+        unknown += [one for one in mark.numbers if not 0 < one <= len(documents)]
         start = len(text)
     text += written[at:]
     return _annotated(reply, text, spans, documents, unknown)

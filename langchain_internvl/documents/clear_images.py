@@ -93,7 +93,7 @@ class ClearImagesMiddleware(AgentMiddleware):
 
     def _replaceable(self, messages: list[BaseMessage]) -> list[tuple[int, tuple[int, int]]]:
         """Images that may be replaced: number from 1, and (message index, block index)."""
-        places = list(enumerate(image_places(messages), 1))
+        places = image_places(messages)
         return places[: len(places) - self._keep] if self._keep else places
 
     def _fits(self, request: ModelRequest, messages: list[BaseMessage]) -> bool:

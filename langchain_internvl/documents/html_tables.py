@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from html.parser import HTMLParser
 
 _STRUCTURE = {"table", "tr", "td", "th", "caption"}
@@ -20,10 +21,25 @@ def clean_tables(text: str) -> str:
     Args:
         text: Markdown with HTML tables.
     """
+    ends = [found.start() for found in _TABLE.finditer(text)]
+    if ends and text[ends[-1] + 1] != "/" and (cut := _CUT_TAG.search(text)):
+        text = text[: cut.start()]
     cleaner = _Cleaner(text)
-    cleaner.feed(text)
+    cleaner.feed(_AMPERSAND.sub(_AND, _STRAY.sub(_LESS, text)))
     cleaner.close()
     return cleaner.result()
+
+
+_LESS, _AND = "\ue0f0", "\ue0f1"
+"""Private characters in place of `<` and `&` that are text, while tags are looked for."""
+_STRAY = re.compile(r"<(?!/?[A-Za-z][^<>]*>|!--(?:(?!-->).)*-->)", re.DOTALL)
+_AMPERSAND = re.compile(r"&(?!#?\w{1,32};)")
+_TABLE = re.compile(r"<table\b|</table\s*>", re.IGNORECASE)
+_CUT_TAG = re.compile(
+    r"</?(?:t|ta|tab|tabl|(?:table|tr|td|th|thead|tbody|tfoot|caption)(?:\s[^<>]*)?)?\Z",
+    re.IGNORECASE,
+)
+"""A tag at the end of a reply that reached its limit."""
 
 
 def _span(value: str | None) -> int:
@@ -40,7 +56,7 @@ class _Cleaner(HTMLParser):
         self._starts = [0]
         for line in text.split("\n"):
             self._starts.append(self._starts[-1] + len(line) + 1)
-        self._text = text
+        self._text = text  # of the same length as what is fed
         self._out: list[str] = []
         self._open: list[str] = []
         self._copied = 0
@@ -53,12 +69,18 @@ class _Cleaner(HTMLParser):
             self._out.append(self._text[self._copied :])
         return "".join(self._out)
 
+    def set_cdata_mode(self, *_: object, **__: object) -> None:
+        """Scripts and titles are text of a page like any other."""
+
     def _place(self) -> int:
         line, column = self.getpos()
         return self._starts[line - 1] + column
 
+    def _start_tag(self) -> str:
+        return (self.get_starttag_text() or "").replace(_AND, "&")
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        start = self.get_starttag_text() or ""
+        start = self._start_tag()
         if not self._open:
             if tag != "table":
                 return
@@ -85,7 +107,7 @@ class _Cleaner(HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if self._open and tag not in _STRUCTURE | _DROPPED:
-            self._out.append(self.get_starttag_text() or "")
+            self._out.append(self._start_tag())
         elif tag in _STRUCTURE:
             self.handle_starttag(tag, attrs)
             self.handle_endtag(tag)
@@ -120,9 +142,10 @@ class _Cleaner(HTMLParser):
         if not self._open or (self._open[-1] in {"table", "tr"} and not data.strip()):
             return
         if self._open[-1] in {"table", "tr"}:  # text between cells belongs to no cell
-            self._out.append(html.escape(html.unescape(data.strip()), quote=False))
+            text = data.strip().replace(_LESS, "<").replace(_AND, "&")
+            self._out.append(html.escape(html.unescape(text), quote=False))
             return
-        self._out.append(data)
+        self._out.append(data.replace(_LESS, "&lt;").replace(_AND, "&"))
 
     def _push(self, tag: str, attributes: str) -> None:
         self._open.append(tag)

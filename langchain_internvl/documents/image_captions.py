@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage
 
-_IMAGES = {"image", "image_url", "input_image"}
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import UrlSource
+from langchain_internvl.messages.blocks import read_block
+from langchain_internvl.messages.conversation import Image
+from langchain_internvl.messages.numbered_media import Place, numbered_media
 
 
-def image_places(messages: Sequence[BaseMessage]) -> list[tuple[int, int]]:
-    """Positions of images, oldest first: index of the message, and index of the content block."""
-    return [
-        (at, number)
-        for at, message in enumerate(messages)
-        if isinstance(message.content, list)
-        for number, block in enumerate(message.content)
-        if isinstance(block, dict) and block.get("type") in _IMAGES
-    ]
+def image_places(messages: Sequence[BaseMessage]) -> list[tuple[int, Place]]:
+    """Numbers of images, as in handles such as `image:1`, and their positions, oldest first.
+
+    Images that cannot be read keep their numbers and are left out.
+    """
+    found = numbered_media(messages, "image", Image)
+    return [(number, place) for number, (place, one) in enumerate(found, 1) if one is not None]
 
 
 def replace_images(
-    messages: Sequence[BaseMessage], captions: dict[tuple[int, int], str]
+    messages: Sequence[BaseMessage], captions: dict[Place, str]
 ) -> list[BaseMessage]:
     """Copies of messages in which some images are replaced by captions.
 
@@ -60,6 +61,7 @@ class ImageCaptions:
         self, llm: BaseChatModel, prompt: str, max_tokens: int, most_kept: int = 1024
     ) -> None:
         self._llm = llm
+        self._policy: MediaPolicy = getattr(llm, "media_policy", None) or MediaPolicy()
         self._prompt = prompt
         self._settings: dict[str, Any] = {"max_tokens": max_tokens}
         self._most = most_kept
@@ -67,14 +69,14 @@ class ImageCaptions:
 
     def of(self, block: dict[str, Any]) -> str:
         """The caption of an image block."""
-        key = _key(block)
+        key = _key(block, self._policy)
         if key not in self._kept:
             self._keep(key, self._llm.invoke(self._question(block), **self._settings).text)
         return self._kept[key]
 
     async def aof(self, block: dict[str, Any]) -> str:
         """The caption of an image block, without blocking the event loop."""
-        key = _key(block)
+        key = _key(block, self._policy)
         if key not in self._kept:
             reply = await self._llm.ainvoke(self._question(block), **self._settings)
             self._keep(key, reply.text)
@@ -89,6 +91,15 @@ class ImageCaptions:
             del self._kept[next(iter(self._kept))]
 
 
-def _key(block: dict[str, Any]) -> str:
-    text = json.dumps({k: v for k, v in block.items() if k != "id"}, sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _key(block: dict[str, Any], policy: MediaPolicy) -> str:
+    """Identifies an image by its bytes or its URL, and by its limits of tiles.
+
+    Not by the block: one of an object in memory has an address, which another may have later, and
+    one from a trace differs in its `id` alone.
+    """
+    (image,) = read_block(block, "the image")
+    assert isinstance(image, Image)  # noqa: S101 - see `image_places`
+    source = image.source
+    data = source.url.encode() if isinstance(source, UrlSource) else source.read(policy)
+    tiles = f"{image.min_tiles}-{image.max_tiles}"
+    return f"{hashlib.sha256(data).hexdigest()} {tiles}"

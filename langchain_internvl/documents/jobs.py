@@ -94,7 +94,7 @@ def page_id(digest: str, number: int) -> str:
     return f"{digest}-{number}"
 
 
-def _is_a(kind: type, value: Any) -> bool:
+def is_a(kind: type, value: Any) -> bool:
     """Whether a value that a program gave is of a type; NumPy's numbers are numbers too."""
     return isinstance(value, kind)
 
@@ -121,13 +121,17 @@ class Pipeline:
         concurrency: int,
         journal: Journal | None = None,
     ) -> None:
-        if not _is_a(Integral, concurrency) or concurrency < 1:
+        if not is_a(Integral, concurrency) or concurrency < 1:
             raise RequestError(f"concurrency is a whole number from 1, not {concurrency!r}")
         if pages.ocr not in {"auto", "always", "never"}:
             raise RequestError(f"ocr is 'auto', 'always' or 'never', not {pages.ocr!r}")
-        if pages.dpi is not None and not (_is_a(Real, pages.dpi) and 0 < pages.dpi < math.inf):
+        if pages.dpi is not None and not (is_a(Real, pages.dpi) and 0 < pages.dpi < math.inf):
             raise RequestError(f"dpi is a number above 0, not {pages.dpi!r}")
-        if pages.password is not None and not _is_a(str, pages.password):
+        if not is_a(Integral, pages.long_side) or pages.long_side < 1:
+            raise RequestError(
+                f"long_side is a whole number of pixels from 1, not {pages.long_side!r}"
+            )
+        if pages.password is not None and not is_a(str, pages.password):
             raise RequestError(f"password is text, not {type(pages.password).__name__}")
         parse_pages(pages.pages)
         self._reader = Reader(llm, read)
@@ -163,18 +167,20 @@ class Pipeline:
             if isinstance(file, MediaError):
                 yield Result(File(None, file.source), error=file)  # type: ignore[arg-type]
                 continue
+            held = file
             try:
-                yield from self._file(file)
+                held = file.held(self._policy)
+                yield from self._file(held)
             except (InternVLError, ImportError) as error:
                 if isinstance(error, ImportError) and not isinstance(error, InternVLError):
                     raise
-                if isinstance(error, RequestError):  # about its pages
-                    error = RequestError(f"{file.source.name}: {error}")
-                yield Result(file, error=error, metadata=_base(file))
+                name = file.source.name
+                if isinstance(error, RequestError) and not str(error).startswith(name):
+                    error = RequestError(f"{name}: {error}")  # about its pages
+                yield Result(held, error=error, metadata=_base(file))
 
     def _file(self, file: File) -> Iterator[_Job]:
-        """The pages of a file: from the journal, or to be read."""
-        file = file.held(self._policy)
+        """The pages of a file whose bytes are at hand: from the journal, or to be read."""
         digest = file.digest(self._policy)
         total = None if self._journal is None else self._journal.total(digest)
         if total is None or self._journal is None:
@@ -187,7 +193,10 @@ class Pipeline:
         unread = self._unread(file, digest, replace(self._pages, pages=todo)) if todo else iter(())
         for number in numbers:
             if number not in kept:
-                yield next(job for job in unread if not isinstance(job, FileStart))
+                job = next((job for job in unread if not isinstance(job, FileStart)), None)
+                if job is None:
+                    raise MediaError(file.source.name, f"has no page {number} any more")
+                yield job
                 continue
             stored = self._journal.read(page_id(digest, number))
             stored.metadata = {**file.metadata, **stored.metadata, "source": file.name}
@@ -266,7 +275,7 @@ class Pipeline:
         document = Document(id=metadata["page_id"], page_content=read.text, metadata=metadata)
         # A fallback is not stored: the model may succeed in the next run.
         if self._journal is not None and read.way != "fallback":
-            own = job.file.metadata.keys() | {"source"}
+            own = metadata.keys() - _of_page(job, read).keys()
             self._journal.add(metadata["page_id"], document, leave_out=own)
         return Result(job.file, document)
 
@@ -281,11 +290,15 @@ def _base(file: File) -> dict[str, Any]:
 
 
 def _metadata(job: _PageJob, read: PageText | None) -> dict[str, Any]:
-    """Metadata of a page, without keys that have no value."""
+    """Metadata of a page and of its file, without keys that have no value."""
+    return {**_base(job.file), **_of_page(job, read)}
+
+
+def _of_page(job: _PageJob, read: PageText | None) -> dict[str, Any]:
+    """Metadata of a page, the same for every file with these bytes."""
     page, layer = job.page, job.page.layer
     label = None if layer is None else layer.label
     values: dict[str, Any] = {
-        **_base(job.file),
         "page": page.number,
         "total_pages": page.total,
         "page_label": label or str(page.number + 1),
@@ -335,7 +348,7 @@ def settle(result: FileStart | Result, on_error: OnError) -> Document | None:
         return None
     if result.error is None:
         return result.document
-    is_whole = "page" not in result.metadata
+    is_whole = "page_id" not in result.metadata
     if on_error == "raise" or (on_error == "record_pages" and is_whole):
         raise result.error
     _LOG.warning("not read: %s", result.error)

@@ -53,7 +53,7 @@ class Journal:
         except OSError as error:
             raise RequestError(f"resume_dir: {folder} cannot be used: {error.strerror}") from error
         try:
-            _hold(self._file)
+            hold(self._file)
         except OSError as error:
             self._file.close()
             raise RequestError(
@@ -169,7 +169,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return entry
 
 
-def _hold(file: IO[bytes]) -> None:
+def hold(file: IO[bytes]) -> None:
     """Lock a file for this process; the system releases the lock when the process ends.
 
     Raises:

@@ -29,6 +29,7 @@ from langchain_internvl.documents.reading import (
     Script,
 )
 from langchain_internvl.errors import ContextOverflowError
+from langchain_internvl.reply_text.finish_reasons import FILTERED
 
 _MORE = 4
 """Factor of the limit of tokens after a reply that reached it."""
@@ -143,6 +144,8 @@ def finished(attempt: Attempt) -> PageText:
     problem: Problem | None = "repetition" if loop is not None or attempt.is_stuck else None
     if problem is None and not attempt.is_complete:
         problem = "length"
+    if problem is None and attempt.finish_reason == FILTERED:
+        problem = "content_filter"
     text = attempt.text if loop is None or attempt.is_complete else loop.rstrip()
     text, named = split_elements(text)
     layout = split_elements(attempt.thoughts)[1]
@@ -167,9 +170,14 @@ def join(parts: Sequence[PageText]) -> PageText:
     return PageText(
         merge_texts([one.text for one in parts]),
         problem=problems[0] if problems else None,
-        finish_reason="length" if any(one.finish_reason == "length" for one in parts) else "stop",
+        finish_reason=_worst([one.finish_reason or "stop" for one in parts]),
         probability=math.fsum(one * length for one, length in known) / weight if known else None,
         parts=sum(one.parts for one in parts),
         elements=merge_elements([one.elements for one in parts]),
         model=parts[0].model,
     )
+
+
+def _worst(reasons: Sequence[str]) -> str:
+    """The finish reason of a page in parts: "length", else any but "stop", else "stop"."""
+    return min(reasons, key=lambda one: (one != "length", one == "stop"))

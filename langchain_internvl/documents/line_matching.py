@@ -9,11 +9,12 @@ have in common. Numbers, and words with digits, are equal or different, never si
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from langchain_internvl._optional import require
+from langchain_internvl.documents.letter_overlap import LetterOverlap
 from langchain_internvl.documents.page_words import Word, same_numbers, words_of
 
 _AGREES = 0.8
@@ -178,44 +179,56 @@ def _exact(wanted: Sequence[Word], page: _Page) -> Match | None:
 
 
 def _by_letters(wanted: Sequence[Word], page: _Page) -> Match | None:
-    """The first lines with words whose letters are most like the statement's."""
-    fuzz: Any = require("rapidfuzz.fuzz", extra="documents")
+    """The first words of the page, of all runs of words, whose letters are most like a statement's.
+
+    Likeness is `rapidfuzz.fuzz.ratio`. It is computed of runs that may be as similar as the best
+    one so far; `LetterOverlap` says which.
+    """
     letters = _letters(wanted)
     if len(letters) < _SHORTEST:
         return None
+    overlap = LetterOverlap(letters)
     best: Match | None = None
     # Texts of other lengths are less similar.
     longest = int(len(letters) * (2 / _AGREES - 1))
     shortest = len(letters) / (2 / _AGREES - 1)
-    for first, last in _similar_lines(letters, page, longest):
-        for start in range(first, last):
-            place = page.places[start]
-            end = max(start + 1, bisect.bisect_left(page.places, place + shortest))
-            while end < len(page.places) and page.places[end] - place <= longest:
-                least = best.score if best else _AGREES
-                score = fuzz.ratio(
-                    letters, page.letters[place : page.places[end]], score_cutoff=100 * least
-                )
-                if score:
-                    score = min(score / 100, 0.99)
-                    score *= same_numbers(wanted, page.words[start:end])
-                    if score > (best.score + 1e-9 if best else 0.0):
-                        best = page.match(start, end, score)
-                end += 1
+    start = 0
+    while start < len(page.words):
+        place = page.places[start]
+        common = overlap.with_beginnings(page.letters[place : place + longest])
+        skipped = overlap.skipped(common, best.score if best else _AGREES, longest)
+        end = max(start + 1, bisect.bisect_left(page.places, place + shortest))
+        while skipped <= 0 and end < len(page.places) and page.places[end] - place <= longest:
+            least = best.score if best else _AGREES
+            score = (
+                _similarity(wanted, letters, page, (start, end), least)
+                if overlap.may_reach(common, page.places[end] - place, least)
+                else 0.0
+            )
+            if score > (best.score + 1e-9 if best else 0.0):
+                best = page.match(start, end, score)
+            end += 1
+        start = max(start + 1, bisect.bisect_left(page.places, place + skipped))
     return best
 
 
-def _similar_lines(letters: str, page: _Page, longest: int) -> Iterator[tuple[int, int]]:
-    """The first word of lines in which similar text may begin, and the one after their last."""
+def _similarity(
+    wanted: Sequence[Word], letters: str, page: _Page, run: tuple[int, int], least: float
+) -> float:
+    """The similarity of words of a page to a statement; 0.0: below `least`, or of other numbers.
+
+    Args:
+        wanted: The words of the statement.
+        letters: Their letters.
+        page: The page.
+        run: The first word on the page, and the one after the last.
+        least: Least similarity of the letters, 0 to 1.
+    """
     fuzz: Any = require("rapidfuzz.fuzz", extra="documents")
-    first = 0
-    while first < len(page.words):
-        last = bisect.bisect_right(page.lines, page.lines[first])
-        window = page.letters[page.places[first] : page.places[last] + longest]
-        # Shorter or longer text may be more similar than the part that is compared here.
-        if fuzz.partial_ratio(letters, window, score_cutoff=100 * (_AGREES - 0.2)):
-            yield first, last
-        first = last
+    start, end = run
+    text = page.letters[page.places[start] : page.places[end]]
+    score: float = fuzz.ratio(letters, text, score_cutoff=100 * least)
+    return min(score / 100, 0.99) * same_numbers(wanted, page.words[start:end]) if score else 0.0
 
 
 def _by_words(words: Sequence[str], lines: Sequence[Sequence[str]]) -> Match | None:

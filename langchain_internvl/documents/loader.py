@@ -20,6 +20,7 @@ from langchain_internvl.documents.jobs import (
     OnError,
     Pipeline,
     Result,
+    is_a,
     settle,
 )
 from langchain_internvl.documents.journal import Journal, fingerprint_of
@@ -28,7 +29,7 @@ from langchain_internvl.documents.pages import OcrMode, PageOptions
 from langchain_internvl.documents.reading import ReadOptions
 from langchain_internvl.documents.sources import File, SourceLike, as_list, find_files
 from langchain_internvl.errors import MediaError, RequestError
-from langchain_internvl.media.page_ranges import Pages
+from langchain_internvl.media.page_ranges import Pages, parse_pages
 from langchain_internvl.media.policy import MediaPolicy
 
 PAGE_DELIMITER = "\n\f"
@@ -49,12 +50,14 @@ class InternVLLoader(BaseLoader):
     layer in points), `ocr` ("model", "text_layer", "fallback": the text layer because the model
     failed, or "blank"), `text_layer` (the test that the text layer failed), `rotation` (degrees
     clockwise by which it was turned), `attempts`, `finish_reason`, `token_probability` (mean, 0 to
-    1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length" or "repetition"),
-    `damage` (what of a PDF's page may be missing because the file is damaged) and `error`. A page
-    that has content of which nothing can be drawn is an error (see `on_error`), not "blank".
+    1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length", "repetition" or
+    "content_filter"), `damage` (what of a PDF's page may be missing because the file is damaged)
+    and `error`. A page that has content of which nothing can be drawn is an error (see
+    `on_error`), not "blank".
 
     Args:
-        sources: A path, folder, glob, http(s) URL, the bytes of a file or a `Blob`, or several.
+        sources: A path, folder, glob, http(s) URL, the bytes of a file, a binary file object or a
+            `Blob`, or several.
         llm: The model that reads pages: a `ChatInternVL`.
         mode: "page": a document for each page; "single": one for each file.
         pages: Which pages of every file: indices from 0, a range, or numbers from 1 as text,
@@ -63,7 +66,7 @@ class InternVLLoader(BaseLoader):
             read in parts. None: by `long_side`.
         long_side: Longer side of an A4 page in pixels; larger images are shrunk to it.
         ocr: "auto": a good text layer is kept; "always": every page is read by the model;
-            "never": text layers only.
+            "never": text layers only; the text of images is empty.
         output: "text", or "markdown" with tables in HTML.
         prompt: The prompt for each page; None: the prompt of `output`.
         max_tokens: Most tokens of the first attempt at a page; None: the model's own.
@@ -130,14 +133,14 @@ class InternVLLoader(BaseLoader):
         page_delimiter: str = PAGE_DELIMITER,
         media_policy: MediaPolicy | None = None,
     ) -> None:
-        if mode not in {"page", "single"}:
+        if mode not in ("page", "single"):
             raise RequestError(f"mode is 'page' or 'single', not {mode!r}")
         if on_error not in get_args(OnError):
             raise RequestError(
                 f"on_error is one of {', '.join(get_args(OnError))}, not {on_error!r}"
             )
-        if long_side < 1:
-            raise RequestError(f"long_side is a whole number of pixels from 1, not {long_side!r}")
+        if not is_a(str, page_delimiter):
+            raise RequestError(f"page_delimiter is text, not {type(page_delimiter).__name__}")
         self._sources = as_list(sources)
         self._mode = mode
         self._on_error = on_error
@@ -154,10 +157,11 @@ class InternVLLoader(BaseLoader):
             rotation=rotation,
             deskew=deskew,
             skip_blank=skip_blank,
-            max_tiles=max_tiles or getattr(llm, "max_tiles", None),
+            max_tiles=getattr(llm, "max_tiles", None) if max_tiles is None else max_tiles,
             max_retries=max_retries,
         )
-        self._pages = PageOptions(pages, password, ocr, dpi, long_side)
+        # An iterator of pages would be empty for the second file.
+        self._pages = PageOptions(parse_pages(pages), password, ocr, dpi, long_side)
         self._policy = media_policy or ARCHIVES
         self._concurrency = concurrency
         self._pipeline(None)  # refuses what is out of range now
@@ -262,6 +266,7 @@ class _Grouped:
         self._on_error: OnError = on_error
         self._file: File | None = None
         self._pages: list[Document] = []
+        self._error: str | None = None
 
     def add(self, result: FileStart | Result) -> Iterator[Document]:
         """Documents that are complete now."""
@@ -271,14 +276,17 @@ class _Grouped:
         document = settle(result, self._on_error)
         if document is None:
             return
-        if self._mode == "page" or "page" not in document.metadata:
+        if self._mode == "page" or ("page_id" not in document.metadata and not self._pages):
             yield document
+        elif "page_id" not in document.metadata:  # the rest of the file failed
+            self._error = document.metadata["error"]
         else:
             self._pages.append(document)
 
     def end(self) -> Iterator[Document]:
         """The document of the last file, in mode "single"."""
         pages, self._pages = self._pages, []
+        failed, self._error = self._error, None
         if not pages:
             return
         first = pages[0].metadata
@@ -290,6 +298,7 @@ class _Grouped:
             {name: value for name, value in page.metadata.items() if name in own} for page in pages
         ]
         errors = [f"page {one['page']}: {one['error']}" for one in per_page if "error" in one]
+        errors += [] if failed is None else [failed]
         yield Document(
             id=first["page_id"].rpartition("-")[0],
             page_content=self._delimiter.join(page.page_content for page in pages),

@@ -24,16 +24,26 @@ _FENCE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _SHELL = re.compile(r"</?(?:html|body|head)(?:\s[^<>]*)?>|<!DOCTYPE[^<>]*>", re.IGNORECASE)
-_RULE = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)+\|?\s*$")
-_PIPES = re.compile(r"(?<!\\)\|")
-_OTSL = re.compile(
-    r"(?:<otsl>\s*)?((?:<(?:fcel|ecel|lcel|ucel|xcel|ched|rhed|srow|nl)>[^<]*)+)(?:</otsl>)?"
+_RULE = re.compile(
+    r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)+\|?\s*"  # several columns
+    r"|\s*\|\s*:?-+:?\s*\|\s*|\s*\|\s*:?-{2,}:?\s*|\s*:?-{2,}:?\s*\|\s*"  # one column
 )
-_OTSL_CELL = re.compile(r"<(fcel|ecel|lcel|ucel|xcel|ched|rhed|srow|nl)>([^<]*)")
+"""The rule below the head of a table of pipes (https://github.github.com/gfm/#delimiter-row)."""
+_CODE_FENCE = re.compile(r"\s*(`{3,}(?!.*`)|~{3,})(.*)")
+_PIPES = re.compile(r"(?<!\\)\|")
+_OTSL_KINDS = "fcel|ecel|lcel|ucel|xcel|ched|rhed|srow"
+_OTSL_TEXT = rf"(?:[^<]|<(?!(?:{_OTSL_KINDS}|nl|/?otsl)>))*"
+_OTSL_CELLS = rf"(?:<(?:{_OTSL_KINDS})>{_OTSL_TEXT})"
+_OTSL_BODY = (
+    rf"(?:{_OTSL_CELLS}*<nl>(?:\s*{_OTSL_CELLS}*<nl>)*(?:\s*{_OTSL_CELLS}+)?|{_OTSL_CELLS}+)"
+)
+_OTSL = re.compile(rf"(?:<otsl>\s*)?({_OTSL_BODY})(?:\s*</otsl>)?")
+"""The text after a table without its tags begins after the end of the last row."""
+_OTSL_CELL = re.compile(rf"<({_OTSL_KINDS}|nl)>({_OTSL_TEXT})")
 _TABULAR = re.compile(
-    r"(?:\\begin\{table\}(?:\[[^\]]*\])?\s*)?(?:\\centering\s*)?"
-    r"\\begin\{tabular\}(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})?(.*?)\\end\{tabular\}"
-    r"(?:\s*\\end\{table\})?",
+    r"(\\begin\{table\}(?:\[[^\]]*\])?\s*)?(?:\\centering\s*)?"
+    r"\\begin\{tabular\}(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})?(.*?)(?:\\end\{tabular\}|\Z)"
+    r"(?(1)(?:\s*\\end\{table\})?)",
     re.DOTALL,
 )
 _MULTICOLUMN = re.compile(r"\s*\\multicolumn\{(\d+)\}\{[^{}]*\}\{(.*)\}\s*", re.DOTALL)
@@ -77,13 +87,17 @@ def _from_pipes(text: str) -> str:
     """Tables of pipes as HTML; a table begins with a row and the rule below it."""
     lines = text.split("\n")
     done: list[str] = []
-    fence = False
+    fence = ""
     at = 0
     while at < len(lines):
         line = lines[at]
-        fence ^= line.lstrip().startswith("```")
+        marks = _CODE_FENCE.match(line)
+        if marks and not fence:
+            fence = marks[1]
+        elif marks and marks[1].startswith(fence) and not marks[2].strip():
+            fence = ""
         below = lines[at + 1] if at + 1 < len(lines) else ""
-        if not fence and "|" in line and _RULE.match(below):
+        if not fence and "|" in line and _RULE.fullmatch(below) and not _RULE.fullmatch(line):
             end = at + 2
             while end < len(lines) and "|" in lines[end] and lines[end].strip():
                 end += 1
@@ -144,7 +158,7 @@ def _run(
 
 def _from_latex(match: re.Match[str]) -> str:
     r"""A LaTeX tabular as HTML; `\multicolumn` spans, other commands stay as they are."""
-    body = re.sub(r"\\(?:hline|toprule|midrule|bottomrule|cline\{[^{}]*\})", "", match[1])
+    body = re.sub(r"\\(?:hline|toprule|midrule|bottomrule|cline\{[^{}]*\})", "", match[2])
     rows = []
     for line in re.split(r"\\\\(?:\[[^\]]*\])?", body):
         if not line.strip():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
+
+from langchain_internvl import nano
 
 _WHERE = frozenset({
     "api_key", "attn_implementation", "backend", "base_url", "cache", "callbacks",
@@ -21,7 +25,7 @@ _OF_CHECKPOINTS = (".safetensors", ".bin", ".json", ".model", ".jinja", ".txt")
 
 
 def identify(llm: BaseChatModel) -> dict[str, Any]:
-    """Fields of a chat model that change its replies, and the files of a local checkpoint.
+    """Fields of a chat model that change its replies, and the files of local checkpoints.
 
     Args:
         llm: Any chat model; the fields are those of its pydantic class.
@@ -29,17 +33,34 @@ def identify(llm: BaseChatModel) -> dict[str, Any]:
     fields = type(llm).model_fields.keys() - _WHERE
     values = {name: getattr(llm, name, None) for name in sorted(fields)}
     values["class"] = type(llm).__qualname__
-    model = values.get("model")
-    if isinstance(model, str) and Path(model).is_dir():
+    model, adapter = values.get("model"), values.get("adapter")
+    if model == nano.NAME:  # by content: an installation gives the same files other times
+        values["files"] = _digests(nano.FOLDER)
+    elif isinstance(model, str) and Path(model).is_dir():
         values["files"] = _files(Path(model))
+    if isinstance(adapter, str) and Path(adapter).is_dir():
+        values["files of the adapter"] = _files(Path(adapter))
     return values
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of the last change of each file of a checkpoint."""
-    states = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _OF_CHECKPOINTS and path.is_file():
-            state = path.stat()
-            states.append((path.name, state.st_size, state.st_mtime_ns))
-    return states
+    states = [(path.name, path.stat()) for path in _of_checkpoint(folder)]
+    return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+
+
+@cache
+def _digests(folder: Path) -> list[tuple[str, str]]:
+    """Name and SHA-256 of each file of a small checkpoint."""
+    return [
+        (path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in _of_checkpoint(folder)
+    ]
+
+
+def _of_checkpoint(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix in _OF_CHECKPOINTS and path.is_file()
+    ]

@@ -28,6 +28,7 @@ from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.pdf_text import PdfPageText, stream_texts
 from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.signatures import is_pdf
 from langchain_internvl.media.sources import PathSource, Source
 
 OcrMode = Literal["auto", "always", "never"]
@@ -45,7 +46,7 @@ class PageOptions:
         pages: Selected pages; see `parse_pages`. None: all.
         password: Password of encrypted PDFs.
         ocr: "auto": a good text layer is kept; "always": every page is read by the model;
-            "never": only text layers are used.
+            "never": only text layers are used; images have none.
         dpi: Resolution at which pages of PDFs are rendered; None: by `long_side`.
         long_side: Longer side of an A4 page in pixels.
     """
@@ -100,8 +101,14 @@ def pages_of(
         RequestError: The file does not have the requested pages.
     """
     options = options or PageOptions()
+    for page in _pages_of(source, policy, options):
+        has_image = isinstance(page.picture, Image.Image)
+        yield replace(page, picture=None) if has_image and options.ocr == "never" else page
+
+
+def _pages_of(source: Source, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:
     head = read_head(source, policy)
-    if _is_pdf(head):
+    if is_pdf(head):
         yield from _pdf(source, policy, options)
         return
     data = source.read(policy)
@@ -129,12 +136,6 @@ def read_head(source: Source, policy: MediaPolicy) -> bytes:
         except OSError as error:
             raise MediaError(source.name, f"cannot be read: {error.strerror}") from error
     return source.read(policy)[:_HEAD]
-
-
-def _is_pdf(head: bytes) -> bool:
-    """Whether a file begins as a PDF and as no other supported format."""
-    is_image = head.startswith((b"\x89PNG", b"\xff\xd8", b"II", b"MM", b"GIF8", b"RIFF", b"BM"))
-    return b"%PDF" in head and not is_image
 
 
 def _single(name: str, load: Callable[[], Image.Image], long_side: int) -> Page:

@@ -126,6 +126,17 @@ class Quotable:
         return tuple(dict.fromkeys(quotes))
 
 
+def quotable_text(text: str) -> str:
+    """A page as a prompt for quotes shows it: each of its quotes is a line, or a part of one.
+
+    Rows of HTML tables are lines of the text of their own cells, "cell | cell".
+
+    Args:
+        text: The text of the page.
+    """
+    return "\n".join(lines_of(_SURROGATES.sub("", text)))
+
+
 def pieces_of(text: str) -> Iterator[str]:
     """The parts of a page that can be quoted: its lines, in order, without empty ones.
 
@@ -136,7 +147,7 @@ def pieces_of(text: str) -> Iterator[str]:
     Args:
         text: The text of the page.
     """
-    for line in lines_of(_SURROGATES.sub("", text)):
+    for line in quotable_text(text).split("\n"):
         whole = line.strip()
         for sentence in [whole] if len(whole) <= _LONGEST else _sentences(whole):
             rest = sentence.strip()

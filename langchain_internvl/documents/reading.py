@@ -12,11 +12,13 @@ from PIL import Image
 
 from langchain_internvl.documents.elements import Element
 from langchain_internvl.errors import RequestError
+from langchain_internvl.reply_text.finish_reasons import FILTERED, is_cut_off
 from langchain_internvl.tools.repetition import cut_repetition
 from langchain_internvl.tools.task_prompts import READ
 
-Problem = Literal["length", "repetition"]
-"""Why a text may be incomplete: a reply reached its token limit, or ends in a repetition loop."""
+Problem = Literal["length", "repetition", "content_filter"]
+"""Why a text may be incomplete: a reply reached its token limit, ends in a repetition loop, or was
+cut off by a server's content filter."""
 
 Way = Literal["model", "text_layer", "fallback", "blank"]
 """Origin of a text. "model": read by the model; "text_layer": the PDF's text layer; "fallback":
@@ -122,7 +124,8 @@ class Attempt:
     Attributes:
         text: Text of the reply, without thoughts.
         thoughts: Thoughts of the reply; layout models write boxes there.
-        finish_reason: "stop", or "length" if the reply reached its token limit.
+        finish_reason: "stop", "length" if the reply reached its token limit, or another reason as a
+            server reports it.
         probability: Mean probability of the tokens, from 0 to 1; None: not reported.
         choices: Probabilities of the request's choices; empty without choices.
         model: Name of the model.
@@ -157,8 +160,8 @@ class Attempt:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the reply ended before its token limit."""
-        return self.finish_reason != "length"
+        """Whether the reply ended by itself, as far as more tokens can help."""
+        return self.finish_reason == FILTERED or not is_cut_off(self.finish_reason)
 
     @property
     def loop(self) -> str | None:
@@ -206,8 +209,8 @@ class PageText:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether every reply is a repetition loop up to its token limit."""
-        return self.problem == "repetition" and self.finish_reason == "length"
+        """Whether every reply is a repetition loop until it was cut off."""
+        return self.problem == "repetition" and self.finish_reason in ("length", "repetition")
 
 
 class RetriesSpent(RuntimeError):  # noqa: N818 - a signal to a script, not an error

@@ -2,25 +2,28 @@
 
 Replies have no positions of lines, so lines are spread evenly over the page, or over the extent
 of its regions (`elements`) if the model reports layout. Search finds the page and the approximate
-height of a line, not the exact position of a word. Letters of right-to-left scripts are in visual
-order, as in other PDFs.
+height of a line, not the exact position of a word. Rows of HTML tables are lines without tags.
+Letters of right-to-left scripts are in visual order, as in other PDFs.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from langchain_core.documents import Document
 from PIL import Image
 
 from langchain_internvl._optional import require
+from langchain_internvl.documents.html_text import lines_of
 from langchain_internvl.documents.orientation import turn
 from langchain_internvl.documents.pages import Page, PageOptions, pages_of, read_head
 from langchain_internvl.documents.visual_order import to_visual_order
-from langchain_internvl.errors import MediaError
+from langchain_internvl.errors import InternVLError, MediaError
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.signatures import is_pdf
 from langchain_internvl.media.sources import PathSource, Source
 
 _DPI = 150
@@ -52,26 +55,57 @@ def make_searchable(
         The bytes of the PDF.
 
     Raises:
-        MediaError: The document cannot be read.
+        MediaError: The document cannot be read, or is too damaged to be changed.
         ImportError: The extra `searchable-pdf` is not installed.
     """
     pikepdf = require("pikepdf", extra="searchable-pdf")
-    is_pdf = b"%PDF" in read_head(source, policy)
-    if is_pdf:
-        path: Any = source.check(policy) if isinstance(source, PathSource) else None
-        opened = path or io.BytesIO(source.read(policy))
-        try:
-            pdf = pikepdf.open(opened, password=password or "")
-        except pikepdf.PdfError as error:
-            raise MediaError(source.name, f"cannot be made searchable: {error}") from error
-        places = {int(page.metadata.get("page", -1)): page for page in pages}
-    else:
-        pdf, places = _from_images(pikepdf, source, pages, policy)
+    is_paged = is_pdf(read_head(source, policy))
+    try:
+        pdf, places = (
+            _opened(pikepdf, source, pages, policy, password)
+            if is_paged
+            else _from_images(pikepdf, source, pages, policy)
+        )
+        with pdf:
+            return _with_layer(pikepdf, pdf, places, turns=is_paged)
+    except InternVLError:
+        raise
+    except Exception as error:  # objects of a broken file may be of any type
+        raise MediaError(source.name, f"cannot be made searchable: {error}") from error
+
+
+def _opened(
+    pikepdf: Any,
+    source: Source,
+    pages: Sequence[Document],
+    policy: MediaPolicy,
+    password: str | None,
+) -> tuple[Any, dict[int, Document]]:
+    """A PDF, and the document of each page by its index.
+
+    Raises:
+        MediaError: It has other pages than those that were read, as a damaged file may have for
+            another reader.
+    """
+    path: Any = source.check(policy) if isinstance(source, PathSource) else None
+    pdf = pikepdf.open(path or io.BytesIO(source.read(policy)), password=password or "")
+    counted = {one for page in pages if (one := page.metadata.get("total_pages")) is not None}
+    if counted and counted != {len(pdf.pages)}:
+        raise MediaError(
+            source.name,
+            f"cannot be made searchable: it is damaged, {max(counted)} pages were read, and "
+            f"{len(pdf.pages)} are found by pikepdf",
+        )
+    return pdf, {int(page.metadata.get("page", -1)): page for page in pages}
+
+
+def _with_layer(pikepdf: Any, pdf: Any, places: Mapping[int, Document], *, turns: bool) -> bytes:
+    """The PDF with the text of its pages; `turns`: they are turned by their `rotation`."""
     layer = _Layer(pikepdf, pdf)
     for number, page in enumerate(pdf.pages):
         read = places.get(number)
         if read is not None and read.metadata.get("ocr") in {"model", "blank"}:
-            if is_pdf and read.metadata.get("rotation"):  # images were turned
+            if turns and read.metadata.get("rotation"):
                 page.rotate(read.metadata["rotation"], relative=True)
             layer.add(page, read)
     layer.finish()
@@ -122,14 +156,15 @@ class _Layer:
 
     def add(self, page: Any, read: Document) -> None:
         """Write the text of a page, which is shown upright."""
-        lines = [line.strip() for line in read.page_content.splitlines() if line.strip()]
+        lines = [line.strip() for line in lines_of(read.page_content) if line.strip()]
         if not lines:
             return
-        width, height, matrix = _frame(page.cropbox, int(page.obj.get("/Rotate", 0)) % 360)
+        shown = _common(page.cropbox, page.mediabox)
+        width, height, matrix = _frame(shown, int(page.obj.get("/Rotate", 0)) % 360)
         left, right, bottom, top = _extent(read, width, height)
         step = (top - bottom) / len(lines)
         size = max(1.0, min(step * 0.8, 24.0))
-        commands = [f"q {matrix} cm BT 3 Tr", f"/InternVLText {size:.2f} Tf"]
+        commands = [f"q {matrix} cm BT 3 Tr", f"/{self._name(page)} {size:.2f} Tf"]
         for number, line in enumerate(lines):
             width = len(line) * size * _WIDTH / 1000
             squeezed = min(100.0, 100 * (right - left) / max(width, 1e-6))
@@ -138,8 +173,19 @@ class _Layer:
                 f"{squeezed:.2f} Tz 1 0 0 1 {left:.2f} {y:.2f} Tm <{self._hex(line)}> Tj"
             )
         commands.append("ET Q")
-        page.contents_add(self._pdf.make_stream("\n".join(commands).encode()), prepend=False)
-        page.add_resource(self._font, self._pikepdf.Name.Font, name="/InternVLText")
+        # Before the page's own content, which may leave its scale and its clipping behind.
+        page.contents_add(self._pdf.make_stream("\n".join(commands).encode()), prepend=True)
+
+    def _name(self, page: Any) -> str:
+        """The font's name among the resources of a page, which may have such a layer already."""
+        known = page.obj.get("/Resources", {}).get("/Font", {})
+        name = next(
+            name
+            for name in (f"InternVLText{number or ''}" for number in count())
+            if f"/{name}" not in known or known[f"/{name}"].objgen == self._font.objgen
+        )
+        page.add_resource(self._font, self._pikepdf.Name.Font, name=f"/{name}")
+        return name
 
     def _hex(self, line: str) -> str:
         """A line in the font's codes; at most 65,535 different characters have one.
@@ -173,6 +219,17 @@ class _Layer:
         self._font.Encoding = name("/Identity-H")
         self._font.DescendantFonts = [self._pdf.make_indirect(descendant)]
         self._font.ToUnicode = maps
+
+
+def _common(one: Iterable[Any], other: Iterable[Any]) -> tuple[float, float, float, float]:
+    """The rectangle that two have in common (ISO 32000-1, 14.11.2.1); `one` if they have none."""
+    corners = [[float(edge) for edge in box] for box in (one, other)]
+    sides = [(*sorted(box[::2]), *sorted(box[1::2])) for box in corners]
+    left, bottom = (max(side[at] for side in sides) for at in (0, 2))
+    right, top = (min(side[at] for side in sides) for at in (1, 3))
+    if left < right and bottom < top:
+        return left, bottom, right, top
+    return sides[0][0], sides[0][2], sides[0][1], sides[0][3]
 
 
 def _frame(box: Iterable[Any], degrees: int) -> tuple[float, float, str]:

@@ -11,13 +11,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from langchain_core.documents.base import Blob
 
 from langchain_internvl.errors import MediaError, UnsupportedMediaError
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.sources import BytesSource, PathSource, Source, UrlSource, to_source
+from langchain_internvl.media.sources import (
+    BytesSource,
+    PathSource,
+    Source,
+    UrlSource,
+    is_file_object,
+    to_source,
+)
 
 _LOG = logging.getLogger("langchain_internvl")
 
@@ -30,8 +37,8 @@ SUFFIXES = frozenset({
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _HEIF = frozenset({".heic", ".heif"})
 
-SourceLike: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
-"""A file, folder, glob, URL, the bytes of a file, or a blob."""
+SourceLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Blob"
+"""A file, folder, glob, URL, the bytes of a file, a binary file object, or a blob."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +108,22 @@ def find_files(
             yield error
 
 
+def file_of(name: str) -> File:
+    """The file that `source` in the metadata of a page names: a path or a URL, never a pattern.
+
+    Raises:
+        MediaError: It is the name of nothing that can be read.
+    """
+    if _is_address(name):
+        return File(to_source(name, name[:200]), name)
+    return File(PathSource(_path(name)), name)
+
+
 def as_list(sources: SourceLike | Iterable[SourceLike]) -> list[Any]:
     """Sources as a list, whether one is given or several."""
     if isinstance(sources, (str, bytes, bytearray, memoryview, os.PathLike, Blob)):
+        return [sources]
+    if is_file_object(sources):  # which iterates over its lines
         return [sources]
     if not isinstance(sources, Iterable):
         raise UnsupportedMediaError("sources", _no_source(sources))
@@ -113,8 +133,8 @@ def as_list(sources: SourceLike | Iterable[SourceLike]) -> list[Any]:
 def _no_source(one: Any) -> str:
     kind = type(one).__name__
     return (
-        f"an object of type {kind} is no source; pass a path, a folder, a glob, a URL, bytes or a "
-        "Blob"
+        f"an object of type {kind} is no source; pass a path, a folder, a glob, a URL, bytes, a "
+        "binary file object or a Blob"
     )
 
 
@@ -124,6 +144,11 @@ def _files(one: Any, number: int, folders: _Folders) -> Iterator[File | MediaErr
         return
     if isinstance(one, (bytes, bytearray, memoryview)):
         yield File(BytesSource(bytes(one), f"source {number}"), None)
+        return
+    if is_file_object(one):
+        name = getattr(one, "name", None)
+        source = to_source(one, name if isinstance(name, str) else f"source {number}")
+        yield File(source, name if isinstance(name, str) else None)
         return
     if not isinstance(one, (str, os.PathLike)):
         raise UnsupportedMediaError(f"source {number}", _no_source(one))
@@ -137,7 +162,7 @@ def _named(text: str, number: int, folders: _Folders) -> Iterator[File | MediaEr
     """The files of a path, folder, glob or URL."""
     if not text.strip():
         raise MediaError(f"source {number}", 'is an empty path; the current folder is "."')
-    if text[:5].lower() in {"http:", "https", "data:", "file:"}:
+    if _is_address(text):
         source = to_source(text, f"source {number}")
         yield File(source, text if isinstance(source, UrlSource) else source.name)
         return
@@ -147,17 +172,27 @@ def _named(text: str, number: int, folders: _Folders) -> Iterator[File | MediaEr
             text[:200],
             f"URLs of the scheme {scheme[1]} are not read; download the file, or pass its bytes",
         )
-    try:
-        path = Path(text).expanduser()
-        is_folder, is_there = path.is_dir(), path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise MediaError(text[:200], f"is no path: {error}") from error
-    if is_folder:
+    path = _path(text)
+    is_there = path.exists()
+    if path.is_dir():
         yield from folders.files(path)
     elif is_there or not glob.has_magic(text):
         yield File(PathSource(path), str(path))
     else:
         yield from _glob(str(path), folders)
+
+
+def _is_address(text: str) -> bool:
+    return text.lower().startswith(("http:", "https:", "data:", "file:"))
+
+
+def _path(text: str) -> Path:
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise MediaError(text[:200], f"is no path: {error}") from error
+    return path
 
 
 @dataclass(frozen=True)
@@ -215,11 +250,32 @@ def _glob(pattern: str, folders: _Folders) -> Iterator[File | MediaError]:
     paths = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 - any pattern
     if not paths:
         raise MediaError(pattern, "nothing matches the pattern")
+    found: set[Path] = set()
+    opened: set[Path] = set()
     for path in paths:
+        is_inside = folders.recursive and not opened.isdisjoint(path.parents)
+        if is_inside or (path.parent in opened and not path.is_dir()):
+            continue  # `scans/**` matches a folder and what is in it
         if path.is_dir():
-            yield from folders.files(path)
-        else:
+            opened.add(path)
+            yield from _of_match(path, folders, found)
+        elif path not in found:
+            found.add(path)
             yield File(PathSource(path), str(path))
+
+
+def _of_match(folder: Path, folders: _Folders, found: set[Path]) -> Iterator[File | MediaError]:
+    """The files of a folder that a glob matches, but those found before."""
+    try:
+        for file in folders.files(folder):
+            if isinstance(file, File) and isinstance(file.source, PathSource):
+                path = Path(file.source.path)
+                if path in found:
+                    continue
+                found.add(path)
+            yield file
+    except MediaError as error:  # an empty folder takes no other match along
+        yield error
 
 
 def is_readable(path: Path) -> bool:

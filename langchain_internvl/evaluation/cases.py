@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from langchain_core.messages import HumanMessage
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from typing_extensions import Self
 
 from langchain_internvl.errors import RequestError
+from langchain_internvl.grounding import Box
 from langchain_internvl.messages.media_blocks import image_block, video_block
 
 
@@ -57,6 +59,10 @@ class Case(BaseModel):
     def _needs_an_answer(self) -> Self:
         if not self.answers and self.box is None:
             raise ValueError("a case needs answers (or answer), or a box")
+        if self.box is not None:
+            Box.from_space(self.box, "norm1000")  # checks it
+        if len(self.options) > len(ascii_uppercase):
+            raise ValueError("a case has at most 26 options, A to Z")
         return self
 
     def message(self, *, max_tiles: int | None = None) -> HumanMessage:
@@ -86,8 +92,12 @@ def read_cases(path: Path) -> Iterator[Case]:
         RequestError: A line is not a valid case, or an id is used twice; the error names the line.
     """
     seen: set[str] = set()
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+    with path.open("rb") as file:
+        for number, data in enumerate(file, 1):
+            try:
+                line = data.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise RequestError(f"{path}, line {number}: is not UTF-8: {error}") from error
             if not line.strip():
                 continue
             try:

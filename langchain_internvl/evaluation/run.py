@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from string import ascii_uppercase
 from types import MappingProxyType
 from typing import Any
 
@@ -44,8 +45,34 @@ def _box_score(reply: str, case: Case) -> float:
 
 
 def _letter_score(reply: str, case: Case) -> float:
-    letters = [chr(ord("A") + place) for place in range(len(case.options) or 4)]
-    return float(option_letter(reply, letters) in case.answers)
+    return float(option_letter(reply, _letters(case)) in _right_letters(case))
+
+
+def _letters(case: Case) -> list[str]:
+    return list(ascii_uppercase[: len(case.options) or 4])
+
+
+def _right_letters(case: Case) -> list[str]:
+    """The letters of the accepted answers, which may be letters or texts of options.
+
+    Raises:
+        RequestError: An answer is neither.
+    """
+    letters = _letters(case)
+    texts = {
+        text.strip().lower(): letter for letter, text in zip(letters, case.options, strict=False)
+    }
+    found = []
+    for answer in case.answers:
+        letter = answer.strip().strip("().").upper()
+        right = letter if letter in letters else texts.get(answer.strip().lower())
+        if right is None:
+            raise RequestError(
+                f"case {case.id}: the answer {answer!r} is no option: give a letter, {letters[0]} "
+                f"to {letters[-1]}, or the text of one"
+            )
+        found.append(right)
+    return found
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
@@ -154,6 +181,10 @@ def _check(case: Case, metric: str) -> None:
     )
     if not has_it:
         raise RequestError(f"case {case.id}: {metric} needs {needed}")
+    if metric == "option":
+        _right_letters(case)
+    if metric == "ocrbench" and not all(answer.strip() for answer in case.answers):
+        raise RequestError(f"case {case.id}: every reply contains an empty answer")
 
 
 def _result(case: Case, reply: AIMessage | Exception, metric: str) -> CaseResult:

@@ -14,7 +14,7 @@ from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.page_ranges import select_pages
 from langchain_internvl.media.pdf_damage import PdfInspector
 from langchain_internvl.media.records import FAULT, HEAD, LIMIT, write_image, write_record
-from langchain_internvl.media.signatures import name_of
+from langchain_internvl.media.signatures import is_pdf, name_of
 from langchain_internvl.media.worker import check_size, main
 
 
@@ -88,7 +88,7 @@ def _open_document(task: Mapping[str, Any]) -> Any:
         if "Success" in str(error):  # PDFium's error for a file without pages
             raise ValueError("it has no pages") from error
         if "password" not in str(error).lower():
-            if b"%PDF-" in data[:1024]:
+            if is_pdf(data):
                 raise
             raise ValueError(f"it is {name_of(data)}") from error
         reason = (

@@ -134,13 +134,29 @@ _HTML = re.compile(rb"\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
 _BASE64 = re.compile(rb"(data:[\w/+.;=-]*,|iVBORw0KGgo|/9j/|R0lGOD|UklGR|JVBERi0)")
 
 
+_IMAGES = (
+    b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8", b"RIFF", b"BM",
+    b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"qoif", b"\x93NUMPY",
+)  # fmt: skip
+"""Beginnings of images whose metadata may contain the beginning of a PDF."""
+
+
+def is_pdf(data: bytes) -> bool:
+    """Whether a file is a PDF, which may begin after other bytes (ISO 32000-1, annex H.3.4.1).
+
+    Args:
+        data: The file, or at least its first 1024 bytes.
+    """
+    return b"%PDF-" in data[:1024] and not data.startswith(_IMAGES)
+
+
 def identify(data: bytes) -> Format | None:
     """The format of a file, by its first bytes; None: it is unknown.
 
     Args:
         data: The file, or at least its first 4096 bytes. Empty: None.
     """
-    if b"%PDF-" in data[:1024]:
+    if is_pdf(data):
         return Format("a PDF", "pass it to pdf_block(), or in a block of type file")
     for offset, magic, found in _SIGNATURES:
         if data.startswith(magic, offset):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from langchain_internvl.media.images import sniff_mime_type
 from langchain_internvl.media.plain_text import has_mark
+from langchain_internvl.media.signatures import is_pdf
 from langchain_internvl.media.sources import Base64Source, BytesSource, PathSource, decode_base64
 from langchain_internvl.media.video_signatures import has_signature
 
@@ -32,7 +33,7 @@ def sniff_kind(source: Source) -> Kind | None:
     head = read_head(source)
     if not head:
         return None
-    if b"%PDF-" in head[:1024]:
+    if is_pdf(head):
         return "pdf"
     if sniff_mime_type(head) is not None:
         return "image"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ def to_url_source(url: str, name: str) -> Source:
     Raises:
         UnsupportedMediaError: The URL has another scheme.
     """
+    url = url.strip()  # https://url.spec.whatwg.org/#concept-basic-url-parser
     scheme = _scheme(url)
     if scheme == "data":
         return _from_data_url(url, name)
@@ -129,13 +131,14 @@ def _from_text(text: str, name: str) -> Source:
 
 
 def _scheme(url: str) -> str:
-    return url[:16].partition(":")[0].lower()
+    scheme, colon, _ = url[:16].partition(":")
+    return scheme.lower() if colon else ""
 
 
 def _from_data_url(url: str, name: str) -> Source:
     header, comma, payload = url.partition(",")
     if not comma:
         raise MediaError(name, "is a data URL without data")
-    if header.lower().endswith(";base64"):
+    if re.search(r";\s*base64\s*\Z", header, re.IGNORECASE):
         return Base64Source(unquote(payload) if "%" in payload else payload, name)
     return BytesSource(unquote_to_bytes(payload), name)

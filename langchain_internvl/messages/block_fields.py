@@ -143,7 +143,7 @@ def _kind_of_file(fields: Fields, where: str) -> str:
     if family in {"image", "video"}:
         return family
     if family == "text" or mime_type in _TEXT_TYPES or isinstance(fields.get("text"), str):
-        return "text"
+        return _kind_of_text(fields, where)
     if mime_type is None:
         source = _source(fields, where) if _has_content(fields) else None
         if source is None or not (head := read_head(source)):
@@ -157,6 +157,17 @@ def _kind_of_file(fields: Fields, where: str) -> str:
         f"{where}: a file of type {mime_type} cannot be shown to InternVL, which takes images, "
         f"videos, PDFs and text; {_CONVERT}"
     )
+
+
+def _kind_of_text(fields: Fields, where: str) -> str:
+    """The kind of a file that is declared as text: that of its bytes, if they are plainly none."""
+    if isinstance(fields.get("text"), str) or fields.get("source_type") == "text":
+        return "text"
+    source = _source(fields, where) if _has_content(fields) else None
+    head = b"" if source is None else read_head(source)
+    if source is None or not (b"\0" in head or head.startswith(b"%PDF-")):
+        return "text"
+    return sniff_kind(source) or "text"
 
 
 _CONVERT = "convert it, an office document to PDF (libreoffice --headless --convert-to pdf FILE)"

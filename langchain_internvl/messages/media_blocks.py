@@ -13,7 +13,7 @@ from langchain_internvl.errors import MediaError, UnsupportedMediaError
 from langchain_internvl.media.images import read_size, sniff_mime_type
 from langchain_internvl.media.page_ranges import Pages, parse_pages
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.signatures import name_of
+from langchain_internvl.media.signatures import is_pdf, name_of
 from langchain_internvl.media.sources import Source, UrlSource, is_file_object, to_source
 from langchain_internvl.media.tiling import TileLimits
 from langchain_internvl.media.video_process import check_frames
@@ -143,7 +143,7 @@ def pdf_block(
     parse_pages(shown)  # checks a text
     source = to_source(pdf, "pdf_block()")
     TileLimits().narrowed(min_tiles, max_tiles)  # checks them
-    if not isinstance(source, UrlSource) and b"%PDF" not in (head := source.read(policy))[:1024]:
+    if not isinstance(source, UrlSource) and not is_pdf(head := source.read(policy)):
         kind = name_of(head) if head else "empty"
         raise MediaError(source.name, f"is no PDF; it is {kind}")
     data = _data(source, policy, "application/pdf")

@@ -14,6 +14,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_internvl.backends.base import NO_TOKEN
 from langchain_internvl.errors import BackendError
 from langchain_internvl.reply_text.channels import ChannelStream
+from langchain_internvl.reply_text.finish_reasons import advice_about
 from langchain_internvl.reply_text.reasoning import ThoughtStream
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def explain_invalid_calls(result: ChatResult) -> ChatResult:
         message = generation.message
         if isinstance(message, AIMessage):
             reason = message.response_metadata.get("finish_reason")
-            why = "cut off: raise max_tokens" if reason == "length" else "malformed"
+            why = advice_about(reason) or "malformed"
             for call in message.invalid_tool_calls:
                 call["error"] = f"The call is {why}."
     return result

@@ -26,6 +26,7 @@ from pydantic import PrivateAttr
 from typing_extensions import override
 
 from langchain_internvl.errors import RequestError
+from langchain_internvl.reply_text.finish_reasons import advice_about
 from langchain_internvl.tool_calling.partial_json import PartialJson
 from langchain_internvl.tool_calling.tool_definitions import name_of, to_json_schema
 from langchain_internvl.tool_calling.value_types import ValueType, shown, to_value_type
@@ -198,8 +199,8 @@ class ValueParser(BaseTransformOutputParser[Any]):
             OutputParserException: The reply is not a JSON value or does not call the tool, or the
                 value does not match the type.
         """
-        was_cut = message.response_metadata.get("finish_reason") == "length"
-        hint = "; it was cut off: raise max_tokens" if was_cut else ""
+        advice = advice_about(message.response_metadata.get("finish_reason"))
+        hint = f"; it was {advice}" if advice else ""
         if not self.is_call:
             return self._value(message.text, hint)
         calls = message.tool_calls if isinstance(message, AIMessage) else []

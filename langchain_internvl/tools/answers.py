@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from langchain_core.messages import AIMessage
 
+from langchain_internvl.reply_text.finish_reasons import is_cut_off
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -13,7 +15,7 @@ class Answer:
 
     Attributes:
         text: Text of the reply, without thoughts.
-        is_complete: Whether the model ended the reply, rather than the limit of tokens.
+        is_complete: Whether the model ended the reply, rather than the limit of tokens or a server.
     """
 
     text: str
@@ -29,7 +31,8 @@ class Answer:
 
 def answer_of(reply: AIMessage) -> Answer:
     """The answer in a reply."""
-    return Answer(reply.text.strip(), reply.response_metadata.get("finish_reason") != "length")
+    reason = reply.response_metadata.get("finish_reason")
+    return Answer(reply.text.strip(), not is_cut_off(reason))
 
 
 def in_language(question: str, language: str | None) -> str:

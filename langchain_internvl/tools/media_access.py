@@ -12,16 +12,15 @@ import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from langchain_core.messages import BaseMessage, convert_to_messages
 
-from langchain_internvl.errors import InternVLError, MediaError, MediaTooLargeError
+from langchain_internvl.errors import MediaError, MediaTooLargeError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, PathSource, Source, UrlSource
-from langchain_internvl.messages.blocks import read_block
-from langchain_internvl.messages.conversation import Image, LostMedia, Video
-from langchain_internvl.messages.convert import place_of
+from langchain_internvl.messages.conversation import Image, Video
+from langchain_internvl.messages.numbered_media import Medium, numbered_media
 
 _HANDLE = re.compile(r"\s*(?:(image|video)\s*[:#]?\s*)?(\d{1,6}|last|latest)\s*", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
@@ -32,8 +31,6 @@ _O_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
-
-Medium = TypeVar("Medium", Image, Video)
 
 
 def resolve_image(reference: str, policy: MediaPolicy, state: Any = None) -> Source:
@@ -82,7 +79,7 @@ def _number(reference: str, kind: str) -> str | None:
 
 def _numbered(number: str, kind: str, type_: type[Medium], state: Any) -> Medium:
     """The medium of a conversation by the number in its handle."""
-    found = _media(_messages(state), kind, type_)
+    found = [one for _, one in numbered_media(_messages(state), kind, type_)]
     name = f"{kind}:{number}"
     if not found:
         raise MediaError(
@@ -114,30 +111,6 @@ def _messages(state: Any) -> list[BaseMessage]:
     else:
         found = getattr(state, "messages", None)
     return convert_to_messages(found) if found else []
-
-
-def _media(messages: Sequence[BaseMessage], kind: str, type_: type[Medium]) -> list[Medium | None]:
-    """The images or videos of messages, in order.
-
-    Media that only another provider can read, or whose bytes were not stored, are None but keep
-    their number. Other media are not counted, PDF pages included.
-    """
-    found: list[Medium | None] = []
-    for number, message in enumerate(messages, 1):
-        content = [] if isinstance(message.content, str) else message.content
-        for place, block in enumerate(content, 1):
-            try:
-                items = read_block(block, place_of(message, number, place))
-            except InternVLError:
-                if isinstance(block, Mapping) and kind in str(block.get("type")):
-                    found.append(None)
-                continue
-            for item in items:
-                if isinstance(item, type_):
-                    found.append(item)
-                elif isinstance(item, LostMedia) and item.kind == kind:
-                    found.append(None)
-    return found
 
 
 def _checked(source: Source, policy: MediaPolicy) -> Source:

@@ -13,6 +13,7 @@ from PIL import Image
 from langchain_internvl.errors import MediaError
 from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.signatures import is_pdf
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.tools.images import ToolImage, open_image, parse_region
 from langchain_internvl.tools.media_access import resolve_image
@@ -80,7 +81,7 @@ def open_images(
     policy = opening.policy
     source = resolve_image(name, policy, state)
     held = BytesSource(source.read(policy), source.name)
-    if b"%PDF" not in held.data[:1024]:
+    if not is_pdf(held.data):
         if named is not None:
             raise MediaError(name, f"is no PDF; leave {named.group()!r} out")
         yield ToolPage(open_image(held, policy, region))

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -14,20 +14,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from langchain_internvl.backends.base import Delta, EngineStats, FinishReason, Request, Usage
+from langchain_internvl.backends.base import Delta, EngineStats, Request, Usage
 from langchain_internvl.backends.bridge import Bridge, LoopThread, ReplyDeadline
 from langchain_internvl.backends.server.by_ids import IdDialect
 from langchain_internvl.backends.server.by_messages import MessageDialect
 from langchain_internvl.backends.server.client import Client, ServedModel, ServerAddress
-from langchain_internvl.backends.server.dialects import (
-    Dialect,
-    Reader,
-    finish_reason,
-    read_usage,
-)
+from langchain_internvl.backends.server.dialects import Dialect, Reader, read_usage
 from langchain_internvl.backends.server.error_mapping import named, to_error
 from langchain_internvl.backends.server.event_stream import ServerEvent
 from langchain_internvl.backends.server.events import Chunk, Done, Fault, index_of, read_event
+from langchain_internvl.backends.server.finish_reasons import (
+    finish_reason,
+    is_known,
+    warn_of_unknown,
+)
 from langchain_internvl.backends.server.kinds import ServerKind
 from langchain_internvl.backends.server.log_masking import mask_logs
 from langchain_internvl.backends.server.redaction import Redactor, secrets_of
@@ -175,7 +175,9 @@ class ServerBackend:
         request_id = uuid4().hex
         attempt = 0
         while True:
-            reply = _Reply(dialect.reader(request), request_id)
+            reply = _Reply(
+                dialect.reader(request), request_id, request.max_tokens, self._redactor.quote
+            )
             try:
                 async with aclosing(self._attempt(body, reply)) as deltas:
                     async for delta in deltas:
@@ -232,31 +234,43 @@ class _Reply:
     Args:
         reader: Reader of its chunks.
         request_id: Value of `X-Request-Id`.
+        max_tokens: Maximum number of tokens of the reply.
+        quote: Masks the secrets in a text, and shortens it.
 
     Attributes:
         has_begun: Whether any part of the reply has arrived, even if no delta was yielded yet.
     """
 
-    def __init__(self, reader: Reader, request_id: str) -> None:
+    def __init__(
+        self, reader: Reader, request_id: str, max_tokens: int, quote: Callable[[str], str]
+    ) -> None:
         self.request_id = request_id
         self.has_begun = False
         self._reader = reader
+        self._max_tokens = max_tokens
+        self._quote = quote
 
     async def read(self, sent: AsyncIterator[ServerEvent]) -> AsyncGenerator[Delta, None]:
         """The deltas of a stream, up to the finish reason.
 
+        Some servers send no finish reason. Their replies are whole if the stream ends with
+        `[DONE]`, with token counts of its own, or is a whole reply itself.
+
         Raises:
-            BrokenReplyError: The stream ended without a finish reason, or is malformed.
+            BrokenReplyError: The stream ended otherwise without a finish reason, or without any
+                part of a reply, or is malformed.
             InternVLError: The stream has an error object.
         """
-        reason: FinishReason | None = None
+        reason: str | None = None
         usage: Usage | None = None
+        has_ended = False
         index: str | None = None  # not each server numbers its only reply 0
         async for one in sent:
             event = read_event(one, index)
             if isinstance(event, Fault):
                 raise to_error(event, self.request_id)
             if isinstance(event, Done):
+                has_ended = True
                 break
             if index is None and event.choice:
                 index = index_of(event.choice)
@@ -266,14 +280,34 @@ class _Reply:
                 if delta.finish_reason is not None:
                     return  # ended here: closing the connection makes the server stop
             usage = read_usage(event.usage) or usage
+            has_ended = event.may_be_last or (has_ended and not event.says_something)
             if event.finish_reason is not None:
                 reason = finish_reason(event.finish_reason)
-        if reason is None:
+        yield self._reader.end(self._reason(reason, usage, has_ended=has_ended), usage)
+
+    def _reason(self, reason: str | None, usage: Usage | None, *, has_ended: bool) -> str:
+        """The finish reason of the reply.
+
+        Args:
+            reason: As the server sent it, in the words of this package; None: it sent none.
+            usage: Token counts of the reply, if the server sent any.
+            has_ended: Whether the stream ended as one that is whole.
+
+        Raises:
+            BrokenReplyError: The reply is not whole.
+        """
+        if reason is not None:
+            if not is_known(reason):
+                reason = self._quote(reason)
+                warn_of_unknown(reason)
+            return reason
+        if not has_ended or not self.has_begun:
             raise BrokenReplyError(
                 "the server's reply broke off: its stream ended without a finish reason"
                 f"{named(self.request_id)}"
             )
-        yield self._reader.end(reason, usage)
+        is_full = usage is not None and usage.completion_tokens >= self._max_tokens
+        return "length" if is_full else "stop"
 
     def _push(self, chunk: Chunk) -> list[Delta]:
         """The deltas of a chunk.

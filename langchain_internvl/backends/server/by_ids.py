@@ -26,7 +26,7 @@ from langchain_internvl.errors import BrokenReplyError
 from langchain_internvl.prompting.tool_formats import get_tool_format
 
 if TYPE_CHECKING:
-    from langchain_internvl.backends.base import Delta, FinishReason, Request, Usage
+    from langchain_internvl.backends.base import Delta, Request, Usage
     from langchain_internvl.backends.server.events import Chunk
     from langchain_internvl.checkpoint import Checkpoint
     from langchain_internvl.prompting.tokenization import PromptTokenizer
@@ -116,7 +116,7 @@ class _Reader:
         deltas = self._reply.push(ids, self._logprobs(chunk.choice, ids))
         return deltas if self._frame is None else self._frame.around(deltas)
 
-    def end(self, reason: FinishReason, usage: Usage | None) -> Delta:
+    def end(self, reason: str, usage: Usage | None) -> Delta:
         """The last delta."""
         last = self._reply.end(reason, usage)
         return last if self._frame is None else self._frame.of(last)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_internvl.backends.base import NO_TOKEN, Delta
 from langchain_internvl.backends.lmdeploy.generation import is_greedy, schema_format
+from langchain_internvl.backends.server.content import read_content
 from langchain_internvl.backends.server.images import grid_of
 from langchain_internvl.backends.server.kinds import OTHER, ServerKind, tile_fields
 from langchain_internvl.backends.server.messages import images_of, to_messages
@@ -23,7 +24,7 @@ from langchain_internvl.reply_text.detokenization import TextStream
 from langchain_internvl.reply_text.reasoning import CLOSE, OPEN, Reasoning
 
 if TYPE_CHECKING:
-    from langchain_internvl.backends.base import FinishReason, Request, Sampling, Usage
+    from langchain_internvl.backends.base import Request, Sampling, Usage
     from langchain_internvl.backends.server.events import Chunk
 
 
@@ -168,11 +169,9 @@ class _Reader:
         legacy = chunk.delta.get("function_call")  # OpenAI's, before tools
         if legacy:
             self._add_call({"index": 0, "function": legacy})
-        content = chunk.delta.get("content") or chunk.delta.get("refusal") or ""
-        if not isinstance(content, str):
-            raise TypeError(f"content is {content!r}, which is no text")
+        thoughts, content = read_content(chunk.delta)
         content = self._whole(content)
-        thoughts = self._thoughts(chunk.delta, ends=bool(content))
+        thoughts = self._thoughts(thoughts, ends=bool(content))
         text = thoughts + self._text.push_text(content)
         logprobs = self._logprobs(chunk.choice)
         if self._text.stopped_at is not None:
@@ -180,30 +179,27 @@ class _Reader:
         elif text or logprobs:
             yield Delta(NO_TOKEN, text, openai_logprobs=logprobs)
 
-    def end(self, reason: FinishReason, usage: Usage | None) -> Delta:
+    def end(self, reason: str, usage: Usage | None) -> Delta:
         """The last delta."""
         ordered = sorted(self._calls, key=lambda call: call.index)
         calls = [ToolCall(call.name, call.arguments) for call in ordered][: self._most_calls]
         written = HERMES.write_calls(calls, after_words=self._text.has_shown)
         rest = self._text.push_text("\ufffd" if self._half else "")
         text = (
-            self._thoughts({}, ends=True)
+            self._thoughts("", ends=True)
             + rest
             + self._text.finish()
             + Prompt(tuple(written)).to_text()
         )
         return Delta(NO_TOKEN, text, reason, usage=usage)
 
-    def _thoughts(self, delta: Mapping[str, Any], *, ends: bool) -> str:
+    def _thoughts(self, thoughts: str, *, ends: bool) -> str:
         """Thoughts that the server's parser separated from the reply, with the model's tags.
 
         Args:
-            delta: The `delta` of a chunk.
+            thoughts: The thoughts in a chunk.
             ends: Whether the thoughts end with this chunk.
         """
-        thoughts = delta.get("reasoning_content") or delta.get("reasoning") or ""
-        if not isinstance(thoughts, str):
-            raise TypeError(f"thoughts are {thoughts!r}, which is no text")
         text = ""
         if thoughts and self._may_think:
             text = thoughts if self._is_thinking else OPEN + thoughts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from langchain_internvl.backends.base import FinishReason, Usage
+from langchain_internvl.backends.base import Usage
 from langchain_internvl.errors import BrokenReplyError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ class Reader(Protocol):
     def push(self, chunk: Chunk) -> Iterator[Delta]:
         """The deltas of a chunk; nothing is read after a delta with a finish reason."""
 
-    def end(self, reason: FinishReason, usage: Usage | None) -> Delta:
-        """The last delta, once the server has sent a finish reason."""
+    def end(self, reason: str, usage: Usage | None) -> Delta:
+        """The last delta, once the server has ended the reply."""
 
 
 class Dialect(Protocol):
@@ -35,26 +35,6 @@ class Dialect(Protocol):
 
     def reader(self, request: Request) -> Reader:
         """A reader of its reply."""
-
-
-_REASONS: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "stop",
-    "function_call": "stop",
-}
-
-
-def finish_reason(reason: str) -> FinishReason:
-    """The finish reason of a server as one of this package.
-
-    Raises:
-        BrokenReplyError: The server aborted the reply.
-    """
-    try:
-        return _REASONS[reason]
-    except KeyError:
-        raise BrokenReplyError(f"the server gave up the reply: {reason}") from None
 
 
 def read_usage(reported: Mapping[str, Any] | None) -> Usage | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_internvl.backends.server.event_stream import DONE, ServerEvent
+from langchain_internvl.backends.server.finish_reasons import sent_reason
 from langchain_internvl.errors import BrokenReplyError
 from langchain_internvl.json_files import parse_json
 
@@ -20,6 +21,9 @@ _ERROR = "error"
 
 _UNNAMED = ("", "message")
 """Names of events that have parts of the reply; the standard has both mean the same."""
+
+_CHUNK = "chat.completion.chunk"
+"""`object` of the events of a stream."""
 
 _SAYING = ("content", "tool_calls", "function_call", "reasoning_content", "reasoning", "refusal")
 
@@ -30,15 +34,19 @@ class Chunk:
 
     Attributes:
         delta: Increment of the message.
-        finish_reason: The server's finish reason; None: the reply continues.
+        finish_reason: The finish reason as the server spells it; None: the reply continues.
         choice: The whole `choices[0]`; empty in a chunk that has only usage.
         usage: Token counts; None: not sent.
+        may_be_last: Whether a stream may end after this chunk, though it sent no finish reason: a
+            whole reply, or token counts without choices, which servers send after the last part.
+            Counts beside choices may come with every part.
     """
 
     delta: Mapping[str, Any]
     finish_reason: str | None
     choice: Mapping[str, Any]
     usage: Mapping[str, Any] | None
+    may_be_last: bool = False
 
     @property
     def says_something(self) -> bool:
@@ -122,20 +130,21 @@ def _read(payload: Mapping[str, Any], index: str | None) -> Event:
         choices = []  # as some servers send the token counts
     if not isinstance(choices, list):
         raise BrokenReplyError(f"the server's reply has no choices: {json.dumps(payload)}")
+    is_count = not choices and usage is not None
     # One reply is requested; the chunks of others, which some servers send, have other indices.
     if index is not None:
         choices = [one for one in choices if not isinstance(one, Mapping) or index_of(one) == index]
     if not choices:
-        return Chunk({}, None, {}, usage)
+        return Chunk({}, None, {}, usage, is_count)
     choice = choices[0]
     if not isinstance(choice, Mapping):
         raise BrokenReplyError(f"the server's choice is {choice!r}, which is none")
     # A server may return a whole message although `stream` was true.
     delta = choice.get("delta") or choice.get("message") or {}
-    reason = choice.get("finish_reason")
-    if not isinstance(delta, Mapping) or not isinstance(reason, (str, type(None))):
+    if not isinstance(delta, Mapping):
         raise BrokenReplyError(f"the server's choice is {choice}, which is none")
-    return Chunk(delta, reason or None, choice, usage)
+    is_whole = not choice.get("delta") and payload.get("object") != _CHUNK
+    return Chunk(delta, sent_reason(choice), choice, usage, is_whole and "message" in choice)
 
 
 def find_fault(payload: Mapping[str, Any]) -> Fault | None:

@@ -27,7 +27,9 @@ def ask(
     output: OutputOptions,
     start: Annotated[float | None, typer.Option(help="Second at which a video starts.")] = None,
     end: Annotated[float | None, typer.Option(help="Second at which a video ends.")] = None,
-    num_frames: Annotated[int, typer.Option(min=1, help="Number of frames of a video.")] = 8,
+    num_frames: Annotated[
+        int | None, typer.Option(min=1, help="Number of frames of a video. Default: 8.")
+    ] = None,
     language: Language = None,
     pages: Pages = None,
     password: Password = None,
@@ -36,11 +38,13 @@ def ask(
     from langchain_internvl.tools import DescribeImageTool, VideoQATool
 
     about = {"question": question, "language": language}
-    watch = {**about, "start": start, "end": end, "num_frames": num_frames}
+    chosen = {"start": start, "end": end, "num_frames": num_frames}
+    of_videos = tuple(name for name, value in chosen.items() if value is not None)
+    watch = {**about, **chosen}
 
     def job(one: Input) -> Job:
         if one.kind == "video":
             return Job(VideoQATool, watch, "video", pages=pages)
-        return Job(DescribeImageTool, about, pages=pages, password=password)
+        return Job(DescribeImageTool, about, pages=pages, password=password, unused=of_videos)
 
     run_jobs(files, {"image", "pdf", "video"}, job, model, output)

@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from langchain_internvl.evaluation import CaseResult
 
 
+def _check_output(out: Path) -> None:
+    """Refuse a file that cannot be written, before any request; an older one stays.
+
+    Raises:
+        typer.BadParameter: It is a folder, or in none, or not writable.
+    """
+    is_new = not out.exists()
+    try:
+        out.open("a").close()
+        if is_new:
+            out.unlink()
+    except OSError as error:
+        raise typer.BadParameter(f"--out: {out} cannot be written: {error.strerror}") from None
+
+
 @with_options
 def evaluate(
     cases: Annotated[
@@ -55,6 +70,8 @@ def evaluate(
         known = ", ".join(evaluation.METRICS)
         raise typer.BadParameter(f"--metric: {metric!r} is none; choose one of {known}")
     older = None if baseline is None else read_run(baseline)
+    if out is not None:
+        _check_output(out)
     # At once, so that an invalid line is reported before a long run.
     read = list(islice(evaluation.read_cases(cases), limit))
     if not read:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +12,13 @@ import typer
 from langchain_internvl.cli.options import Files, ModelOptions, Pages, Password, with_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from langchain_core.documents.base import Blob
 
     from langchain_internvl.documents.archive import PageWriter
     from langchain_internvl.documents.loader import InternVLLoader
+    from langchain_internvl.errors import MediaError
 
 
 @with_options
@@ -70,12 +74,11 @@ def ocr(
     """
     from langchain_internvl.documents.archive import open_writer
     from langchain_internvl.documents.jobs import ARCHIVES
-    from langchain_internvl.documents.loader import InternVLLoader
     from langchain_internvl.errors import RequestError
 
     llm = model.open(temperature=0)
     try:
-        loader = InternVLLoader(
+        loader = _archive(out)(
             _sources(files),
             llm=llm,
             output="markdown" if markdown else "text",
@@ -91,7 +94,7 @@ def ocr(
             prompt=prompt,
             password=password,
             concurrency=concurrency,
-            resume_dir=resume_dir or out.with_name(f"{out.name}.resume"),
+            resume_dir=_beside(out) if resume_dir is None else resume_dir,
         )
         writer = open_writer(
             out,
@@ -104,6 +107,38 @@ def ocr(
         raise typer.BadParameter(str(error)) from None
     if _read_all(loader, writer):
         raise typer.Exit(1)
+
+
+def _beside(out: Path) -> Path:
+    """The folder of the journal for an output, which may be `.`, `..` or the root."""
+    place = Path(os.path.abspath(out))  # noqa: PTH100 - links stay
+    return place.with_name(f"{place.name}.resume") if place.name else place / "ocr.resume"
+
+
+def _archive(out: Path) -> type[InternVLLoader]:
+    """A loader that leaves out the searchable PDFs of earlier runs with the same output.
+
+    The folder of the output may be one of the sources, or in one.
+    """
+    from langchain_internvl.documents.loader import InternVLLoader
+    from langchain_internvl.documents.sources import File
+    from langchain_internvl.media.sources import PathSource
+
+    ending = ".searchable.pdf"
+
+    def is_own(file: object) -> bool:
+        if not (isinstance(file, File) and isinstance(file.source, PathSource)):
+            return False
+        path = Path(file.source.path)
+        lines = path.with_name(f"{path.name.removesuffix(ending)}.jsonl")
+        is_output = path.name.endswith(ending) and lines.exists() and out.is_dir()
+        return is_output and path.parent.samefile(out)
+
+    class Archive(InternVLLoader):
+        def files(self) -> Iterator[File | MediaError]:
+            return (file for file in super().files() if not is_own(file))
+
+    return Archive
 
 
 def _read_all(loader: InternVLLoader, writer: PageWriter) -> int:
@@ -121,6 +156,7 @@ def _read_all(loader: InternVLLoader, writer: PageWriter) -> int:
         except BaseException:
             writer.discard()
             raise
+        progress.add_failures(writer.failed)
     return progress.summary()
 
 

@@ -26,6 +26,7 @@ if HAS_LMDEPLOY:
     cpu_engine.install()
 
 from nodes import Nodes
+from patience import PATIENCE
 
 from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.lmdeploy.view import make_view
@@ -200,8 +201,9 @@ def way(request, inside, outside, pipes, servers):
     """Both ways; every test that takes it runs on both."""
     if request.param == "server":
 
-        def set_server_pace(name, pace):
-            httpx.post(f"{servers(name).root}/test/pace", json=pace).raise_for_status()
+        def set_server_pace(name, **pace):
+            url = f"{servers(name).root}/test/pace"
+            httpx.post(url, json=pace, timeout=PATIENCE).raise_for_status()
 
         return Way(outside, lambda name: servers(name).state, set_server_pace, keeps_compact=False)
 
@@ -209,8 +211,8 @@ def way(request, inside, outside, pipes, servers):
         front = pipes(name).async_engine
         return cpu_engine.state_of(front)
 
-    def set_pace(name, pace):
-        pipes(name).async_engine.engine.step_seconds = pace
+    def set_pace(name, **pace):
+        vars(pipes(name).async_engine.engine).update(pace)
 
     return Way(inside, state, set_pace, keeps_compact=True)
 
@@ -222,11 +224,27 @@ def slow(way):
 
     def slow_down(name, seconds=0.02):
         slowed.append(name)
-        way.set_pace(name, seconds)
+        way.set_pace(name, step_seconds=seconds)
 
     yield slow_down
     for name in slowed:
-        way.set_pace(name, 0.0)
+        way.set_pace(name, step_seconds=0.0)
+
+
+@pytest.fixture
+def held(way):
+    """Makes an engine pause before each token after the first ones, for this test: no reply of
+    hundreds of tokens ends by itself meanwhile.
+    """
+    names = []
+
+    def hold(name, after=8):
+        names.append(name)
+        way.set_pace(name, hold_after=after)
+
+    yield hold
+    for name in names:
+        way.set_pace(name, hold_after=None)
 
 
 @pytest.fixture(scope="session")

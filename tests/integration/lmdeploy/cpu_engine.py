@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,10 @@ REQUEST_ID = contextvars.ContextVar("request_id", default=None)
 
 FRONTS = []
 """LMDeploy's AsyncEngines of this process."""
+
+HOLD_SECONDS = 1.0
+"""Pause before each token of a reply that is held: hundreds of tokens last for minutes, however
+late a caller leaves, and a server that looks for its caller at each token still does."""
 
 FAULT_TOKEN = 7
 """A prompt that is this one token alone makes the engine fail."""
@@ -71,6 +76,7 @@ class CpuEngine:
         self.engine_config = engine_config
         engine_config.max_batch_size = engine_config.max_batch_size or 4
         self.step_seconds = step_seconds
+        self.hold_after: int | None = None  # tokens after which each reply is held
         self.seen: list[Seen] = []
         self.active = self.most_active = 0
         self.ticks = 0
@@ -116,6 +122,15 @@ class CpuInstance:
         self._engine = engine
         self._cancelled = False
 
+    async def _hold(self, tokens):
+        """Wait before the next token of a reply that is held, unless it is cancelled."""
+        end = time.monotonic() + HOLD_SECONDS
+        while time.monotonic() < end and not self._cancelled:
+            limit = self._engine.hold_after
+            if limit is None or tokens < limit:
+                return
+            await asyncio.sleep(0.002)
+
     async def async_cancel(self, session_id=None):
         self._cancelled = True
 
@@ -147,6 +162,7 @@ class CpuInstance:
             while True:
                 if engine.step_seconds:
                     await asyncio.sleep(engine.step_seconds)
+                await self._hold(len(seen.token_ids))
                 if self._cancelled:
                     seen.end = "cancelled"
                     yield EngineOutput(ResponseType.CANCEL, [])

@@ -46,7 +46,7 @@ class Observed:
     async def _tell(self, path, receive, send):
         (front,) = cpu_engine.FRONTS
         if path == "/test/pace":
-            front.engine.step_seconds = json.loads((await receive())["body"])
+            vars(front.engine).update(json.loads((await receive())["body"]))
         body = json.dumps(cpu_engine.state_of(front)).encode()
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

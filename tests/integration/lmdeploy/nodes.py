@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -42,6 +43,15 @@ class Node:
         os.kill(self.pid, signal.SIGKILL)
 
     @property
+    def is_alive(self):
+        """Whether the process runs; one that ended is gone, as `node_program.py` ignores it."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    @property
     def is_up(self):
         try:
             return HTTP.get(f"{self.root}/v1/models", timeout=60).status_code in {200, 401}
@@ -51,8 +61,9 @@ class Node:
     def wait(self, seconds=PATIENCE):
         end = time.monotonic() + seconds
         while not self.is_up:
-            if time.monotonic() > end:
-                raise TimeoutError(f"no server after {seconds} s:\n{self.log.read_text()[-3000:]}")
+            if not self.is_alive or time.monotonic() > end:
+                why = f"no server after {seconds} s" if self.is_alive else "the server ended"
+                raise RuntimeError(f"{why}:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.05)
         return self
 
@@ -103,6 +114,11 @@ class Nodes:
         self._started.append(node)
         return node
 
+    def count(self, event):
+        """How often the engines wrote down an event so far."""
+        name = f'"event": "{event}"'
+        return self.events.read_text("utf-8").count(name) if self.events.exists() else 0
+
     def read_events(self):
         """What the engines wrote down, also those of nodes that were killed."""
         if not self.events.exists():
@@ -120,7 +136,17 @@ class Nodes:
         self._program.stdout.close()
 
 
+_PORTS = iter(random.sample(range(20_000, 32_768), 5000))
+"""Ports below those that Linux gives to connections (`ip_local_port_range`): none takes one while
+no node listens there. Each is given out once."""
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in _PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no port is free")

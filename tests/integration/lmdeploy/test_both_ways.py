@@ -230,7 +230,7 @@ def test_a_schema_that_is_none_is_refused(way, prompts):
         # On a server of its own: LMDeploy 0.18 forgets the session of a request that it refuses
         # for its response format (`AsyncEngine.preprocess` checks it before it takes the session).
         bound(way, prompts, "llama", grammar=grammar)
-    assert not way.state("llama")["dispatched"]
+    assert wait_until(lambda: not way.state("llama")["dispatched"])
 
 
 # Faults, and callers who leave.
@@ -270,8 +270,8 @@ def is_busy(way, name="qwen2"):
     return way.state(name)["active"] > 0
 
 
-def test_a_stream_that_is_left_frees_the_engine(way, slow):
-    slow("qwen2")
+def test_a_stream_that_is_left_frees_the_engine(way, held):
+    held("qwen2")
     deltas = way.backend("qwen2").stream(long_request())
     next(deltas)
     assert is_busy(way)
@@ -281,15 +281,15 @@ def test_a_stream_that_is_left_frees_the_engine(way, slow):
     assert len(way.seen("qwen2")["token_ids"]) < 400
 
 
-def test_a_timeout_frees_the_engine(way, slow):
-    slow("qwen2")
+def test_a_timeout_frees_the_engine(way, held):
+    held("qwen2")
     with pytest.raises(RequestTimeoutError, match=r"timeout=0\.3 s"):
         list(way.backend("qwen2").stream(long_request(timeout=0.3)))
     assert wait_until(lambda: way.is_idle("qwen2"))
 
 
-async def test_a_cancelled_task_frees_the_engine(way, slow):
-    slow("qwen2")
+async def test_a_cancelled_task_frees_the_engine(way, held):
+    held("qwen2")
     backend = way.backend("qwen2")
     begun = asyncio.Event()
 
@@ -305,8 +305,8 @@ async def test_a_cancelled_task_frees_the_engine(way, slow):
     assert await asyncio.to_thread(wait_until, lambda: way.is_idle("qwen2"))
 
 
-async def test_an_async_timeout_frees_the_engine(way, slow):
-    slow("qwen2")
+async def test_an_async_timeout_frees_the_engine(way, held):
+    held("qwen2")
     with pytest.raises(RequestTimeoutError):
         async for _ in way.backend("qwen2").astream(long_request(timeout=0.3)):
             pass
@@ -333,8 +333,8 @@ async def _one(llm):
     return [chunk async for chunk in llm.astream("Hello")]
 
 
-def test_many_who_come_and_go_leave_nothing(way, slow):
-    slow("qwen2", 0.002)
+def test_many_who_come_and_go_leave_nothing(way, held):
+    held("qwen2")  # for more tokens than any of them reads
     backend = way.backend("qwen2")
 
     def run(number):
@@ -348,5 +348,6 @@ def test_many_who_come_and_go_leave_nothing(way, slow):
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    assert wait_until(lambda: way.is_idle("qwen2"), 30)
+    assert wait_until(lambda: way.is_idle("qwen2"))
+    way.set_pace("qwen2", hold_after=None)
     assert way.llm("qwen2", max_tokens=2).invoke("Hello").content

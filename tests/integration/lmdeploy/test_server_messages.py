@@ -5,6 +5,7 @@ import pytest
 from golden import PHOTOS
 from hostile import HOSTILE
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from patience import PATIENCE
 
 from langchain_internvl import ChatInternVL, image_block
 from langchain_internvl.backends.base import Request
@@ -106,7 +107,8 @@ def test_a_key_that_is_wrong(servers):
     llm = ChatInternVL(model="nano", base_url=servers("nano").url, api_key="guessed")
     with pytest.raises(ServerAccessError, match="401"):
         llm.invoke("Hello")
-    assert httpx.get(f"{servers('nano').root}/health").status_code in {200, 503}
+    health = httpx.get(f"{servers('nano').root}/health", timeout=PATIENCE)
+    assert health.status_code in {200, 503}
 
 
 def test_a_name_that_the_server_does_not_have(servers):

@@ -1,6 +1,7 @@
 """The command, as a person types it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,47 @@ def test_ask_takes_pictures_and_videos_in_their_order(run, folder):
         "0001-cat.txt",
         "0002-cat.txt",
     ]
+
+
+@pytest.mark.parametrize("options", [["--start", "1"], ["--num-frames", "9", "--end", "2"]])
+def test_options_of_videos_are_refused_where_there_is_none(run, options):
+    result = run("ask", "cat.png", "-q", "What?", *options)
+    assert result.exit_code == 2
+    assert "is no video; leave --" in " ".join(result.stderr.split())
+    assert run("ask", "cat.png", "v.mp4", "-q", "What?", *options).exit_code in {0, 1}
+
+
+def test_names_that_are_no_utf8_are_printed(folder):
+    """In JSON and text, also where the output has few characters."""
+    name = os.fsdecode(b"c\xfft\xe6\xbc\xa2.png")
+    (folder / "cat.png").rename(folder / name)
+    code = "from langchain_internvl.cli import main; main()"
+    for coding in ("utf-8", "ascii"):
+        arguments = [sys.executable, "-c", code, "read", name, "--model", "none", "--json"]
+        done = subprocess.run(
+            arguments,
+            env={**os.environ, "PYTHONIOENCODING": coding},
+            capture_output=True,
+            check=False,
+        )
+        assert b"UnicodeEncodeError" not in done.stderr + done.stdout
+        assert done.returncode == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_said(run, folder, monkeypatch):
+    (folder / "box/locked").mkdir(parents=True)
+    shutil.copy(folder / "cat.png", folder / "box/a.png")
+    walk = os.walk
+
+    def locked(top, onerror=None):
+        onerror(PermissionError(13, "Permission denied", str(folder / "box/locked")))
+        return walk(top, onerror=onerror)
+
+    monkeypatch.setattr(os, "walk", locked)
+    result = run("read", "box")
+    assert result.exit_code == 1
+    assert "locked: cannot be read: Permission denied" in " ".join(result.stderr.split())
+    assert "A cat." in result.stdout
 
 
 def test_what_is_read_is_printed_to_the_letter(run):

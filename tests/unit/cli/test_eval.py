@@ -65,6 +65,30 @@ def test_two_runs_are_compared_over_the_same_cases(cases, monkeypatch):
     assert "4 cases that only one of them has were left out" in result.stdout
 
 
+def test_replies_may_have_separators_of_lines(cases, monkeypatch):
+    """U+2028, U+0085 and form feeds end no line of a file of JSON Lines."""
+    arguments = ("eval", str(cases), "-m", "exact", "--out", "a.jsonl")
+    run(monkeypatch, *arguments, reply="a\u2028b\x85c\x0cd")
+    result = run(monkeypatch, "compare", "a.jsonl", "a.jsonl", reply="")
+    assert (result.exit_code, result.stdout.count("0.000")) == (0, 3)
+
+
+@pytest.mark.parametrize("out", ["none/a.jsonl", "."])
+def test_an_output_that_cannot_be_is_refused_before_any_request(cases, monkeypatch, out):
+    arguments = ("eval", str(cases), "-m", "exact", "--out", out)
+    result = run(monkeypatch, *arguments, reply=AssertionError("asked"))
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr
+
+
+def test_one_case_is_no_comparison(cases, monkeypatch):
+    for name, reply in (("a.jsonl", "odd"), ("b.jsonl", "even")):
+        arguments = ("eval", str(cases), "-m", "exact", "--limit", "1", "--out", name)
+        run(monkeypatch, *arguments, reply=reply)
+    result = run(monkeypatch, "compare", "a.jsonl", "b.jsonl", reply="")
+    assert result.stdout.endswith(": one case says nothing about the others\n")
+
+
 def test_a_model_that_cannot_be_used_leaves_the_older_file(cases, monkeypatch):
     (cases.parent / "a.jsonl").write_text("older")
     arguments = ("eval", str(cases), "-m", "exact", "--out", "a.jsonl")

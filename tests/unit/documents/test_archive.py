@@ -14,13 +14,21 @@ import pytest
 import typer.main
 from drawn_pages import draw_page, encode, scan_pdf, scripted, text_of, text_pdf
 from langchain_core.documents import Document
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 from langchain_internvl import InternVLLoader, chat_models
 from langchain_internvl.cli.app import app
 from langchain_internvl.documents import loader
+from langchain_internvl.documents.archive import open_writer
 from langchain_internvl.documents.searchable_pdf import make_searchable
-from langchain_internvl.errors import CheckpointError, EngineBusyError, ServerAccessError
+from langchain_internvl.errors import (
+    CheckpointError,
+    EngineBusyError,
+    MediaError,
+    RequestError,
+    ServerAccessError,
+)
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource
 
@@ -163,6 +171,25 @@ def test_the_next_run_removes_what_a_killed_one_has_left(ocr, folder):
     assert not (folder / "pages.jsonl.part").exists()
 
 
+@pytest.mark.parametrize("out", ["pages.jsonl", "pages.parquet"])
+def test_a_second_run_at_the_same_time_leaves_the_output_of_the_first(ocr, folder, out):
+    """It had removed the incomplete file of the first one, which then lost its output."""
+    seen = []
+
+    def reply(_):
+        if not seen:
+            seen.append(None)
+            options = {"suffix": ".txt", "searchable_pdf": False, "password": None}
+            with pytest.raises(RequestError, match="another process"):
+                open_writer(folder / out, policy=MediaPolicy(), **options)
+        return "read"
+
+    assert ocr("scans", "--out", out, reply=reply)[0].exit_code == 0
+    assert (seen, (folder / out).exists()) == ([None], True)
+    assert not (folder / f"{out}.part").exists()
+    assert ocr("scans", "--out", out)[0].exit_code == 0
+
+
 def test_a_run_leaves_the_incomplete_files_of_another_one(ocr, folder):
     (folder / "read").mkdir()
     others = folder / "read/other.png.txt.part", folder / "read/taken.png.txt.part"
@@ -281,6 +308,47 @@ def test_options_reach_the_loader(ocr, monkeypatch):
     assert made.items() >= options.items()
 
 
+@pytest.mark.parametrize("out", [".", "..", "../scans/.", "old/.."])
+def test_the_folder_of_the_output_may_have_any_name(ocr, folder, monkeypatch, out):
+    monkeypatch.chdir(folder / "scans")
+    result, _ = ocr("a.png", "--out", out)
+    assert result.exit_code == 0, result.output
+    place = Path(out).resolve()
+    assert (place / "a.png.txt").exists()
+    assert (place.parent / f"{place.name}.resume/pages.jsonl").exists()
+
+
+@pytest.mark.parametrize("out", ["scans", "scans/old/read"])
+def test_a_second_run_does_not_read_what_the_first_one_wrote(ocr, folder, out):
+    arguments = ("scans", "--out", out, "--searchable-pdf")
+    assert ocr(*arguments)[0].exit_code == 0
+    first = sorted(one.name for one in (folder / out).glob("*.searchable.pdf"))
+    result, asked = ocr(*arguments)
+    assert (result.exit_code, asked) == (0, [])
+    assert sorted(one.name for one in (folder / out).glob("*.searchable.pdf")) == first
+    assert ocr(out, "--out", "other.jsonl", "--ocr", "always")[1] != []  # of another output
+
+
+@pytest.mark.parametrize("out", ["pages.parquet", "pages.jsonl", "read"])
+def test_names_of_files_that_are_no_utf8(ocr, folder, out):
+    name = os.fsdecode(b"sc\xffn.png")
+    (folder / "scans/a.png").rename(folder / "scans" / name)
+    assert ocr("scans", "--out", out)[0].exit_code == 0
+    if out == "pages.parquet":
+        rows = pyarrow.parquet.read_table(out).to_pylist()
+        assert len(rows) == 4
+        (row,) = [row for row in rows if "\ufffd" in row["source"]]
+        assert json.loads(row["metadata"])["source"] == f"scans/{name}"
+
+
+def test_long_names_are_shortened(ocr, folder):
+    for letter in "xy":
+        path = folder / "scans" / f"{letter * 220}\u6f22\u5b57.png"
+        path.write_bytes((folder / "scans/a.png").read_bytes())
+    assert ocr("scans", "--out", "read", "--searchable-pdf")[0].exit_code == 0
+    assert len(list((folder / "read").glob("*.searchable.pdf"))) == 5
+
+
 def test_searchable_pdfs_of_images(ocr, folder):
     assert ocr("scans", "--out", "read", "--searchable-pdf")[0].exit_code == 0
     data = (folder / "read/b.tiff.searchable.pdf").read_bytes()
@@ -373,6 +441,95 @@ def test_the_layer_runs_as_the_page_is_read(rotate, turned):
 def test_a_kept_text_layer_gets_no_second_one():
     data = text_pdf(PROSE)
     assert text_of(searchable(data, [])) == text_of(data)
+
+
+def changed_pdf(change, *pages):
+    with pikepdf.open(io.BytesIO(scan_pdf(*pages or [draw_page("x", size=(595, 842))]))) as pdf:
+        change(pdf)
+        buffer = io.BytesIO()
+        pdf.save(buffer)
+    return buffer.getvalue()
+
+
+def places(data):
+    """The text of a page, and where its first letter is."""
+    with pypdfium2.PdfDocument(data) as document:
+        text = document[0].get_textpage()
+        return text.get_text_bounded().split(), text.get_charbox(0)
+
+
+def test_the_layer_is_where_the_page_is_whatever_its_content_leaves_behind():
+    """Scanners write `612 0 0 792 0 0 cm /Im0 Do` without restoring the scale."""
+
+    def leave_scaled(pdf):
+        page = pdf.pages[0]
+        page.contents_coalesce()
+        data = b"300 0 0 400 0 0 cm 0 0 0.1 0.1 re W n " + page.Contents.read_bytes()
+        page.Contents = pdf.make_stream(data)
+
+    page = Document("upper\nlower", metadata={"page": 0, "ocr": "model"})
+    plain, scaled = (
+        places(make_searchable(BytesSource(changed_pdf(change), "a"), [page], MediaPolicy()))
+        for change in (lambda pdf: None, leave_scaled)
+    )
+    assert plain == scaled
+    assert plain[0] == ["upper", "lower"]
+
+
+def test_a_page_with_a_crop_beyond_its_paper_has_the_layer_on_it():
+    def crop(pdf):
+        pdf.pages[0].CropBox = [-300, -300, 900, 1200]
+
+    page = Document("upper\nlower", metadata={"page": 0, "ocr": "model"})
+    plain, cropped = (
+        places(make_searchable(BytesSource(changed_pdf(change), "a"), [page], MediaPolicy()))
+        for change in (lambda pdf: None, crop)
+    )
+    assert plain == cropped
+
+
+def test_a_second_layer_leaves_the_first_one_readable():
+    page = Document("upper lower", metadata={"page": 0, "ocr": "model"})
+    first = make_searchable(BytesSource(changed_pdf(lambda pdf: None), "a"), [page], MediaPolicy())
+    page.page_content = "Other words"
+    second = make_searchable(BytesSource(first, "a"), [page], MediaPolicy())
+    assert sorted(text_of(second).split()) == ["Other", "lower", "upper", "words"]
+
+
+def test_the_layer_has_the_words_of_tables_without_tags():
+    written = "# Costs\n\n<table>\n<tr><td>Rent &amp; heat</td><td>900</td></tr>\n</table>\n\nx < y"
+    made = searchable(scan_pdf(draw_page("x")), [written], output="markdown")
+    assert text_of(made).splitlines() == ["# Costs", "Rent & heat | 900", "x < y"]
+
+
+def test_an_image_that_mentions_a_pdf_is_an_image():
+    info = PngInfo()
+    info.add_text("Source", "%PDF-1.7 scan")
+    made = searchable(encode(draw_page("x"), pnginfo=info), ["Read"])
+    assert text_of(made).strip() == "Read"
+
+
+def test_a_pdf_that_cannot_be_changed_takes_no_other_along(ocr, folder, monkeypatch):
+    (folder / "scans/a.pdf").write_bytes(scan_pdf(draw_page("x")))
+
+    opened = pikepdf.open
+
+    def refuse(*given, **options):
+        if "password" in options:  # not of an image
+            raise pikepdf.PdfError("the page tree is damaged")
+        return opened(*given, **options)
+
+    monkeypatch.setattr(pikepdf, "open", refuse)
+    result, _ = ocr("scans/a.pdf", "scans/a.png", "--out", "read", "--searchable-pdf")
+    assert result.exit_code == 1
+    assert "the page tree is damaged" in result.stderr
+    assert sorted(one.name for one in (folder / "read").glob("*.txt")) == ["a.pdf.txt", "a.png.txt"]
+
+
+def test_a_pdf_with_other_pages_for_another_reader_is_refused():
+    page = Document("x", metadata={"page": 0, "ocr": "model", "total_pages": 3})
+    with pytest.raises(MediaError, match="3 pages were read, and 1 are found"):
+        make_searchable(BytesSource(scan_pdf(draw_page("x")), "a"), [page], MediaPolicy())
 
 
 def test_encrypted_pdfs_become_searchable():

@@ -7,7 +7,12 @@ import pytest
 from drawn_pages import draw_page, encode, scripted
 
 from langchain_internvl.documents import PageReader
-from langchain_internvl.errors import CheckpointError, EngineBusyError, ServerAccessError
+from langchain_internvl.errors import (
+    CheckpointError,
+    EngineBusyError,
+    RequestError,
+    ServerAccessError,
+)
 
 
 def reader(reply, **settings):
@@ -62,3 +67,14 @@ def test_an_error_of_the_model_after_a_success_is_that_of_a_page():
     with pytest.raises(ServerAccessError):
         read({"image": pages[:1] * 20})
     assert next(said, None) is None
+
+
+async def test_a_batch_may_be_read_where_an_event_loop_runs():
+    assert list(reader(lambda request: "text")({"image": [encode(draw_page("a"))]})["text"]) == [
+        "text"
+    ]
+
+
+def test_a_batch_without_images_says_which_columns_it_has():
+    with pytest.raises(RequestError, match=r"no column 'image' .*page_id, png"):
+        reader(lambda request: "text")({"page_id": ["x"], "png": [b""]})

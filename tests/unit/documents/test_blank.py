@@ -1,9 +1,14 @@
 """Blank pages are told from pages with a little on them, by their pixels."""
 
+import io
+
 import numpy as np
 import pytest
-from drawn_pages import draw_page
-from PIL import Image, ImageDraw, ImageFilter
+from drawn_pages import draw_page, encode
+from font_caladea import Caladea
+from font_manrope import Manrope
+from font_source_serif_pro import SourceSerifPro
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from langchain_internvl.documents.blank import is_blank
 
@@ -69,6 +74,72 @@ def test_empty_paper(page):
 )
 def test_pages_with_something_on_them(page):
     assert not is_blank(page)
+
+
+def grain(kind, amount):
+    """Grain of a standard deviation of so many levels."""
+    shape = (SIZE[1], SIZE[0], 3 if kind == "coloured" else 1)
+    if kind == "even":
+        return RANDOM.uniform(-1, 1, shape) * amount * 3**0.5
+    noise = RANDOM.normal(0, 1, shape)
+    if kind == "blurred":
+        pixels = Image.fromarray((noise[..., 0] * 30 + 128).clip(0, 255).astype(np.uint8))
+        noise = np.asarray(pixels.filter(ImageFilter.GaussianBlur(0.8)), float)[..., None] - 128
+    if kind == "cloudy":
+        clouds = Image.fromarray(RANDOM.normal(0, 0.3, (73, 52)).astype(np.float32))
+        noise = noise + np.asarray(clouds.resize(SIZE, Image.Resampling.BICUBIC))[..., None]
+    return noise / noise.std() * amount
+
+
+def grainy(kind, amount, *lines, jpeg=None, **drawn):
+    """A grey page with lines of text in grain."""
+    page = draw_page(*lines, size=SIZE, ground=(200, 200, 200), **drawn)
+    noisy = (np.asarray(page) + grain(kind, amount)).clip(0, 255).astype(np.uint8)
+    if jpeg is None:
+        return Image.fromarray(noisy)
+    return Image.open(io.BytesIO(encode(Image.fromarray(noisy), "JPEG", quality=jpeg)))
+
+
+KINDS = ("fine", "coloured", "even", "blurred", "cloudy")
+LINES = ["The rent is paid before the third day of each month"] * 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("amount", "jpeg"), [(12, None), (25, 40), (40, None), (40, 40)])
+def test_empty_paper_in_much_grain(kind, amount, jpeg):
+    assert is_blank(grainy(kind, amount, jpeg=jpeg))
+
+
+def test_a_fold_in_grain_is_not_ink():
+    pixels = np.asarray(grainy("fine", 12)).astype(int)
+    pixels[870:876] -= 28
+    pixels[:, :20] = 15
+    assert is_blank(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("amount", "font", "level", "jpeg"),
+    [(25, 24, 120, None), (40, 22, 20, None), (40, 24, 80, None), (40, 24, 80, 40)],
+)
+def test_faint_print_in_much_grain(kind, amount, font, level, jpeg):
+    page = grainy(kind, amount, *LINES, font=font, colour=(level,) * 3, jpeg=jpeg)
+    assert not is_blank(page)
+
+
+@pytest.mark.parametrize("kind", ["fine", "coloured", "even", "cloudy"])
+@pytest.mark.parametrize("text", ["Received 12 May", "4711"])
+def test_a_word_in_much_grain(kind, text):
+    assert not is_blank(grainy(kind, 40, text, font=32, colour=(60, 60, 60)))
+
+
+@pytest.mark.parametrize("font", [Caladea, Manrope, SourceSerifPro])
+def test_fonts_in_much_grain(font):
+    page = Image.new("RGB", SIZE, (200, 200, 200))
+    face = ImageFont.truetype(font, 22)
+    ImageDraw.Draw(page).text((100, 100), "\n".join(LINES), (90, 90, 90), face)
+    noisy = np.asarray(page) + grain("fine", 40)
+    assert not is_blank(Image.fromarray(noisy.clip(0, 255).astype(np.uint8)))
 
 
 def test_small_pictures_are_no_pages():

@@ -10,8 +10,10 @@ from PIL import Image
 
 from langchain_internvl import InternVLLoader
 from langchain_internvl.documents import answer_with_citations
+from langchain_internvl.documents.citations import open_page_of
 from langchain_internvl.documents.cited_answer import cite
-from langchain_internvl.errors import EngineBusyError, RequestError
+from langchain_internvl.errors import EngineBusyError, MediaError, RequestError
+from langchain_internvl.media.policy import MediaPolicy
 
 PAGES = [
     Document(page_content="The rent is 900 EUR.",
@@ -49,6 +51,51 @@ def test_marks_become_annotations(said, text, expected):
         assert annotation["url"] == "box/lease.pdf"
         assert annotation["title"] == "lease.pdf, page 2"
         assert annotation["extras"]["page_id"] == "aa-1"
+
+
+RENT = ("The rent is 900", 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "expected"),
+    [
+        *(
+            (f"The rent is 900{marks}.", "The rent is 900.", [RENT, ("The rent is 900", 2)])
+            for marks in (
+                "[1][2]", " [1] [2]", " [1], [2]", " [1] and [2]", " [1; 2]", " [1 and 2]",
+                " [1-2]",
+                " [1\u20132]", " [pages 1, 2]", " [pp. 1-2]", " [Page 1, Page 2]", " [^1][^2]",
+                " \u30101\u3011\u30102\u2020source\u3011", " [[1, 2]]", " \uff3b1\uff0c2\uff3d",
+            )
+        ),
+        ("The rent is 900 [1]. [2]", "The rent is 900.", [RENT, ("The rent is 900", 2)]),
+        # Marks that lead a line belong to what follows.
+        ("[1] The rent is 900\n[2] It is so.", "The rent is 900\nIt is so.",
+         [RENT, ("It is so.", 2)]),
+        ("- [1]: The rent is 900", "- The rent is 900", [RENT]),
+        ("1. [1] The rent is 900 [2].", "1. The rent is 900.", [RENT, ("The rent is 900", 2)]),
+        ("The rent is 900\n[1]\nSo.", "The rent is 900\nSo.", [RENT]),
+        # Code, links and other brackets are text.
+        ("`x[0]` is 9 [2].", "`x[0]` is 9.", [("`x[0]` is 9", 2)]),
+        ("```\na[1]\n```\nSo [2].", "```\na[1]\n```\nSo.", [("So", 2)]),
+        ("~~~\na[1]", "~~~\na[1]", []),
+        ("See [1](https://a.b) and [1]: https://a.b", None, []),
+        ("It is [2-1], [2024], [1, x] and [].", None, []),
+        ("[1]", "", [("", 1)]),
+    ],
+)  # fmt: skip
+def test_marks_of_every_form(said, text, expected):
+    answer = cite(AIMessage(said), PAGES)
+    assert answer.text == (said if text is None else text)
+    found = [(answer.text[one["start_index"]:one["end_index"]], one["extras"]["number"])
+             for one in answer.citations]  # fmt: skip
+    assert found == expected
+    assert [one["cited_text"] for one in answer.citations] == [one for one, _ in expected]
+
+
+def test_ranges_beyond_the_pages_are_reported():
+    answer = cite(AIMessage("So it is [2-4]."), PAGES)
+    assert ([one["extras"]["number"] for one in answer.citations], answer.unknown) == ([2], (3, 4))
 
 
 def test_marks_of_no_page_are_reported():
@@ -91,6 +138,31 @@ def test_parts_of_a_page_are_one_page(box):
     assert "The rent is 900 EUR\nMore of it" in llm.get_text(backend.requests[0].prompt_ids)
 
 
+def test_parts_of_other_loaders_pages_are_one_page():
+    parts = [Document(text, metadata={"source": "a.pdf", "page": page})
+             for text, page in (("One", 0), ("Two", 0), ("Three", 1))]  # fmt: skip
+    answer, *_ = answered(parts, "Yes [1].", show_images=False)
+    assert [page.document.page_content for page in answer.pages] == ["One\nTwo", "Three"]
+    unknown = [Document("One"), Document("Two", metadata={"source": "a.txt"})]
+    assert len(answered(unknown, "Yes [1].")[0].pages) == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_pages": 0},
+        {"max_pages": -1},
+        {"max_pages": None},
+        {"prompt": "Answer from {pages}"},
+        {"prompt": "Answer {question}", "show_images": False},
+    ],
+)
+def test_settings_without_a_question_or_pages_are_refused(settings):
+    llm, _ = scripted([])
+    with pytest.raises(RequestError, match=r"max_pages|prompt"):
+        answer_with_citations(llm, lambda question: [], **settings)
+
+
 def test_the_cited_region_is_drawn(box):
     reply = "<ref>It is 900 EUR</ref><box>[[100, 100, 500, 300]]</box>"
     answer, backend, llm = answered(box, "It is 900 EUR [1].", reply, ground=True)
@@ -108,6 +180,19 @@ def test_a_page_that_cannot_be_opened_is_answered_from_by_its_text():
     assert (len(backend.requests[0].tiles), answer.pages[0].image) == (0, None)
     _, backend, _ = answered(PAGES, "Yes [1].", page_image=lambda page: Image.new("RGB", (90, 90)))
     assert len(backend.requests[0].tiles) == 2
+
+
+def test_the_image_is_that_of_the_very_file(tmp_path):
+    """A source with brackets that is gone is no pattern that another file matches."""
+    path = tmp_path / "scan1.png"
+    path.write_bytes(encode(draw_page("x", size=(90, 80))))
+    for name in ("scan[1].png", "scan*.png", "."):
+        page = Document("x", metadata={"source": str(tmp_path / name), "page": 0})
+        with pytest.raises(MediaError):
+            open_page_of(page, MediaPolicy())
+    path.rename(tmp_path / "scan[1].png")
+    page = Document("x", metadata={"source": str(tmp_path / "scan[1].png"), "page": "0"})
+    assert open_page_of(page, MediaPolicy()).size == (90, 80)
 
 
 def test_errors_of_the_model_are_raised(box):
@@ -166,3 +251,29 @@ def test_models_that_do_not_point_or_read_are_refused():
         with pytest.raises(RequestError, match="is a FakeListChatModel"):
             answer_with_citations(model, lambda question: [], **settings)
     answer_with_citations(other, lambda question: [], ground="boxes", ground_llm=llm)
+
+
+async def test_what_is_no_question_or_no_document_is_refused():
+    """None was asked as an empty question."""
+    llm, backend = scripted([])
+    chain = answer_with_citations(llm, lambda question: [])
+    for question in (None, 5, {"question": "x"}):
+        with pytest.raises(RequestError, match="the question is text"):
+            chain.invoke(question)
+        with pytest.raises(RequestError, match="the question is text"):
+            await chain.ainvoke(question)
+    for found in (None, ["text"], "text", [{"page_content": "x"}]):
+        with pytest.raises(RequestError, match="gives Documents"):
+            answer_with_citations(llm, lambda question, found=found: found).invoke("x")
+    assert backend.requests == []
+
+
+def test_a_question_that_fails_takes_no_other_along():
+    def reply(request):
+        question = llm.get_text(request.prompt_ids).split("Question:")[1]
+        return EngineBusyError("busy") if "bad" in question else "Yes [1]."
+
+    llm, _ = scripted(reply)
+    chain = answer_with_citations(llm, lambda question: PAGES, show_images=False)
+    found = chain.batch(["one", "bad", "two"], return_exceptions=True)
+    assert [getattr(one, "text", type(one)) for one in found] == ["Yes.", EngineBusyError, "Yes."]

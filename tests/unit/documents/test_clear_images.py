@@ -1,14 +1,18 @@
 """Old images of a long conversation become captions."""
 
+import numpy as np
 import pytest
-from drawn_pages import draw_page, scripted
+from drawn_pages import draw_page, encode, scripted
 from langchain.agents.middleware import ModelRequest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from PIL import Image
 
 from langchain_internvl import image_block
 from langchain_internvl.documents import ClearImagesMiddleware
-from langchain_internvl.documents.image_captions import image_places, replace_images
+from langchain_internvl.documents.image_captions import ImageCaptions, image_places, replace_images
 from langchain_internvl.errors import RequestError
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.messages.references import normalise_messages
 
 
 def conversation(count=4):
@@ -49,7 +53,7 @@ def test_as_many_become_captions_as_have_to(left):
     messages = conversation()
     llm, _ = scripted([])
     captions = {place: f"[Image {number}: A red circle.]"
-                for number, place in enumerate(image_places(messages)[: 4 - left], 1)}  # fmt: skip
+                for number, place in image_places(messages)[: 4 - left]}  # fmt: skip
     limit = llm.get_num_tokens_from_messages(replace_images(messages, captions))
     llm, shown, asked = called(messages, trigger_tokens=limit)
     assert images(shown) == left
@@ -83,3 +87,38 @@ def test_numbers_out_of_range():
     for settings in ({"trigger_tokens": 0}, {"trigger_tokens": 9, "keep": -1}):
         with pytest.raises(RequestError):
             ClearImagesMiddleware(llm, **settings)
+
+
+def test_captions_are_of_the_very_image():
+    """Blocks of objects in memory, and of references, that differ in nothing that JSON shows."""
+    colours = iter(range(0, 256, 32))
+    llm, _ = scripted(lambda request: f"Number {next(colours)}")
+    captions = ImageCaptions(llm, "What?", 20)
+    arrays = [np.zeros((100, 100, 3), np.uint8) for _ in range(2)]
+    arrays[1][50, 50] = 255  # in the part that NumPy does not print
+    held = normalise_messages(
+        [
+            HumanMessage([image_block(encode(Image.new("L", (30, 30), grey), "BMP"))])
+            for grey in (0, 1)
+        ],
+        MediaPolicy(),
+    )
+    references = [{**one.content[0]} for one in held]
+    assert len({one["size"] for one in references}) == 1
+    blocks = [{"type": "image", "image": one} for one in arrays]
+    said = [captions.of(block) for block in (*blocks, *references)]
+    assert said == ["Number 0", "Number 32", "Number 64", "Number 96"]
+    assert [captions.of(block) for block in (*blocks, *references)] == said
+
+
+def test_numbers_are_those_of_handles():
+    """Images in other providers' blocks, and those that are lost, count as for the tools."""
+    page = image_block(Image.new("RGB", (448, 448)))
+    lost = {"type": "image", "id": "sha256:0", "mime_type": "image/png", "size": 9}
+    data = {"mime_type": "image/png", "data": page["base64"]}
+    blocks = [lost, {"type": "media", **data}, {"inline_data": data}, page]
+    with pytest.warns(UserWarning, match="no longer|any more"):
+        _, shown, _ = called([HumanMessage(blocks)], trigger_tokens=1, keep=1)
+    assert shown[0].content[1:3] == [{"type": "text", "text": f"[Image {number}: A red circle.]"}
+                                     for number in (2, 3)]  # fmt: skip
+    assert (shown[0].content[0], shown[0].content[3]) == (lost, page)

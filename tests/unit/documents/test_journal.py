@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from drawn_pages import draw_page, encode, scripted
 from langchain_core.documents import Document
+from langchain_core.documents.base import Blob
 from patience import PATIENCE
 
-from langchain_internvl import ChatInternVL, InternVLLoader
+from langchain_internvl import ChatInternVL, InternVLLoader, nano
+from langchain_internvl.documents import model_identity
 from langchain_internvl.documents.jobs import Result
 from langchain_internvl.documents.journal import Journal, fingerprint_of, naming
+from langchain_internvl.documents.model_identity import identify
 from langchain_internvl.errors import EngineBusyError, RequestError
 
 PAGES = 12
@@ -91,6 +94,33 @@ def test_another_model_is_another_reading(tiff, tmp_path):
     llm, backend = scripted(lambda request: "text", temperature=0.5)
     InternVLLoader(tiff, llm=llm, resume_dir=tmp_path / "kept").load()
     assert len(backend.requests) == 4
+
+
+def test_other_weights_of_nano_or_of_an_adapter_are_another_model(tmp_path, monkeypatch):
+    for name in ("nano", "adapter"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"one")
+    monkeypatch.setattr(nano, "FOLDER", tmp_path / "nano")
+
+    def known():
+        model_identity._digests.cache_clear()
+        llm = ChatInternVL(model="nano", adapter=str(tmp_path / "adapter"))
+        return fingerprint_of(identify(llm))
+
+    first = known()
+    assert known() == first
+    (tmp_path / "nano/model.safetensors").write_bytes(b"two")
+    second = known()
+    (tmp_path / "adapter/model.safetensors").write_bytes(b"other")
+    assert len({first, second, known()}) == 3
+
+
+def test_metadata_of_a_blob_do_not_replace_those_of_the_page(tmp_path):
+    blob = Blob.from_data(scan(pages(2)), path="a", metadata={"page": 9, "ocr": "x", "box": 7})
+    first, _ = load(blob, tmp_path / "kept")
+    again, asked = load(blob, tmp_path / "kept")
+    assert (again, asked) == (first, 0)
+    assert [(one.metadata["page"], one.metadata["box"]) for one in again] == [(0, 7), (1, 7)]
 
 
 def test_what_failed_is_tried_again(tiff, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from drawn_pages import draw_page, long_reply, scripted, sure_reply
 from PIL import Image
 
+from langchain_internvl.backends.base import NO_TOKEN, Delta
 from langchain_internvl.documents.page_reader import Reader
 from langchain_internvl.documents.reading import TEMPERATURES, ReadOptions
 from langchain_internvl.errors import ContextOverflowError, EngineBusyError
@@ -28,6 +29,19 @@ def test_a_reply_at_its_limit_gets_more_tokens():
     found, requests = read([long_reply("begun"), "begun and done"], max_tokens=50)
     assert (found.text, found.problem, found.attempts) == ("begun and done", None, 2)
     assert [request.max_tokens for request in requests] == [50, 200]
+
+
+def test_a_reply_that_a_server_filtered_is_kept_and_flagged():
+    filtered = [Delta(NO_TOKEN, "begun"), Delta(NO_TOKEN, "", "content_filter")]
+    found, requests = read([filtered], max_tokens=50)
+    assert (found.text, found.problem, len(requests)) == ("begun", "content_filter", 1)
+    assert found.finish_reason == "content_filter"
+
+
+def test_a_reply_that_a_server_ended_in_a_loop_is_tried_again():
+    ended = [Delta(NO_TOKEN, LOOP), Delta(NO_TOKEN, "", "repetition")]
+    found, requests = read([ended, "All of it"])
+    assert (found.text, found.problem, len(requests)) == ("All of it", None, 2)
 
 
 def test_then_the_page_is_read_in_halves():

@@ -10,6 +10,7 @@ from patience import PATIENCE
 from support import http_server
 
 from langchain_internvl import InternVLLoader, MediaPolicy
+from langchain_internvl.documents import jobs
 from langchain_internvl.errors import EngineBusyError, MediaError, RequestError
 
 PROSE = "The invoice of March is due in thirty days after the goods have been delivered.\n" * 5
@@ -123,6 +124,20 @@ def test_a_good_text_layer_is_kept_and_said_so():
     assert backend.requests == []
 
 
+def test_never_asks_for_no_image_either(folder):
+    loader, backend = loader_of(folder, ocr="never")
+    found = loader.load()
+    assert [(one.page_content, one.metadata["ocr"]) for one in found] == [("", "text_layer")] * 4
+    assert backend.requests == []
+
+
+def test_pages_of_an_iterator_are_those_of_every_file(folder):
+    data = scan_pdf(*coloured())
+    loader, _ = loader_of([data, data], pages=(number for number in (2, 0)))
+    assert [one.metadata["page"] for one in loader.load()] == [2, 0, 2, 0]
+    assert len(loader.load()) == 4
+
+
 @pytest.mark.parametrize("reply", [EngineBusyError("too many"), long_reply("on and " * 60)])
 def test_where_the_model_fails_the_text_layer_is_the_fallback(reply):
     loader, _ = loader_of(text_pdf(PROSE), lambda request: reply, ocr="always")
@@ -211,6 +226,21 @@ def test_single_gives_a_document_for_each_file(folder):
     assert (last["source"], last["total_pages"]) == (str(folder / "sub/c.pdf"), 2)
     assert [page["page"] for page in last["pages"]] == [0, 1]
     assert "page" not in last
+
+
+def test_a_file_that_fails_after_some_pages_is_no_whole_document(monkeypatch):
+    def pages_of(*given):
+        yield next(jobs_pages_of(*given))
+        raise MediaError("a.pdf", "is damaged from here on")
+
+    jobs_pages_of = jobs.pages_of
+    monkeypatch.setattr(jobs, "pages_of", pages_of)
+    source = [scan_pdf(*coloured()), scan_pdf(*coloured())]
+    found = loader_of(source, mode="single", on_error="record")[0].load()
+    assert [one.page_content for one in found] == ["one", "one"]
+    assert all("damaged from here on" in one.metadata["error"] for one in found)
+    pages = loader_of(source, on_error="record")[0].load()
+    assert [one.page_content for one in pages] == ["one", "", "one", ""]
 
 
 async def test_the_same_in_an_event_loop(folder):

@@ -32,6 +32,50 @@ def test_tables(written, table):
     assert normalise_markup(table) == table  # what is normal stays
 
 
+@pytest.mark.parametrize(
+    ("written", "table"),
+    [
+        ("| a | b |\n|-|:-:|\n| 1 | 2 |", HEADED),
+        ("| a |\n|---|\n| 1 |", "<table>\n<tr><th>a</th></tr>\n<tr><td>1</td></tr>\n</table>"),
+        ("<fcel>a<fcel>b<nl>\n\nNext.", f"{TWO}\n\nNext."),
+        ("<otsl><fcel>a<fcel>b<nl>\n</otsl> Next.", f"{TWO} Next."),
+        ("<fcel>a<fcel>b", TWO),
+        ("\\begin{tabular}{ll}a & b", TWO),
+        ("\\begin{table}\\caption{C}\\begin{tabular}{ll}a&b\\end{tabular}\\end{table}",
+         f"\\begin{{table}}\\caption{{C}}{TWO}\\end{{table}}"),
+        *((f"<table><tr><td>a</td><td>b</td></tr>{cut}", TWO)
+          for cut in ("<", "<t", "</tabl", "</table", "<tr", '<td class="x')),
+    ],
+)  # fmt: skip
+def test_tables_of_rarer_forms(written, table):
+    assert normalise_markup(written) == table
+
+
+@pytest.mark.parametrize(
+    ("cell", "kept"),
+    [
+        ("x<y", "x&lt;y"), ("p < q", "p &lt; q"), ("a <! b > c", "a &lt;! b > c"),
+        ("<?x>", "&lt;?x>"), ("R&D AT&T", "R&D AT&T"), ("&lt;b&gt; &#65;", "&lt;b&gt; &#65;"),
+        ("1<b>2</b>", "1<b>2</b>"),
+        ('<a href="x?a=1&b=2">y</a>', '<a href="x?a=1&b=2">y</a>'), ("x<!-- no -->", "x"),
+        ("<script>a<b", "<script>a&lt;b"), ("<title>a", "<title>a"),
+        ("\u6c49|\u5b57", "\u6c49|\u5b57"),
+    ],
+)  # fmt: skip
+def test_text_of_cells_is_kept(cell, kept):
+    """Also where it looks like a tag: the cell's end was lost after `x<y`, and `AT&T` got a `;`."""
+    expected = f"<table>\n<tr><td>{kept}</td><td>z</td></tr>\n</table>"
+    assert normalise_markup(f"<table><tr><td>{cell}</td><td>z</td></tr></table>") == expected
+    if "|" not in cell:
+        piped = normalise_markup(f"|{cell}|z|\n|-|-|\n")
+        assert piped == expected.replace("td>", "th>")
+    assert normalise_markup(expected) == expected
+
+
+def test_cells_of_otsl_may_have_angles():
+    assert normalise_markup("<fcel>x<y<fcel>b<nl>") == TWO.replace("<td>a", "<td>x&lt;y")
+
+
 def test_spans_and_nested_markup_are_kept():
     text = ('<table><tr><td rowspan="2" width=3>a<br/>b</td><td colspan=1><b>c</b> &amp; d</td>'
             "</tr></table>")  # fmt: skip
@@ -58,6 +102,7 @@ def test_spans_and_nested_markup_are_kept():
         "Costs $5 & more <i>than</i> that",
         "1 | 2\n3 | 4",
         "<b>bold</b> and a <br> break",
+        "~~~\n| a | b |\n|---|---|\n~~~\n\n````\n```\n| a | b |\n|---|---|\n````",
     ],
 )
 def test_text_without_tables_stays(text):

@@ -177,3 +177,47 @@ def test_rows_of_tables_are_quoted_as_their_cells():
     assert list(pieces_of(f"Prices\n{table}")) == ["Prices", "A & B", "Rent | 900"]
     sentence = "The tenant pays Mr. Smith on art. 5 of the lease and of the law. "
     assert list(pieces_of(sentence * 6)) == [sentence.strip()] * 6
+
+
+SPANS = """Prices of 2026
+<table>
+<tr><th rowspan="2">Item</th><th colspan="2">Price &amp; tax</th></tr>
+<tr><th>net</th><th>gross</th></tr>
+<tr><td rowspan="2">Rent</td><td>900</td><td>1,071</td></tr>
+<tr><td></td><td>950<br>from May</td></tr>
+<tr><td colspan="3">All in <b>EUR</b></td></tr>
+</table>
+Paid monthly."""
+ROWS = ["Prices of 2026", "Item | Price & tax", "net | gross", "Rent | 900 | 1,071", "950 from May",
+        "All in EUR", "Paid monthly."]  # fmt: skip
+
+
+@pytest.mark.parametrize("quote", [True, 2])
+def test_the_prompt_shows_rows_of_tables_as_they_are_quoted(quote):
+    page = Document(SPANS)
+    reply = '"Rent | 900 | 1,071 [2]"'
+    made, backend, llm = chain([reply], [PAGES[0], page], quote=quote)
+    answer = made.invoke("What is the rent?")
+    assert cited(answer) == [("Rent | 900 | 1,071", 2)]
+    assert answer.pages[1].document.page_content == SPANS
+    asked = llm.get_text(backend.requests[0].prompt_ids)
+    shown = asked[asked.index("[2] Prices") + 4 : asked.index("Question:")].strip().split("\n")
+    assert [one for one in shown if one] == ROWS == list(pieces_of(SPANS))
+
+
+def test_every_quote_is_text_of_the_prompt():
+    sentence = "The tenant pays the rent before the third day of each month. "
+    cells = f"<tr><td>{sentence * 7}</td><td>{'x' * 400}</td></tr>"
+    pages = [Document(f"{SPANS}\n{sentence * 9}"), Document(f"<table>{cells}</table>"), *PAGES]
+    made, backend, llm = chain([json.dumps(UNSAID)], pages, max_pages=9)
+    made.invoke("What?")
+    asked = llm.get_text(backend.requests[0].prompt_ids)
+    quotes = [one.text for one in Quotable.of(pages, 1).quotes.values()]
+    assert len(quotes) > 20
+    assert [one for one in quotes if one not in asked] == []
+
+
+def test_answers_of_free_text_are_shown_tables_in_html():
+    made, backend, llm = chain(["900 [1]."], [Document(SPANS)], quote=False)
+    made.invoke("What is the rent?")
+    assert '<th colspan="2">Price &amp; tax</th>' in llm.get_text(backend.requests[0].prompt_ids)

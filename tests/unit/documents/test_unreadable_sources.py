@@ -1,5 +1,6 @@
 """Sources of the loader that name no readable file, each with its reason."""
 
+import io
 import logging
 import os
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from drawn_pages import draw_page, encode, scripted
 
-from langchain_internvl import InternVLLoader
+from langchain_internvl import InternVLLoader, image_block
 from langchain_internvl.documents.sources import find_files
 from langchain_internvl.errors import MediaError, RequestError
 
@@ -103,7 +104,8 @@ def test_a_folder_of_images_alone_warns_of_nothing(folder, caplog):
 @pytest.mark.parametrize(
     "settings",
     [{"dpi": float("inf")}, {"dpi": "300"}, {"concurrency": 2.5}, {"concurrency": "8"},
-     {"password": b"secret"}],
+     {"password": b"secret"}, {"long_side": "9"}, {"long_side": 9.5}, {"mode": ["page"]},
+     {"page_delimiter": None}, {"max_tiles": 0}],
 )  # fmt: skip
 def test_settings_of_another_type_are_refused_at_once(settings):
     with pytest.raises(RequestError, match=next(iter(settings))):
@@ -118,3 +120,43 @@ def test_numbers_of_numpy_are_numbers(settings, folder):
     llm = scripted(["text"])[0]
     (page,) = InternVLLoader(folder / "a.png", llm=llm, skip_blank=False, **settings).load()
     assert page.page_content == "text"
+
+
+def test_a_glob_of_folders_gives_every_file_once(folder):
+    """`**` matches a folder, the folders in it, and all files in both."""
+    (folder / "in/deep").mkdir(parents=True)
+    for name in ("in/b.png", "in/deep/c.png"):
+        (folder / name).write_bytes((folder / "a.png").read_bytes())
+    assert found("in/**") == ["in/b.png", "in/deep/c.png"]
+    assert sorted(found("**")) == ["a.png", "in/b.png", "in/deep/c.png"]
+    assert sorted(found("**", recursive=False)) == ["a.png", "in/b.png", "in/deep/c.png"]
+    assert found("*") == ["a.png", "in/b.png", "in/deep/c.png"]
+
+
+def test_an_empty_folder_takes_no_other_match_along(folder):
+    for name in ("b", "c"):
+        (folder / name).mkdir()
+    (folder / "c/d.png").write_bytes((folder / "a.png").read_bytes())
+    first, error, last = found("*")
+    assert (first, last) == ("a.png", "c/d.png")
+    assert "no images or PDFs" in str(error)
+
+
+def test_open_files_are_sources(folder):
+    with (folder / "a.png").open("rb") as file:
+        llm = scripted(["one", "two"])[0]
+        loader = InternVLLoader([file, io.BytesIO(file.read())], llm=llm, skip_blank=False)
+        assert [one.metadata["source"] for one in loader.load()] == [str(folder / "a.png"), None]
+        assert len(InternVLLoader(file, llm=scripted(["one"])[0], skip_blank=False).load()) == 1
+    (error,) = found(io.StringIO("text"))
+    assert "holds text" in str(error)
+
+
+@pytest.mark.parametrize("name", ["https-scan.png", "data", "http", "file.png", "[1] a.png"])
+def test_names_that_look_like_something_else_are_files(folder, name):
+    (folder / "a.png").rename(folder / name)
+    assert found(name) == [name]
+    llm = scripted(["text"])[0]
+    (page,) = InternVLLoader(name, llm=llm, skip_blank=False).load()
+    assert (page.page_content, page.metadata["source"]) == ("text", name)
+    assert image_block(name)["mime_type"] == "image/png"

@@ -44,6 +44,9 @@ def test_cases_are_read_with_paths_from_their_folder(tmp_path):
         ({"id": "0", "question": "x", "answer": "y"}, "line 2: the id '0' is used twice"),
         ({"id": "1", "question": "x", "answer": "y", "imagez": []}, "line 2: imagez"),
         ({"id": "1", "question": "", "answer": "y"}, "line 2: question"),
+        ({"id": "1", "question": "x", "box": [9, 9, 1, 1]}, "line 2: the line: .*upper left"),
+        ({"id": "1", "question": "x", "box": [0, 0, 1, 1001]}, "line 2: y2: .*1000"),
+        ({"id": "1", "question": "x", "answer": "A", "options": ["o"] * 27}, "at most 26"),
         ({"id": "1", "question": "x", "answer": "y", "answers": []}, "not both"),
     ],
 )
@@ -51,6 +54,33 @@ def test_a_bad_case_is_named_by_its_line(tmp_path, row, fault):
     path = write(tmp_path, {"id": "0", "question": "x", "answer": "y"}, row)
     with pytest.raises(RequestError, match=fault):
         list(read_cases(path))
+
+
+def test_files_of_other_editors(tmp_path):
+    path = write(tmp_path, {"id": "0", "question": "x", "answer": "y"})
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [case.id for case in read_cases(path)] == ["0"]
+    path.write_bytes(path.read_bytes() + b"\n\xff")
+    with pytest.raises(RequestError, match="line 2: is not UTF-8"):
+        list(read_cases(path))
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"), [("B", 1), ("b", 1), ("(B)", 1), ("a dog", 1), ("A", 0), ("E", None)]
+)
+def test_the_right_option_is_a_letter_or_its_text(llm, answer, score):
+    case = Case(id="1", question="?", answers=(answer,), options=("A cat", "A dog"))
+    (result,) = evaluate(llm("B"), [case], "option")
+    assert result.score == (score or 0)
+    assert (result.error is None) == (score is not None)
+
+
+def test_an_empty_answer_is_in_no_reply(llm):
+    case = Case(id="1", question="?", answers=("",))
+    (result,) = evaluate(llm("anything"), [case], "ocrbench")
+    assert (result.score, "empty answer" in result.error) == (0, True)
+    (blank,) = evaluate(llm(""), [case], "cer")
+    assert (blank.score, blank.error) == (0, None)
 
 
 def test_results_come_in_order_and_a_failed_case_keeps_its_place(tmp_path, llm):

@@ -10,8 +10,9 @@ import pytest
 from drawn_pages import text_pdf
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage
+from PIL import Image as PillowImage
 
-from langchain_internvl import MediaPolicy, pdf_block
+from langchain_internvl import MediaPolicy, image_block, pdf_block
 from langchain_internvl.errors import MediaError, MessageError
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.media_store import PasswordStore
@@ -171,3 +172,24 @@ def test_a_password_beside_text_is_in_no_trace(block):
     assert SECRET in repr(message)
     (same,) = normalise_messages([normal], POLICY)
     assert same is normal
+
+
+def test_bytes_that_are_plainly_no_text_are_what_they_are():
+    """An image declared as text was shown as letters."""
+    image = image_block(PillowImage.new("RGB", (30, 20)))["base64"]
+    label = {"type": "file", "mime_type": "text/plain"}
+    (part,) = read_block({**label, "base64": image}, "block 1")
+    assert isinstance(part, Image)
+    (part,) = read_block({**label, "base64": encoded(text_pdf("x"))}, "block 1")
+    assert isinstance(part, Document)
+    for text in ("BM is no image, nor is %PDF-1.7", "Gr\u00fc\u00dfe", "II*"):
+        for coding in ("utf-8", "utf-16"):
+            (part,) = read_block({**label, "base64": encoded(text.encode(coding))}, "block 1")
+            assert part.text == text
+
+
+@pytest.mark.parametrize("head", ["data:image/png; base64,", " \n data:image/png;x=y;BASE64 ,"])
+def test_data_urls_may_have_spaces(head):
+    image = image_block(PillowImage.new("RGB", (30, 20)))["base64"]
+    (part,) = read_block({"type": "image_url", "image_url": {"url": f"{head}{image}\n"}}, "block")
+    assert part.source.read(POLICY) == base64.b64decode(image)

@@ -87,7 +87,7 @@ ECHOES = {
     "no JSON": lambda said: lines("data: {" + said),
     "no choices": lambda said: lines(data({"echo": said})),
     "odd choice": lambda said: lines(data({"choices": [{"delta": said}]})),
-    "odd reason": lambda said: lines(chunk({"content": "a"}, said)),
+    "given up": lambda said: lines(chunk({"content": "a"}, {"type": [said]})),
 }
 
 
@@ -110,6 +110,26 @@ def test_no_error_has_a_secret(echo, pad):
              llm._get_llm_string()]  # fmt: skip
     for one in told:
         for secret in (KEY, HEADER, json.dumps(KEY)[1:-1], quote(KEY, safe="")):
+            assert secret not in one
+
+
+@pytest.mark.parametrize("pad", [0, 995])
+def test_no_kept_reason_and_no_warning_has_a_secret(pad):
+    reason = "x" * pad + f" {KEY} {HEADER} {quote(KEY, safe='')}"
+    parts = [{"type": KEY}, {"type": "text", "text": "a"}]
+    server = FaultServer(lines(chunk({"content": parts}, reason)))
+    with server.running() as url:
+        llm = ChatInternVL(model="vl", base_url=url, api_key=KEY, server_prompt="messages",
+                           default_headers={"X-Token": HEADER})  # fmt: skip
+        with pytest.warns(UserWarning, match="the server") as warned:
+            reply = llm.invoke("x")
+        llm.close()
+    assert reply.content == "a"
+    told = [repr(reply.response_metadata), *(str(one.message) for one in warned)]
+    assert any("unknown type" in one for one in told)
+    assert any("which is not known here" in one for one in told)
+    for one in told:
+        for secret in (KEY, HEADER, HEADER[:8], json.dumps(KEY)[1:-1], quote(KEY, safe="")):
             assert secret not in one
 
 
