@@ -37,6 +37,25 @@ def test_an_answer_is_a_line_of_the_page_that_it_cites(llm, question):
     assert bool(expected) == (answer.text != UNSAID)
 
 
+@pytest.mark.parametrize(
+    ("question", "number", "line"),
+    [("How much is the rent?", 1, 1), ("What is the lease?", 1, 0), ("What is of copper?", 2, 0)],
+)
+def test_of_one_page_it_answers_with_the_line_that_has_the_word(question, number, line, llm):
+    """Nothing is scripted: nano answers, cites, and finds the line by reading the page."""
+    text = TEXTS[number - 1][line]
+    image = IMAGES[number - 1]
+    chain = answer_with_citations(
+        llm.model_copy(update={"max_tokens": 60}), lambda _: [PAGES[number - 1]], ground="reading",
+        page_image=lambda _: image,
+    )  # fmt: skip
+    answer = chain.invoke(question)
+    assert answer.text == f"{text}."
+    (page,) = answer.pages
+    (box,) = page.boxes
+    assert box.pixels == find_lines(image)[line]
+
+
 @pytest.mark.parametrize(("number", "line"), [(1, 0), (1, 1), (2, 0)])
 def test_a_quoted_line_is_found_on_its_page(llm, number, line):
     """The answer is scripted, so that each line is looked for; nano reads the pages."""
