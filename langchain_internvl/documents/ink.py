@@ -6,7 +6,7 @@ import functools
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFilter
 
 from langchain_internvl.documents.ink_shapes import Shapes, find_shapes, runs_of
 from langchain_internvl.documents.levels import Grey, grain, median_of_counts
@@ -27,6 +27,9 @@ _CONTRAST = 36
 """Least contrast of ink to the paper around it, in 8-bit levels."""
 _GRAIN = 4
 """Least contrast of ink, in standard deviations of the paper's grain."""
+_MOST_GRAIN = 12
+"""Standard deviation of grain, in 8-bit levels, from which it is smoothed: letters in more grain
+fall to pieces."""
 _SHARE = 0.25
 """Least contrast of ink, as a share of that of the page's darkest ink."""
 _LONG = 8
@@ -125,11 +128,13 @@ def find_ink(grey: Grey) -> Ink:
     """The ink of a page with dark ink on light paper.
 
     Letters in a dark box or a shaded cell are ink, and the box is not; rules and the lines of
-    tables are not ink. Light that changes slowly and grain are paper.
+    tables are not ink. Light that changes slowly and grain are paper; much grain is smoothed.
 
     Args:
         grey: The page, level.
     """
+    if grain(_paper(grey), grey) > _MOST_GRAIN:
+        grey = np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(1)))
     mask = _contrast(grey)
     shapes = find_shapes(mask)
     height = letter_height(shapes)

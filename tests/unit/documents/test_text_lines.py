@@ -67,6 +67,8 @@ def shadowed(page):
         pytest.param(ImageOps.invert, id="inverted"),
         pytest.param(lambda page: noisy(page, 20), id="a grey scan with grain"),
         pytest.param(lambda page: ImageOps.invert(noisy(page, 20)), id="its negative"),
+        pytest.param(lambda page: noisy(page, 40), id="much grain"),
+        pytest.param(lambda page: ImageOps.invert(noisy(page, 40)), id="much grain, its negative"),
         pytest.param(shadowed, id="a shadow"),
         pytest.param(lambda page: page.point(lambda value: 255 * (value > 128)), id="bilevel"),
     ],
@@ -74,6 +76,12 @@ def shadowed(page):
 def test_lines_on_all_kinds_of_paper(change):
     page, boxes = draw()
     check(change(page), boxes)
+
+
+@pytest.mark.parametrize(("ink", "deviation"), [(55, 14), (55, 25), (90, 20)])
+def test_lines_of_faint_print_in_grain(ink, deviation):
+    page, boxes = draw(ink=ink)
+    check(noisy(page, deviation), boxes)
 
 
 def test_specks_are_not_lines_though_some_are_as_large_as_dots():

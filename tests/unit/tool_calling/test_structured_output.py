@@ -219,6 +219,9 @@ def test_a_reply_that_comes_whole_in_a_stream_says_so_too():
     ):
         with pytest.raises(OutputParserException, match="raise max_tokens"):
             list(parser.transform(iter([message])))
+    filtered = AIMessage('{"shop":', response_metadata={"finish_reason": "content_filter"})
+    with pytest.raises(OutputParserException, match="cut off by the server's content filter"):
+        list(ValueParser(wanted=Receipt).transform(iter([filtered])))
     args = {"name": "K", "address": "x"}
     whole = AIMessage("", tool_calls=[{"name": "Receipt", "args": args, "id": "1"}])
     parser = ValueParser(wanted=Receipt.model_json_schema(), is_call=True)
