@@ -97,7 +97,7 @@ def _from_pipes(text: str) -> str:
         elif marks and marks[1].startswith(fence) and not marks[2].strip():
             fence = ""
         below = lines[at + 1] if at + 1 < len(lines) else ""
-        if not fence and "|" in line and _RULE.fullmatch(below) and not _RULE.fullmatch(line):
+        if not fence and _is_head(line, below):
             end = at + 2
             while end < len(lines) and "|" in lines[end] and lines[end].strip():
                 end += 1
@@ -110,6 +110,13 @@ def _from_pipes(text: str) -> str:
         done.append(line)
         at += 1
     return "\n".join(done)
+
+
+def _is_head(line: str, below: str) -> bool:
+    """Whether a line is the head of a table: the line below it is a rule of as many columns."""
+    if "|" not in line or _RULE.fullmatch(line) or not _RULE.fullmatch(below):
+        return False
+    return len(_cells(line)) == len(_cells(below))
 
 
 def _cells(line: str) -> list[str]:

@@ -262,8 +262,12 @@ async def test_what_is_no_question_or_no_document_is_refused():
             chain.invoke(question)
         with pytest.raises(RequestError, match="the question is text"):
             await chain.ainvoke(question)
-    for found in (None, ["text"], "text", [{"page_content": "x"}]):
-        with pytest.raises(RequestError, match="gives Documents"):
+    for found, named in (
+        (None, "NoneType"), (["text"], "str in it"), ("text", "str"), ("", "str"), ({}, "dict"),
+        ([{"page_content": "x"}], "dict in it"), ([PAGES[0], None], "NoneType in it"),
+        (iter([None]), "NoneType in it"), (PAGES[0], "Document"),
+    ):  # fmt: skip
+        with pytest.raises(RequestError, match=f"gives Documents in a list, not {named}$"):
             answer_with_citations(llm, lambda question, found=found: found).invoke("x")
     assert backend.requests == []
 

@@ -60,6 +60,9 @@ def test_tables_of_rarer_forms(written, table):
         ('<a href="x?a=1&b=2">y</a>', '<a href="x?a=1&b=2">y</a>'), ("x<!-- no -->", "x"),
         ("<script>a<b", "<script>a&lt;b"), ("<title>a", "<title>a"),
         ("\u6c49|\u5b57", "\u6c49|\u5b57"),
+        # Characters for private use, which also stand for letters of a PDF's fonts.
+        ("\ue000 a<b \ue001 AT&T", "\ue000 a&lt;b \ue001 AT&T"),
+        ("\ue0f0\ue0f1", "\ue0f0\ue0f1"),
     ],
 )  # fmt: skip
 def test_text_of_cells_is_kept(cell, kept):
@@ -101,6 +104,16 @@ def test_spans_and_nested_markup_are_kept():
         "```python\nx = 1\n```\n\ntext\n\n```\n| a | b |\n|---|---|\n```",
         "Costs $5 & more <i>than</i> that",
         "1 | 2\n3 | 4",
+        # The rule has as many columns as the head.
+        *(
+            f"{head}\n{rule}"
+            for head, rule in (
+                ("| a | b | c |", "|---|"),
+                ("| a |", "|---|---|"),
+                ("a | b | c", "--- | ---"),
+                (r"| a \| b |", "|---|---|"),
+            )
+        ),
         "<b>bold</b> and a <br> break",
         "~~~\n| a | b |\n|---|---|\n~~~\n\n````\n```\n| a | b |\n|---|---|\n````",
     ],
