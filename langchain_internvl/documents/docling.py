@@ -38,7 +38,8 @@ def describe_pictures(
 
     Returns:
         Errors by the picture's reference (`#/pictures/0`): `ValueError` for a picture without an
-        image, the model's error otherwise. A failed picture does not affect the others.
+        image, else the error of its image or the model's. A failed picture does not affect the
+        others.
 
     Raises:
         ImportError: docling-core is not installed (extra `docling`).
@@ -49,18 +50,13 @@ def describe_pictures(
     for picture in document.pictures:
         if picture.meta is not None and picture.meta.description is not None:
             continue
-        image = picture.get_image(document)
-        if image is None:
-            failures[picture.self_ref] = ValueError(
-                f"{picture.self_ref} holds no image; convert the document with "
-                "PdfPipelineOptions(generate_picture_images=True)"
-            )
+        try:
+            block = _block(picture, document)
+        except Exception as error:  # noqa: BLE001 - docling opens files, and images may be damaged
+            failures[picture.self_ref] = error
             continue
         pictures.append(picture)
-        question: list[str | dict[str, Any]] = [
-            dict(image_block(image)),
-            {"type": "text", "text": prompt},
-        ]
+        question: list[str | dict[str, Any]] = [block, {"type": "text", "text": prompt}]
         messages.append([HumanMessage(question)])
     inputs: list[LanguageModelInput] = list(messages)
     replies: list[AIMessage | Exception] = llm.batch(  # type: ignore[assignment]
@@ -75,3 +71,19 @@ def describe_pictures(
             text=reply.text.strip(), created_by=reply.response_metadata.get("model_name")
         )
     return failures
+
+
+def _block(picture: Any, document: Any) -> dict[str, Any]:
+    """The content block of a picture.
+
+    Raises:
+        ValueError: The picture has no image.
+        MediaError: Its image cannot be read.
+    """
+    image = picture.get_image(document)
+    if image is None:
+        raise ValueError(
+            f"{picture.self_ref} holds no image; convert the document with "
+            "PdfPipelineOptions(generate_picture_images=True)"
+        )
+    return dict(image_block(image))

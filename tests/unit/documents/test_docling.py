@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from langchain_core.messages import AIMessage
 from PIL import Image
@@ -49,3 +51,13 @@ def test_a_picture_that_is_described_keeps_its_description():
     describe_pictures(document, llm_of(lambda _request: AIMessage("First.")))
     describe_pictures(document, llm_of(lambda _request: AIMessage("Second.")))
     assert document.pictures[0].meta.description.text == "First."
+
+
+def test_a_picture_that_cannot_be_read_leaves_its_neighbours_alone():
+    """Its image is in a file that is gone, or has no pixels."""
+    document = document_of(*(Image.new("RGB", (10, 10), one) for one in ("red", "lime")))
+    document.pictures[0].image.uri = Path("gone.png")
+    document.pictures[0].image._pil = None
+    failures = describe_pictures(document, llm_of(lambda _request: "A drawing."))
+    assert list(failures) == ["#/pictures/0"]
+    assert document.pictures[1].meta.description.text == "A drawing."
