@@ -383,8 +383,20 @@ def test_a_second_run_does_not_read_what_the_first_one_wrote(ocr, folder, out):
     first = sorted(one.name for one in (folder / out).glob("*.searchable.pdf"))
     result, asked = ocr(*arguments)
     assert (result.exit_code, asked) == (0, [])
+    assert result.stderr.count(f"earlier runs in {out} are left out: 3") == 1
     assert sorted(one.name for one in (folder / out).glob("*.searchable.pdf")) == first
     assert ocr(out, "--out", "other.jsonl", "--ocr", "always")[1] != []  # of another output
+
+
+@pytest.mark.parametrize("found", ["read", "read/*.pdf", "re*"])
+def test_a_searchable_pdf_that_is_named_is_read(ocr, folder, found):
+    assert ocr("scans/a.png", "--out", "read", "--searchable-pdf")[0].exit_code == 0
+    result, _ = ocr(found, "--out", "read")
+    assert "0 pages of 0 files" in result.stderr
+    assert "earlier runs in read are left out: 1" in result.stderr
+    result, _ = ocr("read/a.png.searchable.pdf", found, "--out", "read")
+    assert "1 pages of 1 files" in result.stderr
+    assert (folder / "read/a.png.searchable.pdf.txt").exists()
 
 
 @pytest.mark.parametrize("out", ["pages.parquet", "pages.jsonl", "read"])
