@@ -8,6 +8,7 @@
 | `[1][2]`, `[1], [2]`, `[1] and [2]` | one after the other: one statement |
 
 Brackets in code, links (`[1](https://...)`) and link definitions (`[1]: https://...`) are text.
+So are ranges without a word that are not within the pages: `[10-20] mm`.
 """
 
 from __future__ import annotations
@@ -15,25 +16,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
+
+from langchain_internvl.documents.markdown_code import code_spans
+from langchain_internvl.documents.sentences import last_sentence
 
 _WORD = r"(?:\^|(?:pages?|pp?\.?|seiten?|s\.)\s*)?"
 _JOIN = r"\s*(?:[,;&\u3001\uff0c]|and|und|[-\u2013\u2014]|to|bis)\s*"
 _NUMBERS = rf"\s*{_WORD}\d{{1,3}}(?:{_JOIN}{_WORD}\d{{1,3}})*\s*(?:\u2020[^\[\]\u3010\u3011]*)?"
-_ONE = (
+_MARK = re.compile(
     rf"(?:\[\[{_NUMBERS}\]\]|\[{_NUMBERS}\]|\u3010{_NUMBERS}\u3011|\uff3b{_NUMBERS}\uff3d)"
-    r"(?!\(|:\s*(?:<|\w+://))"
+    r"(?!\(|:\s*(?:<|\w+://))",
+    re.IGNORECASE,
 )
-_BETWEEN = r"(?:[^\S\n]*(?:[,;&]|and|und))?[^\S\n]*"
-_MARKS = re.compile(rf"{_ONE}(?:{_BETWEEN}{_ONE})*", re.IGNORECASE)
+_BETWEEN = re.compile(r"(?:[^\S\n]*(?:[,;&]|and|und))?[^\S\n]*", re.IGNORECASE)
 _RANGE = re.compile(
     r"(\d{1,3})(?:\s*(?:[-\u2013\u2014]|to|bis)\s*[^\d]*?(\d{1,3}))?", re.IGNORECASE
 )
-_CODE = re.compile(
-    r"^[ \t]*(`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t]*\1[ \t]*$|\Z)"
-    r"|(?<!`)(`+)(?!`)(?:(?!\n\s*\n).)+?(?<!`)\2(?!`)",
-    re.DOTALL | re.MULTILINE,
-)
+_NAMED = re.compile(r"\b[ps]|\u2020", re.IGNORECASE)
+"""A word for "page", or a dagger before the name of the source: no range of other things."""
+_SOURCE = re.compile(r"\u2020[^\[\]\u3010\u3011]*")
 _LIST_ITEM = re.compile(r"\s*(?:\d{1,3}[.)])?")
+_GOES_ON = re.compile(r"\s*(?:[.,;!?)\u3001\u3002\uff0c\uff1b]|(?:and|und)\b)", re.IGNORECASE)
+"""What follows a mark within or at the end of its statement."""
+_SEPARATOR = re.compile(r"(?:\s|[,;&|\u3001\uff0c\uff1b]|\b(?:and|und)\b)*\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ class Mark:
     Attributes:
         start: Where it begins, with the white space before it.
         end: Where it ends; of a leading mark with a colon and the white space after it.
-        numbers: The numbers, in their order.
+        numbers: The numbers, in their order. Of what a range has beyond the pages, the first and
+            the last.
         statement: Where the statement of a leading mark ends, which begins at `end`; None: the
             statement is before the mark.
     """
@@ -54,46 +61,97 @@ class Mark:
     statement: int | None = None
 
 
-def find_marks(text: str) -> Iterator[Mark]:
+def find_marks(text: str, pages: int) -> Iterator[Mark]:
     """The marks of a reply, in order.
 
-    A mark belongs to the statement before it. At the beginning of a line, or directly after
-    another statement's mark, it leads the statement that follows on the line, if there is one.
+    A mark belongs to the statement before it. It leads the statement that follows on the line, if
+    there is one:
+
+    - at the beginning of the line, or of an item of a list: "[1] A.";
+    - directly after another statement's mark: "A [1]. [2] B.";
+    - after the statement of another leading mark, unless a stop, a comma or "and" follows:
+      "[1] A. [2] B.", but "[1] A. B [2]."
+
+    The statement of a leading mark ends before the next mark, or before the statement of that one.
 
     Args:
         text: The reply.
+        pages: Number of pages.
     """
-    code = [found.span() for found in _CODE.finditer(text)]
-    found = [
-        (one.start(), one.end(), numbers)
-        for one in _MARKS.finditer(text)
-        if (numbers := _numbers(one[0]))
-        and not any(begin <= one.start() < end for begin, end in code)
-    ]
-    last = 0
+    found = _found(text, pages)
+    leading = _leading(text, found)
     for place, (start, end, numbers) in enumerate(found):
-        following = found[place + 1][0] if place + 1 < len(found) else len(text)
-        line = text.find("\n", end)
-        stop = following if line < 0 else min(following, line)
-        before = text[max(last, text.rfind("\n", 0, start) + 1) : start]
-        before = before[_LIST_ITEM.match(before).end() :]  # type: ignore[union-attr]
-        last = end
-        if _has_words(before) or not _has_words(text[end:stop]):
+        if not leading[place]:
             yield Mark(len(text[:start].rstrip()), end, numbers)
             continue
+        stop = _stop(text, found, place)
         after = end + len(text[end:stop]) - len(text[end:stop].lstrip(": \t"))
-        yield Mark(start, after, numbers, after + len(text[after:stop].rstrip()))
+        if place + 1 < len(found) and stop == found[place + 1][0] and not leading[place + 1]:
+            own = last_sentence(text[:stop], after)
+            stop = own if own > after else stop
+        separator = _SEPARATOR.search(text, after, stop)
+        yield Mark(start, after, numbers, separator.start() if separator else stop)
+
+
+_Found: TypeAlias = "list[tuple[int, int, tuple[int, ...]]]"
+
+
+def _found(text: str, pages: int) -> _Found:
+    """Start, end and numbers of marks; those one after the other are one."""
+    code = code_spans(text)
+    found: _Found = []
+    for one in _MARK.finditer(text):
+        numbers = _numbers(one[0], pages)
+        if not numbers or any(begin <= one.start() < end for begin, end in code):
+            continue
+        if found and _BETWEEN.fullmatch(text, found[-1][1], one.start()):
+            start, _, numbers_before = found.pop()
+            found.append((start, one.end(), tuple(dict.fromkeys(numbers_before + numbers))))
+        else:
+            found.append((*one.span(), numbers))
+    return found
+
+
+def _leading(text: str, found: _Found) -> list[bool]:
+    """Whether each mark leads a statement."""
+    leading: list[bool] = []
+    last = 0
+    for place, (start, end, _) in enumerate(found):
+        line = text.rfind("\n", 0, start) + 1
+        follows = place > 0 and line <= last  # another mark on the line
+        before = text[max(last, line) : start]
+        has_before = _has_words(before[_LIST_ITEM.match(before).end() :])  # type: ignore[union-attr]
+        last = end
+        after = text[end : _stop(text, found, place)]
+        leading.append(
+            _has_words(after)
+            and (not has_before or (follows and leading[-1]))
+            and not (follows and _GOES_ON.match(after))
+        )
+    return leading
+
+
+def _stop(text: str, found: _Found, place: int) -> int:
+    """Where the next mark begins, or the line of this one ends."""
+    end = found[place][1]
+    following = found[place + 1][0] if place + 1 < len(found) else len(text)
+    line = text.find("\n", end)
+    return following if line < 0 else min(following, line)
 
 
 def _has_words(text: str) -> bool:
     return any(letter.isalnum() for letter in text)
 
 
-def _numbers(marks: str) -> tuple[int, ...]:
-    """The numbers of marks; empty if a range runs downwards."""
+def _numbers(mark: str, pages: int) -> tuple[int, ...]:
+    """The numbers of a mark; empty if a range runs downwards, or none of pages is meant."""
+    is_named = _NAMED.search(mark) is not None
     numbers: list[int] = []
-    for first, last in _RANGE.findall(re.sub(r"\u2020[^\[\]\u3010\u3011]*", "", marks)):
-        if last and int(last) < int(first):
+    for first, last in _RANGE.findall(_SOURCE.sub("", mark)):
+        low, high = int(first), int(last or first)
+        if high < low or (last and not is_named and not 0 < low <= high <= pages):
             return ()
-        numbers += range(int(first), int(last or first) + 1)
+        numbers += range(low, min(high, pages) + 1)
+        if high > pages:
+            numbers += (max(low, pages + 1), high)
     return tuple(dict.fromkeys(numbers))

@@ -19,6 +19,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 from PIL import Image
+from pydantic import BaseModel
 
 from langchain_internvl._optional import require
 from langchain_internvl.chat_models import ChatInternVL
@@ -211,12 +212,19 @@ def _documents(found: Any) -> list[Document]:
     """What a retriever found.
 
     Raises:
-        RequestError: It is something else than documents.
+        RequestError: It is something else than a list of documents.
     """
-    documents = list(found) if isinstance(found, Iterable) else [found]
-    wrong = next((one for one in documents if not isinstance(one, Document)), None)
-    if wrong is not None or found is None:
-        raise RequestError(f"the retriever gives Documents, not {type(wrong).__name__}")
+    # Iterating over these gives letters, keys or fields.
+    is_list = isinstance(found, Iterable) and not isinstance(
+        found, str | bytes | Mapping | BaseModel
+    )
+    documents = list(found) if is_list else []
+    wrong = [one for one in documents if not isinstance(one, Document)] if is_list else [found]
+    if wrong:
+        raise RequestError(
+            f"the retriever gives Documents in a list, not {type(wrong[0]).__name__}"
+            + (" in it" if is_list else "")
+        )
     return documents
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image
 
 from langchain_internvl.documents.citation_marks import find_marks
 from langchain_internvl.documents.quotes import UNSAID, Quote
-from langchain_internvl.documents.sentences import sentence_ends
+from langchain_internvl.documents.sentences import last_sentence
 from langchain_internvl.grounding import Box
 
 
@@ -50,7 +49,8 @@ class CitedAnswer:
         text: The answer, without the marks.
         message: The same as a message, whose text block has `Citation` annotations.
         pages: The pages of the prompt, in the order of their numbers.
-        unknown: Cited numbers that no page has.
+        unknown: Cited numbers that no page has; of a range such as [pages 2-9], the first and the
+            last of them.
         citations: The citations, in the order of the text; those of the message.
     """
 
@@ -65,9 +65,9 @@ def cite(reply: AIMessage, documents: Sequence[Document]) -> CitedAnswer:
     """A reply with marks such as [2], as text with `Citation` annotations.
 
     Each citation spans the statement before its mark: back to the end of the sentence before, or
-    to the mark before; or the statement after it, if the mark leads a line. `url` is the
-    document's source, `title` names document and page, and `extras` has `number`, `page` and
-    `page_id`. See `citation_marks` for the forms of marks.
+    to the mark before; or the statement after it, if the mark leads one (see `find_marks`). `url`
+    is the document's source, `title` names document and page, and `extras` has `number`, `page`
+    and `page_id`. See `citation_marks` for the forms of marks.
 
     Args:
         reply: The reply.
@@ -77,15 +77,15 @@ def cite(reply: AIMessage, documents: Sequence[Document]) -> CitedAnswer:
     unknown: list[int] = []
     text = ""
     at = start = 0
-    statement = 0, 0
+    statement: tuple[int, int] | None = None
     written = reply.text
-    for mark in find_marks(written):
+    for mark in find_marks(written, len(documents)):
         text += written[at : mark.start]
         at = mark.end
         if mark.statement is not None:
             statement = len(text), len(text) + mark.statement - mark.end
-        elif any(letter.isalnum() for letter in text[start:]) or not spans:
-            statement = max(start, _sentence_start(text, start)), len(text)
+        elif statement is None or any(letter.isalnum() for letter in text[start:]):
+            statement = last_sentence(text, start), len(text)
         spans += [(*statement, one) for one in mark.numbers if 0 < one <= len(documents)]
         unknown += [one for one in mark.numbers if not 0 < one <= len(documents)]
         start = len(text)
@@ -162,12 +162,3 @@ def _page_of(metadata: Mapping[str, Any]) -> str:
         return f", page {int(metadata['page']) + 1}"
     except (KeyError, TypeError, ValueError, OverflowError):
         return ""
-
-
-def _sentence_start(text: str, least: int) -> int:
-    """Index at which the last sentence begins, at least `least`."""
-    said = text[: len(text.rstrip(" .!?\u3002\uff01\uff1f"))]
-    ends = [end for _, end in sentence_ends(said) if end < len(said)]
-    lines = [found.end() for found in re.finditer(r"\n+", said)]
-    begin = max([least, *ends, *lines])
-    return begin + len(text[begin:]) - len(text[begin:].lstrip())

@@ -83,7 +83,7 @@ class ClearImagesMiddleware(AgentMiddleware):
         """Replace old images without blocking the event loop; see `wrap_model_call`."""
         messages: list[BaseMessage] = list(request.messages)
         captions: dict[tuple[int, int], str] = {}
-        for number, place in self._replaceable(messages):
+        for number, place in await run_in_executor(None, self._replaceable, messages):
             shown = replace_images(messages, captions)
             if await run_in_executor(None, self._fits, request, shown):
                 break

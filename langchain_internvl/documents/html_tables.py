@@ -24,14 +24,14 @@ def clean_tables(text: str) -> str:
     ends = [found.start() for found in _TABLE.finditer(text)]
     if ends and text[ends[-1] + 1] != "/" and (cut := _CUT_TAG.search(text)):
         text = text[: cut.start()]
-    cleaner = _Cleaner(text)
-    cleaner.feed(_AMPERSAND.sub(_AND, _STRAY.sub(_LESS, text)))
+    absent = (chr(code) for code in range(0xE000, 0x110000) if chr(code) not in text)
+    less, ampersand = next(absent), next(absent)
+    cleaner = _Cleaner(text, less, ampersand)
+    cleaner.feed(_AMPERSAND.sub(ampersand, _STRAY.sub(less, text)))
     cleaner.close()
     return cleaner.result()
 
 
-_LESS, _AND = "\ue0f0", "\ue0f1"
-"""Private characters in place of `<` and `&` that are text, while tags are looked for."""
 _STRAY = re.compile(r"<(?!/?[A-Za-z][^<>]*>|!--(?:(?!-->).)*-->)", re.DOTALL)
 _AMPERSAND = re.compile(r"&(?!#?\w{1,32};)")
 _TABLE = re.compile(r"<table\b|</table\s*>", re.IGNORECASE)
@@ -49,10 +49,18 @@ def _span(value: str | None) -> int:
 
 
 class _Cleaner(HTMLParser):
-    """Copies a text; inside tables, element by element."""
+    """Copies a text; inside tables, element by element.
 
-    def __init__(self, text: str) -> None:
+    Args:
+        text: The text.
+        less: A character that the text does not have. It stands for a `<` that is text in what is
+            fed, so that tags are found.
+        ampersand: Another one, for `&`.
+    """
+
+    def __init__(self, text: str, less: str, ampersand: str) -> None:
         super().__init__(convert_charrefs=False)
+        self._less, self._and = less, ampersand
         self._starts = [0]
         for line in text.split("\n"):
             self._starts.append(self._starts[-1] + len(line) + 1)
@@ -77,7 +85,7 @@ class _Cleaner(HTMLParser):
         return self._starts[line - 1] + column
 
     def _start_tag(self) -> str:
-        return (self.get_starttag_text() or "").replace(_AND, "&")
+        return (self.get_starttag_text() or "").replace(self._and, "&")
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         start = self._start_tag()
@@ -142,10 +150,10 @@ class _Cleaner(HTMLParser):
         if not self._open or (self._open[-1] in {"table", "tr"} and not data.strip()):
             return
         if self._open[-1] in {"table", "tr"}:  # text between cells belongs to no cell
-            text = data.strip().replace(_LESS, "<").replace(_AND, "&")
+            text = data.strip().replace(self._less, "<").replace(self._and, "&")
             self._out.append(html.escape(html.unescape(text), quote=False))
             return
-        self._out.append(data.replace(_LESS, "&lt;").replace(_AND, "&"))
+        self._out.append(data.replace(self._less, "&lt;").replace(self._and, "&"))
 
     def _push(self, tag: str, attributes: str) -> None:
         self._open.append(tag)

@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.runnables.config import run_in_executor
 
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import UrlSource
@@ -76,7 +77,7 @@ class ImageCaptions:
 
     async def aof(self, block: dict[str, Any]) -> str:
         """The caption of an image block, without blocking the event loop."""
-        key = _key(block, self._policy)
+        key = await run_in_executor(None, _key, block, self._policy)  # reads and hashes a file
         if key not in self._kept:
             reply = await self._llm.ainvoke(self._question(block), **self._settings)
             self._keep(key, reply.text)

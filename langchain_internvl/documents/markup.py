@@ -18,6 +18,7 @@ import html
 import re
 
 from langchain_internvl.documents.html_tables import clean_tables
+from langchain_internvl.documents.markdown_code import code_spans
 
 _FENCE = re.compile(
     r"\A\s*(`{3,}|~{3,})[ \t]*(?:markdown|md|html|text|latex)?[ \t]*\n(.*?)\n?(?:\1\s*)?\Z",
@@ -42,10 +43,15 @@ _OTSL = re.compile(rf"(?:<otsl>\s*)?({_OTSL_BODY})(?:\s*</otsl>)?")
 _OTSL_CELL = re.compile(rf"<({_OTSL_KINDS}|nl)>({_OTSL_TEXT})")
 _TABULAR = re.compile(
     r"(\\begin\{table\}(?:\[[^\]]*\])?\s*)?(?:\\centering\s*)?"
-    r"\\begin\{tabular\}(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})?(.*?)(?:\\end\{tabular\}|\Z)"
+    r"\\begin\{tabular\}(?:\[[^\]]*\])?(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})?"
+    r"(?:(?P<whole>(?:(?!\\(?:begin|end)\{tabular\}).)*)\\end\{tabular\}"
+    r"|(?P<cut>(?:(?!\\(?:begin|end)\{tabular\}|\\end\{table\}|\n\s*\n|\n[ \t]*(?:`{3}|~{3})).)*)"
+    r"(?=\\end\{table\}|\n\s*\n|\n[ \t]*(?:`{3}|~{3})|\Z))"
     r"(?(1)(?:\s*\\end\{table\})?)",
     re.DOTALL,
 )
+"""A tabular without its end goes to an empty line or a fence of code."""
+_ROW = re.compile(r"(?<!\\)&|\\\\")
 _MULTICOLUMN = re.compile(r"\s*\\multicolumn\{(\d+)\}\{[^{}]*\}\{(.*)\}\s*", re.DOTALL)
 
 
@@ -66,7 +72,7 @@ def normalise_markup(text: str) -> str:
         text = _SHELL.sub("", text)
         text = _OTSL.sub(_from_otsl, text)
     if "\\begin{tabular}" in text:
-        text = _TABULAR.sub(_from_latex, text)
+        text = _from_tabulars(text)
     if "|" in text:
         text = _from_pipes(text)
     if "<table" in text.lower():
@@ -97,7 +103,7 @@ def _from_pipes(text: str) -> str:
         elif marks and marks[1].startswith(fence) and not marks[2].strip():
             fence = ""
         below = lines[at + 1] if at + 1 < len(lines) else ""
-        if not fence and "|" in line and _RULE.fullmatch(below) and not _RULE.fullmatch(line):
+        if not fence and _is_head(line, below):
             end = at + 2
             while end < len(lines) and "|" in lines[end] and lines[end].strip():
                 end += 1
@@ -110,6 +116,13 @@ def _from_pipes(text: str) -> str:
         done.append(line)
         at += 1
     return "\n".join(done)
+
+
+def _is_head(line: str, below: str) -> bool:
+    """Whether a line is the head of a table: the line below it is a rule of as many columns."""
+    if "|" not in line or _RULE.fullmatch(line) or not _RULE.fullmatch(below):
+        return False
+    return len(_cells(line)) == len(_cells(below))
 
 
 def _cells(line: str) -> list[str]:
@@ -156,9 +169,28 @@ def _run(
         count += 1
 
 
+def _from_tabulars(text: str) -> str:
+    """LaTeX tabulars as HTML, those in code left out, and mentions without an end or a row."""
+    code = [(start, end) for start, end in code_spans(text) if _is_code(text[start:end])]
+
+    def replaced(match: re.Match[str]) -> str:
+        start = match.start() + match[0].index("\\begin{tabular}")
+        in_code = any(begin <= start < end for begin, end in code)
+        mentioned = match["whole"] is None and not _ROW.search(match["cut"])
+        return match[0] if in_code or mentioned else _from_latex(match)
+
+    return _TABULAR.sub(replaced, text)
+
+
+def _is_code(span: str) -> bool:
+    """Whether it is a block, or code within a line; LaTeX also has backticks as quotes."""
+    return "\n" not in span or _CODE_FENCE.match(span) is not None
+
+
 def _from_latex(match: re.Match[str]) -> str:
     r"""A LaTeX tabular as HTML; `\multicolumn` spans, other commands stay as they are."""
-    body = re.sub(r"\\(?:hline|toprule|midrule|bottomrule|cline\{[^{}]*\})", "", match[2])
+    written = match["whole"] if match["cut"] is None else match["cut"]
+    body = re.sub(r"\\(?:hline|toprule|midrule|bottomrule|cline\{[^{}]*\})", "", written)
     rows = []
     for line in re.split(r"\\\\(?:\[[^\]]*\])?", body):
         if not line.strip():

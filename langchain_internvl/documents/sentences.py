@@ -53,6 +53,20 @@ def sentence_ends(text: str) -> Iterator[tuple[int, int]]:
             yield found.span("gap")
 
 
+def last_sentence(text: str, least: int) -> int:
+    """Index at which the last sentence or line of a text begins.
+
+    Args:
+        text: The text; white space and stops at its end are of its last sentence.
+        least: Smallest index, where a sentence is known to begin.
+    """
+    said = text[: len(text.rstrip(" .!?\u3002\uff01\uff1f"))]
+    ends = [end for _, end in sentence_ends(said) if end < len(said)]
+    lines = [found.end() for found in re.finditer(r"\n+", said)]
+    begin = max([least, *ends, *lines])
+    return begin + len(text[begin:]) - len(text[begin:].lstrip())
+
+
 def _goes_on(text: str, stop: int, after: int, mark: str) -> bool:
     """Whether a sentence goes on after a stop.
 

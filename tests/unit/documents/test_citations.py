@@ -23,9 +23,9 @@ PAGES = [
 ]  # fmt: skip
 
 
-def spans(answer):
-    return [(answer.text[one["start_index"]:one["end_index"]], one["number"])
-            for one in answer.message.content_blocks[0].get("annotations", ())]  # fmt: skip
+def cited(answer):
+    return [(answer.text[one["start_index"]:one["end_index"]], one["extras"]["number"])
+            for one in answer.citations]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,22 @@ RENT = ("The rent is 900", 1)
          [RENT, ("It is so.", 2)]),
         ("- [1]: The rent is 900", "- The rent is 900", [RENT]),
         ("1. [1] The rent is 900 [2].", "1. The rent is 900.", [RENT, ("The rent is 900", 2)]),
+        ("[1] The rent is 900. [2] It is so. [1] Yes.", "The rent is 900. It is so. Yes.",
+         [("The rent is 900.", 1), ("It is so.", 2), ("Yes.", 1)]),
+        ("- [1] A. [2] B.\n- [2] C", "- A. B.\n- C", [("A.", 1), ("B.", 2), ("C", 2)]),
+        ("[1] A; [2] B", "A; B", [("A", 1), ("B", 2)]),
+        ("[1]: A and [2]: B, C.", "A and B, C.", [("A", 1), ("B, C.", 2)]),
+        ("1. [1] A | [2] B |", "1. A | B |", [("A", 1), ("B", 2)]),
+        ("[1] A is. B is [2].", "A is. B is.", [("A is.", 1), ("B is", 2)]),
+        ("[1] A is. B is. [2]", "A is. B is.", [("A is.", 1), ("B is.", 2)]),
+        ("[1] A is. [2] B is. C is [1].", "A is. B is. C is.",
+         [("A is.", 1), ("B is.", 2), ("C is", 1)]),
+        ("[1] A is [2] and B is [1].", "A is and B is.",
+         [("A is", 1), ("A is", 2), ("and B is", 1)]),
+        ("A is [1]. [2] B is. [1] C is.", "A is. B is. C is.",
+         [("A is", 1), ("B is.", 2), ("C is.", 1)]),
+        ("A is [1]. [2]. B is so.", "A is.. B is so.", [("A is", 1), ("A is", 2)]),
+        ("[1] A is.\nB is. [2] C is.", "A is.\nB is. C is.", [("A is.", 1), ("B is.", 2)]),
         ("The rent is 900\n[1]\nSo.", "The rent is 900\nSo.", [RENT]),
         # Code, links and other brackets are text.
         ("`x[0]` is 9 [2].", "`x[0]` is 9.", [("`x[0]` is 9", 2)]),
@@ -87,15 +103,39 @@ RENT = ("The rent is 900", 1)
 def test_marks_of_every_form(said, text, expected):
     answer = cite(AIMessage(said), PAGES)
     assert answer.text == (said if text is None else text)
-    found = [(answer.text[one["start_index"]:one["end_index"]], one["extras"]["number"])
-             for one in answer.citations]  # fmt: skip
-    assert found == expected
+    assert cited(answer) == expected
     assert [one["cited_text"] for one in answer.citations] == [one for one, _ in expected]
 
 
-def test_ranges_beyond_the_pages_are_reported():
-    answer = cite(AIMessage("So it is [2-4]."), PAGES)
-    assert ([one["extras"]["number"] for one in answer.citations], answer.unknown) == ([2], (3, 4))
+@pytest.mark.parametrize(
+    ("mark", "numbers", "unknown"),
+    [
+        ("[pages 2-4]", [2], (3, 4)), ("[pp. 1-900]", [1, 2], (3, 900)),
+        ("[p. 10 - p. 20]", [], (10, 20)), ("[Seiten 2 bis 3]", [2], (3,)),
+        ("[s. 0-1]", [1], (0,)), ("\u301010-20\u2020source\u3011", [], (10, 20)),
+        ("[1][pages 2-900]", [1, 2], (3, 900)),
+    ],
+)  # fmt: skip
+def test_ranges_beyond_the_pages_are_reported(mark, numbers, unknown):
+    """By their ends, not by hundreds of numbers."""
+    answer = cite(AIMessage(f"So it is {mark}."), PAGES)
+    assert [one["extras"]["number"] for one in answer.citations] == numbers
+    assert (answer.text, answer.unknown) == ("So it is.", unknown)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["[10-20]", "[2-4]", "[0-1]", "[1-900]", "[10 to 20]", "[2, 5-7]", "[[1-3]]", "[^a-z] [^0-9]"],
+)
+def test_other_ranges_are_text(said):
+    answer = cite(AIMessage(f"Widths of {said} mm are allowed [1]."), PAGES)
+    text = f"Widths of {said} mm are allowed"
+    assert (answer.text, cited(answer), answer.unknown) == (f"{text}.", [(text, 1)], ())
+
+
+def test_a_mark_after_one_of_no_page_cites_the_same_statement():
+    answer = cite(AIMessage("A is true [9]. [1]"), PAGES)
+    assert (answer.text, cited(answer), answer.unknown) == ("A is true.", [("A is true", 1)], (9,))
 
 
 def test_marks_of_no_page_are_reported():
@@ -262,8 +302,12 @@ async def test_what_is_no_question_or_no_document_is_refused():
             chain.invoke(question)
         with pytest.raises(RequestError, match="the question is text"):
             await chain.ainvoke(question)
-    for found in (None, ["text"], "text", [{"page_content": "x"}]):
-        with pytest.raises(RequestError, match="gives Documents"):
+    for found, named in (
+        (None, "NoneType"), (["text"], "str in it"), ("text", "str"), ("", "str"), ({}, "dict"),
+        ([{"page_content": "x"}], "dict in it"), ([PAGES[0], None], "NoneType in it"),
+        (iter([None]), "NoneType in it"), (PAGES[0], "Document"),
+    ):  # fmt: skip
+        with pytest.raises(RequestError, match=f"gives Documents in a list, not {named}$"):
             answer_with_citations(llm, lambda question, found=found: found).invoke("x")
     assert backend.requests == []
 

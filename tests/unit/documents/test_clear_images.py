@@ -1,5 +1,7 @@
 """Old images of a long conversation become captions."""
 
+import threading
+
 import numpy as np
 import pytest
 from drawn_pages import draw_page, encode, scripted
@@ -8,10 +10,11 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from PIL import Image
 
 from langchain_internvl import image_block
-from langchain_internvl.documents import ClearImagesMiddleware
+from langchain_internvl.documents import ClearImagesMiddleware, image_captions
 from langchain_internvl.documents.image_captions import ImageCaptions, image_places, replace_images
 from langchain_internvl.errors import RequestError
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.messages import numbered_media
 from langchain_internvl.messages.references import normalise_messages
 
 
@@ -80,6 +83,30 @@ async def test_the_same_without_blocking():
 
     await middleware.awrap_model_call(ModelRequest(model=llm, messages=conversation()), handler)
     assert (images(seen[0].messages), len(backend.requests)) == (1, 3)
+
+
+async def test_images_are_read_in_threads(monkeypatch):
+    """Reading and hashing of large files blocked the event loop."""
+    threads = set()
+
+    def watched(read):
+        def noted(*arguments):
+            threads.add(threading.current_thread())
+            return read(*arguments)
+
+        return noted
+
+    for module in (image_captions, numbered_media):
+        monkeypatch.setattr(module, "read_block", watched(module.read_block))
+    llm, _ = scripted(lambda request: "A red circle.")
+
+    async def handler(request):
+        return None
+
+    middleware = ClearImagesMiddleware(llm, trigger_tokens=1)
+    await middleware.awrap_model_call(ModelRequest(model=llm, messages=conversation(2)), handler)
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 def test_numbers_out_of_range():

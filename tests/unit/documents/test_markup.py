@@ -41,6 +41,13 @@ def test_tables(written, table):
         ("<otsl><fcel>a<fcel>b<nl>\n</otsl> Next.", f"{TWO} Next."),
         ("<fcel>a<fcel>b", TWO),
         ("\\begin{tabular}{ll}a & b", TWO),
+        ("\\begin{tabular}[t]{ll}a & b\\end{tabular}", TWO),
+        # Without its end it goes to an empty line or a fence.
+        ("\\begin{tabular}{ll}\na & b \\\\\n\n# Next, R & D", f"{TWO}\n\n# Next, R & D"),
+        ("\\begin{tabular}{ll}a & b\n```\nx & y\n```\n&", f"{TWO}\n```\nx & y\n```\n&"),
+        ("\\begin{table}\\begin{tabular}{ll}a & b\n\\end{table}\nSo & so", f"{TWO}\nSo & so"),
+        ("\\begin{tabular}{ll} starts one.\n\n\\begin{tabular}{ll}a & b\\end{tabular}",
+         f"\\begin{{tabular}}{{ll}} starts one.\n\n{TWO}"),
         ("\\begin{table}\\caption{C}\\begin{tabular}{ll}a&b\\end{tabular}\\end{table}",
          f"\\begin{{table}}\\caption{{C}}{TWO}\\end{{table}}"),
         *((f"<table><tr><td>a</td><td>b</td></tr>{cut}", TWO)
@@ -60,6 +67,9 @@ def test_tables_of_rarer_forms(written, table):
         ('<a href="x?a=1&b=2">y</a>', '<a href="x?a=1&b=2">y</a>'), ("x<!-- no -->", "x"),
         ("<script>a<b", "<script>a&lt;b"), ("<title>a", "<title>a"),
         ("\u6c49|\u5b57", "\u6c49|\u5b57"),
+        # Characters for private use, which also stand for letters of a PDF's fonts.
+        ("\ue000 a<b \ue001 AT&T", "\ue000 a&lt;b \ue001 AT&T"),
+        ("\ue0f0\ue0f1", "\ue0f0\ue0f1"),
     ],
 )  # fmt: skip
 def test_text_of_cells_is_kept(cell, kept):
@@ -101,6 +111,22 @@ def test_spans_and_nested_markup_are_kept():
         "```python\nx = 1\n```\n\ntext\n\n```\n| a | b |\n|---|---|\n```",
         "Costs $5 & more <i>than</i> that",
         "1 | 2\n3 | 4",
+        # Mentions of tabular, and tabular in code.
+        "Use \\begin{tabular}{ll} to start.\n\nNext, with R & D.\n\n# Heading\nMore.",
+        "Write `\\begin{tabular}{ll} a & b` and go on.",
+        "Write `\\begin{tabular}{l}` and `\\end{tabular}` around a & b.",
+        "So:\n\n```latex\n\\begin{tabular}{ll}\na & b \\\\\n```\n\nNext, R & D.",
+        "So:\n\n~~~\n\\begin{tabular}{ll}a & b\\end{tabular}\n~~~\n\nNext.",
+        # The rule has as many columns as the head.
+        *(
+            f"{head}\n{rule}"
+            for head, rule in (
+                ("| a | b | c |", "|---|"),
+                ("| a |", "|---|---|"),
+                ("a | b | c", "--- | ---"),
+                (r"| a \| b |", "|---|---|"),
+            )
+        ),
         "<b>bold</b> and a <br> break",
         "~~~\n| a | b |\n|---|---|\n~~~\n\n````\n```\n| a | b |\n|---|---|\n````",
     ],
