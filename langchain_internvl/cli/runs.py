@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from langchain_internvl.cli.jobs import print_line
 from langchain_internvl.evaluation import CaseResult, Estimate, estimate
 from langchain_internvl.evaluation import compare as compare_scores
+from langchain_internvl.reply_text.finish_reasons import advice_about, is_cut_off
 
 _ERROR_RATES = frozenset({"cer", "wer"})
 _SHOWN = 60
@@ -78,12 +80,12 @@ def print_summary(
     """Print the mean score with its interval, and the difference to an older run."""
     mean = estimate([one.score for one in results])
     failed = sum(one.error is not None for one in results)
-    cut = sum(one.finish_reason == "length" for one in results)
+    cut = Counter(str(one.finish_reason) for one in results if is_cut_off(one.finish_reason))
     if as_json:
-        print_line({"metric": metric, **_fields(mean), "failed": failed, "cut": cut})
+        print_line({"metric": metric, **_fields(mean), "failed": failed, "cut": cut.total()})
     else:
         notes = [f"{failed} failed"] if failed else []
-        notes += [f"{cut} cut off at max_tokens"] if cut else []
+        notes += [f"{count} {advice_about(reason)}" for reason, count in sorted(cut.items())]
         typer.echo(f"{metric} {mean}{'; ' if notes else ''}{', '.join(notes)}")
     if older is not None:
         scores = {one.id: one.score for one in results}

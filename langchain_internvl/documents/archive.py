@@ -6,16 +6,15 @@ under its final name is never half written.
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from langchain_core.documents import Document
 
 from langchain_internvl._optional import require
-from langchain_internvl.documents.journal import hold, naming
+from langchain_internvl.documents.journal import can_hold, hold, json_of, naming, written
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.documents.sources import File
 from langchain_internvl.errors import MediaError, RequestError
@@ -87,17 +86,8 @@ def open_writer(
         raise RequestError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
-def _written(text: Any) -> Any:
-    """Text that UTF-8 can hold: a name of a file that is none has lone surrogates."""
-    if not isinstance(text, str):
-        return text
-    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-
-
 def _json(values: dict[str, Any]) -> str:
-    """Values as JSON that UTF-8 can hold."""
-    text = json.dumps(values, ensure_ascii=False, default=str)
-    return text if _written(text) == text else json.dumps(values, default=str)
+    return json_of(values, default=str)
 
 
 def row_of(page: Document) -> dict[str, Any]:
@@ -106,22 +96,46 @@ def row_of(page: Document) -> dict[str, Any]:
     return {"page_id": metadata.pop("page_id", None), "text": page.page_content, **metadata}
 
 
-def _claim(part: Path) -> IO[bytes]:
-    """Lock an incomplete file for this process, until the returned file is closed.
+class _Claim:
+    """A lock on an incomplete file, or on the folder of an output, until it is closed.
+
+    Without locks of files (Windows) nothing is kept open: Windows renames and removes no open file.
+
+    Args:
+        path: The incomplete file, which is created if it does not exist, or the folder.
 
     Raises:
         OSError: It cannot be opened.
         RequestError: Another process writes it.
     """
-    file = part.open("ab")
-    try:
-        hold(file)
-    except OSError as error:
-        file.close()
-        raise RequestError(
-            f"{part} is being written by another process; wait for it, or take another output"
-        ) from error
-    return file
+
+    def __init__(self, path: Path) -> None:
+        self._file: int | None = None
+        while can_hold() and not self._is_held(path):  # the other process has just renamed it
+            self.close()
+
+    def _is_held(self, path: Path) -> bool:
+        """Lock what has the path; False: by now, something else has it."""
+        flags = os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT
+        self._file = os.open(path, flags, 0o666)
+        try:
+            hold(self._file)
+        except OSError as error:
+            self.close()
+            if path.is_dir() and not isinstance(error, BlockingIOError):
+                return True  # network file systems have no locks of folders
+            raise RequestError(
+                f"{path} is being written by another process; wait for it, or take another output"
+            ) from error
+        with suppress(FileNotFoundError):
+            return os.path.samestat(path.stat(), os.fstat(self._file))
+        return False
+
+    def close(self) -> None:
+        """Release the lock."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
 
 
 class JsonLines:
@@ -135,13 +149,13 @@ class JsonLines:
         self.failed: list[MediaError] = []
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
-        self._claim = _claim(self._part)
-        self._file = self._part.open("w", encoding="utf-8", errors="surrogatepass")
+        self._claim = _Claim(self._part)
+        self._file = self._part.open("w", encoding="utf-8")
 
     def add(self, file: File, page: Document) -> None:  # noqa: ARG002 - metadata name the file
         """Write a page."""
         with naming(self._part):
-            self._file.write(json.dumps(row_of(page), ensure_ascii=False, default=str) + "\n")
+            self._file.write(f"{_json(row_of(page))}\n")
 
     def finish(self) -> None:
         """Complete the file."""
@@ -183,7 +197,7 @@ class Parquet:
         self.failed: list[MediaError] = []
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
-        self._claim = _claim(self._part)
+        self._claim = _Claim(self._part)
         self._schema = arrow.schema(list(self._columns.items()))
         self._writer = parquet.ParquetWriter(self._part, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
@@ -192,7 +206,8 @@ class Parquet:
         """Write a page."""
         row = row_of(page)
         exact = row.get("source")
-        own = {name: _written(row.pop(name, None)) for name in self._columns if name != "metadata"}
+        own = {name: row.pop(name, None) for name in self._columns if name != "metadata"}
+        own = {k: written(one) if isinstance(one, str) else one for k, one in own.items()}
         if own["source"] != exact:
             row["source"] = exact
         self._rows.append({**own, "metadata": _json(row)})
@@ -246,6 +261,7 @@ class Folder:
         self._names: set[str] = set()
         self._file: File | None = None
         self._pages: list[Document] = []
+        self._claim = _Claim(folder)
         self._old = self._parts()
 
     def add(self, file: File, page: Document) -> None:
@@ -260,11 +276,13 @@ class Folder:
         self._write()
         self._file = None
         self._remove_parts()
+        self._claim.close()
 
     def discard(self) -> None:
         """Forget a document that is not complete."""
         self._pages, self._file = [], None
         self._remove_parts()
+        self._claim.close()
 
     def _parts(self) -> dict[Path, int]:
         """Incomplete files, with the times of their last change in ns."""
@@ -290,14 +308,12 @@ class Folder:
         if file is None:
             return
         name = self._name(Path(file.name or "document").name)
-        lines = "".join(
-            json.dumps(row_of(page), ensure_ascii=False, default=str) + "\n" for page in pages
-        )
-        _put(self._folder / f"{name}.jsonl", lines.encode("utf-8", "surrogatepass"))
+        lines = "".join(f"{_json(row_of(page))}\n" for page in pages)
+        _put(self._folder / f"{name}.jsonl", lines.encode())
         if not read:
             return
         text = "\n\f".join(page.page_content for page in pages)
-        _put(self._folder / f"{name}{self._suffix}", f"{text}\n".encode("utf-8", "surrogatepass"))
+        _put(self._folder / f"{name}{self._suffix}", f"{written(text)}\n".encode())
         if self._policy is not None:
             try:
                 pdf = make_searchable(file.source, pages, self._policy, password=self._password)
@@ -308,7 +324,9 @@ class Folder:
 
     def _name(self, name: str) -> str:
         """The name of a document's files, shortened if too long; numbered, if another has it."""
-        name = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
+        name = name[:_LONGEST_NAME]
+        while len(os.fsencode(name)) > _LONGEST_NAME:  # whole characters: macOS takes no others
+            name = name[:-1]
         unique, number = name, 1
         while unique.lower() in self._names:
             number += 1

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib.util
 import json
 import os
 import threading
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -113,7 +114,7 @@ class Journal:
 
     def _append(self, entry: Mapping[str, Any]) -> int:
         """Write a line; returns the byte offset at which it begins."""
-        data = json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        data = json_of(entry).encode()
         line = b"%08x %s\n" % (zlib.crc32(data), data)
         with self._lock:
             if self._file.closed:  # the caller has gone while a page was being read
@@ -142,6 +143,22 @@ class Journal:
             self._file.flush()
 
 
+def written(text: str) -> str:
+    """Text that UTF-8 can hold: the name of a file that is none has lone surrogates."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def json_of(values: Mapping[str, Any], *, default: Callable[[Any], Any] | None = None) -> str:
+    """Values as a line of JSON that UTF-8 can hold, with escapes where it could not.
+
+    Args:
+        values: The values.
+        default: Makes a JSON value of any other value; None: other values are errors.
+    """
+    text = json.dumps(values, ensure_ascii=False, default=default)
+    return text if written(text) == text else json.dumps(values, default=default)
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Name a file in the errors of writing it, which a full disk raises without a name.
@@ -165,20 +182,28 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     check, space, data = line.rstrip(b"\n").partition(b" ")
     if not space or len(check) != 8 or check != b"%08x" % zlib.crc32(data):
         return None
-    entry: dict[str, Any] = json.loads(data.decode("utf-8", "surrogatepass"))
+    entry: dict[str, Any] = json.loads(data)
     return entry
 
 
-def hold(file: IO[bytes]) -> None:
+def can_hold() -> bool:
+    """Whether the system has locks of files that `hold` uses: not Windows."""
+    return importlib.util.find_spec("fcntl") is not None
+
+
+def hold(file: IO[bytes] | int) -> None:
     """Lock a file for this process; the system releases the lock when the process ends.
+
+    Args:
+        file: The open file, or its descriptor, which may be a folder's.
 
     Raises:
         OSError: Another process holds the lock.
     """
-    try:
-        import fcntl  # noqa: PLC0415 - not on Windows
-    except ImportError:
+    if not can_hold():
         return
+    import fcntl  # noqa: PLC0415 - not on Windows
+
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -3,7 +3,7 @@
 | cause | remedy |
 |---|---|
 | the reply reached its limit of tokens | four times as many tokens, then the image in halves |
-| a repetition loop up to the limit | other temperatures and seeds |
+| a repetition loop up to the limit, or ended by a server | other temperatures and seeds |
 | a reply that ended by itself repeats itself | none: all its text is kept, and flagged |
 | the image needs more tiles than the budget | parts that overlap |
 """
@@ -126,7 +126,7 @@ def _retry_loop(
             break
         if not tried.is_stuck:
             return finished(tried)
-        if len(tried.loop or "") > len(best.loop or ""):
+        if len(tried.kept) > len(best.kept):
             best = tried
     return finished(best)
 
@@ -134,20 +134,16 @@ def _retry_loop(
 def finished(attempt: Attempt) -> PageText:
     """The text of an accepted reply, with its `problem` if it may be incomplete.
 
-    A loop that ran up to the limit of tokens is cut after its first turn. A reply that ended by
-    itself keeps all its text: a table may end in 24 equal rows.
-
     Args:
         attempt: The reply.
     """
-    loop = attempt.loop
-    problem: Problem | None = "repetition" if loop is not None or attempt.is_stuck else None
+    is_looped = attempt.loop is not None or attempt.is_stuck
+    problem: Problem | None = "repetition" if is_looped else None
     if problem is None and not attempt.is_complete:
         problem = "length"
     if problem is None and attempt.finish_reason == FILTERED:
         problem = "content_filter"
-    text = attempt.text if loop is None or attempt.is_complete else loop.rstrip()
-    text, named = split_elements(text)
+    text, named = split_elements(attempt.kept)
     layout = split_elements(attempt.thoughts)[1]
     return PageText(
         text,

@@ -193,7 +193,13 @@ class InternVLLoader(BaseLoader):
 
     def files(self) -> Iterator[File | MediaError]:
         """The files that the sources name; a `MediaError` for a source that names none."""
-        return find_files(self._sources, recursive=self._recursive, warned=self._warned)
+        return find_files(
+            self._sources, recursive=self._recursive, warned=self._warned, skip=self._skips
+        )
+
+    def _skips(self, path: Path) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether a file that a folder or a glob gives is left out."""
+        return False
 
     def results(self) -> Generator[FileStart | Result, None, None]:
         """Results as they are made, failures included: for programs that report progress."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from langchain_internvl.documents.elements import Element
 from langchain_internvl.errors import RequestError
-from langchain_internvl.reply_text.finish_reasons import FILTERED, is_cut_off
+from langchain_internvl.reply_text.finish_reasons import FILTERED, REPEATED, is_cut_off
 from langchain_internvl.tools.repetition import cut_repetition
 from langchain_internvl.tools.task_prompts import READ
 
@@ -170,9 +170,24 @@ class Attempt:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the reply, or its thoughts, are a repetition loop up to its token limit."""
+        """Whether the reply, or its thoughts, are a repetition loop up to its token limit.
+
+        A server's detection of repetitions counts too: it may end shorter loops than are found
+        here.
+        """
+        if self.finish_reason == REPEATED:
+            return True
         text = self.text or self.thoughts
         return not self.is_complete and cut_repetition(text, is_complete=False) is not None
+
+    @property
+    def kept(self) -> str:
+        """The text without the turns of a loop, if something ended the reply in one.
+
+        A reply that ended by itself keeps all its text: a table may end in 24 equal rows.
+        """
+        loop = self.loop
+        return self.text if loop is None or self.is_complete else loop.rstrip()
 
 
 @dataclass(frozen=True)
@@ -210,7 +225,7 @@ class PageText:
     @property
     def is_stuck(self) -> bool:
         """Whether every reply is a repetition loop until it was cut off."""
-        return self.problem == "repetition" and self.finish_reason in ("length", "repetition")
+        return self.problem == "repetition" and self.finish_reason in ("length", REPEATED)
 
 
 class RetriesSpent(RuntimeError):  # noqa: N818 - a signal to a script, not an error

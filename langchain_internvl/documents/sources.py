@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -86,21 +87,24 @@ def find_files(
     *,
     recursive: bool = True,
     warned: set[Path] | None = None,
+    skip: Callable[[Path], bool] | None = None,
 ) -> Iterator[File | MediaError]:
     """The files that sources name, in their order.
 
     Args:
         sources: One source or several. A folder gives its files of supported kinds, sorted by
-            path, without hidden ones; a glob gives its matches, sorted, and the files of matching
-            folders. Files of other kinds in a folder, and linked subfolders, are left out, and a
-            warning names their kinds and numbers.
+            path, without hidden ones; a glob gives its matches of any kind, sorted, and the files
+            of matching folders. What else is in a folder, files of other kinds and linked
+            subfolders, is left out, and a warning names the kinds and numbers.
         recursive: Include subfolders.
         warned: Folders of which the warning was given before; None: none.
+        skip: Tells of a file in a folder, or of a match of a glob, whether it is left out without
+            a warning; a file that a source names is never left out. None: none is.
 
     Yields:
         Files; for a source that names none, the error.
     """
-    folders = _Folders(recursive, set() if warned is None else warned)
+    folders = _Folders(recursive, set() if warned is None else warned, skip or (lambda _: False))
     for number, one in enumerate(as_list(sources)):
         try:
             yield from _files(one, number, folders)
@@ -202,32 +206,40 @@ class _Folders:
     Attributes:
         recursive: Include subfolders.
         warned: Folders whose files of other kinds a warning has named.
+        skip: Tells whether a file is left out without a warning.
+        matched: Matches of a glob, which are not left out of folders among them.
     """
 
     recursive: bool
     warned: set[Path]
+    skip: Callable[[Path], bool]
+    matched: frozenset[Path] = frozenset()
 
     def files(self, folder: Path) -> Iterator[File | MediaError]:
         """The readable files of a folder, sorted by path, and errors of its subfolders."""
         found: list[Path] = []
         errors: list[OSError] = []
         others: Counter[str] = Counter()
+        is_empty = True
         for root, inner, names in os.walk(folder, onerror=errors.append):
             here = Path(root)
             inner[:] = [name for name in inner if self.recursive and not name.startswith(".")]
-            others[_LINKED] += sum((here / name).is_symlink() for name in inner)
+            links = [here / name for name in inner if (here / name).is_symlink()]
+            others[_LINKED] += sum(link not in self.matched for link in links)
             for name in names:
                 path = here / name
                 if name.startswith("."):
                     continue
-                if not is_readable(path):
+                if self.skip(path) or (path in self.matched and not is_readable(path)):
+                    is_empty = False  # but these are not its files
+                elif not is_readable(path):
                     others[path.suffix.lower() or "no suffix"] += 1
                 elif path.is_file() or path.is_symlink():  # a broken link is a missing file
                     found.append(path)
                 else:
                     others["no regular files"] += 1
         self._warn(folder, +others)
-        if not found and not errors:
+        if is_empty and not found and not errors:
             raise MediaError(str(folder), "the folder has no images or PDFs")
         for error in errors:
             yield MediaError(str(error.filename), f"cannot be read: {error.strerror}")
@@ -250,18 +262,39 @@ def _glob(pattern: str, folders: _Folders) -> Iterator[File | MediaError]:
     paths = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 - any pattern
     if not paths:
         raise MediaError(pattern, "nothing matches the pattern")
+    folders = replace(folders, matched=frozenset(paths))
     found: set[Path] = set()
-    opened: set[Path] = set()
+    walked: set[Path] = set()
+    is_loop = functools.cache(_is_loop)
     for path in paths:
-        is_inside = folders.recursive and not opened.isdisjoint(path.parents)
-        if is_inside or (path.parent in opened and not path.is_dir()):
-            continue  # `scans/**` matches a folder and what is in it
-        if path.is_dir():
-            opened.add(path)
+        if any(map(is_loop, path.parents)):
+            continue
+        if not path.is_dir():
+            if path not in found and not folders.skip(path):
+                found.add(path)
+                yield File(PathSource(path), str(path))
+        elif not (folders.recursive and _is_inside(path, walked)):
+            walked.add(path)
             yield from _of_match(path, folders, found)
-        elif path not in found:
-            found.add(path)
-            yield File(PathSource(path), str(path))
+
+
+def _is_inside(folder: Path, walked: set[Path]) -> bool:
+    """Whether a folder was walked with one above it: `scans/**` matches both."""
+    for one in (folder, *folder.parents):
+        if one in walked:
+            return True
+        if one.name.startswith(".") or one.is_symlink():
+            return False
+    return False
+
+
+def _is_loop(folder: Path) -> bool:
+    """Whether a folder is a link to one that contains it: `**` follows it round and round."""
+    if not folder.is_symlink():
+        return False
+    above = Path(os.path.abspath(folder)).parents  # noqa: PTH100 - links stay
+    target = folder.resolve()
+    return any(one.resolve().is_relative_to(target) for one in above)
 
 
 def _of_match(folder: Path, folders: _Folders, found: set[Path]) -> Iterator[File | MediaError]:

@@ -136,18 +136,30 @@ _BASE64 = re.compile(rb"(data:[\w/+.;=-]*,|iVBORw0KGgo|/9j/|R0lGOD|UklGR|JVBERi0
 
 _IMAGES = (
     b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8", b"RIFF", b"BM",
-    b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"qoif", b"\x93NUMPY",
+    b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"qoif", b"\x93NUMPY", b"\0\0\1\0", b"\0\0\2\0",
+    b"\0\0\0\x0cJXL ", b"\xff\x0a", b"II\xbc", b"8BPS", b"icns", b"DDS ", b"\x01\xda",
+    b"\x76\x2f\x31\x01", b"#?RADIANCE", b"BPG\xfb", b"FLIF", b"SIMPLE  =", b"gimp xcf",
+    b"/* XPM */", b"P7\n",
 )  # fmt: skip
 """Beginnings of images whose metadata may contain the beginning of a PDF."""
+_PNM = re.compile(rb"P[1-6](\s|#[^\r\n]*[\r\n])+[0-9]")
+"""Beginning of a PBM, PGM or PPM image: its width follows, perhaps after comments."""
+
+
+def _is_image(data: bytes) -> bool:
+    """Whether a file begins as an image, or as a video of ISO/IEC 14496-12 (HEIC, AVIF, MP4)."""
+    return data.startswith(_IMAGES) or data[4:8] == b"ftyp" or _PNM.match(data) is not None
 
 
 def is_pdf(data: bytes) -> bool:
     """Whether a file is a PDF, which may begin after other bytes (ISO 32000-1, annex H.3.4.1).
 
+    Images with a signature are none, whatever their metadata contain; TGA has no signature.
+
     Args:
         data: The file, or at least its first 1024 bytes.
     """
-    return b"%PDF-" in data[:1024] and not data.startswith(_IMAGES)
+    return b"%PDF-" in data[:1024] and not _is_image(data)
 
 
 def identify(data: bytes) -> Format | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-FILTERED = "content_filter"
+from typing import Final
+
+FILTERED: Final = "content_filter"
 """Finish reason of replies that a server's content filter cut off; a retry would not help."""
 
-CUT_OFF = frozenset({"length", FILTERED, "repetition"})
-"""Finish reasons of incomplete replies: the limit of tokens, a server's content filter, and a
-server's detection of repetitions (vLLM's `repetition_detection`)."""
+REPEATED: Final = "repetition"
+"""Finish reason of replies that a server cut off in a repetition loop (vLLM's
+`repetition_detection`), which may be shorter than the loops that are noticed here."""
+
+CUT_OFF = frozenset({"length", FILTERED, REPEATED})
+"""Finish reasons of incomplete replies: the limit of tokens, and the two above."""
 
 
 def is_cut_off(reason: object) -> bool:
@@ -23,5 +28,5 @@ def advice_about(reason: object) -> str:
 _ADVICE = {
     "length": "cut off: raise max_tokens",
     FILTERED: "cut off by the server's content filter",
-    "repetition": "cut off by the server, which found repetitions",
+    REPEATED: "cut off by the server, which found repetitions",
 }

@@ -15,11 +15,17 @@ class Answer:
 
     Attributes:
         text: Text of the reply, without thoughts.
-        is_complete: Whether the model ended the reply, rather than the limit of tokens or a server.
+        cut_off: Finish reason of an incomplete reply, one of `finish_reasons.CUT_OFF`; None: the
+            model ended the reply.
     """
 
     text: str
-    is_complete: bool
+    cut_off: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the model ended the reply, rather than the limit of tokens or a server."""
+        return self.cut_off is None
 
     @property
     def for_agent(self) -> str:
@@ -32,7 +38,7 @@ class Answer:
 def answer_of(reply: AIMessage) -> Answer:
     """The answer in a reply."""
     reason = reply.response_metadata.get("finish_reason")
-    return Answer(reply.text.strip(), not is_cut_off(reason))
+    return Answer(reply.text.strip(), reason if is_cut_off(reason) else None)
 
 
 def in_language(question: str, language: str | None) -> str:

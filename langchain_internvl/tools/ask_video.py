@@ -32,7 +32,8 @@ class VideoAnswer(BaseModel):
         timestamps: Times of the frames in the prompt, in seconds; empty: unknown.
         num_frames: Number of frames in the prompt.
         duration: Length of the whole video in seconds; None: unknown.
-        is_complete: Whether the model ended the answer, rather than the limit of tokens.
+        is_complete: Whether the model ended the answer, rather than the limit of tokens or a
+            server (its content filter, its detection of repetitions).
         damage: Why frames at the end of the video may be missing; None: no damage was found.
     """
 

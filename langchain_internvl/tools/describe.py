@@ -28,7 +28,8 @@ class Description(BaseModel):
         question: The question.
         text: The answer.
         region: The part in the prompt, in coordinates of the stored file; None: the whole image.
-        is_complete: Whether the model ended the answer, rather than the limit of tokens.
+        is_complete: Whether the model ended the answer, rather than the limit of tokens or a
+            server (its content filter, its detection of repetitions).
         num_pages: Number of PDF pages in the prompt; None: not a PDF.
     """
 

@@ -29,7 +29,8 @@ class Place(BaseModel):
             and cropping): in thousandths, and in `pixels`. Empty: not found.
         rejected: Parts of the reply that are not valid boxes, each with the reason.
         reply: Reply of the model.
-        is_complete: Whether the model ended the reply, rather than the limit of tokens.
+        is_complete: Whether the model ended the reply, rather than the limit of tokens or a
+            server (its content filter, its detection of repetitions).
         region: The part that was searched; None: the whole image.
         page: Page number in a PDF, from 1; None: not a PDF.
     """

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from langchain_internvl.errors import MediaError
 from langchain_internvl.grounding import Box
+from langchain_internvl.reply_text.finish_reasons import FILTERED, REPEATED
 from langchain_internvl.tools.answers import Answer, answer_of
 from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
@@ -19,8 +20,9 @@ from langchain_internvl.tools.pages import ToolPage, left_out, open_images
 from langchain_internvl.tools.repetition import cut_repetition
 from langchain_internvl.tools.task_prompts import READ
 
-Problem = Literal["length", "repetition"]
-"""Flaw of a transcription: the reply reached its limit of tokens, or ends in a repetition loop."""
+Problem = Literal["length", "repetition", "content_filter"]
+"""Flaw of a transcription: the reply reached its limit of tokens, ends in a repetition loop, or was
+cut off by a server's content filter."""
 
 
 class PageText(BaseModel):
@@ -44,14 +46,15 @@ class Reading(BaseModel):
 
     Attributes:
         image: The image or PDF, as given by the agent.
-        text: The text, with an empty line between pages. If the reply reached its limit in a
-            repetition loop, the text ends after the first repetition; complete replies are kept
-            whole.
+        text: The text, with an empty line between pages. If the reply reached its limit, or a
+            server ended it, in a repetition loop, the text ends after the first repetition;
+            complete replies are kept whole.
         lines: Lines of the text.
         problem: "length": the reply reached its limit of tokens, so text may be missing.
             "repetition": the text ends in many repetitions of the same words: equal rows of a
-            table, or a loop (see `is_complete`). None: no problem.
-        is_complete: Whether the model ended the reply, rather than the limit of tokens.
+            table, or a loop (see `is_complete`), or a server ended it for repetitions.
+            "content_filter": a server's content filter cut the reply off. None: no problem.
+        is_complete: Whether the model ended the reply, rather than the limit of tokens or a server.
         reply: Reply of the model with all repetitions; replies for several pages are joined.
         region: The part that was read, in coordinates of the stored file; None: the whole image.
         pages: Text of each page of a PDF; a page that failed does not stop the others.
@@ -76,8 +79,13 @@ _SAID: dict[tuple[Problem, bool], str] = {
     "Read it in smaller parts, with region.)",
     ("repetition", True): "(The text ends in the same words many times over. If these are not "
     "rows of a table, read the end again with region, for instance '0, 500, 1000, 1000'.)",
+    (FILTERED, False): "(The rest was not read: the content filter of the model's server stopped "
+    "the reply here. The same part read again is stopped again; other parts can be read with "
+    "region.)",
 }
 """Notes for the agent, by problem and by whether the reply is complete."""
+_UNLOOPED: dict[str | None, Problem] = {"length": "length", REPEATED: REPEATED}
+"""Problem of a reply without a loop that is noticed, by the finish reason that cut it off."""
 
 
 class ReadArguments(Arguments):
@@ -120,7 +128,7 @@ class _Part:
     """The transcription of one image."""
 
     page: ToolPage
-    answer: Answer = field(default_factory=lambda: Answer("", is_complete=True))
+    answer: Answer = field(default_factory=lambda: Answer(""))
     error: MediaError | None = None
 
     @property
@@ -176,10 +184,13 @@ def _outcome(name: str, parts: Sequence[_Part]) -> Outcome:
 def whole_text(answer: Answer) -> tuple[str, Problem | None]:
     """The transcription in a reply, and its problem.
 
-    A repetition loop is cut off if the reply reached its limit of tokens. A complete reply is kept
-    whole, because a table may end in many equal rows, but it is flagged too.
+    A repetition loop is cut off if the reply reached its limit of tokens, or a server ended it for
+    its repetitions. A complete reply is kept whole, because a table may end in many equal rows, but
+    it is flagged too. A content filter ends a reply anywhere: what was read is kept.
     """
+    if answer.cut_off == FILTERED:
+        return answer.text, FILTERED
     text = cut_repetition(answer.text, is_complete=answer.is_complete)
     if text is None:
-        return answer.text, None if answer.is_complete else "length"
+        return answer.text, _UNLOOPED.get(answer.cut_off)
     return answer.text if answer.is_complete else text.rstrip(), "repetition"

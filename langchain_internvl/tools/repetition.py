@@ -18,15 +18,15 @@ def cut_repetition(text: str, *, is_complete: bool) -> str | None:
 
     | the reply ended by | repetitions | characters |
     |---|---|---|
-    | its limit of tokens | 4 | 80 |
-    | its limit of tokens, a unit with a word | 12 | 40 |
+    | its limit of tokens, or a server | 4 | 80 |
+    | its limit of tokens, or a server, a unit with a word | 12 | 40 |
     | itself | 20, as a table may end in equal rows | 40 |
     | itself, a unit of three different words outside a table | 5 | 40 |
 
     Args:
         text: The transcription.
-        is_complete: Whether the model ended the reply, rather than the limit of tokens. Then the
-            loop may be equal rows of a table, and the whole text should be kept.
+        is_complete: Whether the model ended the reply, rather than the limit of tokens or a server.
+            Then the loop may be equal rows of a table, and the whole text should be kept.
 
     Returns:
         The text up to the end of the first unit; None: there is no loop.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from langchain_internvl.documents.archive import PageWriter
     from langchain_internvl.documents.loader import InternVLLoader
+    from langchain_internvl.documents.sources import File
     from langchain_internvl.errors import MediaError
 
 
@@ -118,25 +119,30 @@ def _beside(out: Path) -> Path:
 def _archive(out: Path) -> type[InternVLLoader]:
     """A loader that leaves out the searchable PDFs of earlier runs with the same output.
 
-    The folder of the output may be one of the sources, or in one.
+    The folder of the output may be one of the sources, or in one. Files that are named are read.
     """
     from langchain_internvl.documents.loader import InternVLLoader
-    from langchain_internvl.documents.sources import File
-    from langchain_internvl.media.sources import PathSource
 
     ending = ".searchable.pdf"
 
-    def is_own(file: object) -> bool:
-        if not (isinstance(file, File) and isinstance(file.source, PathSource)):
-            return False
-        path = Path(file.source.path)
-        lines = path.with_name(f"{path.name.removesuffix(ending)}.jsonl")
-        is_output = path.name.endswith(ending) and lines.exists() and out.is_dir()
-        return is_output and path.parent.samefile(out)
-
     class Archive(InternVLLoader):
+        _own: set[Path] | None = None
+
         def files(self) -> Iterator[File | MediaError]:
-            return (file for file in super().files() if not is_own(file))
+            is_first = self._own is None
+            self._own = own = set() if self._own is None else self._own
+            yield from super().files()
+            if own and is_first:
+                said = f"searchable PDFs of earlier runs in {out} are left out: {len(own)}"
+                typer.echo(said, err=True)
+
+        def _skips(self, path: Path) -> bool:
+            lines = path.with_name(f"{path.name.removesuffix(ending)}.jsonl")
+            is_output = path.name.endswith(ending) and lines.exists() and out.is_dir()
+            is_own = is_output and path.parent.samefile(out)
+            if is_own and self._own is not None:
+                self._own.add(path)
+            return is_own
 
     return Archive
 

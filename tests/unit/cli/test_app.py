@@ -106,21 +106,32 @@ def test_options_of_videos_are_refused_where_there_is_none(run, options):
     assert run("ask", "cat.png", "v.mp4", "-q", "What?", *options).exit_code in {0, 1}
 
 
-def test_names_that_are_no_utf8_are_printed(folder):
+@pytest.mark.parametrize("coding", ["utf-8", "ascii"])
+def test_names_that_are_no_utf8_are_printed(folder, coding):
     """In JSON and text, also where the output has few characters."""
-    name = os.fsdecode(b"c\xfft\xe6\xbc\xa2.png")
-    (folder / "cat.png").rename(folder / name)
+    names = [os.fsdecode(b"c\xfft\xe6\xbc\xa2.png"), "c\u6f22.png"]
+    shutil.move(folder / "broken.png", folder / names[0])
+    shutil.copy(folder / names[0], folder / names[1])
     code = "from langchain_internvl.cli import main; main()"
-    for coding in ("utf-8", "ascii"):
-        arguments = [sys.executable, "-c", code, "read", name, "--model", "none", "--json"]
+    arguments = [sys.executable, "-c", code, "read", *names, "--model", "nano"]
+
+    def run(*options):
+        environment = {**os.environ, "PYTHONIOENCODING": coding}
         done = subprocess.run(
-            arguments,
-            env={**os.environ, "PYTHONIOENCODING": coding},
-            capture_output=True,
-            check=False,
+            [*arguments, *options], env=environment, capture_output=True, check=False
         )
-        assert b"UnicodeEncodeError" not in done.stderr + done.stdout
+        assert b"Traceback" not in done.stderr
         assert done.returncode == 1
+        return done.stdout.decode(coding), done.stderr.decode()
+
+    lines = run("--json")[0].splitlines()
+    assert [json.loads(line)["file"] for line in lines] == names
+    assert r"c\udcfft" in lines[0]
+    assert ("c\u6f22.png" if coding == "utf-8" else r"c\u6f22.png") in lines[1]
+    shown = "c\\udcfft\u6f22.png" if coding == "utf-8" else "c?t\u6f22.png"
+    said = run()[1].splitlines()  # click writes UTF-8 where the output is ASCII
+    for name in (shown, names[1]):
+        assert any(line.startswith(f"{name}: ") for line in said), said
 
 
 def test_a_folder_that_cannot_be_listed_is_said(run, folder, monkeypatch):

@@ -7,6 +7,7 @@ from golden import checkpoint_folder
 from typer.testing import CliRunner
 
 from langchain_internvl import ChatInternVL, chat_models
+from langchain_internvl.backends.base import NO_TOKEN, Delta
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.cli.app import app
 from langchain_internvl.errors import CheckpointError
@@ -46,6 +47,23 @@ def test_cases_are_printed_and_summed_up(cases, monkeypatch):
     kept = [json.loads(one) for one in (cases.parent / "a.jsonl").read_text().splitlines()]
     assert [one["score"] for one in kept] == [1.0, 0.0] * 5
     assert kept[0]["metric"] == "exact"
+
+
+@pytest.mark.parametrize(
+    ("reason", "note"),
+    [
+        ("length", "10 cut off: raise max_tokens"),
+        ("content_filter", "10 cut off by the server's content filter"),
+        ("repetition", "10 cut off by the server, which found repetitions"),
+        ("stop", "(n=10)"),
+    ],
+)
+def test_replies_that_were_cut_off_are_counted(cases, monkeypatch, reason, note):
+    reply = [Delta(NO_TOKEN, "even"), Delta(NO_TOKEN, "", reason)]
+    arguments = ("eval", str(cases), "-m", "exact")
+    assert run(monkeypatch, *arguments, reply=reply).stdout.strip().endswith(note)
+    lines = run(monkeypatch, *arguments, "--json", reply=reply).stdout.splitlines()
+    assert json.loads(lines[-1])["cut"] == (0 if reason == "stop" else 10)
 
 
 def test_two_runs_are_compared_over_the_same_cases(cases, monkeypatch):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import sys
 from pathlib import Path
 
 import pikepdf
@@ -19,8 +20,9 @@ from typer.testing import CliRunner
 
 from langchain_internvl import InternVLLoader, chat_models
 from langchain_internvl.cli.app import app
-from langchain_internvl.documents import loader
+from langchain_internvl.documents import archive, loader
 from langchain_internvl.documents.archive import open_writer
+from langchain_internvl.documents.journal import hold
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.errors import (
     CheckpointError,
@@ -171,7 +173,13 @@ def test_the_next_run_removes_what_a_killed_one_has_left(ocr, folder):
     assert not (folder / "pages.jsonl.part").exists()
 
 
-@pytest.mark.parametrize("out", ["pages.jsonl", "pages.parquet"])
+def another_writer(out):
+    """A second run with the same output, whatever its journal."""
+    options = {"suffix": ".txt", "searchable_pdf": False, "password": None}
+    return open_writer(Path(out), policy=MediaPolicy(), **options)
+
+
+@pytest.mark.parametrize("out", ["pages.jsonl", "pages.parquet", "read"])
 def test_a_second_run_at_the_same_time_leaves_the_output_of_the_first(ocr, folder, out):
     """It had removed the incomplete file of the first one, which then lost its output."""
     seen = []
@@ -179,15 +187,65 @@ def test_a_second_run_at_the_same_time_leaves_the_output_of_the_first(ocr, folde
     def reply(_):
         if not seen:
             seen.append(None)
-            options = {"suffix": ".txt", "searchable_pdf": False, "password": None}
             with pytest.raises(RequestError, match="another process"):
-                open_writer(folder / out, policy=MediaPolicy(), **options)
+                another_writer(out)
         return "read"
 
     assert ocr("scans", "--out", out, reply=reply)[0].exit_code == 0
     assert (seen, (folder / out).exists()) == ([None], True)
     assert not (folder / f"{out}.part").exists()
+    for end in ("finish", "discard"):
+        getattr(another_writer(out), end)()  # each gives the output free
     assert ocr("scans", "--out", out)[0].exit_code == 0
+
+
+@pytest.mark.parametrize("out", ["pages.jsonl", "pages.parquet"])
+def test_a_run_that_waited_for_the_end_of_another_has_its_own_file(folder, monkeypatch, out):
+    """Between its opening and its lock the other one renames the file."""
+    first = another_writer(out)
+
+    def hold_late(file):
+        monkeypatch.setattr(archive, "hold", hold)
+        first.finish()
+        hold(file)
+
+    monkeypatch.setattr(archive, "hold", hold_late)
+    second = another_writer(out)
+    with pytest.raises(RequestError, match="another process"):
+        another_writer(out)
+    second.finish()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the list of open files")
+@pytest.mark.parametrize("out", ["pages.jsonl", "pages.parquet", "read"])
+@pytest.mark.parametrize("reply", ["read", KeyboardInterrupt()])
+def test_no_open_file_is_renamed_or_removed_without_locks(ocr, folder, monkeypatch, out, reply):
+    """Windows has no such locks, and refuses both."""
+    changed = []
+
+    def of_windows(change):
+        def checked(path, *given, **options):
+            numbers = Path("/proc/self/fd").iterdir()
+            assert str(path.resolve()) not in {os.path.realpath(one) for one in numbers}
+            changed.append(path)
+            return change(path, *given, **options)
+
+        return checked
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(Path, name, of_windows(getattr(Path, name)))
+
+    def answer(_):
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    result, _ = ocr("scans", "--out", out, reply=answer)
+    assert not isinstance(result.exception, AssertionError), result.exception
+    assert changed or out == "read"
+    assert (folder / out).exists() == (reply == "read" or out == "read")
+    assert not list(folder.rglob("*.part"))
 
 
 def test_a_run_leaves_the_incomplete_files_of_another_one(ocr, folder):
@@ -325,8 +383,20 @@ def test_a_second_run_does_not_read_what_the_first_one_wrote(ocr, folder, out):
     first = sorted(one.name for one in (folder / out).glob("*.searchable.pdf"))
     result, asked = ocr(*arguments)
     assert (result.exit_code, asked) == (0, [])
+    assert result.stderr.count(f"earlier runs in {out} are left out: 3") == 1
     assert sorted(one.name for one in (folder / out).glob("*.searchable.pdf")) == first
     assert ocr(out, "--out", "other.jsonl", "--ocr", "always")[1] != []  # of another output
+
+
+@pytest.mark.parametrize("found", ["read", "read/*.pdf", "re*"])
+def test_a_searchable_pdf_that_is_named_is_read(ocr, folder, found):
+    assert ocr("scans/a.png", "--out", "read", "--searchable-pdf")[0].exit_code == 0
+    result, _ = ocr(found, "--out", "read")
+    assert "0 pages of 0 files" in result.stderr
+    assert "earlier runs in read are left out: 1" in result.stderr
+    result, _ = ocr("read/a.png.searchable.pdf", found, "--out", "read")
+    assert "1 pages of 1 files" in result.stderr
+    assert (folder / "read/a.png.searchable.pdf.txt").exists()
 
 
 @pytest.mark.parametrize("out", ["pages.parquet", "pages.jsonl", "read"])
@@ -339,14 +409,44 @@ def test_names_of_files_that_are_no_utf8(ocr, folder, out):
         assert len(rows) == 4
         (row,) = [row for row in rows if "\ufffd" in row["source"]]
         assert json.loads(row["metadata"])["source"] == f"scans/{name}"
+    lines = [line for path in folder.rglob("*.jsonl") if not path.parent.name.endswith(".resume")
+             for line in path.read_text("utf-8").splitlines()]  # fmt: skip
+    if out != "pages.parquet":
+        assert f"scans/{name}" in {json.loads(line)["source"] for line in lines}
+        assert "Grüße" in "".join(lines)  # other lines have no escapes
 
 
-def test_long_names_are_shortened(ocr, folder):
-    for letter in "xy":
-        path = folder / "scans" / f"{letter * 220}\u6f22\u5b57.png"
+@pytest.mark.parametrize("out", ["pages.parquet", "pages.jsonl", "read"])
+def test_text_that_is_no_utf8(ocr, folder, out):
+    """A server's JSON may have half of a pair, as `\\ud83d`."""
+    arguments = ("scans/a.png", "--out", out, "--searchable-pdf")[: 4 if out == "read" else 3]
+    for _ in range(2):  # the second one reads the journal
+        assert ocr(*arguments, reply=lambda request: "half \ud83d")[0].exit_code == 0
+    for path in [*folder.rglob("*.jsonl"), *folder.rglob("*.txt")]:
+        path.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("before", "letter"),
+    [
+        ("", "x"),
+        ("x", "é"),
+        ("", "\u62a5"),
+        ("x", "\u62a5"),
+        ("xx", "\u62a5"),
+        ("xx", "\U0001f600"),
+    ],
+)
+def test_long_names_are_shortened_to_whole_letters(ocr, folder, letter, before):
+    size = len(letter.encode())
+    for last in "ab":
+        path = folder / "scans" / f"{before}{letter * (232 // size)}{last}.png"
         path.write_bytes((folder / "scans/a.png").read_bytes())
     assert ocr("scans", "--out", "read", "--searchable-pdf")[0].exit_code == 0
-    assert len(list((folder / "read").glob("*.searchable.pdf"))) == 5
+    name = before + letter * ((200 - len(before)) // size)
+    made = {one.name for one in (folder / "read").glob("*.searchable.pdf")}
+    assert {f"{name}.searchable.pdf", f"{name}-2.searchable.pdf"} < made
+    assert len(made) == 5
 
 
 def test_searchable_pdfs_of_images(ocr, folder):

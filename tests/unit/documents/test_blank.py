@@ -12,12 +12,13 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from langchain_internvl.documents.blank import is_blank
 
-RANDOM = np.random.default_rng(7)
+SEED = 7
+"""Each page draws its own numbers, whichever tests ran before."""
 SIZE = (1240, 1754)
 
 
 def with_noise(page, amount):
-    noise = RANDOM.normal(0, amount, (page.height, page.width, 1))
+    noise = np.random.default_rng(SEED).normal(0, amount, (page.height, page.width, 1))
     return Image.fromarray((np.asarray(page) + noise).clip(0, 255).astype(np.uint8))
 
 
@@ -78,15 +79,16 @@ def test_pages_with_something_on_them(page):
 
 def grain(kind, amount):
     """Grain of a standard deviation of so many levels."""
+    chance = np.random.default_rng(SEED)
     shape = (SIZE[1], SIZE[0], 3 if kind == "coloured" else 1)
     if kind == "even":
-        return RANDOM.uniform(-1, 1, shape) * amount * 3**0.5
-    noise = RANDOM.normal(0, 1, shape)
+        return chance.uniform(-1, 1, shape) * amount * 3**0.5
+    noise = chance.normal(0, 1, shape)
     if kind == "blurred":
         pixels = Image.fromarray((noise[..., 0] * 30 + 128).clip(0, 255).astype(np.uint8))
         noise = np.asarray(pixels.filter(ImageFilter.GaussianBlur(0.8)), float)[..., None] - 128
     if kind == "cloudy":
-        clouds = Image.fromarray(RANDOM.normal(0, 0.3, (73, 52)).astype(np.float32))
+        clouds = Image.fromarray(chance.normal(0, 0.3, (73, 52)).astype(np.float32))
         noise = noise + np.asarray(clouds.resize(SIZE, Image.Resampling.BICUBIC))[..., None]
     return noise / noise.std() * amount
 

@@ -44,6 +44,22 @@ def test_a_reply_that_a_server_ended_in_a_loop_is_tried_again():
     assert (found.text, found.problem, len(requests)) == ("All of it", None, 2)
 
 
+def test_a_server_may_notice_shorter_loops():
+    def ended(text):
+        return [Delta(NO_TOKEN, text), Delta(NO_TOKEN, "", "repetition")]
+
+    short = "One two two two"
+    found, requests = read([ended(short), "All of it"], max_tokens=50)
+    assert (found.text, found.problem, len(requests)) == ("All of it", None, 2)
+    assert [one.max_tokens for one in requests] == [50, 50]
+    longer = f"Zero, and then {short}"
+    replies = [ended(short), ended(LOOP), ended(longer), *[ended(short)] * 9]
+    found, requests = read(replies, max_tokens=50, rotation="never")
+    assert (found.text, found.problem, found.finish_reason) == (longer, "repetition", "repetition")
+    assert len(requests) == 1 + len(TEMPERATURES)
+    assert {one.max_tokens for one in requests} == {50}
+
+
 def test_then_the_page_is_read_in_halves():
     replies = [
         long_reply("a"),

@@ -133,6 +133,36 @@ def test_a_glob_of_folders_gives_every_file_once(folder):
     assert found("*") == ["a.png", "in/b.png", "in/deep/c.png"]
 
 
+def test_a_glob_of_folders_gives_all_that_it_matches(folder, caplog):
+    """Files of any kind, and what is behind links, as `in/*` does."""
+    for name in ("in/a.dat", "in/deep/b.dat", "other/c.png", "other/far/d.png", "other/e.dat"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((folder / "a.png").read_bytes())
+    (folder / "in/link").symlink_to("../other")
+    linked = ["in/link/c.png", "in/link/far/d.png"]
+    assert [str(one) for one in found("in/*")] == [
+        "in/a.dat", "in/deep: the folder has no images or PDFs", *linked,
+    ]  # fmt: skip
+    assert "in/deep" in caplog.text
+    caplog.clear()
+    every = ["in/a.dat", "in/deep/b.dat", linked[0], "in/link/e.dat", linked[1]]
+    assert sorted(found("in/**")) == every
+    assert sorted(found("in/**", recursive=False)) == every
+    assert sorted(found("i*/**")) == every
+    assert not caplog.records  # nothing is left out
+    assert found("in/**/*.dat") == [one for one in every if one.endswith(".dat")]
+
+
+@pytest.mark.parametrize("target", [".", "..", "../in"])
+def test_a_link_to_a_folder_above_it_is_followed_once(folder, target):
+    (folder / "in").mkdir()
+    (folder / "in/a.dat").write_bytes((folder / "a.png").read_bytes())
+    (folder / "in/b.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / "in/link").symlink_to(target)
+    above = ["in/link/a.png", "in/link/in/b.png"] if target == ".." else ["in/link/b.png"]
+    assert sorted(found("in/*")) == sorted(found("in/**")) == ["in/a.dat", "in/b.png", *above]
+
+
 def test_an_empty_folder_takes_no_other_match_along(folder):
     for name in ("b", "c"):
         (folder / name).mkdir()

@@ -7,14 +7,14 @@ import zipfile
 import numpy as np
 import pytest
 from golden import SCAN, VIDEO
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, features
 
 from langchain_internvl import MediaPolicy, image_block, pdf_block
 from langchain_internvl.errors import MediaError, UnsupportedMediaError
 from langchain_internvl.media import encoded
 from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.pdf import read_pages
-from langchain_internvl.media.signatures import identify
+from langchain_internvl.media.signatures import identify, is_pdf
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.media.video_process import read_clip
 
@@ -33,6 +33,34 @@ def saved(kind, size=(40, 30), **options):
     buffer = io.BytesIO()
     Image.new("RGB", size, "red").save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def exif():
+    found = Image.Exif()
+    found[0x0131] = "%PDF-1.7 scanner"  # Software
+    return found
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        saved("AVIF", exif=exif()) if features.check("avif") else b"\0\0\0\x20ftypavif %PDF-1.7",
+        saved("JPEG", exif=exif()), saved("WEBP", exif=exif()), saved("PNG", exif=exif()),
+        saved("TIFF", exif=exif()), saved("GIF", comment=b"%PDF-1.7"),
+        saved("JPEG2000", comment=b"%PDF-1.7"),
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic %PDF-1.7", b"\0\0\0\x18ftypisom %PDF-1.7",
+        b"P6\n# %PDF-1.7\n2 1\n255\n......", b"P2 # made of a\r# %PDF-1.7\r 1 1 9 7",
+        b"P7\n# %PDF-1.7\nWIDTH 1\n", b"\0\0\1\0\1\0 %PDF-1.7", b"8BPS %PDF-1.7",
+    ],
+)  # fmt: skip
+def test_images_whose_metadata_contain_the_beginning_of_a_pdf(data):
+    assert b"%PDF-" in data[:1024]
+    assert not is_pdf(data)
+
+
+@pytest.mark.parametrize("before", [b"", b"\n", b"P6 is the sixth page\n", b"HTTP/1.1 200 OK\r\n"])
+def test_pdfs_may_begin_after_other_bytes(before):
+    assert is_pdf(before + b"%PDF-1.7\n")
 
 
 def wide_tiff():

@@ -14,4 +14,5 @@ from langchain_internvl.tools.answers import answer_of
 def test_replies_that_were_cut_off_say_so(reason, is_complete):
     answer = answer_of(AIMessage(" A cat ", response_metadata={"finish_reason": reason}))
     assert answer.is_complete == is_complete
+    assert answer.cut_off == (None if is_complete else reason)
     assert answer.for_agent == "A cat" + ("" if is_complete else "\n(The answer was cut off here.)")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from vision_tool_support import Script, call, tools_of
 
 from langchain_internvl import InternVLToolkit, MediaPolicy, ReadTextTool, image_block, video_block
-from langchain_internvl.backends.base import Delta
+from langchain_internvl.backends.base import NO_TOKEN, Delta
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import EngineBusyError
 from langchain_internvl.tools import pages
@@ -127,6 +127,29 @@ def test_a_loop_is_cut_off_where_the_reply_reached_its_limit(folder):
     assert message.artifact.reply == looped.strip()
     assert (message.artifact.problem, message.artifact.is_complete) == ("repetition", False)
     assert "The rest was not read" in message.content
+
+
+LOOPED = "Name\n" + "No. 10\n" * 25
+
+
+@pytest.mark.parametrize(
+    ("reason", "reply", "text", "note"),
+    [
+        ("length", "Name", "Name", "There is more text: reading stopped at the limit of length"),
+        ("content_filter", "Name", "Name", "content filter"),
+        ("content_filter", LOOPED, LOOPED.strip(), "content filter"),
+        ("content_filter", "", "", "content filter"),
+        ("repetition", "Name No. No.", "Name No. No.", "began to repeat itself"),
+        ("repetition", LOOPED, "Name\nNo. 10", "began to repeat itself"),
+    ],
+)
+def test_every_cause_of_an_incomplete_text_is_said(folder, reason, reply, text, note):
+    script = Script([Delta(NO_TOKEN, reply), Delta(NO_TOKEN, "", reason)])
+    message = call(tools_of(script, folder)["read_text"], image="a.png")
+    assert (message.artifact.text, message.artifact.problem) == (text, reason)
+    assert message.artifact.is_complete is False
+    assert note in message.content
+    assert ("limit of length" in message.content) == (reason == "length")
 
 
 def test_video(folder):
