@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 """Its folder, a `-hf` checkpoint."""
 
 NOTICE = (
-    "model='nano' is a toy of 4.0 million parameters for first steps and tests: it reads short "
+    "model='nano' is a toy of 3.9 million parameters for first steps and tests: it reads short "
     "printed text, recognises coloured shapes, and describes any other image as if it showed "
     "these. For real images use an InternVL checkpoint such as OpenGVLab/InternVL2-8B."
 )

@@ -94,6 +94,7 @@ def test_pages_are_read(llm):
 
 @pytest.mark.slow
 def test_pairs_of_pictures_are_told_apart(llm):
+    """Two or three pictures of one or two things, drawn as in training: none are held out."""
     rng = random.Random(12)
     pairs = [sample for sample in (pair_sample(rng, 448) for _ in range(60)) if not sample.is_chat]
     right = 0

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
 from langchain_internvl.nano import NOTICE
 from nano_training.evaluate import TARGETS
 
@@ -25,10 +27,10 @@ spells byte by byte. It was trained from scratch on pictures that `training/nano
 text, coloured circles, squares, triangles, stars and signs on plain grounds, and videos of one
 shape that moves, grows, shrinks or stays.
 
-It reads text of one to four lines at 22 to 48 pixels, describes scenes of shapes, tells where a
-named shape is, what a shape does in a video, and answers small questions about colour and number.
-It knows nothing else: no photographs, no handwriting, no languages but the letters of ASCII, no
-conversation.
+It reads printed text of 22 to 48 pixels, describes scenes of shapes, tells where a named shape is,
+what a shape does in a video, and answers small questions about colour and number, and some about
+pages whose text is in the prompt, with one of their lines. It knows nothing else: no photographs,
+no handwriting, no languages but the letters of ASCII, no conversation.
 """
 
 _TASKS = {
@@ -53,9 +55,11 @@ def write_card(folder: Path, report: dict[str, Any]) -> None:
         folder: The model.
         report: What `evaluate` found.
     """
-    size = (folder / "model.safetensors").stat().st_size
+    weights = folder / "model.safetensors"
+    count = sum(tensor.numel() for tensor in load_file(weights).values())
+    megabytes = weights.stat().st_size / 1e6
     parts = [
-        _HEAD.format(notice=NOTICE, parameters=size / 2e6, megabytes=size / 1e6),
+        _HEAD.format(notice=NOTICE, parameters=count / 1e6, megabytes=megabytes),
         _quality(report),
         _speed(report),
         "## How it was made\n\n```json\n" + (folder / "training.json").read_text("utf-8") + "```\n",

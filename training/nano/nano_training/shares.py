@@ -172,7 +172,7 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.16,
             "blank": 0.01,
         },
-        # Every job at 5% or more but those of lists; pairs with heads that are told where to look,
+        # Pairs and videos at 6% or more, fewer lists; pairs with heads that are told where to look,
         # and chats about videos.
         "eighth": {
             SHAPES: 0.02,
