@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 _CODE = re.compile(
-    r"^[ \t]*(`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t]*\1[`~]*[ \t]*$|\Z)"
+    r"^[ \t]*(`{3,}(?![^\n]*`)|~{3,})[^\n]*\n.*?(?:^[ \t]*\1[`~]*[ \t]*$|\Z)"
     r"|(?<!`)(`+)(?!`)(?:(?!\n\s*\n).)+?(?<!`)\2(?!`)",
     re.DOTALL | re.MULTILINE,
 )
+"""A line with more backticks after its first ones opens no block: they are a span."""
 
 
 def code_spans(text: str) -> list[tuple[int, int]]:
