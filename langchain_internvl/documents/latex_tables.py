@@ -87,18 +87,16 @@ def convert_tabulars(text: str) -> str:
             one = opened.pop()
             around = opened[-1].inner if opened else found
             is_mention = one.inner and one.edge["columns"] is None
-            if (
-                one.in_code
-                or is_mention
-                or not _convert(text, one, one.edge.end(), edge.start(), edge.end())
-            ):
-                around += one.inner
-            else:
+            stays = one.in_code or is_mention
+            if not stays and _convert(text, one, one.edge.end(), *edge.span()):
                 around.append(one)
+            else:
+                around += one.inner
     for place, one in enumerate(opened):
         last = place + 1 == len(opened)
         found += _cut(text, one, len(text) if last else opened[place + 1].start)
-    pieces, at = [], 0
+    pieces: list[str] = []
+    at = 0
     for one in sorted(found, key=lambda tabular: tabular.start):
         pieces += (text[at : one.start], one.table())
         at = one.end
