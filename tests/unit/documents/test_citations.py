@@ -153,7 +153,7 @@ def test_a_range_that_goes_too_far_keeps_its_pages():
 
 @pytest.mark.parametrize("separators", [", " * 60_000, " and" * 40_000 + " ", ";\t| & " * 20_000])
 def test_runs_of_separators_take_a_step_each(separators):
-    """60 000 took minutes: each was tried as the first of the run."""
+    """Each was tried as the first of the run, in quadratic time: 4000 took 1.2 s."""
     answer = cite(AIMessage(f"[1] A{separators}[2] B"), PAGES)
     assert cited(answer) == [("A", 1), ("B", 2)]
     answer = cite(AIMessage(f"[1] A{separators}c."), PAGES)
