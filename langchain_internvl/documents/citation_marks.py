@@ -8,7 +8,8 @@
 | `[1][2]`, `[1], [2]`, `[1] and [2]` | one after the other: one statement |
 
 Brackets in code, links (`[1](https://...)`) and link definitions (`[1]: https://...`) are text.
-So are ranges without a word that are not within the pages: `[10-20] mm`.
+So are ranges without a word that begin beyond the pages or at 0, without a page beside them:
+`[10-20] mm`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _SOURCE = re.compile(r"\u2020[^\[\]\u3010\u3011]*")
 _LIST_ITEM = re.compile(r"\s*(?:\d{1,3}[.)])?")
 _GOES_ON = re.compile(r"\s*(?:[.,;!?)\u3001\u3002\uff0c\uff1b]|(?:and|und)\b)", re.IGNORECASE)
 """What follows a mark within or at the end of its statement."""
-_SEPARATOR = re.compile(r"(?:\s|[,;&|\u3001\uff0c\uff1b]|\b(?:and|und)\b)*\Z", re.IGNORECASE)
+_AND = re.compile(r"\b(?:and|und)\Z", re.IGNORECASE)
+_SEPARATORS = frozenset(",;&|\u3001\uff0c\uff1b")
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,7 @@ def find_marks(text: str, pages: int) -> Iterator[Mark]:
         if place + 1 < len(found) and stop == found[place + 1][0] and not leading[place + 1]:
             own = last_sentence(text[:stop], after)
             stop = own if own > after else stop
-        separator = _SEPARATOR.search(text, after, stop)
-        yield Mark(start, after, numbers, separator.start() if separator else stop)
+        yield Mark(start, after, numbers, _before_separators(text, after, stop))
 
 
 _Found: TypeAlias = "list[tuple[int, int, tuple[int, ...]]]"
@@ -139,18 +140,35 @@ def _stop(text: str, found: _Found, place: int) -> int:
     return following if line < 0 else min(following, line)
 
 
+def _before_separators(text: str, begin: int, end: int) -> int:
+    """Where a text from `begin` to `end` ends without white space, separators and "and".
+
+    From its end, a step for each: a search tries each of a run of separators as the first.
+    """
+    while end > begin:
+        if text[end - 1].isspace() or text[end - 1] in _SEPARATORS:
+            end -= 1
+        elif _AND.match(text, max(begin, end - 3), end):
+            end -= 3
+        else:
+            break
+    return end
+
+
 def _has_words(text: str) -> bool:
     return any(letter.isalnum() for letter in text)
 
 
 def _numbers(mark: str, pages: int) -> tuple[int, ...]:
     """The numbers of a mark; empty if a range runs downwards, or none of pages is meant."""
-    is_named = _NAMED.search(mark) is not None
+    written = _RANGE.findall(_SOURCE.sub("", mark))
+    ranges = [(int(first), int(last or first)) for first, last in written]
+    begins_on_page = any(0 < low <= pages for low, _ in ranges)
+    others = any(last for _, last in written) and not _NAMED.search(mark) and not begins_on_page
+    if others or any(high < low for low, high in ranges):
+        return ()
     numbers: list[int] = []
-    for first, last in _RANGE.findall(_SOURCE.sub("", mark)):
-        low, high = int(first), int(last or first)
-        if high < low or (last and not is_named and not 0 < low <= high <= pages):
-            return ()
+    for low, high in ranges:
         numbers += range(low, min(high, pages) + 1)
         if high > pages:
             numbers += (max(low, pages + 1), high)

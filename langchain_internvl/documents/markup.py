@@ -18,7 +18,8 @@ import html
 import re
 
 from langchain_internvl.documents.html_tables import clean_tables
-from langchain_internvl.documents.markdown_code import code_spans
+from langchain_internvl.documents.latex_tables import convert_tabulars
+from langchain_internvl.documents.markdown_code import CODE_FENCE
 
 _FENCE = re.compile(
     r"\A\s*(`{3,}|~{3,})[ \t]*(?:markdown|md|html|text|latex)?[ \t]*\n(.*?)\n?(?:\1\s*)?\Z",
@@ -30,7 +31,6 @@ _RULE = re.compile(
     r"|\s*\|\s*:?-+:?\s*\|\s*|\s*\|\s*:?-{2,}:?\s*|\s*:?-{2,}:?\s*\|\s*"  # one column
 )
 """The rule below the head of a table of pipes (https://github.github.com/gfm/#delimiter-row)."""
-_CODE_FENCE = re.compile(r"\s*(`{3,}(?!.*`)|~{3,})(.*)")
 _PIPES = re.compile(r"(?<!\\)\|")
 _OTSL_KINDS = "fcel|ecel|lcel|ucel|xcel|ched|rhed|srow"
 _OTSL_TEXT = rf"(?:[^<]|<(?!(?:{_OTSL_KINDS}|nl|/?otsl)>))*"
@@ -41,18 +41,6 @@ _OTSL_BODY = (
 _OTSL = re.compile(rf"(?:<otsl>\s*)?({_OTSL_BODY})(?:\s*</otsl>)?")
 """The text after a table without its tags begins after the end of the last row."""
 _OTSL_CELL = re.compile(rf"<({_OTSL_KINDS}|nl)>({_OTSL_TEXT})")
-_TABULAR = re.compile(
-    r"(\\begin\{table\}(?:\[[^\]]*\])?\s*)?(?:\\centering\s*)?"
-    r"\\begin\{tabular\}(?:\[[^\]]*\])?(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})?"
-    r"(?:(?P<whole>(?:(?!\\(?:begin|end)\{tabular\}).)*)\\end\{tabular\}"
-    r"|(?P<cut>(?:(?!\\(?:begin|end)\{tabular\}|\\end\{table\}|\n\s*\n|\n[ \t]*(?:`{3}|~{3})).)*)"
-    r"(?=\\end\{table\}|\n\s*\n|\n[ \t]*(?:`{3}|~{3})|\Z))"
-    r"(?(1)(?:\s*\\end\{table\})?)",
-    re.DOTALL,
-)
-"""A tabular without its end goes to an empty line or a fence of code."""
-_ROW = re.compile(r"(?<!\\)&|\\\\")
-_MULTICOLUMN = re.compile(r"\s*\\multicolumn\{(\d+)\}\{[^{}]*\}\{(.*)\}\s*", re.DOTALL)
 
 
 def normalise_markup(text: str) -> str:
@@ -72,7 +60,7 @@ def normalise_markup(text: str) -> str:
         text = _SHELL.sub("", text)
         text = _OTSL.sub(_from_otsl, text)
     if "\\begin{tabular}" in text:
-        text = _from_tabulars(text)
+        text = convert_tabulars(text)
     if "|" in text:
         text = _from_pipes(text)
     if "<table" in text.lower():
@@ -97,7 +85,7 @@ def _from_pipes(text: str) -> str:
     at = 0
     while at < len(lines):
         line = lines[at]
-        marks = _CODE_FENCE.match(line)
+        marks = CODE_FENCE.match(line)
         if marks and not fence:
             fence = marks[1]
         elif marks and marks[1].startswith(fence) and not marks[2].strip():
@@ -167,40 +155,3 @@ def _run(
         if row >= len(grid) or column >= len(grid[row]) or grid[row][column][0] not in kinds:
             return count
         count += 1
-
-
-def _from_tabulars(text: str) -> str:
-    """LaTeX tabulars as HTML, those in code left out, and mentions without an end or a row."""
-    code = [(start, end) for start, end in code_spans(text) if _is_code(text[start:end])]
-
-    def replaced(match: re.Match[str]) -> str:
-        start = match.start() + match[0].index("\\begin{tabular}")
-        in_code = any(begin <= start < end for begin, end in code)
-        mentioned = match["whole"] is None and not _ROW.search(match["cut"])
-        return match[0] if in_code or mentioned else _from_latex(match)
-
-    return _TABULAR.sub(replaced, text)
-
-
-def _is_code(span: str) -> bool:
-    """Whether it is a block, or code within a line; LaTeX also has backticks as quotes."""
-    return "\n" not in span or _CODE_FENCE.match(span) is not None
-
-
-def _from_latex(match: re.Match[str]) -> str:
-    r"""A LaTeX tabular as HTML; `\multicolumn` spans, other commands stay as they are."""
-    written = match["whole"] if match["cut"] is None else match["cut"]
-    body = re.sub(r"\\(?:hline|toprule|midrule|bottomrule|cline\{[^{}]*\})", "", written)
-    rows = []
-    for line in re.split(r"\\\\(?:\[[^\]]*\])?", body):
-        if not line.strip():
-            continue
-        cells = []
-        for cell in re.split(r"(?<!\\)&", line):
-            spanned = _MULTICOLUMN.fullmatch(cell)
-            text = (spanned[2] if spanned else cell).strip()
-            text = html.escape(re.sub(r"\\([&%$#_])", r"\1", text), quote=False)
-            span = f' colspan="{spanned[1]}"' if spanned and spanned[1] != "1" else ""
-            cells.append(f"<td{span}>{text}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return "<table>\n" + "\n".join(rows) + "\n</table>" if rows else match[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import hashlib
 import logging
@@ -16,6 +15,7 @@ from typing import IO, Any, TypeAlias
 
 from langchain_core.documents.base import Blob
 
+from langchain_internvl.documents.globs import match
 from langchain_internvl.errors import MediaError, UnsupportedMediaError
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import (
@@ -95,9 +95,10 @@ def find_files(
         sources: One source or several. A folder gives its files of supported kinds, sorted by
             path, without hidden ones; a glob gives its matches of any kind, sorted, and the files
             of matching folders. What else is in a folder, files of other kinds and linked
-            subfolders, is left out, and a warning names the kinds and numbers.
+            subfolders, is left out, as are links to a folder that contains them where a wildcard
+            reaches them; a warning names the kinds and numbers.
         recursive: Include subfolders.
-        warned: Folders of which the warning was given before; None: none.
+        warned: Folders and globs of which the warning was given before; None: none.
         skip: Tells of a file in a folder, or of a match of a glob, whether it is left out without
             a warning; a file that a source names is never left out. None: none is.
 
@@ -183,7 +184,7 @@ def _named(text: str, number: int, folders: _Folders) -> Iterator[File | MediaEr
     elif is_there or not glob.has_magic(text):
         yield File(PathSource(path), str(path))
     else:
-        yield from _glob(str(path), folders)
+        yield from _glob(path, folders)
 
 
 def _is_address(text: str) -> bool:
@@ -205,9 +206,9 @@ class _Folders:
 
     Attributes:
         recursive: Include subfolders.
-        warned: Folders whose files of other kinds a warning has named.
+        warned: Folders and globs whose left-out files and links a warning has named.
         skip: Tells whether a file is left out without a warning.
-        matched: Matches of a glob, which are not left out of folders among them.
+        matched: Matches of a glob, and its loops, which folders among them do not warn of.
     """
 
     recursive: bool
@@ -238,7 +239,7 @@ class _Folders:
                     found.append(path)
                 else:
                     others["no regular files"] += 1
-        self._warn(folder, +others)
+        self.warn(folder, others)
         if is_empty and not found and not errors:
             raise MediaError(str(folder), "the folder has no images or PDFs")
         for error in errors:
@@ -246,8 +247,9 @@ class _Folders:
         for path in sorted(found):
             yield File(PathSource(path), str(path))
 
-    def _warn(self, folder: Path, others: Counter[str]) -> None:
-        """Name what is left out of a folder, once."""
+    def warn(self, folder: Path, others: Counter[str]) -> None:
+        """Name what is left out of a folder or a glob, once."""
+        others = +others
         if not others or folder in self.warned:
             return
         self.warned.add(folder)
@@ -256,19 +258,19 @@ class _Folders:
 
 
 _LINKED = "links to folders"
+_LOOPS = "links to folders that contain them"
 
 
-def _glob(pattern: str, folders: _Folders) -> Iterator[File | MediaError]:
-    paths = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 - any pattern
-    if not paths:
-        raise MediaError(pattern, "nothing matches the pattern")
-    folders = replace(folders, matched=frozenset(paths))
+def _glob(pattern: Path, folders: _Folders) -> Iterator[File | MediaError]:
+    matches = match(pattern)
+    if not matches.paths:
+        but = f" but {_LOOPS}: {matches.loops[0]}" if matches.loops else ""
+        raise MediaError(str(pattern), f"nothing matches the pattern{but}")
+    folders.warn(pattern, Counter({_LOOPS: len(matches.loops)}))
+    folders = replace(folders, matched=frozenset(matches.paths + matches.loops))
     found: set[Path] = set()
     walked: set[Path] = set()
-    is_loop = functools.cache(_is_loop)
-    for path in paths:
-        if any(map(is_loop, path.parents)):
-            continue
+    for path in matches.paths:
         if not path.is_dir():
             if path not in found and not folders.skip(path):
                 found.add(path)
@@ -286,15 +288,6 @@ def _is_inside(folder: Path, walked: set[Path]) -> bool:
         if one.name.startswith(".") or one.is_symlink():
             return False
     return False
-
-
-def _is_loop(folder: Path) -> bool:
-    """Whether a folder is a link to one that contains it: `**` follows it round and round."""
-    if not folder.is_symlink():
-        return False
-    above = Path(os.path.abspath(folder)).parents  # noqa: PTH100 - links stay
-    target = folder.resolve()
-    return any(one.resolve().is_relative_to(target) for one in above)
 
 
 def _of_match(folder: Path, folders: _Folders, found: set[Path]) -> Iterator[File | MediaError]:

@@ -13,6 +13,9 @@ from langchain_internvl.documents.markdown_code import code_spans
         ("```\nb\n`````\nc", ["```\nb\n`````"]),
         ("````\n```\nb\n```\n````\nc", ["````\n```\nb\n```\n````"]),
         ("~~~\nb\n```\nc", ["~~~\nb\n```\nc"]),
+        ("```x``` is it.\nb", ["```x```"]),
+        ("````x``` y`\nb", []),
+        ("~~~ `x`\nb\n~~~\nc", ["~~~ `x`\nb\n~~~"]),
         ("a `b\n\nc` d", []),
     ],
 )

@@ -1,0 +1,77 @@
+r"""LaTeX tabulars, nested ones and those without their end, as HTML."""
+
+import pytest
+
+from langchain_internvl.documents.latex_tables import convert_tabulars
+from langchain_internvl.documents.markup import normalise_markup
+
+
+def table(*rows):
+    cells = ("".join(f"<td>{cell}</td>" for cell in row) for row in rows)
+    return "<table>\n" + "\n".join(f"<tr>{row}</tr>" for row in cells) + "\n</table>"
+
+
+BEGIN, END = "\\begin{tabular}{ll}", "\\end{tabular}"
+LINES = "\\begin{tabular}[c]{@{}c@{}}x\\\\y\\end{tabular}"
+"""As generators of tables write the lines of a cell."""
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (f"{BEGIN}a & \\begin{{tabular}}{{c}}x\\\\y{END} \\\\ b & c\\\\ {END} tail",
+         table(("a", "x<br>y"), ("b", "c")) + " tail"),
+        (f"{BEGIN}\\hline\n{LINES} & {LINES} \\\\ \\hline\n1 & 2 \\\\ {END}",
+         table(("x<br>y", "x<br>y"), ("1", "2"))),
+        (f"{BEGIN}R\\&D {LINES} < & b{END}", table(("R&amp;D x<br>y &lt;", "b"))),
+        (f"{BEGIN}\\multicolumn{{2}}{{@{{}}c@{{}}}}{{{LINES}}} \\\\ 1 & 2{END}",
+         table(("x<br>y",), ("1", "2")).replace("<td>", '<td colspan="2">', 1)),
+        (f"{BEGIN}{BEGIN}{LINES} & 2{END} & b{END}", table((table(("x<br>y", "2")), "b"))),
+        (f"{BEGIN}a & \\begin{{tabular}}{{c}}{END}b{END}",
+         table(("a", f"\\begin{{tabular}}{{c}}{END}b"))),
+        # Without the end of the outer one.
+        (f"{BEGIN}a & {LINES} \\\\\n{LINES} & c\n\nR & D",
+         table(("a", "x<br>y"), ("x<br>y", "c")) + "\n\nR & D"),
+        (f"{BEGIN}a & b \\\\\n{BEGIN}c & d", table(("a", "b")) + table(("c", "d"))),
+        (f"{BEGIN}a & b \\\\\n{BEGIN}c & d{END} e", table(("a", "b")) + table(("c", "d")) + " e"),
+        (f"{BEGIN}a & b\n\n{BEGIN}c & d{END}", table(("a", "b")) + "\n\n" + table(("c", "d"))),
+        (f"{BEGIN}a & {BEGIN}c & d", table(("a", "")) + table(("c", "d"))),
+        (f"A\n{BEGIN}\n\na & b \\\\\nc & d\n\nR & D",
+         "A\n" + table(("a", "b"), ("c", "d")) + "\n\nR & D"),
+        # Mentions and code beside tables.
+        (f"Use \\begin{{tabular}} and R&D: {BEGIN}a & b{END}",
+         f"Use \\begin{{tabular}} and R&D: {table(('a', 'b'))}"),
+        (f"From \\begin{{tabular}} & on\n{BEGIN}a & b{END}\nto {END}.",
+         f"From \\begin{{tabular}} & on\n{table(('a', 'b'))}\nto {END}."),
+        (f"`{BEGIN}` is\n{BEGIN}a & b{END}\nto `{END}`.",
+         f"`{BEGIN}` is\n{table(('a', 'b'))}\nto `{END}`."),
+        (f"{END} {BEGIN}``a'' {END} and ``b''", f"{END} {table(('``a' + chr(39) * 2,))} and ``b''"),
+    ],
+)  # fmt: skip
+def test_nested_tabulars_and_those_without_an_end(written, expected):
+    assert convert_tabulars(written) == expected
+    if "<br>" in expected:
+        assert normalise_markup(written) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use \\begin{tabular} and R&D. more text\nsecond line",
+        "Use \\begin{tabular}[t] and R&D.",
+        f"Use {BEGIN}\n\nNext, R & D.",
+        f"Use {BEGIN}\n\nNext, R & D \\\\ more.",
+        f"{BEGIN}\n\nNext, R & D.",
+        f"`{BEGIN}a & b` and R & D",
+        f"~~~\n{BEGIN}a & {LINES}{END}\n~~~",
+    ],
+)
+def test_mentions_and_code_stay(text):
+    assert convert_tabulars(text) == text
+
+
+def test_deep_nesting_needs_no_stack():
+    depth = 3000
+    written = "\\begin{tabular}{l}" * depth + "a" + END * depth
+    assert convert_tabulars(written) == table(("a",))
+    assert convert_tabulars(BEGIN * depth) == BEGIN * depth
