@@ -37,7 +37,7 @@ _RANGE = re.compile(
 _NAMED = re.compile(r"\b[ps]|\u2020", re.IGNORECASE)
 """A word for "page", or a dagger before the name of the source: no range of other things."""
 _SOURCE = re.compile(r"\u2020[^\[\]\u3010\u3011]*")
-_LIST_ITEM = re.compile(r"\s*(?:\d{1,3}[.)])?")
+_LIST_ITEM = re.compile(r"\A\s*(?:\d{1,3}[.)])?")
 _GOES_ON = re.compile(r"\s*(?:[.,;!?)\u3001\u3002\uff0c\uff1b]|(?:and|und)\b)", re.IGNORECASE)
 """What follows a mark within or at the end of its statement."""
 _AND = re.compile(r"\b(?:and|und)\Z", re.IGNORECASE)
@@ -121,7 +121,7 @@ def _leading(text: str, found: _Found) -> list[bool]:
         line = text.rfind("\n", 0, start) + 1
         follows = place > 0 and line <= last  # another mark on the line
         before = text[max(last, line) : start]
-        has_before = _has_words(before[_LIST_ITEM.match(before).end() :])  # type: ignore[union-attr]
+        has_before = _has_words(_LIST_ITEM.sub("", before))
         last = end
         after = text[end : _stop(text, found, place)]
         leading.append(

@@ -16,6 +16,7 @@ from nano_training.lists import (
     draw_list,
     found,
 )
+from nano_training.mixture import KINDS
 from nano_training.pages import TILE, Print, draw_page
 from nano_training.scenes import draw_scene, ground_answer, questions
 from nano_training.things import Thing
@@ -122,3 +123,10 @@ def test_questions_are_different_and_true():
                 name = question.text.removeprefix("Is there a").lstrip("n ").rstrip("?")
                 there = any(thing.name == name for thing in things)
                 assert question.answer == ("Yes." if there else "No.")
+
+
+def test_some_chats_about_videos_begin_with_any_question():
+    samples = [KINDS["video"].draw(random.Random(seed)) for seed in range(24)]
+    chats = [sample for sample in samples if sample.is_chat]
+    assert 4 < len(chats) < 20
+    assert len({sample.questions[0].text for sample in chats}) > 3

@@ -260,13 +260,6 @@ def test_descriptions_of_pictures_point_at_the_one_that_they_name():
     assert names > sum(len(things) for things in sample.things)
 
 
-def test_some_chats_about_videos_begin_with_any_question():
-    samples = [KINDS["video"].draw(random.Random(seed)) for seed in range(24)]
-    chats = [sample for sample in samples if sample.is_chat]
-    assert 4 < len(chats) < 20
-    assert len({sample.questions[0].text for sample in chats}) > 3
-
-
 def test_answers_about_a_line_point_at_its_letters():
     sample = KINDS["short list"].draw(random.Random(6))
     question = next(one for one in sample.questions if one.job == "ground")

@@ -217,18 +217,23 @@ def way(request, inside, outside, pipes, servers):
     return Way(inside, state, set_pace, keeps_compact=True)
 
 
+def _paced(way, setting, value, usual):
+    """Gives what changes a pace of engines, and takes that back at the end."""
+    changed = []
+
+    def change(name, to=value):
+        changed.append(name)
+        way.set_pace(name, **{setting: to})
+
+    yield change
+    for name in changed:
+        way.set_pace(name, **{setting: usual})
+
+
 @pytest.fixture
 def slow(way):
     """Makes an engine take its time with every token, for this test."""
-    slowed = []
-
-    def slow_down(name, seconds=0.02):
-        slowed.append(name)
-        way.set_pace(name, step_seconds=seconds)
-
-    yield slow_down
-    for name in slowed:
-        way.set_pace(name, step_seconds=0.0)
+    yield from _paced(way, "step_seconds", 0.02, 0.0)
 
 
 @pytest.fixture
@@ -236,15 +241,7 @@ def held(way):
     """Makes an engine pause before each token after the first ones, for this test: no reply of
     hundreds of tokens ends by itself meanwhile.
     """
-    names = []
-
-    def hold(name, after=8):
-        names.append(name)
-        way.set_pace(name, hold_after=after)
-
-    yield hold
-    for name in names:
-        way.set_pace(name, hold_after=None)
+    yield from _paced(way, "hold_after", 8, None)
 
 
 @pytest.fixture(scope="session")
