@@ -26,7 +26,7 @@ from nano_training.scenes import (
     sign_sample,
     window_sample,
 )
-from nano_training.shares import MIXTURES, SHAPES, WINDOW, Mixture
+from nano_training.shares import MIXTURES, SHAPES, SMALL, WINDOW, Mixture
 from nano_training.things import Letter
 from nano_training.videos import video_sample
 
@@ -147,6 +147,19 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 _WINDOWS = ((2, 6), (2, 8), (2, 10), (3, 8), (4, 8), (2, 14), (4, 12), (3, 14), (6, 8), (6, 14))
 _FIRST_WINDOWS = ((2, 4), (2, 6), (2, 8))
+_SMALL_WINDOWS = (
+    (2, 4),
+    (2, 6),
+    (2, 8),
+    (2, 10),
+    (2, 14),
+    (3, 6),
+    (3, 8),
+    (3, 10),
+    (4, 6),
+    (4, 10),
+)
+_WINDOWS_OF = {"first window": _FIRST_WINDOWS, SMALL: _SMALL_WINDOWS}
 _SHAPE_WINDOWS = ((6, 6), (7, 7), (6, 9), (9, 6), (7, 9), (9, 7), (9, 9), (7, 14), (14, 7))
 
 
@@ -224,10 +237,10 @@ class Steps(Dataset[list[Batch]]):
 
     def _windows(self, rng: random.Random, kind: str) -> Batch:
         """Windows of text, somewhere on the tile."""
-        rows, columns = rng.choice(_WINDOWS if kind == WINDOW else _FIRST_WINDOWS)
+        rows, columns = rng.choice(_WINDOWS_OF.get(kind, _WINDOWS))
         origin = 2 * rng.randint(0, CELLS - rows), 2 * rng.randint(0, CELLS - columns)
         many = max(10, min(64, 4000 // (rows * columns + 60))) * self._course.scale
-        style = Print((1, rows), (20, 50))
+        style = Print((1, 2 * rows), (19, 28)) if kind == SMALL else Print((1, rows), (20, 50))
         drawn = [
             page_sample(rng, columns * CELL, rows * CELL, style, short=rng.random() < 0.8)
             for _ in range(many)
