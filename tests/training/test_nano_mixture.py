@@ -6,8 +6,10 @@ import pytest
 import torch
 from nano_training.feeding import feed
 from nano_training.mixture import Course, Steps
+from nano_training.model import SQUARE
 from nano_training.plan import Plan
-from nano_training.shares import MIXTURES
+from nano_training.shares import MIXTURES, SMALL
+from nano_training.things import LETTERS, SLOTS
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +23,17 @@ def test_steps_are_the_same_whenever_they_are_drawn(mixture):
         assert one.kind == other.kind
         assert torch.equal(one.ids, other.ids)
         assert torch.equal(one.tiles, other.tiles)
+
+
+def test_small_print_is_small():
+    """On windows that are parts of a tile; a square that has letters has about two."""
+    steps = Steps(Course(mixture="small print", seed=3), 0, 12, 0)
+    batches = [one for step in range(12) for one in steps[step] if one.kind == SMALL]
+    assert batches
+    for batch in batches:
+        assert batch.tiles.shape[1] <= 4 * SQUARE
+        of_square = (batch.known[:, -SLOTS[0] * SLOTS[1] :] < len(LETTERS)).sum(1)
+        assert of_square[of_square > 0].float().mean() > 1.8  # of other windows 1.4 to 1.7
 
 
 def test_the_first_steps_have_a_mixture_of_their_own_and_batches_a_scale():

@@ -54,3 +54,24 @@ def test_figures_are_written(tmp_path, monkeypatch, capsys):
     assert figures["ask"]["samples"] == 3
     assert figures["sha256"] == [hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()]
     assert "ask" in capsys.readouterr().out
+
+
+def test_weights_are_validated_by_their_own_eyes(tmp_path, monkeypatch):
+    """Whatever was validated before them."""
+    monkeypatch.setattr("nano_training.validate.COUNTS", {"ask": 2})
+    blind = {
+        name: one * 0 if "patch_embeddings" in name else one
+        for name, one in load_file(WEIGHTS).items()
+    }
+    save_file(blind, tmp_path / "blind")
+    ways = [str(tmp_path / "blind"), str(WEIGHTS)]
+    losses = []
+    for order in (ways, ways[::-1], ways[1:]):
+        out = tmp_path / "figures.json"
+        monkeypatch.setattr("sys.argv", ["validate", *order, "--out", str(out)])
+        main()
+        found = json.loads(out.read_text("utf-8"))["weights"]
+        losses.append([found[way]["ask"]["loss"] for way in ways[-len(order) :]])
+    assert losses[0] == losses[1]
+    assert losses[0][1:] == losses[2]
+    assert losses[0][0] > losses[0][1]

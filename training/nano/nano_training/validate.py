@@ -119,27 +119,39 @@ def _hash(described: str) -> list[str]:
     return [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
 
 
+def _eyes(weights: Mapping[str, Tensor]) -> str:
+    """A hash of all that sees: trials are shown once to those that are equal."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        if "language_model" not in name:
+            found.update(weights[name].contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("weights", nargs="+", help="FILE or FILE@SHARE@FILE; with one sight")
+    parser.add_argument("weights", nargs="+", help="FILE or FILE@SHARE@FILE")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--out", type=Path, help="where the figures go, as JSON")
     arguments = parser.parse_args()
     model = build_model(build_config(build_tokenizer())).train(mode=False)
-    load(model, mixture(arguments.weights[0]))
-    encoder = Encoder()
-    seen = {
-        name: [look(model, trial, encoder) for trial in draw_trials(name, count, arguments.seed)]
-        for name, count in COUNTS.items()
-    }
     speed_up(model, sight=False)
+    encoder = Encoder()
+    trials = {name: draw_trials(name, count, arguments.seed) for name, count in COUNTS.items()}
     found: dict[str, dict[str, object]] = {}
+    eyes, seen = "", dict[str, list[Seen]]()
     for described in arguments.weights:
-        load(model, mixture(described))
+        weights = mixture(described)
+        load(model, weights)
+        if (own := _eyes(weights)) != eyes:
+            eyes = own
+            seen = {
+                name: [look(model, one, encoder) for one in some] for name, some in trials.items()
+            }
         figures = found[described] = {"sha256": _hash(described)}
-        for name, trials in seen.items():
-            score, loss = validate(model, name, trials)
+        for name, shown in seen.items():
+            score, loss = validate(model, name, shown)
             figures[name] = {**asdict(score), "loss": loss}
             print(f"{described}: {name}: {score}; loss {loss:.4f}", flush=True)
     if arguments.out:
