@@ -1,5 +1,6 @@
 """Boxes drawn on pictures: where they are, that labels can be read, on pictures of any size."""
 
+import base64
 import io
 
 import numpy as np
@@ -35,10 +36,15 @@ def test_an_image_may_be_a_file(tmp_path):
     picture = Image.new("RGB", (400, 300), GREY)
     picture.save(tmp_path / "grey.png")
     box = Box(x1=250, y1=200, x2=750, y2=800)
-    for path in (tmp_path / "grey.png", str(tmp_path / "grey.png")):
-        assert draw_boxes(path, [box]) == draw_boxes(picture, [box])
+    path = tmp_path / "grey.png"
+    data = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    for one in (path, str(path), path.as_uri(), data):
+        assert draw_boxes(one, [box]) == draw_boxes(picture, [box])
     with pytest.raises(FileNotFoundError):
         draw_boxes(tmp_path / "none.png", [box])
+    path.write_bytes(b"GIF89a of another kind")
+    with pytest.raises(MediaError, match="grey"):
+        draw_boxes(path, [box])
 
 
 def test_labels_stand_in_the_picture_and_hide_no_other(monkeypatch):
