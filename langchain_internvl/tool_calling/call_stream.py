@@ -81,6 +81,7 @@ class CallStream:
         self._space = ""  # white space, kept or dropped depending on the next text
         self._said = False
         self._parted = False  # whether a call has come since the last words
+        self._spaced = False  # whether white space preceded that call
         self._calls = 0
         self._read: Callable[[], bool] = self._words
         self._arguments = _Brackets()
@@ -113,7 +114,7 @@ class CallStream:
         said, trigger, rest = self._held.partition(self._trigger)
         begun = 0 if trigger else begun_length(said, self._trigger)
         said, held = said[: len(said) - begun], said[len(said) - begun :]
-        allows_text = self._said or bool(said.strip())
+        allows_text = self._said or bool((self._stop.held + said).strip())
         if self._either and allows_text:
             said, trigger, self._held = self._held, "", ""
         elif self._is_last and (self._must or self._either) and not allows_text:
@@ -127,12 +128,12 @@ class CallStream:
             self._held = ""
             return False
         if trigger:
-            self._held, self._parted = trigger + rest, True
+            self._held, self._parted, self._spaced = trigger + rest, True, bool(self._space)
             self._read = self._head
         return bool(trigger)
 
     def _say(self, text: str) -> None:
-        if not self._said or (self._parted and self._space):
+        if not self._said or (self._parted and self._spaced):
             text = text.lstrip()
         shown = text.rstrip()
         if not shown:
