@@ -196,8 +196,8 @@ def _read_pieces(pieces, tools, **options):
 
 _PARTS = (
     "<tool_call>", "</tool_call>", "<tool", "<|action_start|>", "<|plugin|>", "<|action_end|>",
-    "\n", '{"name": "a", "arguments": {"x": "}"}}', '{"name": "a", "arguments": ', '{"x": 1}', " ", "é",
-    "text", "STOP", "ST", '"', "\\", "}",
+    "\n", '{"name": "a", "arguments": {"x": "}"}}', '{"name": "a", "arguments": ', '{"x": 1}',
+    " ", "é", "text", "STOP", "ST", '"', "\\", "}",
 )  # fmt: skip
 
 
