@@ -141,11 +141,18 @@ def _shortened(text: str, font: Font, width: int) -> str:
 def _free_spot(
     place: Rectangle, extent: tuple[int, int], size: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle:
-    """Position of a label: above its box, inside, below or beside it, free of other labels."""
+    """Position of a label: above its box, inside, below or beside it, free of other labels.
+
+    In a box that is not much higher than the label, the inside comes last: it would hide the box.
+    """
     left, top, right, bottom = place
     wide, high = extent
-    wishes = [(left, top - high), (left, top), (left, bottom + 1), (left, bottom - high),
-              (right + 1, top), (left - wide, top)]  # fmt: skip
+    inside, outside = [(left, top), (left, bottom - high)], [(right + 1, top), (left - wide, top)]
+    below = [(left, bottom + 1)]
+    is_small = 2 * high > bottom - top
+    wishes = [(left, top - high), *inside[:1], *below, *inside[1:], *outside]
+    if is_small:
+        wishes = [(left, top - high), *below, *outside, *inside]
     wishes += [(left, y) for y in range(top, size[1] - high, high)]
     wishes += [(left, y) for y in range(top, 0, -high)]
     spots = []

@@ -7,6 +7,7 @@ killed. This module is independent of policies and prompts.
 from __future__ import annotations
 
 import re
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -141,10 +142,10 @@ class PyAVReader:
             raise ValueError(_NO_VIDEO)
         # The packets have the frames' presentation times, and mark keyframes.
         packets = [packet for packet in self._container.demux(self._stream) if packet.size]
-        shown = [packet for packet in packets if not packet.is_discard]
+        shown = [packet for packet in _decodable(packets) if not packet.is_discard]
         self.is_plain = (
             bool(_INDEXED & set(self._container.format.name.split(",")))
-            and len(shown) == len(packets)
+            and not any(packet.is_discard for packet in packets)
             and all(packet.pts is not None for packet in packets)
         )
         times = [(packet.pts, packet.is_keyframe) for packet in shown] if self.is_plain else []
@@ -195,7 +196,10 @@ class PyAVReader:
         for frame in frames:
             # Phones store their orientation; decord rotates frames itself, PyAV does not.
             turns = round(frame.rotation / 90) % 4
-            yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            pixels = frame.to_ndarray(format="rgb24")
+            if _is_mirrored(frame):
+                pixels = pixels[::-1]
+            yield np.ascontiguousarray(np.rot90(pixels, turns))
 
     def _open(self, av: Any) -> None:
         self._container: Any = av.open(self._path, options=_OPTIONS)
@@ -213,6 +217,8 @@ class PyAVReader:
                 self._container.seek(self._times[key], stream=self._stream)
                 decoded, position = self._container.decode(self._stream), key
             for frame in decoded:
+                if frame.pts is not None and frame.pts < self._times[0]:
+                    continue  # see `_decodable`
                 index = position if frame.pts is None else bisect_left(self._times, frame.pts)
                 position = index + 1
                 if index >= wanted:
@@ -233,6 +239,30 @@ class PyAVReader:
             if frame is None:
                 raise ValueError(f"the file ends before frame {wanted}")
             yield frame
+
+
+def _is_mirrored(frame: Any) -> bool:
+    """Whether a video is shown mirrored, as selfies are: flipped vertically, then rotated.
+
+    (ISO 14496-12, 8.3.2, the matrix of `tkhd`; FFmpeg's libavutil/display.h.)
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    return bool(a * d < b * c)
+
+
+def _decodable(packets: Sequence[Any]) -> list[Any]:
+    """The packets that give frames: from the first keyframe on, in decoding and presentation.
+
+    A recording of a running stream begins anywhere; decoders show nothing before its first
+    keyframe, nor what is decoded after it and presented before it.
+    """
+    first = next((index for index, one in enumerate(packets) if one.is_keyframe), 0)
+    start = packets[first].pts if packets else None
+    rest = packets[first:]
+    return [one for one in rest if start is None or one.pts is None or one.pts >= start]
 
 
 def _declares_duration(path: Path) -> bool:

@@ -65,6 +65,17 @@ def test_labels_stand_in_the_picture_and_hide_no_other(monkeypatch):
         assert not any(drawing._touch(one, other) for other in spots[:number])
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (0, 970), (970, 0), (970, 970)])
+def test_a_label_does_not_hide_a_small_box(corner):
+    x, y = corner
+    picture = Image.new("RGB", (300, 200), GREY)
+    box = Box(x1=x, y1=y, x2=x + 30, y2=y + 30, label="a thing in the corner")
+    place = drawing._pixels(box, picture.size)
+    with_label, without = draw_boxes(picture, [box]), draw_boxes(picture, [box], labels=False)
+    shown = (place[0], place[1], place[2] + 1, place[3] + 1)
+    assert with_label.crop(shown) == without.crop(shown)
+
+
 def test_boxes_of_one_label_share_a_colour():
     picture = Image.new("RGB", (400, 400), GREY)
     drawn = draw_boxes(
