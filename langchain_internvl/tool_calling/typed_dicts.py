@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from typing_extensions import NotRequired, Required, TypedDict, get_type_hints, is_typeddict
 
 _READS_ALL = sys.version_info >= (3, 12)
+_CONFIG = "__pydantic_config__"
 
 
 def adapter_of(kind: Any) -> TypeAdapter[Any]:
@@ -34,11 +35,11 @@ def rebuild(typed_dict: Any, keys: dict[str, Any]) -> Any:
         typed_dict: The TypedDict.
         keys: Types of the keys, each `Required` or `NotRequired`.
     """
-    rebuilt = TypedDict(typed_dict.__name__, keys)  # type: ignore[operator]
+    rebuilt = TypedDict(typed_dict.__name__, keys)  # type: ignore[misc] # a variable name
     rebuilt.__doc__ = typed_dict.__doc__
-    config = getattr(typed_dict, "__pydantic_config__", None)
+    config = getattr(typed_dict, _CONFIG, None)
     if config is not None:
-        rebuilt.__pydantic_config__ = config
+        setattr(rebuilt, _CONFIG, config)
     return rebuilt
 
 
@@ -55,13 +56,13 @@ def _for_pydantic(kind: Any, inside: tuple[Any, ...]) -> Any:
     read = tuple(_for_pydantic(one, inside) for one in given)
     if all(new is old for new, old in zip(read, given, strict=True)):
         return kind
-    origin = get_origin(kind)
+    origin: Any = get_origin(kind)
     if origin is UnionType:
         return Union[read]  # noqa: UP007 - of a tuple
     if origin is Annotated:
         return Annotated[read]
     copy = getattr(kind, "copy_with", None)  # of typing's own, such as Optional and List
-    return copy(read) if copy is not None else origin[read]  # type: ignore[index]
+    return copy(read) if copy is not None else origin[read]
 
 
 def _typed_dict(kind: Any, inside: tuple[Any, ...]) -> Any:
@@ -72,11 +73,12 @@ def _typed_dict(kind: Any, inside: tuple[Any, ...]) -> Any:
     except NameError:  # pydantic reports it, or knows the name
         return kind
     for name, hint in hints.items():
-        wrapper = get_origin(hint)
-        inner = get_args(hint)[0] if wrapper in (Required, NotRequired) else hint
-        if inner is hint:
+        wrapper: Any = get_origin(hint)
+        is_wrapped = any(wrapper is one for one in (Required, NotRequired))
+        inner = get_args(hint)[0] if is_wrapped else hint
+        if not is_wrapped:
             wrapper = Required if name in kind.__required_keys__ else NotRequired
         read = _for_pydantic(inner, inside)
         is_changed |= read is not inner
-        keys[name] = wrapper[read]  # type: ignore[index]
+        keys[name] = wrapper[read]
     return rebuild(kind, keys) if is_changed else kind
