@@ -24,6 +24,9 @@ _HEAD = re.compile(
 )
 """Pattern of the beginning of a tool call, up to its arguments."""
 
+_TAIL = re.compile(r"\s*(?:,.*|[\s}\]]*)", re.DOTALL)
+"""Pattern of the rest of a tool call after its arguments, without the closing marker."""
+
 _CLOSERS = {"{": "}", "[": "]"}
 
 
@@ -189,10 +192,16 @@ class CallStream:
         return True
 
     def _tail(self) -> bool:
-        """Read the rest of a call after its arguments."""
-        _, closing, rest = self._held.partition(self._closing)
+        """Read the rest of a call after its arguments.
+
+        If it is neither brackets nor further keys, such as a second object, the call is malformed:
+        which of the two is meant cannot be known.
+        """
+        tail, closing, rest = self._held.partition(self._closing)
         if not closing and not self._is_last:
             return False
+        if not _TAIL.fullmatch(tail):
+            self._pieces.append(CallPiece(self._calls - 1, tail + _misfit(tail)))
         self._held = rest
         self._read = self._words
         return bool(rest)

@@ -179,6 +179,27 @@ def test_a_call_may_come_in_pieces_where_an_answer_may():
     assert (message.content, calls(message)) == ("", [("f", {})])
 
 
+@pytest.mark.parametrize("closing", ["</tool_call>", ""])
+@pytest.mark.parametrize(
+    ("rest", "is_call"),
+    [("}", True), ("\n}\n", True), ("}}", True), ("", True), (', "id": "x"}', True),
+     ('{"x": 2}}', False), ('} {"name": "a", "arguments": {"x": 2}}', False), ("} [", False),
+     ("} because", False), ("};", False)],
+)  # fmt: skip
+def test_what_follows_arguments_is_not_dropped(rest, is_call, closing):
+    """Of two objects neither is the call for certain, and the second was lost."""
+    message, _ = read('<tool_call>{"name": "a", "arguments": {"x": 1}' + rest + closing)
+    assert calls(message) == ([("a", {"x": 1})] if is_call else [])
+    written = [(one["name"], one["args"]) for one in message.invalid_tool_calls]
+    if is_call:
+        assert written == []
+    else:
+        ((name, args),) = written
+        assert name == "a"
+        assert args.startswith('{"x": 1}' + rest)
+    assert message.content == ""
+
+
 def _read_pieces(pieces, tools, **options):
     """Text and calls of a reply, and whether a stop string ended it."""
     stream = CallStream(tools, **options)
