@@ -12,7 +12,7 @@ from langchain_internvl.media.containers import check_container
 from langchain_internvl.media.records import HEAD, write_image, write_record
 from langchain_internvl.media.video import frame_indices, frame_indices_by_time, is_constant
 from langchain_internvl.media.video_damage import cut_off
-from langchain_internvl.media.video_readers import VideoReader, open_reader
+from langchain_internvl.media.video_readers import open_reader
 from langchain_internvl.media.worker import check_size, main
 
 
@@ -22,23 +22,27 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     Args:
         task: `path`, `num_frames`, `bound`, `max_pixels`, and `by_time`; see
             `video_process.read_clip`.
-        records: Receives facts about the video, then each requested frame once.
+        records: Receives the number of images; each requested frame once; facts about the video.
 
     Raises:
         MediaTooLargeError: Frames have too many pixels.
         RequestError: There are no frames within the bound.
-        ValueError: The file is not a video, or has no frames.
+        ValueError: The file is not a video, or has no frames that can be decoded.
     """
     check_container(Path(task["path"]))
+    damage = cut_off(Path(task["path"]))
     try:
-        reader = open_reader(task["path"])
+        reader = open_reader(task["path"], is_damaged=damage is not None)
     except Exception as error:  # PyAV's errors, whose text has the path of the temporary file
-        reason, damage = getattr(error, "strerror", None), cut_off(Path(task["path"]))
+        reason = getattr(error, "strerror", None)
         if not reason and (damage is None or isinstance(error, ImportError)):
             raise
         end = damage or "a file that was downloaded or copied may be cut off"
         raise ValueError(f"{reason or error}; {end}") from error
-    damage = _damage(Path(task["path"]), reader)
+    if reader.missing:
+        damage = (
+            f"the last {reader.missing:.1f} s of the declared length are missing from the file"
+        )
     if reader.frame_count < 1:
         raise ValueError(f"it has no frames; {damage}" if damage else "it has no frames")
     times, fps = reader.times, reader.fps
@@ -52,30 +56,36 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
             indices = frame_indices(reader.frame_count, fps, num_frames, bound, times)
     except RequestError as error:
         raise RequestError(f"{error}; {damage}" if damage else str(error)) from error
+    wanted = sorted(set(indices))
+    write_record(records, HEAD, json.dumps({"images": len(wanted)}).encode())
+    try:
+        for frame in reader.read(wanted):
+            check_size(frame.shape[1], frame.shape[0], task)
+            write_image(records, frame)
+    except ValueError as error:
+        if damage is None or type(error) is not ValueError:
+            raise
+        raise ValueError(f"{error}; {damage}") from error
+    if reader.lost:
+        lost = f"{reader.lost} of its packets cannot be decoded"
+        damage = f"{damage}; {lost}" if damage else lost
+    places = {index: place for place, index in enumerate(wanted)}
+    shown = [reader.decoded[places[index]] for index in indices]
     if times:
-        seconds, duration = [times[index] for index in indices], reader.duration
+        seconds, duration = [times[index] for index in shown], reader.duration
     else:
-        seconds = [index / fps for index in indices] if fps > 0 else []
+        seconds = [index / fps for index in shown] if fps > 0 else []
         duration = reader.frame_count / fps if fps > 0 else None
     clip = {
         "frame_count": reader.frame_count,
         "fps": fps,
-        "indices": indices,
+        "images": [places[index] for index in indices],
+        "indices": shown,
         "times": seconds,
         "duration": duration,
         "damage": damage,
     }
     write_record(records, HEAD, json.dumps(clip).encode())
-    for frame in reader.read(sorted(set(indices))):
-        check_size(frame.shape[1], frame.shape[0], task)
-        write_image(records, frame)
-
-
-def _damage(path: Path, reader: VideoReader) -> str | None:
-    """Why frames at the end of a video may be missing; None: no damage was found."""
-    if reader.missing:
-        return f"the last {reader.missing:.1f} s of the declared length are missing from the file"
-    return cut_off(path)
 
 
 if __name__ == "__main__":
