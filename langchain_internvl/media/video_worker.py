@@ -40,9 +40,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         end = damage or "a file that was downloaded or copied may be cut off"
         raise ValueError(f"{reason or error}; {end}") from error
     if reader.missing:
-        damage = (
-            f"the last {reader.missing:.1f} s of the declared length are missing from the file"
-        )
+        damage = f"the last {reader.missing:.1f} s of the declared length are missing from the file"
     if reader.frame_count < 1:
         raise ValueError(f"it has no frames; {damage}" if damage else "it has no frames")
     times, fps = reader.times, reader.fps
