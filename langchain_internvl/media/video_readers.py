@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_internvl._optional import is_installed
 from langchain_internvl.media.containers import FORMATS
+from langchain_internvl.media.cut_fragments import open_whole_fragments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,9 +107,6 @@ class DecordReader:
 
 # FFmpeg opens this file, as one of these formats, and no other file.
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
-
-# FFmpeg reads the fragments of MP4 one by one, instead of the heads of all: the last may be cut off.
-_UNINDEXED = {"fflags": "+ignidx"}
 
 # Containers whose header declares the duration; of others FFmpeg estimates it.
 _DECLARED = {"mov", "mp4", "matroska", "webm", "flv", "asf"}
@@ -219,13 +216,8 @@ class PyAVReader:
             yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
 
     def _open(self, av: Any) -> None:
-        try:
-            self._container: Any = av.open(self._path, options=_OPTIONS)
-        except (av.error.InvalidDataError, av.error.EOFError):
-            with suppress(av.FFmpegError):
-                self._container = av.open(self._path, options={**_OPTIONS, **_UNINDEXED})
-            if not hasattr(self, "_container"):
-                raise
+        source = open_whole_fragments(Path(self._path)) or self._path
+        self._container: Any = av.open(source, options=_OPTIONS)
         streams = [one for one in self._container.streams.video if not _is_cover(one)]
         best = self._container.streams.best("video")
         self._stream: Any = best if best in streams else next(iter(streams), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +12,7 @@ from langchain_internvl.media.containers import check_container
 from langchain_internvl.media.records import HEAD, write_image, write_record
 from langchain_internvl.media.video import frame_indices, frame_indices_by_time, is_constant
 from langchain_internvl.media.video_damage import cut_off
-from langchain_internvl.media.video_readers import open_reader
+from langchain_internvl.media.video_readers import VideoReader, open_reader
 from langchain_internvl.media.worker import check_size, main
 
 
@@ -29,20 +29,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         RequestError: There are no frames within the bound.
         ValueError: The file is not a video, or has no frames that can be decoded.
     """
-    check_container(Path(task["path"]))
-    damage = cut_off(Path(task["path"]))
-    try:
-        reader = open_reader(task["path"], is_damaged=damage is not None)
-    except Exception as error:  # PyAV's errors, whose text has the path of the temporary file
-        reason = getattr(error, "strerror", None)
-        if not reason and (damage is None or isinstance(error, ImportError)):
-            raise
-        end = damage or "a file that was downloaded or copied may be cut off"
-        raise ValueError(f"{reason or error}; {end}") from error
-    if reader.missing:
-        damage = f"the last {reader.missing:.1f} s of the declared length are missing from the file"
-    if reader.frame_count < 1:
-        raise ValueError(f"it has no frames; {damage}" if damage else "it has no frames")
+    reader, damage = _open(Path(task["path"]))
     times, fps = reader.times, reader.fps
     num_frames, bound = task["num_frames"], task["bound"]
     if len(times) != reader.frame_count:
@@ -64,26 +51,52 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         if damage is None or type(error) is not ValueError:
             raise
         raise ValueError(f"{error}; {damage}") from error
-    if reader.lost:
-        lost = f"{reader.lost} of its packets cannot be decoded"
-        damage = f"{damage}; {lost}" if damage else lost
     places = {index: place for place, index in enumerate(wanted)}
-    shown = [reader.decoded[places[index]] for index in indices]
+    clip = _facts(reader, times, [reader.decoded[places[index]] for index in indices])
+    clip["images"] = [places[index] for index in indices]
+    lost = f"{reader.lost} of its packets cannot be decoded" if reader.lost else None
+    clip["damage"] = "; ".join(filter(None, (damage, lost))) or None
+    write_record(records, HEAD, json.dumps(clip).encode())
+
+
+def _open(path: Path) -> tuple[VideoReader, str | None]:
+    """The open video, and why frames at its end may be missing (None: no damage was found).
+
+    Raises:
+        ValueError: The file is not a video, or has no frames.
+    """
+    check_container(path)
+    damage = cut_off(path)
+    try:
+        reader = open_reader(str(path), is_damaged=damage is not None)
+    except Exception as error:  # PyAV's errors, whose text has the path of the temporary file
+        reason = getattr(error, "strerror", None)
+        if not reason and (damage is None or isinstance(error, ImportError)):
+            raise
+        end = damage or "a file that was downloaded or copied may be cut off"
+        raise ValueError(f"{reason or error}; {end}") from error
+    if reader.missing:
+        damage = f"the last {reader.missing:.1f} s of the declared length are missing from the file"
+    if reader.frame_count < 1:
+        raise ValueError(f"it has no frames; {damage}" if damage else "it has no frames")
+    return reader, damage
+
+
+def _facts(reader: VideoReader, times: Sequence[float], indices: Sequence[int]) -> dict[str, Any]:
+    """Metadata of a video and of the frames that were read."""
+    fps = reader.fps
     if times:
-        seconds, duration = [times[index] for index in shown], reader.duration
+        seconds, duration = [times[index] for index in indices], reader.duration
     else:
-        seconds = [index / fps for index in shown] if fps > 0 else []
+        seconds = [index / fps for index in indices] if fps > 0 else []
         duration = reader.frame_count / fps if fps > 0 else None
-    clip = {
+    return {
         "frame_count": reader.frame_count,
         "fps": fps,
-        "images": [places[index] for index in indices],
-        "indices": shown,
+        "indices": indices,
         "times": seconds,
         "duration": duration,
-        "damage": damage,
     }
-    write_record(records, HEAD, json.dumps(clip).encode())
 
 
 if __name__ == "__main__":
