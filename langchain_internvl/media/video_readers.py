@@ -6,16 +6,23 @@ killed. This module is independent of policies and prompts.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_internvl._optional import is_installed
 from langchain_internvl.media.containers import FORMATS
 from langchain_internvl.media.cut_fragments import open_whole_fragments
+from langchain_internvl.media.video_packets import (
+    declares_duration,
+    decodable,
+    end_of,
+    from_zero,
+    is_closed,
+    is_cover,
+    is_mirrored,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +97,7 @@ class DecordReader:
     def _read_times(self) -> tuple[Sequence[float], float | None]:
         spans = self._video.get_frame_timestamp(range(self.frame_count))  # [frames, start and end]
         starts = sorted(float(start) for start, _ in spans)
-        return _from_zero(starts, max((float(end) for _, end in spans), default=0.0))
+        return from_zero(starts, max((float(end) for _, end in spans), default=0.0))
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames; if seeking is allowed, decord seeks to keyframes in between."""
@@ -158,14 +165,14 @@ class PyAVReader:
             raise ValueError(_NO_VIDEO)
         # The packets have the frames' presentation times, and mark keyframes.
         packets = [packet for packet in self._packets() if packet.size]
-        shown = [packet for packet in packets if not packet.is_discard]
+        shown = [packet for packet in decodable(packets) if not packet.is_discard]
         self.is_plain = (
             bool(_INDEXED & set(self._container.format.name.split(",")))
-            and len(shown) == len(packets)
+            and not any(packet.is_discard for packet in packets)
             and all(packet.pts is not None for packet in packets)
         )
         times = [(packet.pts, packet.is_keyframe) for packet in shown] if self.is_plain else []
-        self.can_seek = self.is_plain and _is_closed(times)
+        self.can_seek = self.is_plain and is_closed(times)
         self.equals_decord = self._stream.codec_context.pix_fmt in _SAME_PIXELS
         times.sort()
         self._times = [time for time, _ in times]
@@ -184,7 +191,7 @@ class PyAVReader:
         last = max(shown, key=lambda packet: packet.pts)
         length = (last.duration or 0) * base or 1 / (self.fps or 25)
         starts = sorted(packet.pts * base for packet in shown)
-        return _from_zero(starts, last.pts * base + length)
+        return from_zero(starts, last.pts * base + length)
 
     def _missing_seconds(self, packets: Sequence[Any]) -> float:
         """Seconds from the end of the last packet to the end that the header declares."""
@@ -192,13 +199,13 @@ class PyAVReader:
         kinds = set(self._container.format.name.split(","))
         if not declared or not _DECLARED & kinds or all(one.pts is None for one in packets):
             return 0.0
-        if "matroska" in kinds and not _declares_duration(Path(self._path)):
+        if "matroska" in kinds and not declares_duration(Path(self._path)):
             return 0.0  # FFmpeg estimates it from the bit rate
         slack = max(_LEAST_MISSING, 0.02 * declared)
-        if declared - _end_of(packets) <= slack:
+        if declared - end_of(packets) <= slack:
             return 0.0
         self._container.seek(0)
-        missing = declared - _end_of(self._container.demux())  # sound may be longer
+        missing = declared - end_of(self._container.demux())  # sound may be longer
         return missing if missing > slack else 0.0
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
@@ -213,12 +220,15 @@ class PyAVReader:
             self.decoded.append(index)
             # Phones store their orientation; decord rotates frames itself, PyAV does not.
             turns = round(frame.rotation / 90) % 4
-            yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            pixels = frame.to_ndarray(format="rgb24")
+            if is_mirrored(frame):
+                pixels = pixels[::-1]
+            yield np.ascontiguousarray(np.rot90(pixels, turns))
 
     def _open(self, av: Any) -> None:
         source = open_whole_fragments(Path(self._path)) or self._path
         self._container: Any = av.open(source, options=_OPTIONS)
-        streams = [one for one in self._container.streams.video if not _is_cover(one)]
+        streams = [one for one in self._container.streams.video if not is_cover(one)]
         best = self._container.streams.best("video")
         self._stream: Any = best if best in streams else next(iter(streams), None)
 
@@ -249,13 +259,15 @@ class PyAVReader:
         """
         import av  # noqa: PLC0415 - one of two libraries of an extra
 
+        is_started = False
         for packet in self._packets():
+            is_started = is_started or packet.is_keyframe  # see `decodable`
             try:
                 frames = self._stream.codec_context.decode(packet)
             except av.error.MemoryError:
                 raise
             except av.FFmpegError:
-                self.lost += 1
+                self.lost += is_started
                 continue
             yield from frames
 
@@ -281,6 +293,8 @@ class PyAVReader:
         self._container.seek(self._times[key], stream=self._stream)
         position = key
         for frame in self._frames():
+            if frame.pts is not None and frame.pts < self._times[0]:
+                continue  # see `decodable`
             index = position if frame.pts is None else bisect_left(self._times, frame.pts)
             position = index + 1
             yield min(index, self.frame_count - 1), frame
@@ -308,56 +322,6 @@ class PyAVReader:
             if last is None:
                 raise ValueError(_NOTHING)
             yield last
-
-
-def _declares_duration(path: Path) -> bool:
-    """Whether a Matroska file has the element `Duration` (RFC 9559, 5.1.2.11), of 4 or 8 bytes."""
-    with path.open("rb") as file:
-        return re.search(rb"\x44\x89[\x84\x88]", file.read(1 << 16)) is not None
-
-
-def _end_of(packets: Iterable[Any]) -> float:
-    """End of the last packet, in seconds."""
-    return max(
-        (
-            float((packet.pts + (packet.duration or 0)) * packet.time_base)
-            for packet in packets
-            if packet.pts is not None
-        ),
-        default=0.0,
-    )
-
-
-_ATTACHED_PICTURE = 1 << 10
-"""AV_DISPOSITION_ATTACHED_PIC of FFmpeg's avformat.h."""
-
-
-def _is_cover(stream: Any) -> bool:
-    """Whether a stream is the cover of an album, which audio files carry as a video stream."""
-    flags = stream.disposition
-    return bool(int(getattr(flags, "value", flags)) & _ATTACHED_PICTURE)
-
-
-def _is_closed(packets: Sequence[tuple[int, bool]]) -> bool:
-    """Whether no frame that is decoded after a keyframe is presented before it.
-
-    Args:
-        packets: Presentation time, and whether it is a keyframe, in decoding order.
-    """
-    earliest: float = float("inf")
-    for time, is_key in reversed(packets):
-        if is_key and earliest < time:
-            return False
-        earliest = min(earliest, time)
-    return True
-
-
-def _from_zero(starts: Sequence[float], end: float) -> tuple[Sequence[float], float | None]:
-    """Times and duration relative to the first frame; empty if two frames have the same time."""
-    if not starts or any(later <= earlier for earlier, later in pairwise(starts)):
-        return (), None
-    first = starts[0]
-    return [start - first for start in starts], max(end, starts[-1]) - first
 
 
 def open_reader(path: str, *, is_damaged: bool = False) -> VideoReader:
