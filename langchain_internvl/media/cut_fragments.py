@@ -6,7 +6,6 @@ whatever was in memory: FFmpeg refuses the file, or finds other frames each time
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 from pathlib import Path
@@ -16,7 +15,7 @@ _MOST_BOXES = 1 << 20
 """Maximum number of boxes that are walked; a film has some thousands."""
 
 
-def open_whole_fragments(path: Path) -> BinaryIO | None:
+def open_whole_fragments(path: Path) -> FileUntil | None:
     """Open an MP4 file up to the fragment whose head (ISO 14496-12, 8.8.4: `moof`) is cut off.
 
     Args:
@@ -27,7 +26,7 @@ def open_whole_fragments(path: Path) -> BinaryIO | None:
     """
     with path.open("rb") as file:
         end = _cut_head(file, path.stat().st_size)
-    return None if end is None else io.BufferedReader(_FileUntil(path, end))
+    return None if end is None else FileUntil(path, end)
 
 
 def _cut_head(file: BinaryIO, size: int) -> int | None:
@@ -49,28 +48,32 @@ def _cut_head(file: BinaryIO, size: int) -> int | None:
     return None
 
 
-class _FileUntil(io.RawIOBase):
-    """A file up to an offset."""
+class FileUntil:
+    """A file up to an offset, with the methods that PyAV calls.
+
+    Args:
+        path: The file.
+        end: The offset.
+    """
 
     def __init__(self, path: Path, end: int) -> None:
-        self._file = path.open("rb", buffering=0)
+        self._file = path.open("rb")
         self._end = end
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes."""
+        return self._file.read(max(0, min(size, self._end - self._file.tell())))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to an offset."""
         if whence == os.SEEK_END:
             offset, whence = offset + self._end, os.SEEK_SET
         return self._file.seek(offset, whence)
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        left = max(0, self._end - self._file.tell())
-        return self._file.readinto(memoryview(buffer)[:left]) or 0
+    def tell(self) -> int:
+        """The present offset."""
+        return self._file.tell()
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
-        super().close()
