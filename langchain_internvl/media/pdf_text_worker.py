@@ -92,11 +92,12 @@ def _visible_text(page: Any, textpage: Any) -> str:
         or crop[2] < media[2] - 1
         or crop[3] < media[3] - 1
     )
+    text: str
     if hides and crop[0] < crop[2] and crop[1] < crop[3]:
-        text: str = textpage.get_text_bounded(*crop)
-        return text[:_MOST_TEXT]
-    text = textpage.get_text_range(count=min(textpage.count_chars(), _MOST_TEXT))
-    return text
+        text = textpage.get_text_bounded(*crop)
+    else:
+        text = textpage.get_text_range(count=min(textpage.count_chars(), _MOST_TEXT))
+    return text[:_MOST_TEXT]
 
 
 def _image_share(page: Any) -> float:
