@@ -168,6 +168,7 @@ LEFT_OUT = {
     "bedrock reasoning": {"type": "reasoning_content", "reasoning_content": {"text": "hm"}},
     "cache point": {"cachePoint": {"type": "default"}},
     "typed cache point": {"type": "cachePoint"},
+    "google signature": {"type": "function_call_signature", "signature": "x", "index": 0},
     "google thought": {"text": "hm", "thought": True},
     "bedrock reasoning content": {"reasoningContent": {"reasoningText": {"text": "hm"}}},
 }

@@ -137,6 +137,15 @@ def _text(block: Block, where: str) -> list[Item]:
     return [] if block.get("thought") is True else [Text(text)]  # Google's thoughts
 
 
+def _is_json(block: Block) -> bool:
+    """Whether a block is JSON, as results of tools at Bedrock have it."""
+    return "json" in block and block.get("type", "json") == "json"
+
+
+def _json(block: Block, _where: str) -> list[Item]:
+    return [Text(to_json(block["json"]))]
+
+
 def _nothing(_block: Block, _where: str) -> list[Item]:
     return []
 
@@ -292,8 +301,10 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(_untyped("document"), _media("file", dicts=("document",))),
     _Rule(_untyped(*_INLINE), _media("file", dicts=_INLINE)),
     _Rule(_untyped("text"), _text),
+    _Rule(_is_json, _json),
     _Rule(_typed("reasoning", "reasoning_content", "thinking", "redacted_thinking"), _nothing),
     _Rule(_untyped("reasoningContent"), _nothing),
+    _Rule(_typed("function_call_signature"), _nothing),  # Google's, of its own thoughts
     _Rule(
         _typed(
             "tool_use",
