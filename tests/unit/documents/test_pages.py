@@ -72,7 +72,7 @@ def test_requested_pages_come_in_their_order(data, wanted, numbers):
 
 def test_pages_that_are_not_there():
     for data in (text_pdf(PROSE), encode(draw_page("x")), encode(draw_page("x"), "TIFF")):
-        with pytest.raises(RequestError, match="nothing at index 7"):
+        with pytest.raises(RequestError, match="no page 8, which is index 7"):
             pages(data, pages=7)
 
 
