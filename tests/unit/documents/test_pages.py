@@ -149,6 +149,17 @@ def test_text_layers_are_judged_by_named_tests(text, share, test):
     assert failed_test(layer(text, share)) == test
 
 
+def test_words_that_are_broken_at_the_end_of_a_line():
+    """PDFium has U+FFFE for the hyphen and the line end."""
+    (page,) = pages(text_pdf("the house-\nkeeper of the well-known\ngreen house"))
+    assert page.failed is None
+    assert [line.strip() for line in page.layer.text.split("\n")] == [
+        "the house-",
+        "keeper of the well-known",
+        "green house",
+    ]
+
+
 def test_facts_of_pages():
     with pikepdf.open(io.BytesIO(text_pdf(PROSE, PROSE, page_size=(842, 595)))) as pdf:
         pdf.Root.PageLabels = pikepdf.Dictionary(
