@@ -181,10 +181,10 @@ def test_pyav_seeks_over_keyframes_and_else_decodes_on(tmp_path):
             seeks.append(reader._times.index(time))
             container.seek(time, **options)
 
-        def decode(self, stream):
-            for frame in container.decode(stream):
-                decoded.append(frame.pts)
-                yield frame
+        def demux(self, stream):
+            for packet in container.demux(stream):
+                decoded.append(packet.pts)
+                yield packet
 
     reader._container = Spy()
     list(reader.read([3, 7, 11, 13, 50, 59]))
