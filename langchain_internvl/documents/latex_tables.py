@@ -139,9 +139,8 @@ def _cut(text: str, one: _Tabular, stop: int) -> list[_Tabular]:
         is_table = _ROW.search(text, begin, stop)
     else:
         is_table = _SEPARATOR.search(text, begin, stop)
-    is_table = is_table and not _MENTION.match(text, one.edge.end(), stop)
     following = one.inner[len(cells) :]
-    if not is_table:
+    if not is_table or _MENTION.match(text, one.edge.end(), stop):
         return one.inner
     one.inner = cells
     return [one, *following] if _convert(text, one, begin, stop, stop) else [*cells, *following]
