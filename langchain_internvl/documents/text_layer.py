@@ -67,6 +67,11 @@ def has_spaces(page: PdfPageText) -> bool:
     return 2.2 <= sum(map(len, words)) / len(words) <= 14
 
 
+def has_all_text(page: PdfPageText) -> bool:
+    """No filled form field, free text or stamp stands on the page beside its text layer."""
+    return not page.annotations
+
+
 TESTS: tuple[Callable[[PdfPageText], bool], ...] = (
     has_text,
     covers_scan,
@@ -74,6 +79,7 @@ TESTS: tuple[Callable[[PdfPageText], bool], ...] = (
     is_prose,
     has_words,
     has_spaces,
+    has_all_text,
 )
 """The tests, in the order in which they run."""
 

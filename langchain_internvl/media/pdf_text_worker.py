@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
 
+from langchain_internvl.media.pdf_annotations import annotation_texts
 from langchain_internvl.media.pdf_damage import PdfInspector
 from langchain_internvl.media.pdf_worker import inspect, open_pages
 from langchain_internvl.media.records import HEAD, write_record
@@ -35,6 +36,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
         ValueError: The file has no pages, or is encrypted and the password is missing or wrong.
     """
     document, total, numbers = open_pages(task)
+    document.init_forms()
     inspector = inspect(task, total)
     _write(records, {"total": total, "numbers": numbers})
     for number in numbers:
@@ -56,6 +58,7 @@ def _facts(document: Any, number: int, inspector: PdfInspector) -> dict[str, Any
         "height": 0.0,
         "rotation": 0,
         "image_share": 0.0,
+        "annotations": [],
         "damage": None,
     }
     with suppress(Exception):
@@ -67,7 +70,10 @@ def _facts(document: Any, number: int, inspector: PdfInspector) -> dict[str, Any
         with suppress(Exception):
             facts["image_share"] = _image_share(page)
         textpage = page.get_textpage()
-        text = textpage.get_text_range(count=min(textpage.count_chars(), _MOST_TEXT))
+        text = _visible_text(page, textpage)
+        with suppress(Exception):
+            facts["annotations"] = annotation_texts(document, page)
+            text = "\n".join(filter(None, (text, *facts["annotations"])))[:_MOST_TEXT]
         facts["text"] = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
         textpage.close()
         facts["damage"] = inspector.damage(number)
@@ -75,6 +81,23 @@ def _facts(document: Any, number: int, inspector: PdfInspector) -> dict[str, Any
             facts["damage"] = facts["damage"] or inspector.hidden(number, page)
         page.close()
     return facts
+
+
+def _visible_text(page: Any, textpage: Any) -> str:
+    """The text of a page, without what its crop box hides."""
+    media, crop = page.get_mediabox(), page.get_cropbox()
+    hides = (
+        crop[0] > media[0] + 1
+        or crop[1] > media[1] + 1
+        or crop[2] < media[2] - 1
+        or crop[3] < media[3] - 1
+    )
+    text: str
+    if hides and crop[0] < crop[2] and crop[1] < crop[3]:
+        text = textpage.get_text_bounded(*crop)
+    else:
+        text = textpage.get_text_range(count=min(textpage.count_chars(), _MOST_TEXT))
+    return text[:_MOST_TEXT]
 
 
 def _image_share(page: Any) -> float:
