@@ -15,6 +15,8 @@ from langchain_internvl.media.worker import main
 
 _MOST_TEXT = 200_000
 """Maximum characters of a page: a record has at most 1 MiB."""
+_HYPHEN = "\ufffe"
+"""PDFium's character for a hyphen at the end of a line and the line end (cpdf_textpage.cpp)."""
 _IMAGE = 3
 """FPDF_PAGEOBJ_IMAGE."""
 _DEPTH = 4
@@ -74,7 +76,8 @@ def _facts(document: Any, number: int, inspector: PdfInspector) -> dict[str, Any
         with suppress(Exception):
             facts["annotations"] = annotation_texts(document, page)
             text = "\n".join(filter(None, (text, *facts["annotations"])))[:_MOST_TEXT]
-        facts["text"] = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+        text = text.replace(_HYPHEN, "-\n").replace("\r\n", "\n").replace("\r", "\n")
+        facts["text"] = text.replace("\0", "")
         textpage.close()
         facts["damage"] = inspector.damage(number)
         if not facts["text"].strip() and next(page.get_objects(max_depth=1), None) is None:

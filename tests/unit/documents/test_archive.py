@@ -263,7 +263,7 @@ def test_files_of_a_folder_that_are_left_out_are_said_once(ocr, folder, caplog):
     )
 
 
-@pytest.mark.parametrize("out", ["file", "file/a.jsonl", "there.jsonl", "new.csv", "new.pdf"])
+@pytest.mark.parametrize("out", ["file", "file/a.jsonl", "there.jsonl", "new.csv", "new.pdf", "-"])
 def test_an_output_that_cannot_be_is_said_before_anything_is_read(ocr, folder, out):
     (folder / "file").write_text("x")
     (folder / "there.jsonl").mkdir()

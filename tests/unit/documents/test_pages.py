@@ -72,7 +72,7 @@ def test_requested_pages_come_in_their_order(data, wanted, numbers):
 
 def test_pages_that_are_not_there():
     for data in (text_pdf(PROSE), encode(draw_page("x")), encode(draw_page("x"), "TIFF")):
-        with pytest.raises(RequestError, match="nothing at index 7"):
+        with pytest.raises(RequestError, match="no page 8, which is index 7"):
             pages(data, pages=7)
 
 
@@ -147,6 +147,17 @@ def test_files_that_are_nothing():
 )
 def test_text_layers_are_judged_by_named_tests(text, share, test):
     assert failed_test(layer(text, share)) == test
+
+
+def test_words_that_are_broken_at_the_end_of_a_line():
+    """PDFium has U+FFFE for the hyphen and the line end."""
+    (page,) = pages(text_pdf("the house-\nkeeper of the well-known\ngreen house"))
+    assert page.failed is None
+    assert [line.strip() for line in page.layer.text.split("\n")] == [
+        "the house-",
+        "keeper of the well-known",
+        "green house",
+    ]
 
 
 def test_facts_of_pages():
