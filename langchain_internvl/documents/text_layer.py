@@ -15,7 +15,7 @@ from langchain_internvl.media.pdf_text import PdfPageText
 _LEAST_LETTERS = 12
 """Least number of letters and digits of a page with text."""
 _SCAN = 0.5
-"""Share of the page from which its largest image is a scan of the page."""
+"""Share of the page from which its images are a scan of the page."""
 _STAMP = 200
 """Number of letters below which the text layer of a scan is only a stamp or a page number."""
 _WORD = re.compile(r"[^\W\d_]{2,}")

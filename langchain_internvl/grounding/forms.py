@@ -34,7 +34,12 @@ _AFTER_KEY = re.compile(
 )
 _COMMAS = r"\s{0,9},\s{0,9}".join([f"({NUMBER})"] * 4)
 _ONE_LISTED = re.compile(_COMMAS)
-_ALONE = re.compile(rf"\s{{0,99}}{FOUR_NUMBERS}[.\s]{{0,99}}")
+_FENCE = r"(?:`{3,9}|~{3,9})"
+_ALONE = re.compile(
+    rf"\s{{0,99}}(?:{_FENCE}\w{{0,20}}[ \t]{{0,9}}\n)?[\s`*]{{0,99}}{FOUR_NUMBERS}"
+    rf"[.\s`*]{{0,99}}(?:{_FENCE}\s{{0,99}})?"
+)
+"""A reply of four numbers, in code or emphasis too."""
 
 _POINT = f"{OPEN}({NUMBER}){SEP}({NUMBER}){CLOSE}"
 _KEY_BETWEEN = r"(?:[\"']?[A-Za-z][A-Za-z_ -]{0,20}[\"']?\s{0,3}[:=]\s{0,3})?"

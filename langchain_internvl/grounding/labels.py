@@ -19,7 +19,7 @@ REF = re.compile(
 
 _MARKUP = re.compile(
     r"</?[A-Za-z][\w-]{0,20}\s?/?>|<[A-Za-z]\w{0,20}\s*$"
-    r"|<\|(?:object_ref|box|quad)_(?:start|end)\|>|```(?:json)?"
+    r"|<\|(?:object_ref|box|quad)_(?:start|end)\|>|(?:```|~~~)(?:json|\w{1,20}(?=[ \t]{0,9}\n))?"
 )
 """Tags of any kind, which are no part of a label."""
 _JSON_LABEL = re.compile(

@@ -5,7 +5,7 @@ spaces):
 
 - InternVL: `<ref>cat</ref><box>[[n, n, n, n], ...]</box>`, `<box>n n n n</box>`
 - InternVL, without its special tokens: `cat[[n, n, n, n]]`, `cat: [n, n, n, n]`, and a reply of
-  four numbers alone
+  four numbers alone, in code too
 - Qwen2-VL: `<|object_ref_start|>cat<|object_ref_end|><|box_start|>(n,n),(n,n)<|box_end|>`
 - Qwen2.5-VL and InternVL3.5: `{"bbox_2d": [n, n, n, n], "label": "cat"}`, `{"cat": [n, n, n, n]}`,
   in lists and fences too

@@ -30,7 +30,7 @@ class PdfPageText:
         width: Width in points (1/72 inch), after the page's own rotation.
         height: Height in points, after the page's own rotation.
         rotation: The page's own rotation, clockwise, in degrees: 0, 90, 180 or 270.
-        image_share: Share of the page that its largest image covers, from 0 to 1.
+        image_share: Share of the page that its images cover, from 0 to 1.
         damage: What of the page may be missing because the file is damaged; None: no damage was
             found.
         annotations: Texts that form fields, free text and stamps draw on the page, "" for unknown

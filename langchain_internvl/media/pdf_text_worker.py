@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from langchain_internvl.media.pdf_annotations import annotation_texts
 from langchain_internvl.media.pdf_damage import PdfInspector
 from langchain_internvl.media.pdf_worker import inspect, open_pages
@@ -22,6 +24,8 @@ _IMAGE = 3
 _DEPTH = 4
 """Maximum nesting depth of forms that are searched for images."""
 _MOST_OBJECTS = 400
+_CELLS = 64
+"""Rows and columns of the grid in which the area of images is counted."""
 
 
 def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
@@ -104,17 +108,18 @@ def _visible_text(page: Any, textpage: Any) -> str:
 
 
 def _image_share(page: Any) -> float:
-    """Share of the page that its largest image covers."""
+    """Share of the page that its images cover; scanners often cut a page into strips or tiles."""
     left, bottom, right, top = page.get_mediabox()
-    area = abs((right - left) * (top - bottom)) or 1.0
-    largest = 0.0
+    cells = np.zeros((_CELLS, _CELLS), bool)
+    across, up = _CELLS / ((right - left) or 1.0), _CELLS / ((top - bottom) or 1.0)
     for count, image in enumerate(page.get_objects(filter=[_IMAGE], max_depth=_DEPTH)):
         if count >= _MOST_OBJECTS:
             break
         x0, y0, x1, y1 = image.get_bounds()
-        across = max(0.0, min(x1, right) - max(x0, left))
-        largest = max(largest, across * max(0.0, min(y1, top) - max(y0, bottom)))
-    return min(1.0, largest / area)
+        columns = sorted(round((x - left) * across) for x in (x0, x1))
+        rows = sorted(round((y - bottom) * up) for y in (y0, y1))
+        cells[slice(*np.clip(rows, 0, _CELLS)), slice(*np.clip(columns, 0, _CELLS))] = True
+    return float(cells.mean())
 
 
 if __name__ == "__main__":

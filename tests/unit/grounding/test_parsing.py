@@ -90,8 +90,31 @@ FORMS = {
         "| Name | Top-left | Bottom-right |\n| --- | --- | --- |\n"
         f"| {label} | ({n[0]}, {n[1]}) | {n[2]}, {n[3]} |"
     ),
+    "table of regions": lambda n, label: (
+        f"| Item | Region |\n|---|---|\n| {label} | {', '.join(n)} |"
+    ),
+    "table in a fence": lambda n, label: (
+        f"```markdown\n| Object | Box |\n|---|---|\n| {label} | [{', '.join(n)}] |\n```"
+    ),
     "rows without a header": lambda n, label: f"| {label} | [{', '.join(n)}] |",
 }
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["```\n1, 2, 300, 400\n```", "`1, 2, 300, 400`", "~~~text\n1 2 300 400\n~~~\n",
+     "```json\n[1, 2, 300, 400]\n```", "```xml\n<box>1 2 300 400</box>\n```",
+     "```python\n[[1, 2, 300, 400]]\n```", "**1, 2, 300, 400**"],
+)  # fmt: skip
+def test_numbers_in_code_are_a_box_without_a_label(reply):
+    (box,) = parse_boxes(reply)
+    assert (box.label, box.thousandths) == (None, (1, 2, 300, 400))
+
+
+def test_names_of_places_are_no_boxes():
+    reply = "| Location | Box |\n|---|---|\n| Room 1 | 1, 2, 300, 400 |"
+    (box,) = parse_boxes(reply)
+    assert (box.label, box.thousandths) == ("Room 1", (1, 2, 300, 400))
 
 
 @pytest.mark.parametrize("form", FORMS)
