@@ -52,14 +52,16 @@ def trim_clip(path, target, seconds):
 
 
 def turn_clip(path, degrees):
-    """Let an MP4 file say that it was taken with the camera turned (ISO 14496-12, tkhd)."""
-    a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
-    one = 1 << 16
+    """Let an MP4 file say that it was taken with the camera turned."""
+    show_clip_by(path, {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees])
+
+
+def show_clip_by(path, matrix):
+    """Give an MP4 file the matrix by which it is shown (ISO 14496-12, tkhd)."""
+    a, b, c, d = (one << 16 for one in matrix)
     data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 44
-    data[matrix : matrix + 36] = struct.pack(
-        ">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30
-    )
+    place = data.index(b"tkhd") + 44
+    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
 
 

@@ -15,6 +15,29 @@ import typer
 if TYPE_CHECKING:
     from langchain_internvl.chat_models import ChatInternVL
 
+
+def _checked_pages(pages: str | None) -> str | None:
+    """Refuse page ranges that are none before anything is read."""
+    from langchain_internvl.errors import RequestError
+    from langchain_internvl.media.page_ranges import parse_pages
+
+    try:
+        parse_pages(pages)
+    except RequestError as error:
+        raise typer.BadParameter(str(error)) from None
+    return pages
+
+
+def no_stream(out: Path | None) -> Path | None:
+    """Refuse `-`, which is no name of an output."""
+    if out is not None and str(out) == "-":
+        raise typer.BadParameter(
+            "- is no file or folder: these results are not written to standard output; ./- is a "
+            "name"
+        )
+    return out
+
+
 Files = Annotated[
     list[str],
     typer.Argument(
@@ -27,7 +50,8 @@ Region = Annotated[
 ]
 Language = Annotated[str | None, typer.Option(help="Language of the answer, such as German.")]
 Pages = Annotated[
-    str | None, typer.Option(help="Pages of a PDF, such as 1-3 or 2,5. Default: all.")
+    str | None,
+    typer.Option(callback=_checked_pages, help="Pages of a PDF, such as 1-3 or 2,5. Default: all."),
 ]
 
 Password = Annotated[
@@ -110,7 +134,9 @@ class OutputOptions:
     ] = False
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for a file per result, and images with boxes drawn."),
+        typer.Option(
+            callback=no_stream, help="Folder for a file per result, and images with boxes drawn."
+        ),
     ] = None
 
 

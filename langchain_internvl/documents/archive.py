@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from langchain_core.documents import Document
 
 from langchain_internvl._optional import require
-from langchain_internvl.documents.journal import can_hold, hold, json_of, naming, written
+from langchain_internvl.documents.file_locks import Claim
+from langchain_internvl.documents.journal import json_of, naming, written
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.documents.sources import File
 from langchain_internvl.errors import MediaError, RequestError
@@ -96,48 +97,6 @@ def row_of(page: Document) -> dict[str, Any]:
     return {"page_id": metadata.pop("page_id", None), "text": page.page_content, **metadata}
 
 
-class _Claim:
-    """A lock on an incomplete file, or on the folder of an output, until it is closed.
-
-    Without locks of files (Windows) nothing is kept open: Windows renames and removes no open file.
-
-    Args:
-        path: The incomplete file, which is created if it does not exist, or the folder.
-
-    Raises:
-        OSError: It cannot be opened.
-        RequestError: Another process writes it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file: int | None = None
-        while can_hold() and not self._is_held(path):  # the other process has just renamed it
-            self.close()
-
-    def _is_held(self, path: Path) -> bool:
-        """Lock what has the path; False: by now, something else has it."""
-        flags = os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT
-        self._file = os.open(path, flags, 0o666)
-        try:
-            hold(self._file)
-        except OSError as error:
-            self.close()
-            if path.is_dir() and not isinstance(error, BlockingIOError):
-                return True  # network file systems have no locks of folders
-            raise RequestError(
-                f"{path} is being written by another process; wait for it, or take another output"
-            ) from error
-        with suppress(FileNotFoundError):
-            return os.path.samestat(path.stat(), os.fstat(self._file))
-        return False
-
-    def close(self) -> None:
-        """Release the lock."""
-        if self._file is not None:
-            os.close(self._file)
-        self._file = None
-
-
 class JsonLines:
     """A line of JSON for each page.
 
@@ -149,7 +108,7 @@ class JsonLines:
         self.failed: list[MediaError] = []
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
-        self._claim = _Claim(self._part)
+        self._claim = Claim(self._part)
         self._file = self._part.open("w", encoding="utf-8")
 
     def add(self, file: File, page: Document) -> None:  # noqa: ARG002 - metadata name the file
@@ -197,7 +156,7 @@ class Parquet:
         self.failed: list[MediaError] = []
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
-        self._claim = _Claim(self._part)
+        self._claim = Claim(self._part)
         self._schema = arrow.schema(list(self._columns.items()))
         self._writer = parquet.ParquetWriter(self._part, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
@@ -261,7 +220,7 @@ class Folder:
         self._names: set[str] = set()
         self._file: File | None = None
         self._pages: list[Document] = []
-        self._claim = _Claim(folder)
+        self._claim = Claim(folder)
         self._old = self._parts()
 
     def add(self, file: File, page: Document) -> None:

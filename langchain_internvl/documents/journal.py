@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib.util
 import json
 import os
 import threading
@@ -26,6 +25,7 @@ from typing import IO, Any
 
 from langchain_core.documents import Document
 
+from langchain_internvl.documents.file_locks import hold
 from langchain_internvl.errors import RequestError
 
 _NAME = "pages.jsonl"
@@ -184,27 +184,6 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     entry: dict[str, Any] = json.loads(data)
     return entry
-
-
-def can_hold() -> bool:
-    """Whether the system has locks of files that `hold` uses: not Windows."""
-    return importlib.util.find_spec("fcntl") is not None
-
-
-def hold(file: IO[bytes] | int) -> None:
-    """Lock a file for this process; the system releases the lock when the process ends.
-
-    Args:
-        file: The open file, or its descriptor, which may be a folder's.
-
-    Raises:
-        OSError: Another process holds the lock.
-    """
-    if not can_hold():
-        return
-    import fcntl  # noqa: PLC0415 - not on Windows
-
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def fingerprint_of(values: Mapping[str, Any]) -> str:

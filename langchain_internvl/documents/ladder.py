@@ -23,13 +23,11 @@ from langchain_internvl.documents.reading import (
     Ask,
     Attempt,
     PageText,
-    Problem,
     ReadOptions,
     RetriesSpent,
     Script,
 )
 from langchain_internvl.errors import ContextOverflowError
-from langchain_internvl.reply_text.finish_reasons import FILTERED
 
 _MORE = 4
 """Factor of the limit of tokens after a reply that reached it."""
@@ -137,19 +135,13 @@ def finished(attempt: Attempt) -> PageText:
     Args:
         attempt: The reply.
     """
-    is_looped = attempt.loop is not None or attempt.is_stuck
-    problem: Problem | None = "repetition" if is_looped else None
-    if problem is None and not attempt.is_complete:
-        problem = "length"
-    if problem is None and attempt.finish_reason == FILTERED:
-        problem = "content_filter"
     text, named = split_elements(attempt.kept)
     layout = split_elements(attempt.thoughts)[1]
     return PageText(
         text,
         # Layout in the thoughts is complete; the text then repeats the boxes of its pictures.
         elements=layout or named,
-        problem=problem,
+        problem=attempt.problem,
         finish_reason=attempt.finish_reason,
         probability=attempt.probability,
         model=attempt.model,

@@ -26,6 +26,9 @@ _TABLE_END = re.compile(r"\s*\\end\{table\}")
 _CUT = re.compile(r"\\end\{table\}|\n\s*\n|\n[ \t]*(?:`{3}|~{3})")
 _AFTER_CELL = re.compile(r"\s*(?:&|\\\\)")
 _EMPTY_LINE = re.compile(r"[ \t]*\n\s*\n")
+_MENTION = re.compile(r"[,.;:!?)]")
+"""What goes on with a sentence, after the columns of a tabular that is only named."""
+_COMMAND = re.compile(r"\\[a-zA-Z]+\*?(?:\[[^\[\]]*\]|\{[^{}]*\})*")
 _RULES = r"\\(?:hline|toprule|midrule|bottomrule|cline\{[^{}]*\})"
 _RULE = re.compile(_RULES)
 _ROW = re.compile(r"\\\\(?:\[[^\]]*\])?")
@@ -71,7 +74,8 @@ def convert_tabulars(text: str) -> str:
     """A text with its LaTeX tabulars as HTML tables.
 
     Tabulars in code stay as they are, and so do mentions: what has no end and either no
-    specification of columns or no row.
+    specification of columns or no row (after words on the same line: none that ends), and what
+    goes on with a punctuation mark.
 
     Args:
         text: Markdown with LaTeX.
@@ -86,7 +90,9 @@ def convert_tabulars(text: str) -> str:
         elif opened:
             one = opened.pop()
             around = opened[-1].inner if opened else found
-            is_mention = one.inner and one.edge["columns"] is None
+            is_mention = (one.inner and one.edge["columns"] is None) or (
+                not opened and _is_mention(text, one, edge.start())
+            )
             stays = one.in_code or is_mention
             if not stays and _convert(text, one, one.edge.end(), *edge.span()):
                 around.append(one)
@@ -129,13 +135,30 @@ def _cut(text: str, one: _Tabular, stop: int) -> list[_Tabular]:
     stop = limit.start() if limit else stop
     if empty:
         is_table = text[one.start - 1 : one.start] in {"", "\n"} and _ROW.search(text, begin, stop)
+    elif _is_in_prose(text, one):
+        is_table = _ROW.search(text, begin, stop)
     else:
         is_table = _SEPARATOR.search(text, begin, stop)
     following = one.inner[len(cells) :]
-    if not is_table:
+    if not is_table or _MENTION.match(text, one.edge.end(), stop):
         return one.inner
     one.inner = cells
     return [one, *following] if _convert(text, one, begin, stop, stop) else [*cells, *following]
+
+
+def _is_mention(text: str, one: _Tabular, stop: int) -> bool:
+    r"""Whether prose names `\begin{tabular}{ll}` and `\end{tabular}`: not around a table."""
+    begin = one.edge.end()
+    if one.inner:
+        return False
+    is_empty = _SEPARATOR.search(text, begin, stop) is None
+    return bool(_MENTION.match(text, begin, stop)) or (is_empty and _is_in_prose(text, one))
+
+
+def _is_in_prose(text: str, one: _Tabular) -> bool:
+    """Whether words are before a tabular on its line, beside commands."""
+    line = text[text.rfind("\n", 0, one.start) + 1 : one.start]
+    return any(map(str.isalnum, _COMMAND.sub("", line))) and not line.rstrip().endswith("&")
 
 
 def _is_in_cell(text: str, inner: _Tabular) -> bool:

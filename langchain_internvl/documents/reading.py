@@ -13,12 +13,8 @@ from PIL import Image
 from langchain_internvl.documents.elements import Element
 from langchain_internvl.errors import RequestError
 from langchain_internvl.reply_text.finish_reasons import FILTERED, REPEATED, is_cut_off
-from langchain_internvl.tools.repetition import cut_repetition
+from langchain_internvl.tools.repetition import Problem, check_transcription, cut_repetition
 from langchain_internvl.tools.task_prompts import READ
-
-Problem = Literal["length", "repetition", "content_filter"]
-"""Why a text may be incomplete: a reply reached its token limit, ends in a repetition loop, or was
-cut off by a server's content filter."""
 
 Way = Literal["model", "text_layer", "fallback", "blank"]
 """Origin of a text. "model": read by the model; "text_layer": the PDF's text layer; "fallback":
@@ -164,11 +160,6 @@ class Attempt:
         return self.finish_reason == FILTERED or not is_cut_off(self.finish_reason)
 
     @property
-    def loop(self) -> str | None:
-        """The text up to the end of a loop's first repetition; None: there is no loop."""
-        return cut_repetition(self.text, is_complete=self.is_complete)
-
-    @property
     def is_stuck(self) -> bool:
         """Whether the reply, or its thoughts, are a repetition loop up to its token limit.
 
@@ -182,12 +173,15 @@ class Attempt:
 
     @property
     def kept(self) -> str:
-        """The text without the turns of a loop, if something ended the reply in one.
+        """The text to keep, see `check_transcription`."""
+        return check_transcription(self.text, self.finish_reason)[0]
 
-        A reply that ended by itself keeps all its text: a table may end in 24 equal rows.
-        """
-        loop = self.loop
-        return self.text if loop is None or self.is_complete else loop.rstrip()
+    @property
+    def problem(self) -> Problem | None:
+        """Why the text may be incomplete; a loop of the thoughts counts as one of the text."""
+        if self.is_stuck:
+            return "repetition"
+        return check_transcription(self.text, self.finish_reason)[1]
 
 
 @dataclass(frozen=True)

@@ -247,26 +247,28 @@ class _Folders:
         for path in sorted(found):
             yield File(PathSource(path), str(path))
 
-    def warn(self, folder: Path, others: Counter[str]) -> None:
+    def warn(self, folder: Path, others: Counter[str], advice: str = "") -> None:
         """Name what is left out of a folder or a glob, once."""
         others = +others
         if not others or folder in self.warned:
             return
         self.warned.add(folder)
         kinds = ", ".join(f"{kind} ({number})" for kind, number in sorted(others.items()))
-        _LOG.warning("%s: what is no image or PDF is left out: %s", folder, kinds)
+        _LOG.warning("%s: what is no image or PDF is left out: %s%s", folder, kinds, advice)
 
 
 _LINKED = "links to folders"
 _LOOPS = "links to folders that contain them"
+_NAME_THEM = "name such a link in the pattern to follow it"
 
 
 def _glob(pattern: Path, folders: _Folders) -> Iterator[File | MediaError]:
     matches = match(pattern)
     if not matches.paths:
-        but = f" but {_LOOPS}: {matches.loops[0]}" if matches.loops else ""
+        but = f" but {_LOOPS}: {matches.loops[0]}; {_NAME_THEM}" if matches.loops else ""
         raise MediaError(str(pattern), f"nothing matches the pattern{but}")
-    folders.warn(pattern, Counter({_LOOPS: len(matches.loops)}))
+    advice = f", such as {matches.loops[0]}; {_NAME_THEM}" if matches.loops else ""
+    folders.warn(pattern, Counter({_LOOPS: len(matches.loops)}), advice)
     folders = replace(folders, matched=frozenset(matches.paths + matches.loops))
     found: set[Path] = set()
     walked: set[Path] = set()

@@ -15,7 +15,7 @@ from langchain_internvl.media.pdf_text import PdfPageText
 _LEAST_LETTERS = 12
 """Least number of letters and digits of a page with text."""
 _SCAN = 0.5
-"""Share of the page from which its largest image is a scan of the page."""
+"""Share of the page from which its images are a scan of the page."""
 _STAMP = 200
 """Number of letters below which the text layer of a scan is only a stamp or a page number."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -67,6 +67,11 @@ def has_spaces(page: PdfPageText) -> bool:
     return 2.2 <= sum(map(len, words)) / len(words) <= 14
 
 
+def has_all_text(page: PdfPageText) -> bool:
+    """No filled form field, free text or stamp stands on the page beside its text layer."""
+    return not page.annotations
+
+
 TESTS: tuple[Callable[[PdfPageText], bool], ...] = (
     has_text,
     covers_scan,
@@ -74,6 +79,7 @@ TESTS: tuple[Callable[[PdfPageText], bool], ...] = (
     is_prose,
     has_words,
     has_spaces,
+    has_all_text,
 )
 """The tests, in the order in which they run."""
 

@@ -6,6 +6,7 @@ Each function takes one prediction and its reference, and agrees with the functi
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,30 +84,33 @@ def ocrbench(prediction: str, answers: str | Sequence[str], dataset: str = "") -
 
 
 def exact_match(prediction: str, answers: str | Sequence[str]) -> bool:
-    """Whether an answer equals an accepted one, ignoring case and white space.
+    """Whether an answer equals an accepted one, ignoring case, white space and Unicode's form.
 
     Raises:
         ValueError: `answers` is empty.
     """
-    return _squeeze(prediction) in {_squeeze(answer) for answer in _listed(answers)}
+    accepted = {_squeeze(_composed(answer)) for answer in _listed(answers)}
+    return _squeeze(_composed(prediction)) in accepted
 
 
 def cer(prediction: str, reference: str) -> float:
     """Character error rate: edit distance over the length of the reference; may exceed 1.
 
-    White space is squeezed on both sides. An empty reference gives 0 for an empty prediction and
-    1 otherwise.
+    White space is squeezed on both sides, and both are in Unicode's form NFC: "é" is one character,
+    also where a reference (such as the text layer of a PDF) has it as two. An empty reference gives
+    0 for an empty prediction and 1 otherwise.
     """
-    return _error_rate(" ".join(prediction.split()), " ".join(reference.split()))
+    found, right = (" ".join(_composed(text).split()) for text in (prediction, reference))
+    return _error_rate(found, right)
 
 
 def wer(prediction: str, reference: str) -> float:
     """Word error rate: edit distance in words over the words of the reference; may exceed 1.
 
-    Words are what white space separates. An empty reference gives 0 for an empty prediction and
-    1 otherwise.
+    Words are what white space separates, in Unicode's form NFC. An empty reference gives 0 for an
+    empty prediction and 1 otherwise.
     """
-    return _error_rate(prediction.split(), reference.split())
+    return _error_rate(_composed(prediction).split(), _composed(reference).split())
 
 
 def _error_rate(found: Sequence[str], right: Sequence[str]) -> float:
@@ -127,6 +131,10 @@ def _listed(answers: str | Sequence[str]) -> Sequence[str]:
     if not answers:
         raise ValueError("answers is empty; give at least one accepted answer")
     return answers
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _squeeze(text: str) -> str:

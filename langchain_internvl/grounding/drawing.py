@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,7 @@ from langchain_internvl.grounding.box import Box
 from langchain_internvl.grounding.fonts import Font, LabelFonts
 from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.rgb import to_rgb
-from langchain_internvl.media.sources import to_source
+from langchain_internvl.media.sources import PathSource, to_source
 
 Rectangle = tuple[int, int, int, int]
 
@@ -47,9 +45,9 @@ def draw_boxes(
     above their box if there is room.
 
     Args:
-        image: The image of the boxes: a PIL image, a path, bytes, a binary file object or a uint8
-            array [height, width, 3]. It is drawn without EXIF rotation, grey of more than 8 bits
-            scaled, transparency on white.
+        image: The image of the boxes: a PIL image, a path, a URL, bytes, a binary file object or a
+            uint8 array [height, width, 3]. It is drawn without EXIF rotation, grey of more than 8
+            bits scaled, transparency on white.
         boxes: The boxes; boxes with the same label have the same colour.
         labels: Whether to draw labels.
         font: A font file, or the name of an installed font; None: Pillow's own font. Labels with
@@ -59,8 +57,8 @@ def draw_boxes(
         An RGB image.
 
     Raises:
-        OSError: The font, or the file of the image, cannot be opened.
-        MediaError: The bytes or the array are no image.
+        OSError: The font cannot be opened, or the file of the image does not exist.
+        MediaError: The image cannot be read, is damaged, or exceeds a limit of `MediaPolicy()`.
 
     Warns:
         UserWarning: No installed font has some characters; they are drawn as "?".
@@ -102,12 +100,9 @@ def draw_boxes(
 
 
 def _rgb(image: Any) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return to_rgb(image, scale_16bit=True, white_background=True)
-    if isinstance(image, (str, os.PathLike)):
-        with Image.open(image) as opened:
-            return to_rgb(opened, scale_16bit=True, white_background=True)
     source = to_source(image, "draw_boxes()")
+    if isinstance(source, PathSource):
+        source.path.stat()  # FileNotFoundError, as of Pillow
     return load_rgb(source, MediaPolicy(), scale_16bit=True, white_background=True)
 
 
@@ -146,11 +141,18 @@ def _shortened(text: str, font: Font, width: int) -> str:
 def _free_spot(
     place: Rectangle, extent: tuple[int, int], size: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle:
-    """Position of a label: above its box, inside, below or beside it, free of other labels."""
+    """Position of a label: above its box, inside, below or beside it, free of other labels.
+
+    In a box that is not much higher than the label, the inside comes last: it would hide the box.
+    """
     left, top, right, bottom = place
     wide, high = extent
-    wishes = [(left, top - high), (left, top), (left, bottom + 1), (left, bottom - high),
-              (right + 1, top), (left - wide, top)]  # fmt: skip
+    inside, outside = [(left, top), (left, bottom - high)], [(right + 1, top), (left - wide, top)]
+    below = [(left, bottom + 1)]
+    is_small = 2 * high > bottom - top
+    wishes = [(left, top - high), *inside[:1], *below, *inside[1:], *outside]
+    if is_small:
+        wishes = [(left, top - high), *below, *outside, *inside]
     wishes += [(left, y) for y in range(top, size[1] - high, high)]
     wishes += [(left, y) for y in range(top, 0, -high)]
     spots = []

@@ -32,13 +32,36 @@ _AFTER_KEY = re.compile(
     rf"\s{{0,3}}[:=]\s{{0,3}}[\"']?(?P<box>{FOUR_NUMBERS})(?!\s{{0,9}}[,;]?\s{{0,9}}[-+.\d%]|px)",
     re.IGNORECASE,
 )
-_ALONE = re.compile(rf"\s{{0,99}}{FOUR_NUMBERS}[.\s]{{0,99}}")
+_COMMAS = r"\s{0,9},\s{0,9}".join([f"({NUMBER})"] * 4)
+_ONE_LISTED = re.compile(_COMMAS)
+_FENCE = r"(?:`{3,9}|~{3,9})"
+_ALONE = re.compile(
+    rf"\s{{0,99}}(?:{_FENCE}\w{{0,20}}[ \t]{{0,9}}\n)?[\s`*]{{0,99}}{FOUR_NUMBERS}"
+    rf"[.\s`*]{{0,99}}(?:{_FENCE}\s{{0,99}})?"
+)
+"""A reply of four numbers, in code or emphasis too."""
 
 _POINT = f"{OPEN}({NUMBER}){SEP}({NUMBER}){CLOSE}"
 _KEY_BETWEEN = r"(?:[\"']?[A-Za-z][A-Za-z_ -]{0,20}[\"']?\s{0,3}[:=]\s{0,3})?"
-_CORNER_BETWEEN = r"(?:(?:and\s)?\s?(?:bottom|lower)[ _-]?right(?:\scorner)?(?:\s(?:at|is))?\s)?"
-_TO = rf"\s{{0,9}}(?:,|;|to\b|->|→|-|–)?\s{{0,9}}(?:{_KEY_BETWEEN}|{_CORNER_BETWEEN})"
+_CORNER_BETWEEN = (
+    r"(?:(?:and\s)?\s?(?:bottom|lower)[ _-]?right(?:\scorner)?(?:\s(?:at|is))?\s"
+    r"|(?:和|到|至)?(?:右下角?(?:的?坐标)?(?:为|是|在)?:?\s?)?)?"
+)
+_SIZE_KEY = r"[\"']?\b(?:size|dim(?:ension)?s?|extent|wh)[\"']?\s{0,3}[:=]?\s{0,3}"
+_TO = (
+    rf"\s{{0,9}}(?:,|;|to\b|->|→|-|–)?\s{{0,9}}(?!{_SIZE_KEY})(?:{_KEY_BETWEEN}|{_CORNER_BETWEEN})"
+)
 _CORNERS = re.compile(f"{_POINT}{_TO}{_POINT}")
+_SIZED = re.compile(
+    rf"[\"']?\b(?P<from>center|centre|middle|[A-Za-z_-]{{1,20}})[\"']?\s{{0,3}}[:=]?\s{{0,3}}{_POINT}"
+    rf"\s{{0,9}}[,;]?\s{{0,9}}{_SIZE_KEY}{_POINT}",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(
+    rf"{OPEN}{_COMMAS}(?:\s{{0,9}};\s{{0,9}}{_COMMAS}){{1,200}}{CLOSE}".replace(
+        f"({NUMBER})", NUMBER
+    )
+)
 _RANGES = re.compile(
     rf"[\"']?\b(?P<first>[xy])(?:_?range)?[\"']?\s{{0,3}}[:=]\s{{0,3}}{_POINT}\s{{0,9}}[,;]?\s{{0,9}}"
     rf"[\"']?(?!(?P=first))[xy](?:_?range)?[\"']?\s{{0,3}}[:=]\s{{0,3}}{_POINT}",
@@ -47,7 +70,8 @@ _RANGES = re.compile(
 _FOUR_COORDS = r"\s{0,9},?\s{0,9}".join([r"<COORD_(\d{1,4})>"] * 4)
 _COORDS = re.compile(rf"(?:<box>\s{{0,9}})?{_FOUR_COORDS}(?:\s{{0,9}}</box>)?")
 _BRACKETED = re.compile(
-    rf"<box>\s{{0,9}}{_FOUR_COORDS.replace('<COORD_', '<')}(?:\s{{0,9}}</box>|(?=<)|$)"
+    rf"(?:<box>|\{{)\s{{0,9}}{_FOUR_COORDS.replace('<COORD_', '<')}"
+    r"(?:\s{0,9}(?:</box>|\})|(?=<)|$)"
 )
 _ANY_POINT = _POINT.replace(f"({NUMBER})", NUMBER)
 _POLYGON = re.compile(rf"{_ANY_POINT}(?:\s{{0,9}},?\s{{0,9}}{_ANY_POINT}){{2,400}}")
@@ -58,17 +82,22 @@ _XY = (
 )
 _POINT_OBJECTS = re.compile(rf"{_XY}(?:[^{{}}]{{0,30}}{_XY}){{1,400}}")
 
-_PAIR = re.compile(
-    r"(?<![A-Za-z0-9_])[\"']?("
+_NAME = (
     r"(?:top|upper)[_-]?left[_-]?[xy]|(?:bottom|lower)[_-]?right[_-]?[xy]"
     r"|[xy][_-]?(?:[012]|min|max|tl|br|left|right|top|bottom|start|end|center|centre)"
     r"|(?:min|max|start|end|center|centre|c)[_-]?[xy]"
     r"|left|top|right|bottom|width|height|[xywh]"
-    rf")[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?({NUMBER})(?![\d.%\w])[\"']?",
+)
+_PAIR = re.compile(
+    rf"(?<![A-Za-z0-9_])[\"'*`]{{0,2}}({_NAME})[\"'*`]{{0,2}}\s{{0,3}}[:=]\*{{0,2}}\s{{0,3}}"
+    rf"[\"'`]?({NUMBER})(?![\d.%\w])[\"'`]?",
     re.IGNORECASE,
 )
+_ELEMENT = re.compile(rf"<({_NAME})>\s{{0,9}}({NUMBER})\s{{0,9}}</(?:{_NAME})>", re.IGNORECASE)
+"""An element of XML, as in the annotations of Pascal VOC."""
+_POINTS = re.compile(r"<points?\s[^<>]{0,200}$")
 _BETWEEN_PAIRS = re.compile(
-    r"[\s,;]{1,9}(?:[\"']\w{1,20}[\"']\s{0,3}:\s{0,3}[\"'][^\"'\n]{0,100}[\"'][\s,;]{1,9}){0,3}"
+    r"[\s,;*•-]{0,12}(?:[\"']\w{1,20}[\"']\s{0,3}:\s{0,3}[\"'][^\"'\n]{0,100}[\"'][\s,;]{1,9}){0,3}"
 )
 
 _NARROW = str.maketrans("，、；：（）［］【】｛｝＜＞＝－．　", ",,;:()[][]{}<>=-. ")
@@ -126,6 +155,22 @@ def _polygons(text: str) -> Iterator[Found]:
         yield Found(*match.span(), problem="a polygon, not a box")
 
 
+def _sized(text: str) -> Iterator[Found]:
+    """A point and a size: `center: [100, 200], size: [20, 40]`."""
+    for match in _SIZED.finditer(text):
+        names = ("cx", "cy") if match["from"].lower() in _MIDDLES else ("x", "y")
+        corners = corners_of(dict(zip((*names, "w", "h"), match.groups()[1:], strict=True)))
+        if corners is not None:
+            yield Found(*match.span(), corners[0], repairs=corners[1])
+
+
+def _listed(text: str) -> Iterator[Found]:
+    """Several boxes in one bracket, as of CogVLM and Shikra: `[[1, 2, 3, 4; 5, 6, 7, 8]]`."""
+    for match in _LISTED.finditer(text):
+        for one in _ONE_LISTED.finditer(text, *match.span()):
+            yield Found(*one.span(), one.groups())
+
+
 def _point_objects(text: str) -> Iterator[Found]:
     """Corners as objects: `{"x": 1, "y": 2}, {"x": 3, "y": 4}`."""
     for match in _POINT_OBJECTS.finditer(text):
@@ -136,17 +181,21 @@ def _point_objects(text: str) -> Iterator[Found]:
             yield Found(*match.span(), problem="a polygon, not a box", is_object=True)
 
 
-def _keyed(text: str) -> Iterator[Found]:
-    """Corners by name: `{"x1": 1, "y1": 2, "x2": 3, "y2": 4}`, `left=1, top=2, width=3, ...`."""
-    group: list[re.Match[str]] = []
-    for match in _PAIR.finditer(text):
-        key = match[1].lower()
-        goes_on = group and _BETWEEN_PAIRS.fullmatch(text, group[-1].end(), match.start())
-        if group and (not goes_on or any(one[1].lower() == key for one in group)):
-            yield from _named(group)
-            group = []
-        group.append(match)
-    yield from _named(group)
+def _keyed_by(pattern: re.Pattern[str]) -> Callable[[str], Iterator[Found]]:
+    """A finder of corners by name: `{"x1": 1, "y1": 2, ...}`, `left=1, top=2, width=3, ...`."""
+
+    def find(text: str) -> Iterator[Found]:
+        group: list[re.Match[str]] = []
+        for match in pattern.finditer(text):
+            key = match[1].lower()
+            goes_on = group and _BETWEEN_PAIRS.fullmatch(text, group[-1].end(), match.start())
+            if group and (not goes_on or any(one[1].lower() == key for one in group)):
+                yield from _named(group)
+                group = []
+            group.append(match)
+        yield from _named(group)
+
+    return find
 
 
 def _named(pairs: Sequence[re.Match[str]]) -> Iterator[Found]:
@@ -154,6 +203,10 @@ def _named(pairs: Sequence[re.Match[str]]) -> Iterator[Found]:
     if len(pairs) < 2:
         return
     start, end = pairs[0].start(), pairs[-1].end()
+    text = pairs[0].string
+    if _POINTS.search(text, max(0, start - 200), start):
+        yield Found(start, end, problem="points, not a box", is_object=True)
+        return
     corners = corners_of({pair[1].lower(): pair[2] for pair in pairs})
     if corners is not None:
         yield Found(start, end, corners[0], repairs=corners[1], is_object=True)
@@ -166,9 +219,13 @@ def _named(pairs: Sequence[re.Match[str]]) -> Iterator[Found]:
         yield Found(start, end, problem=f"{named} alone make no box", is_object=True)
 
 
+_MIDDLES = frozenset({"center", "centre", "middle"})
+
 _FINDERS: tuple[Callable[[str], Iterator[Found]], ...] = (
     find_in_tables,
     _polygons,
+    _listed,
+    _sized,
     _numbers_of(_FOUR),
     _numbers_of(_CORNERS),
     _numbers_of(_COORDS),
@@ -177,5 +234,6 @@ _FINDERS: tuple[Callable[[str], Iterator[Found]], ...] = (
     _numbers_of(_AFTER_KEY),
     _ranges,
     _point_objects,
-    _keyed,
+    _keyed_by(_PAIR),
+    _keyed_by(_ELEMENT),
 )

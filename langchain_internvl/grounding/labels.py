@@ -5,22 +5,39 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left
+from collections.abc import Iterator
 
 from langchain_internvl.grounding.corners import Found
 
 REF = re.compile(
-    r"<ref>(.{0,2000}?)</ref>|<\|object_ref_start\|>(.{0,2000}?)<\|object_ref_end\|>", re.DOTALL
+    r"<ref>((?:(?!<ref>).){0,2000}?)</ref>"
+    r"|<\|object_ref_start\|>(.{0,2000}?)<\|object_ref_end\|>"
+    r"|<p>([^<>]{0,200})</p>(?=\s{0,9}\{<\d)",
+    re.DOTALL,
 )
-"""Label markup of InternVL and Qwen2-VL."""
+"""Label markup of InternVL, Qwen2-VL and MiniGPT-v2; of nested labels the innermost."""
 
 _MARKUP = re.compile(
-    r"</?(?:ref|b?box|quad)>|<\|(?:object_ref|box|quad)_(?:start|end)\|>|```(?:json)?"
+    r"</?[A-Za-z][\w-]{0,20}\s?/?>|<[A-Za-z]\w{0,20}\s*$"
+    r"|<\|(?:object_ref|box|quad)_(?:start|end)\|>|(?:```|~~~)(?:json|\w{1,20}(?=[ \t]{0,9}\n))?"
 )
+"""Tags of any kind, which are no part of a label."""
 _JSON_LABEL = re.compile(
-    r"""["'](?:label|name|text|ref|class|category|object|phrase)["']\s{0,9}:\s{0,9}"""
+    r"""["'](?:label|name|text(?:_content)?|ref|class|category|object|phrase|caption|description"""
+    r"""|标签|名称|类别|物体|对象|目标|描述|文本)["']\s{0,9}[:：]\s{0,9}"""
     r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""",
     re.IGNORECASE,
 )
+_JSON_LABELS = re.compile(
+    r"""["'](?:labels|names|classes|categories|phrases|captions|texts|标签)["']\s{0,9}:\s{0,9}"""
+    r"""\[([^\[\]]{0,20000})\]""",
+    re.IGNORECASE,
+)
+"""The labels of several boxes in a list beside them, as of Florence-2 and of detectors."""
+_STRING = re.compile(r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""")
+_NEXT_IN_LIST = re.compile(r"[\s,;\[\]()]{0,40}")
+_BRACES = re.compile(r"""(?<=[:,\[{\s])"(?:[^"\\\n]|\\.){0,2000}"(?=\s{0,9}[:,}\]])|[{}]""")
+"""Braces, and strings, which may contain braces."""
 _KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,9}:\s{0,9}["']?[\[{(]{0,3}$""")
 _OWNER_KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,9}:\s{0,9}$""")
 _LABEL_WORD = r"""["']?\b(?:label|name|ref|class|category|object|phrase)["']?\s{0,3}[:=]\s{0,3}"""
@@ -31,6 +48,8 @@ _LABEL_AFTER = re.compile(
 )
 _BOX_KEYS = frozenset(
     {
+        "array", "bottomleft", "bottomright", "center", "centre", "lowerleft", "lowerright",
+        "middle", "tensor", "topright", "upperright", "坐标", "边界框", "检测框", "位置", "区域",
         "bbox2d", "bbox", "bboxes", "bboxes2d", "box2d", "box", "boxes", "boundingbox",
         "boundingboxes", "coordinates", "coords", "corners", "from", "lefttop", "location", "lt",
         "min", "p1", "point1", "points", "position", "rect", "rectangle", "region", "start", "tl",
@@ -47,7 +66,9 @@ _CONTAINERS = frozenset(
 """Keys of an object that has a box, and which are not its label, spelt likewise."""
 _KEY_OF_BOX = re.compile(
     r"\b(?:bbox(?:es)?|box_?2d|bounding[ _-]?box(?:es)?|coord(?:inate)?s|xyxy|from"
-    r"|(?:top|upper)[ _-]?left(?:[ _-]corner)?)(?:_?2d)?(?: coordinates)?$",
+    r"|(?:top|upper|bottom|lower)[ _-]?(?:left|right)(?:[ _-]corner)?"
+    r"|(?:np\.|torch\.)?(?:array|tensor)|\\?boxed)(?:_?2d)?(?: coordinates)?$"
+    r"|(?:的|位于|在)?(?:边界框|检测框|坐标|位置|左上角)(?:的?坐标)?(?:为|是|在|如下)?$",
     re.IGNORECASE,
 )
 """Words before a box that do not name its object; "box" and "region" may."""
@@ -58,7 +79,7 @@ _MOST_STEPS = 50
 
 def refs_of(text: str) -> list[str]:
     """All labels that are marked up in a text."""
-    names = (first or second for first, second in REF.findall(text))
+    names = ("".join(groups) for groups in REF.findall(text))
     # Some models write the box within the label.
     return [re.split(r"<box>|<\|box_start", name)[0].strip() for name in names]
 
@@ -79,6 +100,7 @@ class Labels:
         self._last: str | None = None
         self._end = 0
         self._objects: _Objects | None = None
+        self._listed: Iterator[str] | None = None
 
     def label(self, found: Found) -> str | None:
         """The label of the next box; None: no label."""
@@ -91,14 +113,28 @@ class Labels:
     def _read(self, found: Found, between: str, before: str | None) -> str | None:
         if refs := refs_of(between):
             return refs[-1]
+        if self._listed is not None and _NEXT_IN_LIST.fullmatch(between):
+            return next(self._listed, None)
+        self._listed = None
         key = _KEY.search(between)
         if key and _plain(key[1]) not in _BOX_KEYS:
             return key[1]
         if key or found.is_object:
-            self._objects = self._objects or _Objects(self._text)
-            label, is_inside = self._objects.label(found)
+            label, is_inside = self._of_object(found)
             if is_inside:
                 return label
+        return self._of_words(found, between, before)
+
+    def _of_object(self, found: Found) -> tuple[str | None, bool]:
+        """The label in the JSON object of a box; whether there is an object."""
+        self._objects = self._objects or _Objects(self._text)
+        if names := self._objects.names(found):
+            self._listed = iter(names)
+            return next(self._listed), True
+        return self._objects.label(found)
+
+    def _of_words(self, found: Found, between: str, before: str | None) -> str | None:
+        """The label in the words before or after a box; `before`: that of the box before it."""
         words = _MARKUP.sub("\n", between)
         last = words.rstrip("[( \t\r\n:=-{").rpartition("\n")[2]
         last = re.split(r"[\]);,.}]\s|[\])}]", last)[-1]
@@ -131,8 +167,12 @@ class _Objects:
         self._opens: list[int] = []
         self._parents: list[int] = []
         self._closes: list[int] = []
+        self._lists = list(_JSON_LABELS.finditer(text))
         unclosed: list[int] = []
-        for place in (match.start() for match in re.finditer("[{}]", text)):
+        for match in _BRACES.finditer(text):
+            place = match.start()
+            if match.group() not in "{}":
+                continue
             if text[place] == "{":
                 self._parents.append(unclosed[-1] if unclosed else -1)
                 unclosed.append(len(self._opens))
@@ -160,6 +200,16 @@ class _Objects:
             label = None if _plain(key[1]) in _BOX_KEYS | _CONTAINERS else key[1]
         return label, True
 
+    def names(self, found: Found) -> list[str]:
+        """The list of labels in the object of a box; empty if there is none."""
+        own = self._around(bisect_left(self._opens, found.start + 1) - 1, found.end)
+        if own is None:
+            return []
+        first = bisect_left(self._lists, self._opens[own], key=lambda one: one.start())
+        if first == len(self._lists) or self._lists[first].end() > self._closes[own]:
+            return []
+        return [_text_of(one) for one in _STRING.findall(self._lists[first][1])]
+
     def _around(self, index: int, end: int) -> int | None:
         """The innermost object, from a given one outwards, that contains a position; None: none."""
         for _ in range(_MOST_STEPS):
@@ -174,10 +224,14 @@ class _Objects:
         match = _JSON_LABEL.search(self._text, start, min(end, start + 2000))
         if match is None:
             return None
-        literal = match.group(1)
-        if literal.startswith("'"):
-            return literal[1:-1]
-        try:
-            return str(json.loads(literal))
-        except json.JSONDecodeError:
-            return literal[1:-1]
+        return _text_of(match[1])
+
+
+def _text_of(literal: str) -> str:
+    """The text of a string literal of JSON, or in single quotes."""
+    if literal.startswith("'"):
+        return literal[1:-1]
+    try:
+        return str(json.loads(literal))
+    except json.JSONDecodeError:
+        return literal[1:-1]

@@ -5,7 +5,7 @@ spaces):
 
 - InternVL: `<ref>cat</ref><box>[[n, n, n, n], ...]</box>`, `<box>n n n n</box>`
 - InternVL, without its special tokens: `cat[[n, n, n, n]]`, `cat: [n, n, n, n]`, and a reply of
-  four numbers alone
+  four numbers alone, in code too
 - Qwen2-VL: `<|object_ref_start|>cat<|object_ref_end|><|box_start|>(n,n),(n,n)<|box_end|>`
 - Qwen2.5-VL and InternVL3.5: `{"bbox_2d": [n, n, n, n], "label": "cat"}`, `{"cat": [n, n, n, n]}`,
   in lists and fences too
@@ -15,11 +15,16 @@ spaces):
 - prompts for JSON: `{"x1": n, "y1": n, "x2": n, "y2": n}`, likewise `xmin`, `left`, ...; `x`, `y`,
   `width`, `height`; a middle and a size; corners `{"x": n, "y": n}`; ranges `{"x": [n, n],
   "y": [n, n]}`; in an object of its own or below `bbox`; `x1=n, y1=n, ...`; `bbox: n, n, n, n`
-- prompts with examples: `<box><n><n><n><n></box>`
+- MiniGPT-v2, and prompts with examples: `<p>cat</p> {<n><n><n><n>}`, `<box><n><n><n><n></box>`
+- DeepSeek-VL2: `<|ref|>cat<|/ref|><|det|>[[n, n, n, n]]<|/det|>`; GLM-4.5V:
+  `<|begin_of_box|>[[n, n, n, n]]<|end_of_box|>`; CogVLM and Shikra: `[[n,n,n,n;n,n,n,n]]`
+- Florence-2 and detectors: `{"bboxes": [[n, n, n, n], ...], "labels": ["cat", ...]}`
+- Pascal VOC: `<xmin>n</xmin><ymin>n</ymin>...`; Chinese: `左上角(n, n)，右下角(n, n)`
 - Markdown tables: a column of boxes (in the order that its header names), of the two corners, or of
   each number (`x1`, `xmin`, `left`, `width`, ...), beside a column of labels
 
-Text is matched, never evaluated. Invalid boxes are reported, not dropped.
+Text is matched, never evaluated. Invalid boxes are reported, not dropped. Boxes in a model's
+thoughts (`<think>...</think>`) are not its answer, and are not read.
 """
 
 from __future__ import annotations
@@ -35,8 +40,8 @@ from langchain_internvl.grounding.forms import find_boxes
 from langchain_internvl.grounding.labels import Labels, refs_of
 from langchain_internvl.grounding.tables import without_headers
 
-# A possible box: a bracket with numbers, closed or at the end of the text.
-_ALMOST = re.compile(r"[\[(]{1,3}\s{0,9}[-+]?\.?\d[-+.\d,;%px\s]{0,400}(?:[\])]|$)")
+# A possible box: a bracket with numbers, closed or at the end of the text or of the markup.
+_ALMOST = re.compile(r"[\[(]{1,3}\s{0,9}[-+]?\.?\d[-+.\d,;%px\s]{0,400}(?:[\])]|$|(?=</))")
 _TAG = re.compile(
     r"(?:<b?box>|<\|box_start\|>)((?:[^<\[(]|<(?=[-+\d])){0,400})(?:</b?box>|<\|box_end\|>|<|$)"
 )
@@ -53,9 +58,16 @@ _TEMPLATE = re.compile(
     r"[\[(]{1,3}\s{0,9}(?:x_?(?:1|min)|left)\s{0,9},\s{0,9}(?:y_?(?:1|min)|top)\b[^\[\]]{0,60}[\])]{0,3}",
     re.IGNORECASE,
 )
-_MARKUP_TAG = re.compile(r"</?(?:ref|b?box|quad)>", re.IGNORECASE)
+_MARKUP_TAG = re.compile(
+    r"(?:<|&lt;)(?P<end>/?)(?P<tag>ref|b?box|quad)(?:>|&gt;)"
+    r"|<\|(?P<deepseek_end>/?)(?P<deepseek>ref|det)\|>|<\|(?P<glm>begin|end)_of_box\|>",
+    re.IGNORECASE,
+)
+"""Tags of InternVL in any case or escaped for HTML, of DeepSeek-VL2 and of GLM-4.5V."""
 _CLOSED_BY_OPENER = re.compile(r"[\])}\s]{0,9}<b?box>\s{0,99}")
 """The rest of a reply whose last box ends in `<box>` in place of `</box>`."""
+_EMPTY_TAG = re.compile(r"<b?box>\s{0,9}\[{1,2}\s{0,9}\]{1,2}\s{0,9}</b?box>")
+_THOUGHTS = re.compile(r"\s*<think>")
 _LONGEST = 200_000
 _SHARES = 1.5
 """Decimals below this are fractions of 1, which may lie slightly outside the image."""
@@ -118,7 +130,13 @@ def parse_grounding(
     if len(text) > _LONGEST:
         rejected.append(f"what follows after {_LONGEST} characters was not read")
         text = text[:_LONGEST]
-    text = _MARKUP_TAG.sub(lambda tag: tag.group().lower(), text)
+    text = _MARKUP_TAG.sub(_as_internvl, text)
+    if (thoughts := text.rfind("</think>")) >= 0:
+        # Boxes that a model considers are not its answer. Positions in the text stay.
+        thoughts += len("</think>")
+        text = " " * thoughts + text[thoughts:]
+    elif _THOUGHTS.match(text):
+        return Grounding(rejected=(*rejected, "the reply ends within its thoughts"))
     labels = Labels(text)
     rest = without_headers(text)
     end = 0
@@ -145,6 +163,17 @@ def parse_grounding(
     return Grounding(boxes=tuple(boxes), rejected=tuple(rejected))
 
 
+def _as_internvl(tag: re.Match[str]) -> str:
+    """A tag as InternVL writes it, of the same length."""
+    if tag["tag"]:
+        name = f"<{tag['end']}{tag['tag'].lower()}>"
+    elif tag["deepseek"]:
+        name = f"<{tag['deepseek_end']}{'ref' if tag['deepseek'].lower() == 'ref' else 'box'}>"
+    else:
+        name = "<box>" if tag["glm"].lower() == "begin" else "</box>"
+    return name.ljust(len(tag.group()))
+
+
 def _almost(text: str, *, is_end: bool) -> list[str]:
     """Invalid boxes in a part of the text without boxes, each with the reason."""
     reasons = [
@@ -152,7 +181,7 @@ def _almost(text: str, *, is_end: bool) -> list[str]:
     ]
     for match in _ALMOST.finditer(text):
         piece = match.group().strip()
-        if piece.endswith(("]", ")")):
+        if piece.endswith(("]", ")")) or match.end() < len(text):
             reasons += _misread(piece)
         elif is_end and match.group().startswith("["):
             reasons.append(f"{piece}: cut off")
@@ -161,6 +190,7 @@ def _almost(text: str, *, is_end: bool) -> list[str]:
             continue  # a box follows
         piece = match[1].strip()
         reasons += _misread(piece, fewest=1) or [f"{piece or 'an empty box'}: no numbers"]
+    reasons += ["an empty box: no numbers" for _ in _EMPTY_TAG.finditer(text)]
     reasons += [f"{match.group()}: no coordinates" for match in _EMPTY.finditer(text)]
     reasons += [f"{match.group()}: {_WITH_UNITS}" for match in _PERCENT_KEY.finditer(text)]
     reasons += [

@@ -38,6 +38,9 @@ _BOXES = re.compile(
 )
 """Headers of a column whose cells are boxes."""
 
+_PLACES = re.compile(r"\b(?:area|location|place|position|region)s?\b", re.IGNORECASE)
+"""The same in tables without one of those; other tables have names of places there."""
+
 _ORDER = re.compile(
     r"[\[({]?\s{0,9}([a-z]\w{0,11}(?:\s{0,9}[,;]\s{0,9}[a-z]\w{0,11}){3})\s{0,9}[\])}]?$"
 )
@@ -154,8 +157,7 @@ class _Table:
         self._corners = None if first is None or second is None else (first, second)
         self._orders = {}
         if not self._numbers and self._corners is None:
-            orders = {place: _order(header) for place, header in enumerate(headers)}
-            self._orders = {place: order for place, order in orders.items() if order is not None}
+            self._orders = _orders(headers, _BOXES) or _orders(headers, _PLACES)
         used = {*self._numbers.values(), *(self._corners or ()), *self._orders}
         others = [place for place in range(len(headers)) if place not in used]
         named = [place for place in others if names[place] in _LABELS]
@@ -211,7 +213,13 @@ def _bare(cell: str) -> str:
     return cell.strip("*` \t")
 
 
-def _order(header: str) -> tuple[str, ...] | None:
+def _orders(headers: Sequence[str], names: re.Pattern[str]) -> dict[int, tuple[str, ...]]:
+    """The names of the numbers in the boxes of each column that has boxes."""
+    orders = {place: _order(header, names) for place, header in enumerate(headers)}
+    return {place: order for place, order in orders.items() if order is not None}
+
+
+def _order(header: str, names: re.Pattern[str]) -> tuple[str, ...] | None:
     """The names of the numbers in the boxes of a column; None: it has no boxes."""
     listed = _ORDER.search(header.lower())
     if listed:
@@ -220,7 +228,7 @@ def _order(header: str) -> tuple[str, ...] | None:
             return order
     if re.search(r"box[ _]?2d\b", header, re.IGNORECASE) and "bbox" not in header.lower():
         return "y1", "x1", "y2", "x2"  # Gemini's
-    return ("x1", "y1", "x2", "y2") if _BOXES.search(header) else None
+    return ("x1", "y1", "x2", "y2") if names.search(header) else None
 
 
 def _of_cell(cell: _Cell, order: Sequence[str], label: str | None) -> Iterator[Found]:

@@ -87,10 +87,12 @@ def select_pages(items: Sequence[Any] | None, total: int) -> list[int]:
     for item in items:
         found = list(range(total))[slice(*item)] if isinstance(item, list) else [item]
         if not found or not all(-total <= one < total for one in found):
-            start = item if isinstance(item, int) else item[0]
+            start = (item if isinstance(item, int) else item[0]) or 0
+            missing = (
+                f"page {start + 1}, which is index {start}" if start >= 0 else f"index {start}"
+            )
             raise RequestError(
-                f"pages: it has {total} page{'s' * (total != 1)} (indices 0 to {total - 1}); "
-                f"there is nothing at index {start or 0}"
+                f"pages: it has {total} page{'s' * (total != 1)}; there is no {missing}"
             )
         numbers += [one % total for one in found]
     return numbers

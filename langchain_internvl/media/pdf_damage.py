@@ -81,10 +81,17 @@ class PdfInspector:
         self._pikepdf = require("pikepdf", extra="documents")
         self._pages: Any = ()
         with suppress(Exception):  # qpdf refuses some files that PDFium repairs
-            file = self._pikepdf.open(io.BytesIO(data), password=password or "")
+            file = self._opened(data, password)
             if len(file.pages) == total:  # else their page trees differ
                 self._file, self._pages = file, file.pages
         self._data = data
+
+    def _opened(self, data: bytes, password: str | None) -> Any:
+        """The file of pikepdf; see `pdf_worker` for a password that is not needed."""
+        try:
+            return self._pikepdf.open(io.BytesIO(data), password=password or "")
+        except self._pikepdf.PasswordError:
+            return self._pikepdf.open(io.BytesIO(data))
 
     def damage(self, number: int, page: Any = None) -> str | None:
         """What of a page cannot be drawn, as far as its streams tell.

@@ -11,7 +11,7 @@ from langchain_internvl.media.page_ranges import Pages, parse_pages
 from langchain_internvl.media.process import decoding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from langchain_internvl.media.policy import MediaPolicy
     from langchain_internvl.media.sources import Source
@@ -24,14 +24,17 @@ class PdfPageText:
     Attributes:
         number: Index of the page in the file, from 0.
         total: Number of pages of the whole file.
-        text: The text layer in PDFium's order, lines separated by newlines; "" if there is none.
+        text: The text layer in PDFium's order, lines separated by newlines, without what the crop
+            box hides; then the texts of `annotations`. "" if there is none.
         label: The page's label, such as "iv"; None: it has none.
         width: Width in points (1/72 inch), after the page's own rotation.
         height: Height in points, after the page's own rotation.
         rotation: The page's own rotation, clockwise, in degrees: 0, 90, 180 or 270.
-        image_share: Share of the page that its largest image covers, from 0 to 1.
+        image_share: Share of the page that its images cover, from 0 to 1.
         damage: What of the page may be missing because the file is damaged; None: no damage was
             found.
+        annotations: Texts that form fields, free text and stamps draw on the page, "" for unknown
+            ones; their places are not known.
     """
 
     number: int
@@ -43,6 +46,7 @@ class PdfPageText:
     rotation: int
     image_share: float
     damage: str | None = None
+    annotations: Sequence[str] = ()
 
 
 def stream_texts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,7 +84,14 @@ def _open_document(task: Mapping[str, Any]) -> Any:
     password = task["password"]
     data = Path(task["path"]).read_bytes()
     try:
-        return pypdfium2.PdfDocument(data, password=password)
+        try:
+            return pypdfium2.PdfDocument(data, password=password)
+        except pypdfium2.PdfiumError as error:
+            if not password or "password" not in str(error).lower():
+                raise
+            with suppress(pypdfium2.PdfiumError):
+                return pypdfium2.PdfDocument(data)  # only its permissions have a password
+            raise
     except pypdfium2.PdfiumError as error:
         if "Success" in str(error):  # PDFium's error for a file without pages
             raise ValueError("it has no pages") from error

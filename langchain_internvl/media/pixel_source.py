@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ class _Locks:
 # Two sets, always locked in this order: several images may share one file object.
 _IMAGES = _Locks()
 _FILES = _Locks()
+
+_DAMAGED: weakref.WeakValueDictionary[int, Image.Image] = weakref.WeakValueDictionary()
+"""Images whose decoding has failed, by identity. Pillow takes them for decoded: a second `load()`
+raises nothing, and the pixels after the damage are black."""
 
 
 def hold_file(file: object) -> AbstractContextManager[None]:
@@ -102,7 +107,7 @@ class PixelSource:
                 # A decoded image with one frame has released its file.
                 with hold_file(getattr(self.image, "fp", None) or self.image):
                     self._check_frame()
-                    self.image.load()
+                    self._load()
                     self._check_frame()
                 yield self.image
             except InternVLError:
@@ -114,6 +119,18 @@ class PixelSource:
                 raise MediaError(
                     self.name, f"the image is truncated, corrupt or closed: {reason}"
                 ) from error
+
+    def _load(self) -> None:
+        """Decode the image; an image that was damaged once is refused again."""
+        if self.image is _DAMAGED.get(id(self.image)) and not getattr(self.image, "tile", ()):
+            raise OSError("decoding it has failed before; open the file anew")
+        try:
+            self.image.load()
+        except MemoryError:
+            raise
+        except Exception:
+            _DAMAGED[id(self.image)] = self.image
+            raise
 
     def _check_frame(self) -> None:
         """Refuse an image that the program has moved to another frame after it was given.

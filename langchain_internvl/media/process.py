@@ -121,7 +121,7 @@ class Decoding:
         self._pixels = 0
 
     def head(self) -> dict[str, Any]:
-        """Metadata of the whole medium: the first record."""
+        """Metadata of the whole medium: the first record, or one after the images."""
         head: dict[str, Any] = json.loads(self._read(HEAD, 1 << 20))
         return head
 

@@ -26,13 +26,14 @@ class Clip:
 
     Attributes:
         frames: The frames in order, each uint8 [height, width, 3], RGB; shared and read-only.
-        indices: Their indices in the video.
+        indices: Their indices in the video. In place of a frame that cannot be decoded there is the
+            next one that can, or the last one of the video.
         fps: Average frame rate of the video in frames per second; 0: unknown.
         frame_count: Number of frames of the video.
         times: Times of the frames in seconds from the first frame of the video; empty: unknown.
             With PyAV, or decord alone, the frames' own presentation times.
         duration: Length of the video in seconds; None: unknown.
-        damage: Why frames at the end of the video may be missing; None: no damage was found.
+        damage: Why frames of the video may be missing; None: no damage was found.
     """
 
     frames: tuple[NDArray[np.uint8], ...]
@@ -65,14 +66,14 @@ def read_clip(
             `frame_indices_by_time`); False: of frame numbers, as the reference does.
 
     Raises:
-        MediaError: The file is empty, damaged or not a video.
+        MediaError: The file is empty, not a video, or none of its frames can be decoded.
         MediaTooLargeError: The file exceeds a limit of the policy.
         RequestError: The video has no frames within the bound.
         RequestTimeoutError: The deadline has passed.
         ImportError: The extra `video` is not installed.
 
     Warns:
-        UserWarning: Frames at the end may be missing because the file is cut off.
+        UserWarning: Frames may be missing because the file is cut off or damaged.
     """
     check_frames(num_frames, source.name, policy)
     if not can_read():
@@ -82,19 +83,16 @@ def read_clip(
     limits = policy.for_videos()
     task = {"num_frames": num_frames, "bound": bound, "by_time": by_time}
     with decoding("video_worker", task, source, "video", limits, deadline or Deadline()) as records:
+        images = [records.image() for _ in range(records.head()["images"])]
         clip = records.head()
         if clip["damage"]:
             warnings.warn(
-                f"{source.name}: {clip['damage']}; frames at its end may be missing, get the whole "
-                "file",
+                f"{source.name}: {clip['damage']}; frames may be missing, get the whole file",
                 stacklevel=2,
             )
-        indices = clip["indices"]
-        shown = {index: records.image() for index in sorted(set(indices))}
-        frames = tuple(shown[index] for index in indices)
         return Clip(
-            frames,
-            tuple(indices),
+            tuple(images[place] for place in clip["images"]),
+            tuple(clip["indices"]),
             float(clip["fps"]),
             int(clip["frame_count"]),
             tuple(map(float, clip["times"])),

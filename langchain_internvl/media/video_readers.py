@@ -6,15 +6,23 @@ killed. This module is independent of policies and prompts.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_internvl._optional import is_installed
 from langchain_internvl.media.containers import FORMATS
+from langchain_internvl.media.cut_fragments import open_whole_fragments
+from langchain_internvl.media.video_packets import (
+    declares_duration,
+    decodable,
+    end_of,
+    from_zero,
+    is_closed,
+    is_cover,
+    is_mirrored,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +39,8 @@ class VideoReader(Protocol):
         duration: Length in seconds; None: unknown.
         missing: Seconds at the end that the header declares and the file does not have; 0: none,
             or unknown.
+        lost: Number of packets that could not be decoded, of those read so far.
+        decoded: Indices of the frames that were read so far.
     """
 
     frame_count: int
@@ -38,6 +48,8 @@ class VideoReader(Protocol):
     times: Sequence[float]
     duration: float | None
     missing: float
+    lost: int
+    decoded: list[int]
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames.
@@ -46,7 +58,8 @@ class VideoReader(Protocol):
             indices: Indices of the frames, distinct and ascending.
 
         Returns:
-            Arrays of shape [height, width, 3], RGB.
+            Arrays of shape [height, width, 3], RGB, one for each index. For a frame that cannot be
+            decoded, the next one that can, or the last one of the file; `decoded` has its index.
         """
 
 
@@ -66,6 +79,9 @@ class DecordReader:
         Exception: decord cannot read the file; any type.
     """
 
+    lost: int
+    decoded: list[int]
+
     def __init__(self, path: str, *, seeks: bool = False) -> None:
         import decord  # noqa: PLC0415 - one of two libraries of an extra
 
@@ -76,11 +92,12 @@ class DecordReader:
         self.fps = float(self._video.get_avg_fps())
         self.times, self.duration = self._read_times()
         self.missing = 0.0  # decord does not tell
+        self.lost, self.decoded = 0, []
 
     def _read_times(self) -> tuple[Sequence[float], float | None]:
         spans = self._video.get_frame_timestamp(range(self.frame_count))  # [frames, start and end]
         starts = sorted(float(start) for start, _ in spans)
-        return _from_zero(starts, max((float(end) for _, end in spans), default=0.0))
+        return from_zero(starts, max((float(end) for _, end in spans), default=0.0))
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames; if seeking is allowed, decord seeks to keyframes in between."""
@@ -91,6 +108,7 @@ class DecordReader:
                     self._video.next()
             frame = self._video[index] if self._seeks else self._video.next()
             position = index + 1
+            self.decoded.append(index)
             yield frame.asnumpy()[..., :3]
 
 
@@ -114,6 +132,9 @@ _NO_VIDEO = (
 )
 
 
+_NOTHING = "none of its frames can be decoded"
+
+
 class PyAVReader:
     """A video read by PyAV.
 
@@ -132,6 +153,9 @@ class PyAVReader:
         ValueError: The file has no video stream.
     """
 
+    lost: int
+    decoded: list[int]
+
     def __init__(self, path: str) -> None:
         import av  # noqa: PLC0415 - one of two libraries of an extra
 
@@ -140,15 +164,15 @@ class PyAVReader:
         if self._stream is None or self._stream.codec_context is None:
             raise ValueError(_NO_VIDEO)
         # The packets have the frames' presentation times, and mark keyframes.
-        packets = [packet for packet in self._container.demux(self._stream) if packet.size]
-        shown = [packet for packet in packets if not packet.is_discard]
+        packets = [packet for packet in self._packets() if packet.size]
+        shown = [packet for packet in decodable(packets) if not packet.is_discard]
         self.is_plain = (
             bool(_INDEXED & set(self._container.format.name.split(",")))
-            and len(shown) == len(packets)
+            and not any(packet.is_discard for packet in packets)
             and all(packet.pts is not None for packet in packets)
         )
         times = [(packet.pts, packet.is_keyframe) for packet in shown] if self.is_plain else []
-        self.can_seek = self.is_plain and _is_closed(times)
+        self.can_seek = self.is_plain and is_closed(times)
         self.equals_decord = self._stream.codec_context.pix_fmt in _SAME_PIXELS
         times.sort()
         self._times = [time for time, _ in times]
@@ -157,6 +181,7 @@ class PyAVReader:
         self.fps = float(self._stream.average_rate or 0)
         self.times, self.duration = self._read_times(shown)
         self.missing = self._missing_seconds(packets)
+        self.lost, self.decoded = 0, []
 
     def _read_times(self, shown: Sequence[Any]) -> tuple[Sequence[float], float | None]:
         """Times and duration, from the packets of presented frames."""
@@ -166,7 +191,7 @@ class PyAVReader:
         last = max(shown, key=lambda packet: packet.pts)
         length = (last.duration or 0) * base or 1 / (self.fps or 25)
         starts = sorted(packet.pts * base for packet in shown)
-        return _from_zero(starts, last.pts * base + length)
+        return from_zero(starts, last.pts * base + length)
 
     def _missing_seconds(self, packets: Sequence[Any]) -> float:
         """Seconds from the end of the last packet to the end that the header declares."""
@@ -174,122 +199,141 @@ class PyAVReader:
         kinds = set(self._container.format.name.split(","))
         if not declared or not _DECLARED & kinds or all(one.pts is None for one in packets):
             return 0.0
-        if "matroska" in kinds and not _declares_duration(Path(self._path)):
+        if "matroska" in kinds and not declares_duration(Path(self._path)):
             return 0.0  # FFmpeg estimates it from the bit rate
         slack = max(_LEAST_MISSING, 0.02 * declared)
-        if declared - _end_of(packets) <= slack:
+        if declared - end_of(packets) <= slack:
             return 0.0
         self._container.seek(0)
-        missing = declared - _end_of(self._container.demux())  # sound may be longer
+        missing = declared - end_of(self._container.demux())  # sound may be longer
         return missing if missing > slack else 0.0
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames; seeks to keyframes in between if `can_seek`.
 
         Raises:
-            ValueError: The file ends before a frame.
+            ValueError: No frame can be decoded.
         """
         import numpy as np  # noqa: PLC0415 - imported at first use
 
-        frames = self._seek(indices) if self.is_plain else self._count(indices)
-        for frame in frames:
+        for index, frame in self._seek(indices) if self.is_plain else self._count(indices):
+            self.decoded.append(index)
             # Phones store their orientation; decord rotates frames itself, PyAV does not.
             turns = round(frame.rotation / 90) % 4
-            yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            pixels = frame.to_ndarray(format="rgb24")
+            if is_mirrored(frame):
+                pixels = pixels[::-1]
+            yield np.ascontiguousarray(np.rot90(pixels, turns))
 
     def _open(self, av: Any) -> None:
-        self._container: Any = av.open(self._path, options=_OPTIONS)
-        streams = [one for one in self._container.streams.video if not _is_cover(one)]
+        source = open_whole_fragments(Path(self._path)) or self._path
+        self._container: Any = av.open(source, options=_OPTIONS)
+        streams = [one for one in self._container.streams.video if not is_cover(one)]
         best = self._container.streams.best("video")
         self._stream: Any = best if best in streams else next(iter(streams), None)
 
-    def _seek(self, indices: Sequence[int]) -> Iterator[Any]:
-        """Frames, identified by presentation time."""
-        decoded: Iterator[Any] = iter(())
-        position: int | None = None  # index of the next frame that is decoded
+    def _packets(self) -> Iterator[Any]:
+        """Packets from the present place on, up to the first that cannot be read.
+
+        The last one is empty: with it the decoder gives the frames that it holds.
+
+        Raises:
+            av.FFmpegError: The first packet cannot be read.
+        """
+        import av  # noqa: PLC0415 - one of two libraries of an extra
+
+        packet = None
+        try:
+            for packet in self._container.demux(self._stream):
+                yield packet
+        except (av.error.InvalidDataError, av.error.EOFError):
+            if packet is None:
+                raise
+            yield av.Packet()
+
+    def _frames(self) -> Iterator[Any]:
+        """Frames from the present place on; packets that cannot be decoded are counted in `lost`.
+
+        The last packet of a file that is cut off is a part of one. When the decoder refuses it
+        depends on the frames that it holds back, so it may be before frames that are complete.
+        """
+        import av  # noqa: PLC0415 - one of two libraries of an extra
+
+        is_started = False
+        for packet in self._packets():
+            is_started = is_started or packet.is_keyframe  # see `decodable`
+            try:
+                frames = self._stream.codec_context.decode(packet)
+            except av.error.MemoryError:
+                raise
+            except av.FFmpegError:
+                self.lost += is_started
+                continue
+            yield from frames
+
+    def _seek(self, indices: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Frames and their indices, identified by presentation time."""
+        decoded: Iterator[tuple[int, Any]] = iter(())
+        position: int | None = None  # index of the last frame that was decoded
+        last: tuple[int, Any] | None = None
         for wanted in indices:
             key = self._keys[max(0, bisect_right(self._keys, wanted) - 1)]
-            if position is None or key > position:
-                self._container.seek(self._times[key], stream=self._stream)
-                decoded, position = self._container.decode(self._stream), key
-            for frame in decoded:
-                index = position if frame.pts is None else bisect_left(self._times, frame.pts)
-                position = index + 1
-                if index >= wanted:
-                    yield frame
-                    break
-            else:
-                raise ValueError(f"the file ends before frame {wanted}")
+            if position is None or key > position + 1:
+                decoded, position, last = self._from_key(key), key - 1, None
+            while position < wanted and (found := next(decoded, None)) is not None:
+                last, position = found, found[0]
+            if position < wanted:  # the rest of the file cannot be decoded
+                last, position = last or self._last_before(key), wanted
+            if last is None:
+                raise ValueError(_NOTHING)
+            yield last
 
-    def _count(self, indices: Sequence[int]) -> Iterator[Any]:
-        """Frames, counted from the start."""
+    def _from_key(self, key: int) -> Iterator[tuple[int, Any]]:
+        """Frames from a keyframe on, and their indices."""
+        self._container.seek(self._times[key], stream=self._stream)
+        position = key
+        for frame in self._frames():
+            if frame.pts is not None and frame.pts < self._times[0]:
+                continue  # see `decodable`
+            index = position if frame.pts is None else bisect_left(self._times, frame.pts)
+            position = index + 1
+            yield min(index, self.frame_count - 1), frame
+
+    def _last_before(self, key: int) -> tuple[int, Any] | None:
+        """The last frame that can be decoded before a keyframe."""
+        for earlier in reversed(self._keys[: bisect_left(self._keys, key)]):
+            last = None
+            for found in self._from_key(earlier):
+                last = found
+            if last is not None:
+                return last
+        return None
+
+    def _count(self, indices: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Frames and their indices, counted from the start."""
         import av  # noqa: PLC0415 - one of two libraries of an extra
 
         self._container.close()
         self._open(av)  # not every container can be rewound
-        decoded = enumerate(self._container.decode(self._stream))
+        decoded, last = enumerate(self._frames()), None
         for wanted in indices:
-            frame = next((frame for index, frame in decoded if index == wanted), None)
-            if frame is None:
-                raise ValueError(f"the file ends before frame {wanted}")
-            yield frame
+            while (last is None or last[0] < wanted) and (found := next(decoded, None)) is not None:
+                last = found
+            if last is None:
+                raise ValueError(_NOTHING)
+            yield last
 
 
-def _declares_duration(path: Path) -> bool:
-    """Whether a Matroska file has the element `Duration` (RFC 9559, 5.1.2.11), of 4 or 8 bytes."""
-    with path.open("rb") as file:
-        return re.search(rb"\x44\x89[\x84\x88]", file.read(1 << 16)) is not None
-
-
-def _end_of(packets: Iterable[Any]) -> float:
-    """End of the last packet, in seconds."""
-    return max(
-        (
-            float((packet.pts + (packet.duration or 0)) * packet.time_base)
-            for packet in packets
-            if packet.pts is not None
-        ),
-        default=0.0,
-    )
-
-
-_ATTACHED_PICTURE = 1 << 10
-"""AV_DISPOSITION_ATTACHED_PIC of FFmpeg's avformat.h."""
-
-
-def _is_cover(stream: Any) -> bool:
-    """Whether a stream is the cover of an album, which audio files carry as a video stream."""
-    flags = stream.disposition
-    return bool(int(getattr(flags, "value", flags)) & _ATTACHED_PICTURE)
-
-
-def _is_closed(packets: Sequence[tuple[int, bool]]) -> bool:
-    """Whether no frame that is decoded after a keyframe is presented before it.
-
-    Args:
-        packets: Presentation time, and whether it is a keyframe, in decoding order.
-    """
-    earliest: float = float("inf")
-    for time, is_key in reversed(packets):
-        if is_key and earliest < time:
-            return False
-        earliest = min(earliest, time)
-    return True
-
-
-def _from_zero(starts: Sequence[float], end: float) -> tuple[Sequence[float], float | None]:
-    """Times and duration relative to the first frame; empty if two frames have the same time."""
-    if not starts or any(later <= earlier for earlier, later in pairwise(starts)):
-        return (), None
-    first = starts[0]
-    return [start - first for start in starts], max(end, starts[-1]) - first
-
-
-def open_reader(path: str) -> VideoReader:
+def open_reader(path: str, *, is_damaged: bool = False) -> VideoReader:
     """Open a video with PyAV, or with decord where that is exact and the pixels of PyAV differ.
 
     decord is the reference's reader. Where both give the same frames to the bit, PyAV gives them in
     half the time: decord converts all frames that it decodes on the way, and its FFmpeg is of 2021.
+
+    Args:
+        path: The file.
+        is_damaged: Whether the file is known to be damaged; then it is PyAV, if it is installed,
+            which reads on after packets that cannot be decoded.
 
     Raises:
         Exception: No installed library can read the file; any type.
@@ -299,7 +343,7 @@ def open_reader(path: str) -> VideoReader:
     if not has_av:
         return DecordReader(path)
     pyav = PyAVReader(path)
-    if pyav.equals_decord or not (has_decord and pyav.can_seek):
+    if pyav.equals_decord or is_damaged or pyav.missing or not (has_decord and pyav.can_seek):
         return pyav
     try:
         decord = DecordReader(path, seeks=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,25 +22,14 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     Args:
         task: `path`, `num_frames`, `bound`, `max_pixels`, and `by_time`; see
             `video_process.read_clip`.
-        records: Receives facts about the video, then each requested frame once.
+        records: Receives the number of images; each requested frame once; facts about the video.
 
     Raises:
         MediaTooLargeError: Frames have too many pixels.
         RequestError: There are no frames within the bound.
-        ValueError: The file is not a video, or has no frames.
+        ValueError: The file is not a video, or has no frames that can be decoded.
     """
-    check_container(Path(task["path"]))
-    try:
-        reader = open_reader(task["path"])
-    except Exception as error:  # PyAV's errors, whose text has the path of the temporary file
-        reason, damage = getattr(error, "strerror", None), cut_off(Path(task["path"]))
-        if not reason and (damage is None or isinstance(error, ImportError)):
-            raise
-        end = damage or "a file that was downloaded or copied may be cut off"
-        raise ValueError(f"{reason or error}; {end}") from error
-    damage = _damage(Path(task["path"]), reader)
-    if reader.frame_count < 1:
-        raise ValueError(f"it has no frames; {damage}" if damage else "it has no frames")
+    reader, damage = _open(Path(task["path"]))
     times, fps = reader.times, reader.fps
     num_frames, bound = task["num_frames"], task["bound"]
     if len(times) != reader.frame_count:
@@ -52,30 +41,62 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
             indices = frame_indices(reader.frame_count, fps, num_frames, bound, times)
     except RequestError as error:
         raise RequestError(f"{error}; {damage}" if damage else str(error)) from error
+    wanted = sorted(set(indices))
+    write_record(records, HEAD, json.dumps({"images": len(wanted)}).encode())
+    try:
+        for frame in reader.read(wanted):
+            check_size(frame.shape[1], frame.shape[0], task)
+            write_image(records, frame)
+    except ValueError as error:
+        if damage is None or type(error) is not ValueError:
+            raise
+        raise ValueError(f"{error}; {damage}") from error
+    places = {index: place for place, index in enumerate(wanted)}
+    clip = _facts(reader, times, [reader.decoded[places[index]] for index in indices])
+    clip["images"] = [places[index] for index in indices]
+    lost = f"{reader.lost} of its packets cannot be decoded" if reader.lost else None
+    clip["damage"] = "; ".join(filter(None, (damage, lost))) or None
+    write_record(records, HEAD, json.dumps(clip).encode())
+
+
+def _open(path: Path) -> tuple[VideoReader, str | None]:
+    """The open video, and why frames at its end may be missing (None: no damage was found).
+
+    Raises:
+        ValueError: The file is not a video, or has no frames.
+    """
+    check_container(path)
+    damage = cut_off(path)
+    try:
+        reader = open_reader(str(path), is_damaged=damage is not None)
+    except Exception as error:  # PyAV's errors, whose text has the path of the temporary file
+        reason = getattr(error, "strerror", None)
+        if not reason and (damage is None or isinstance(error, ImportError)):
+            raise
+        end = damage or "a file that was downloaded or copied may be cut off"
+        raise ValueError(f"{reason or error}; {end}") from error
+    if reader.missing:
+        damage = f"the last {reader.missing:.1f} s of the declared length are missing from the file"
+    if reader.frame_count < 1:
+        raise ValueError(f"it has no frames; {damage}" if damage else "it has no frames")
+    return reader, damage
+
+
+def _facts(reader: VideoReader, times: Sequence[float], indices: Sequence[int]) -> dict[str, Any]:
+    """Metadata of a video and of the frames that were read."""
+    fps = reader.fps
     if times:
         seconds, duration = [times[index] for index in indices], reader.duration
     else:
         seconds = [index / fps for index in indices] if fps > 0 else []
         duration = reader.frame_count / fps if fps > 0 else None
-    clip = {
+    return {
         "frame_count": reader.frame_count,
         "fps": fps,
         "indices": indices,
         "times": seconds,
         "duration": duration,
-        "damage": damage,
     }
-    write_record(records, HEAD, json.dumps(clip).encode())
-    for frame in reader.read(sorted(set(indices))):
-        check_size(frame.shape[1], frame.shape[0], task)
-        write_image(records, frame)
-
-
-def _damage(path: Path, reader: VideoReader) -> str | None:
-    """Why frames at the end of a video may be missing; None: no damage was found."""
-    if reader.missing:
-        return f"the last {reader.missing:.1f} s of the declared length are missing from the file"
-    return cut_off(path)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ class StopFilter:
         self._stop = [text for text in stop if text]
         self._held = ""
 
+    @property
+    def held(self) -> str:
+        """Text that is held back because a stop string may begin with it."""
+        return self._held
+
     def push(self, text: str, *, last: bool = False) -> str:
         """Add a piece.
 

@@ -24,6 +24,9 @@ _HEAD = re.compile(
 )
 """Pattern of the beginning of a tool call, up to its arguments."""
 
+_TAIL = re.compile(r"\s*(?:,.*|[\s}\]]*)", re.DOTALL)
+"""Pattern of the rest of a tool call after its arguments, without the closing marker."""
+
 _CLOSERS = {"{": "}", "[": "]"}
 
 
@@ -81,6 +84,7 @@ class CallStream:
         self._space = ""  # white space, kept or dropped depending on the next text
         self._said = False
         self._parted = False  # whether a call has come since the last words
+        self._spaced = False  # whether white space preceded that call
         self._calls = 0
         self._read: Callable[[], bool] = self._words
         self._arguments = _Brackets()
@@ -113,7 +117,7 @@ class CallStream:
         said, trigger, rest = self._held.partition(self._trigger)
         begun = 0 if trigger else begun_length(said, self._trigger)
         said, held = said[: len(said) - begun], said[len(said) - begun :]
-        allows_text = self._said or bool(said.strip())
+        allows_text = self._said or bool((self._stop.held + said).strip())
         if self._either and allows_text:
             said, trigger, self._held = self._held, "", ""
         elif self._is_last and (self._must or self._either) and not allows_text:
@@ -127,12 +131,12 @@ class CallStream:
             self._held = ""
             return False
         if trigger:
-            self._held, self._parted = trigger + rest, True
+            self._held, self._parted, self._spaced = trigger + rest, True, bool(self._space)
             self._read = self._head
         return bool(trigger)
 
     def _say(self, text: str) -> None:
-        if not self._said or (self._parted and self._space):
+        if not self._said or (self._parted and self._spaced):
             text = text.lstrip()
         shown = text.rstrip()
         if not shown:
@@ -188,10 +192,16 @@ class CallStream:
         return True
 
     def _tail(self) -> bool:
-        """Read the rest of a call after its arguments."""
-        _, closing, rest = self._held.partition(self._closing)
+        """Read the rest of a call after its arguments.
+
+        If it is neither brackets nor further keys, such as a second object, the call is malformed:
+        which of the two is meant cannot be known.
+        """
+        tail, closing, rest = self._held.partition(self._closing)
         if not closing and not self._is_last:
             return False
+        if not _TAIL.fullmatch(tail):
+            self._pieces.append(CallPiece(self._calls - 1, tail + _misfit(tail)))
         self._held = rest
         self._read = self._words
         return bool(rest)

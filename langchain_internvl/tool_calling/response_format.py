@@ -27,6 +27,7 @@ from langchain_internvl.grammars.grammar import (
 )
 from langchain_internvl.grammars.schemas import check_schema
 from langchain_internvl.messages.conversation import Part, Text
+from langchain_internvl.tool_calling.tool_choice import forbids_parallel_calls, read_tool_choice
 from langchain_internvl.tool_calling.tool_definitions import to_openai_tool
 
 if TYPE_CHECKING:
@@ -141,8 +142,10 @@ def read_response_format(settings: Mapping[str, Any]) -> ResponseFormat:
         SchemaError: A schema cannot be guaranteed.
     """
     tools = _tools(settings.get("tools") or ())
-    called, requires_call = _tool_choice(settings.get("tool_choice"), list(tools))
+    called, requires_call = read_tool_choice(settings.get("tool_choice"), list(tools))
     parallel = settings.get("parallel_tool_calls")
+    if parallel is None and forbids_parallel_calls(settings.get("tool_choice")):
+        parallel = False
     if not tools:
         _warn_of_unused(settings)
     schema, prompt_schema = _schema(settings.get("response_format"))
@@ -189,90 +192,6 @@ def _tools(given: Sequence[Any]) -> dict[str, tuple[Mapping[str, Any], Mapping[s
             raise RequestError(f"two tools are named {name!r}, and no call could tell which")
         tools.setdefault(name, (tool, schema))
     return tools
-
-
-_KINDS: Mapping[str | None, str] = {
-    None: "auto", "auto": "auto", "none": "none", "any": "required", "required": "required",
-}  # fmt: skip
-
-
-def _tool_choice(choice: Any, names: Sequence[str]) -> tuple[Sequence[str], bool]:
-    """The tools that may be called, and whether a call is required.
-
-    A string that is a keyword is read as the keyword, even if a tool has that name; a dictionary
-    forces such a tool.
-    """
-    if isinstance(choice, Mapping) and choice.get("type") == _ALLOWED:
-        return _allowed_tools(choice, names)
-    is_named = False
-    if isinstance(choice, Mapping):  # OpenAI's and Anthropic's
-        kind = choice.get("type")
-        named = choice.get("function", choice)
-        is_named = isinstance(named, Mapping) and kind in {"function", "tool"}
-        choice = named.get("name", "") if is_named else kind
-    elif isinstance(choice, bool):
-        choice = "any" if choice else "none"
-    is_keyword = isinstance(choice, (str, type(None))) and choice in _KINDS and not is_named
-    if choice in names and not is_keyword:
-        return [choice], True
-    if not is_keyword:
-        if not names:
-            raise RequestError(f"tool_choice is {choice!r}, and there are no tools")
-        raise RequestError(
-            f'tool_choice is auto, any, required, none, {{"type": "{_ALLOWED}", ...}} or the name '
-            f"of a tool ({', '.join(names)}), not {choice!r}"
-        )
-    if _KINDS[choice] == "required" and not names:
-        raise RequestError(f"tool_choice is {choice!r}, and there are no tools to call")
-    kind = _KINDS[choice]
-    return [] if kind == "none" else names, kind == "required"
-
-
-_ALLOWED = "allowed_tools"
-"""Type of a `tool_choice` that permits some of the tools.
-
-All of them stay in the prompt, except at servers with messages; see `openai_tools`.
-"""
-
-
-def _allowed_tools(choice: Mapping[str, Any], names: Sequence[str]) -> tuple[Sequence[str], bool]:
-    """The tools that an `allowed_tools` permits, and whether a call is required.
-
-    OpenAI's chat completions have its fields in an object of the same name, its responses API has
-    them beside `type`.
-    """
-    inner = choice.get(_ALLOWED, choice)
-    fields = inner if isinstance(inner, Mapping) else {}
-    mode, given = fields.get("mode"), fields.get("tools")
-    if mode not in ("auto", "required"):
-        raise RequestError(
-            f'tool_choice: the mode of {_ALLOWED} is "auto" or "required", not {mode!r}; '
-            "to forbid calls, take tool_choice='none'"
-        )
-    if isinstance(given, (str, Mapping)) or not isinstance(given, Sequence) or not given:
-        raise RequestError(
-            f"tool_choice: the tools of {_ALLOWED} are a list of at least one, not {given!r}"
-        )
-    allowed = [_allowed_name(one) for one in given]
-    for name in allowed:
-        if name not in names:
-            raise RequestError(
-                f"tool_choice: {_ALLOWED} names {name!r}{did_you_mean(name, names)}, and the tools "
-                f"are {', '.join(names) or 'none'}"
-            )
-    return [name for name in names if name in allowed], mode == "required"
-
-
-def _allowed_name(tool: Any) -> str:
-    """The name of an allowed tool, in either of OpenAI's forms."""
-    named = tool.get("function", tool) if isinstance(tool, Mapping) else None
-    name = named.get("name") if isinstance(named, Mapping) else None
-    if not isinstance(name, str) or tool.get("type") != "function":
-        raise RequestError(
-            f'tool_choice: a tool of {_ALLOWED} is {{"type": "function", "function": '
-            f'{{"name": ...}}}} or {{"type": "function", "name": ...}}, not {tool!r}'
-        )
-    return name
 
 
 def _schema(form: Any) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:

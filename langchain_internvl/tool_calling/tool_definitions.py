@@ -15,12 +15,13 @@ from typing import Any
 from langchain_core.tools import BaseTool, create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import to_jsonable_python
 from typing_extensions import is_typeddict
 
 from langchain_internvl.errors import RequestError, SchemaError, did_you_mean
+from langchain_internvl.tool_calling.typed_dicts import adapter_of
 
 
 def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def name_of(schema: Any) -> str:
 def _schema_of(kind: type) -> dict[str, Any]:
     """The schema that pydantic writes of a class."""
     try:
-        return TypeAdapter(kind).json_schema()
+        return adapter_of(kind).json_schema()
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise SchemaError(f"{kind.__name__} cannot be written in JSON: {error}") from error
 

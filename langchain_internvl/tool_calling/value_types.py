@@ -23,7 +23,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError
-from typing_extensions import NotRequired, Required, TypedDict, get_type_hints, is_typeddict
+from typing_extensions import NotRequired, Required, get_type_hints, is_typeddict
 
 from langchain_internvl.errors import SchemaError
 from langchain_internvl.grammars.pointers import target_of
@@ -34,6 +34,7 @@ from langchain_internvl.tool_calling.enum_members import (
     validator_of,
 )
 from langchain_internvl.tool_calling.tool_definitions import is_read_by_langchain, to_json_schema
+from langchain_internvl.tool_calling.typed_dicts import adapter_of, rebuild
 
 WRAPPER = "value"
 """Name of the tool-call argument that holds a value which is not a JSON object."""
@@ -119,7 +120,7 @@ def to_value_type(schema: Any) -> ValueType | None:
     if _is_class(schema) and is_basemodel_subclass(schema) and not issubclass(schema, BaseModel):
         return None  # pydantic.v1
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(_as_langchain_reads(schema))
+        adapter = adapter_of(_as_langchain_reads(schema))
         return ValueType(schema, _schema_of(schema, adapter), validator_of(adapter))
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         if not _has_values(schema):
@@ -143,7 +144,7 @@ def _as_langchain_reads(schema: Any) -> Any:
         name: Required[hint] if name in required else NotRequired[hint]
         for name, hint in hints.items()
     }
-    return TypedDict(schema.__name__, keys)  # type: ignore[operator]
+    return rebuild(schema, keys)
 
 
 def _has_values(schema: Any) -> bool:

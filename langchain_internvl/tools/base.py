@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Mapping
@@ -46,10 +47,10 @@ class Arguments(BaseModel):
     @field_validator("region", mode="before", check_fields=False)
     @classmethod
     def _as_text(cls, region: Any) -> Any:
-        """A region as text; models write it as a list now and then, whatever the schema says."""
-        if not isinstance(region, (list, tuple)):
+        """A region as text; models write a list or an object, whatever the schema says."""
+        if region is None or isinstance(region, str):
             return region
-        return ", ".join(map(str, region))
+        return json.dumps(region, default=str)
 
 
 @dataclass(frozen=True)

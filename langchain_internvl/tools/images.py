@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,7 +50,7 @@ class ToolImage:
     def notes(self) -> str:
         """Notes for the agent about the requested region, and about damage of the file."""
         repairs = self.part.repairs if self.part else ()
-        notes = f"\n(Of the region the {'; '.join(repairs)}.)" if repairs else ""
+        notes = f"\n(The region: {'; '.join(repairs)}.)" if repairs else ""
         if self.damage is not None:
             notes += (
                 f"\n(The file is damaged, and part of this page may be missing: {self.damage}.)"
@@ -107,17 +108,20 @@ def open_image(source: Source, policy: MediaPolicy, region: str | None = None) -
     return picture if region is None else picture.crop(parse_region(region))
 
 
+_QUOTED_NUMBER = re.compile(r"""["']\s*([-+]?[\d.]+)\s*["']""")
+
+
 def parse_region(region: str) -> Box:
     """Parse the region argument of a tool.
 
     Args:
         region: left, top, right, bottom in thousandths of the image (0 to 1000), with or
-            without brackets; or a box in any form that models write.
+            without brackets; or a box in any form that models write, as an object of JSON too.
 
     Raises:
         MediaError: The text is not a box.
     """
-    text = region.strip()
+    text = _QUOTED_NUMBER.sub(r"\1", region.strip())
     boxes = parse_boxes(text) or parse_boxes(f"[{text}]")
     is_outside = any("reached out" in repair for box in boxes for repair in box.repairs)
     if len(boxes) != 1 or is_outside:

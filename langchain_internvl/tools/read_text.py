@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from langchain_internvl.errors import MediaError
 from langchain_internvl.grounding import Box
-from langchain_internvl.reply_text.finish_reasons import FILTERED, REPEATED
+from langchain_internvl.reply_text.finish_reasons import FILTERED
 from langchain_internvl.tools.answers import Answer, answer_of
 from langchain_internvl.tools.arguments import IMAGE, REGION
 from langchain_internvl.tools.base import Arguments, Ask, InternVLTool, Outcome, Script
 from langchain_internvl.tools.images import ToolImage
 from langchain_internvl.tools.pages import ToolPage, left_out, open_images
-from langchain_internvl.tools.repetition import cut_repetition
+from langchain_internvl.tools.repetition import Problem, check_transcription
 from langchain_internvl.tools.task_prompts import READ
-
-Problem = Literal["length", "repetition", "content_filter"]
-"""Flaw of a transcription: the reply reached its limit of tokens, ends in a repetition loop, or was
-cut off by a server's content filter."""
 
 
 class PageText(BaseModel):
@@ -84,8 +80,6 @@ _SAID: dict[tuple[Problem, bool], str] = {
     "region.)",
 }
 """Notes for the agent, by problem and by whether the reply is complete."""
-_UNLOOPED: dict[str | None, Problem] = {"length": "length", REPEATED: REPEATED}
-"""Problem of a reply without a loop that is noticed, by the finish reason that cut it off."""
 
 
 class ReadArguments(Arguments):
@@ -135,11 +129,16 @@ class _Part:
     def image(self) -> ToolImage | None:
         return None if isinstance(self.page.image, MediaError) else self.page.image
 
+    @property
+    def transcription(self) -> tuple[str, Problem | None]:
+        """The text, and its problem."""
+        return check_transcription(self.answer.text, self.answer.cut_off)
+
     def said(self) -> str:
         """The text for the agent, with notes about problems."""
         if self.error is not None:
             return f"(This page cannot be shown: {self.error.reason}.)"
-        text, problem = whole_text(self.answer)
+        text, problem = self.transcription
         notes = "" if self.image is None else self.image.notes
         if problem:
             return f"{text}\n{_SAID[problem, self.answer.is_complete]}{notes}"
@@ -150,7 +149,7 @@ def _outcome(name: str, parts: Sequence[_Part]) -> Outcome:
     first, last = parts[0].page, parts[-1].page
     if all(part.error for part in parts):
         raise MediaError(name, "none of its pages can be shown")
-    texts = [whole_text(part.answer) for part in parts]
+    texts = [part.transcription for part in parts]
     text = "\n\n".join(text for text, _ in texts)
     is_pdf = first.number is not None
     artifact = Reading(
@@ -179,18 +178,3 @@ def _outcome(name: str, parts: Sequence[_Part]) -> Outcome:
         return Outcome(said, artifact, None if image is None else image.cut)
     pages = [f"Page {part.page.number} of {part.page.total}:\n{part.said()}" for part in parts]
     return Outcome("\n\n".join(pages) + left_out(last, name), artifact)
-
-
-def whole_text(answer: Answer) -> tuple[str, Problem | None]:
-    """The transcription in a reply, and its problem.
-
-    A repetition loop is cut off if the reply reached its limit of tokens, or a server ended it for
-    its repetitions. A complete reply is kept whole, because a table may end in many equal rows, but
-    it is flagged too. A content filter ends a reply anywhere: what was read is kept.
-    """
-    if answer.cut_off == FILTERED:
-        return answer.text, FILTERED
-    text = cut_repetition(answer.text, is_complete=answer.is_complete)
-    if text is None:
-        return answer.text, _UNLOOPED.get(answer.cut_off)
-    return answer.text if answer.is_complete else text.rstrip(), "repetition"

@@ -1,13 +1,44 @@
-"""Detects repetition loops at the end of transcriptions."""
+"""Detects repetition loops at the end of transcriptions, and other flaws of them."""
 
 from __future__ import annotations
 
 import re
+from typing import Literal
+
+from langchain_internvl.reply_text.finish_reasons import FILTERED, REPEATED, is_cut_off
+
+Problem = Literal["length", "repetition", "content_filter"]
+"""Why a transcription may be incomplete: the reply reached its limit of tokens, ends in a
+repetition loop, or was cut off by a server's content filter."""
+
+_UNLOOPED: dict[object, Problem] = {"length": "length", REPEATED: REPEATED}
+"""Problem of a reply without a loop that is noticed, by the finish reason that cut it off."""
 
 _LONGEST_UNIT = 400
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _TABLE_MARKS = ("|", "\t", "<td")
+
+
+def check_transcription(text: str, finish_reason: object) -> tuple[str, Problem | None]:
+    """The part of a reply to keep as a transcription, and its problem.
+
+    A repetition loop is cut off if the reply reached its limit of tokens, or a server ended it for
+    its repetitions. A reply that ended by itself is kept whole, because a table may end in many
+    equal rows, but it is flagged too. A content filter ends a reply anywhere, also among equal
+    rows: what was read is kept, and the filter is the problem.
+
+    Args:
+        text: Text of the reply, without thoughts.
+        finish_reason: Its finish reason; those that do not cut a reply off count as its own end.
+    """
+    if finish_reason == FILTERED:
+        return text, FILTERED
+    is_complete = not is_cut_off(finish_reason)
+    kept = cut_repetition(text, is_complete=is_complete)
+    if kept is None:
+        return text, _UNLOOPED.get(finish_reason)
+    return text if is_complete else kept.rstrip(), "repetition"
 
 
 def cut_repetition(text: str, *, is_complete: bool) -> str | None:

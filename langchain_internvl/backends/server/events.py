@@ -126,8 +126,8 @@ def _read(payload: Mapping[str, Any], index: str | None) -> Event:
     choices = payload.get("choices")
     usage = payload.get("usage")
     usage = usage if isinstance(usage, Mapping) else None
-    if choices is None and usage is not None:
-        choices = []  # as some servers send the token counts
+    if choices is None and (usage is not None or "choices" in payload):
+        choices = []  # as some servers send token counts, and gateways chunks that say nothing
     if not isinstance(choices, list):
         raise BrokenReplyError(f"the server's reply has no choices: {json.dumps(payload)}")
     is_count = not choices and usage is not None
@@ -140,7 +140,7 @@ def _read(payload: Mapping[str, Any], index: str | None) -> Event:
     if not isinstance(choice, Mapping):
         raise BrokenReplyError(f"the server's choice is {choice!r}, which is none")
     # A server may return a whole message although `stream` was true.
-    delta = choice.get("delta") or choice.get("message") or {}
+    delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
     if not isinstance(delta, Mapping):
         raise BrokenReplyError(f"the server's choice is {choice}, which is none")
     is_whole = not choice.get("delta") and payload.get("object") != _CHUNK

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 COLDEST = 1e-5
 """Temperatures below this are greedy decoding: scaled logits would overflow float32."""
 
+_HOTTEST = 1e30
+"""Temperatures above this sample as this one does, uniformly. As infinity of float32 they would
+turn forbidden logits (minus infinity) into no numbers."""
+
+_STRONGEST = 1e20
+"""Repetition penalties act up to this factor and from its inverse: logits stay finite in float32,
+also after division by the temperature."""
+
 _HEAD = 256
 """Number of likeliest tokens that are sorted on the CPU. To sort 16 rows of 151,674 logits takes 83
 ms, to sort their 256 likeliest 2 ms."""
@@ -52,10 +60,11 @@ class SamplerState:
 
     def __init__(self, sampling: Sampling, report: int | None = None) -> None:
         self.is_greedy = is_greedy(sampling)
-        self.temperature = float(sampling.temperature)
+        self.temperature = min(float(sampling.temperature), _HOTTEST)
         self.top_k = int(sampling.top_k)
         self.top_p = float(sampling.top_p)
-        self.penalty = float(sampling.repetition_penalty)
+        penalty = float(sampling.repetition_penalty)
+        self.penalty = min(max(penalty, 1 / _STRONGEST), _STRONGEST)
         self.report = report
         self._random = torch.Generator()
         if sampling.seed is None:

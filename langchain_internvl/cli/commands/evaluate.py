@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_internvl.cli.options import ModelOptions, with_options
+from langchain_internvl.cli.options import ModelOptions, no_stream, with_options
 
 if TYPE_CHECKING:
     from langchain_internvl.evaluation import CaseResult
@@ -48,7 +48,8 @@ def evaluate(
     ],
     model: ModelOptions,
     out: Annotated[
-        Path | None, typer.Option(help="File for one line of JSON per case, for compare.")
+        Path | None,
+        typer.Option(callback=no_stream, help="File for one line of JSON per case, for compare."),
     ] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="File of an older run (--out), to compare with.")

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_internvl.cli.options import Files, ModelOptions, Pages, Password, with_options
+from langchain_internvl.cli.options import (
+    Files,
+    ModelOptions,
+    Pages,
+    Password,
+    no_stream,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +35,11 @@ def ocr(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="FILE.jsonl, FILE.parquet, or a folder.", show_default=False
+            "--out",
+            "-o",
+            callback=no_stream,
+            help="FILE.jsonl, FILE.parquet, or a folder.",
+            show_default=False,
         ),
     ],
     model: ModelOptions,

@@ -305,6 +305,9 @@ def test_private_addresses_are_not_fetched(run):
         (["--max-tokens", "0"], "--max-tokens"),
         (["--max-tiles", "none"], "--max-tiles"),
         (["--nonsense"], "--nonsense"),
+        (["--out", "-"], "not written to standard output"),
+        (["--pages", "2-1"], "'2-1' is no range"),
+        (["--pages", "x"], "'x' is no page number"),
     ],
 )
 def test_wrong_options_are_a_line_and_exit_code_2(folder, arguments, words):

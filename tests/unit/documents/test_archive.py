@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from langchain_internvl import InternVLLoader, chat_models
 from langchain_internvl.cli.app import app
-from langchain_internvl.documents import archive, loader
+from langchain_internvl.documents import file_locks, loader
 from langchain_internvl.documents.archive import open_writer
-from langchain_internvl.documents.journal import hold
+from langchain_internvl.documents.file_locks import hold
 from langchain_internvl.errors import (
     CheckpointError,
     EngineBusyError,
@@ -195,11 +195,11 @@ def test_a_run_that_waited_for_the_end_of_another_has_its_own_file(folder, monke
     first = another_writer(out)
 
     def hold_late(file):
-        monkeypatch.setattr(archive, "hold", hold)
+        monkeypatch.setattr(file_locks, "hold", hold)
         first.finish()
         hold(file)
 
-    monkeypatch.setattr(archive, "hold", hold_late)
+    monkeypatch.setattr(file_locks, "hold", hold_late)
     second = another_writer(out)
     with pytest.raises(RequestError, match="another process"):
         another_writer(out)
@@ -263,7 +263,7 @@ def test_files_of_a_folder_that_are_left_out_are_said_once(ocr, folder, caplog):
     )
 
 
-@pytest.mark.parametrize("out", ["file", "file/a.jsonl", "there.jsonl", "new.csv", "new.pdf"])
+@pytest.mark.parametrize("out", ["file", "file/a.jsonl", "there.jsonl", "new.csv", "new.pdf", "-"])
 def test_an_output_that_cannot_be_is_said_before_anything_is_read(ocr, folder, out):
     (folder / "file").write_text("x")
     (folder / "there.jsonl").mkdir()

@@ -129,6 +129,22 @@ def test_faint_print_in_much_grain(kind, amount, font, level, jpeg):
     assert not is_blank(page)
 
 
+@pytest.mark.parametrize("lines", [LINES, LINES[:1]], ids=["a page", "a line"])
+@pytest.mark.parametrize(("contrast", "jpeg"), [(75, None), (75, 40), (100, None)])
+def test_fainter_lines_in_blurred_grain(lines, contrast, jpeg):
+    level = 200 - contrast
+    assert not is_blank(grainy("blurred", 40, *lines, font=24, colour=(level,) * 3, jpeg=jpeg))
+
+
+@pytest.mark.parametrize("edges", [(0, 870, SIZE[0], 870), (600, 0, 600, SIZE[1])])
+@pytest.mark.parametrize(("kind", "amount"), [("blurred", 40), ("fine", 25)])
+def test_folds_in_much_grain_are_not_ink(edges, kind, amount):
+    page = Image.new("RGB", SIZE, (200, 200, 200))
+    ImageDraw.Draw(page).line(edges, (172, 172, 172), 6)
+    noisy = (np.asarray(page) + grain(kind, amount)).clip(0, 255).astype(np.uint8)
+    assert is_blank(Image.fromarray(noisy))
+
+
 @pytest.mark.parametrize("kind", ["fine", "coloured", "even", "cloudy"])
 @pytest.mark.parametrize("text", ["Received 12 May", "4711"])
 def test_a_word_in_much_grain(kind, text):

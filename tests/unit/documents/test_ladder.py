@@ -5,9 +5,11 @@ from drawn_pages import draw_page, long_reply, scripted, sure_reply
 from PIL import Image
 
 from langchain_internvl.backends.base import NO_TOKEN, Delta
+from langchain_internvl.documents.ladder import finished
 from langchain_internvl.documents.page_reader import Reader
-from langchain_internvl.documents.reading import TEMPERATURES, ReadOptions
+from langchain_internvl.documents.reading import TEMPERATURES, Attempt, ReadOptions
 from langchain_internvl.errors import ContextOverflowError, EngineBusyError
+from langchain_internvl.tools.repetition import check_transcription
 
 PAGE = draw_page(*["A line of text over the page"] * 18)
 WORDS = ["one", "second", "hundred", "forty", "zebra", "milk", "x"]
@@ -36,6 +38,18 @@ def test_a_reply_that_a_server_filtered_is_kept_and_flagged():
     found, requests = read([filtered], max_tokens=50)
     assert (found.text, found.problem, len(requests)) == ("begun", "content_filter", 1)
     assert found.finish_reason == "content_filter"
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "length", "repetition", "stop"])
+@pytest.mark.parametrize("text", [LOOP, "Name\n" + "No. 10\n" * 25, "Read", "Read Read"])
+def test_a_page_and_a_tool_find_the_same_problem(text, reason):
+    """A filtered reply with equal rows had the problem of a loop here, and of a filter there."""
+    attempt = Attempt(text.strip(), finish_reason=reason)
+    kept, problem = check_transcription(text.strip(), reason)
+    found = finished(attempt)
+    assert (found.text, found.problem) == (kept, problem)
+    if reason == "content_filter":
+        assert (kept, problem) == (text.strip(), "content_filter")
 
 
 def test_a_reply_that_a_server_ended_in_a_loop_is_tried_again():

@@ -39,6 +39,8 @@ LINES = "\\begin{tabular}[c]{@{}c@{}}x\\\\y\\end{tabular}"
         (f"A\n{BEGIN}\n\na & b \\\\\nc & d\n\nR & D",
          "A\n" + table(("a", "b"), ("c", "d")) + "\n\nR & D"),
         # Mentions and code beside tables.
+        (f"Sum: {BEGIN}a & b\\\\ c & d", f"Sum: {table(('a', 'b'), ('c', 'd'))}"),
+        (f"\\caption{{A sum}} {BEGIN}a & b", f"\\caption{{A sum}} {table(('a', 'b'))}"),
         (f"Use \\begin{{tabular}} and R&D: {BEGIN}a & b{END}",
          f"Use \\begin{{tabular}} and R&D: {table(('a', 'b'))}"),
         (f"From \\begin{{tabular}} & on\n{BEGIN}a & b{END}\nto {END}.",
@@ -59,6 +61,12 @@ def test_nested_tabulars_and_those_without_an_end(written, expected):
     [
         "Use \\begin{tabular} and R&D. more text\nsecond line",
         "Use \\begin{tabular}[t] and R&D.",
+        "Use \\begin{tabular}{ll} and separate cells with & in a row.",
+        "The \\begin{tabular}{ll} environment & its friends.\n\nMore.",
+        "- \\begin{tabular}{ll}, which has R & D",
+        "Begin with \\begin{tabular}{ll}, put & between cells, close with \\end{tabular}. Done.",
+        "Rows of \\begin{tabular}{ll}: they end with \\\\, cells with &, it with \\end{tabular}.",
+        "Close \\begin{tabular}{ll} with \\end{tabular}, and R & D.",
         f"Use {BEGIN}\n\nNext, R & D.",
         f"Use {BEGIN}\n\nNext, R & D \\\\ more.",
         f"{BEGIN}\n\nNext, R & D.",

@@ -72,7 +72,7 @@ def test_requested_pages_come_in_their_order(data, wanted, numbers):
 
 def test_pages_that_are_not_there():
     for data in (text_pdf(PROSE), encode(draw_page("x")), encode(draw_page("x"), "TIFF")):
-        with pytest.raises(RequestError, match="nothing at index 7"):
+        with pytest.raises(RequestError, match="no page 8, which is index 7"):
             pages(data, pages=7)
 
 
@@ -147,6 +147,44 @@ def test_files_that_are_nothing():
 )
 def test_text_layers_are_judged_by_named_tests(text, share, test):
     assert failed_test(layer(text, share)) == test
+
+
+@pytest.mark.parametrize("strips", [1, 2, 16])
+def test_a_scan_in_strips_with_a_stamp_is_a_scan(strips):
+    """Scanners cut pages into strips; a number that was stamped on is not its text."""
+    page = draw_page("the letter")
+    with pikepdf.open(io.BytesIO(text_pdf("ACME-00017 Confidential"))) as pdf:
+        names, drawn = pikepdf.Dictionary(), b""
+        for number in range(strips):
+            edges = [round(page.height * one / strips) for one in (number, number + 1)]
+            strip = page.crop((0, edges[0], page.width, edges[1])).convert("L")
+            image = pdf.make_stream(strip.tobytes())
+            image.Type, image.Subtype = pikepdf.Name.XObject, pikepdf.Name.Image
+            image.Width, image.Height = strip.size
+            image.ColorSpace, image.BitsPerComponent = pikepdf.Name.DeviceGray, 8
+            names[f"/I{number}"] = image
+            high = 842 / strips
+            place = f"595 0 0 {high} 0 {842 - high * (number + 1)}"
+            drawn += f"q {place} cm /I{number} Do Q ".encode()
+        first = pdf.pages[0]
+        first.Resources.XObject = names
+        first.Contents = pdf.make_stream(drawn + first.Contents.read_bytes())
+        buffer = io.BytesIO()
+        pdf.save(buffer)
+    (found,) = pages(buffer.getvalue())
+    assert found.failed == "covers_scan"
+    assert found.layer.image_share > 0.95
+
+
+def test_words_that_are_broken_at_the_end_of_a_line():
+    """PDFium has U+FFFE for the hyphen and the line end."""
+    (page,) = pages(text_pdf("the house-\nkeeper of the well-known\ngreen house"))
+    assert page.failed is None
+    assert [line.strip() for line in page.layer.text.split("\n")] == [
+        "the house-",
+        "keeper of the well-known",
+        "green house",
+    ]
 
 
 def test_facts_of_pages():

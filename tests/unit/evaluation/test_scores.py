@@ -71,6 +71,15 @@ def test_error_rates_may_exceed_one():
     assert (cer("", ""), cer("a", ""), wer("", "")) == (0.0, 1.0, 0.0)
 
 
+def test_both_forms_of_unicode_are_one_text():
+    """A PDF's text layer often has accents as characters of their own."""
+    composed, decomposed = "Café Zürich", "Cafe\u0301 Zu\u0308rich"
+    assert cer(composed, decomposed) == cer(decomposed, composed) == 0.0
+    assert wer(composed, decomposed) == 0.0
+    assert cer("Cafe", "Cafe\u0301") == 0.25
+    assert exact_match(decomposed, [composed.upper()])
+
+
 def test_no_answers_are_refused():
     for score in (anls, ocrbench, exact_match):
         with pytest.raises(ValueError, match="at least one"):

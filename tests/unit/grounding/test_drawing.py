@@ -1,5 +1,6 @@
 """Boxes drawn on pictures: where they are, that labels can be read, on pictures of any size."""
 
+import base64
 import io
 
 import numpy as np
@@ -35,10 +36,15 @@ def test_an_image_may_be_a_file(tmp_path):
     picture = Image.new("RGB", (400, 300), GREY)
     picture.save(tmp_path / "grey.png")
     box = Box(x1=250, y1=200, x2=750, y2=800)
-    for path in (tmp_path / "grey.png", str(tmp_path / "grey.png")):
-        assert draw_boxes(path, [box]) == draw_boxes(picture, [box])
+    path = tmp_path / "grey.png"
+    data = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    for one in (path, str(path), path.as_uri(), data):
+        assert draw_boxes(one, [box]) == draw_boxes(picture, [box])
     with pytest.raises(FileNotFoundError):
         draw_boxes(tmp_path / "none.png", [box])
+    path.write_bytes(b"GIF89a of another kind")
+    with pytest.raises(MediaError, match="grey"):
+        draw_boxes(path, [box])
 
 
 def test_labels_stand_in_the_picture_and_hide_no_other(monkeypatch):
@@ -57,6 +63,17 @@ def test_labels_stand_in_the_picture_and_hide_no_other(monkeypatch):
         assert 0 <= one[0] < one[2] <= 640
         assert 0 <= one[1] < one[3] <= 480
         assert not any(drawing._touch(one, other) for other in spots[:number])
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 970), (970, 0), (970, 970)])
+def test_a_label_does_not_hide_a_small_box(corner):
+    x, y = corner
+    picture = Image.new("RGB", (300, 200), GREY)
+    box = Box(x1=x, y1=y, x2=x + 30, y2=y + 30, label="a thing in the corner")
+    place = drawing._pixels(box, picture.size)
+    with_label, without = draw_boxes(picture, [box]), draw_boxes(picture, [box], labels=False)
+    shown = (place[0], place[1], place[2] + 1, place[3] + 1)
+    assert with_label.crop(shown) == without.crop(shown)
 
 
 def test_boxes_of_one_label_share_a_colour():

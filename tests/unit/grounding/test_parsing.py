@@ -90,8 +90,31 @@ FORMS = {
         "| Name | Top-left | Bottom-right |\n| --- | --- | --- |\n"
         f"| {label} | ({n[0]}, {n[1]}) | {n[2]}, {n[3]} |"
     ),
+    "table of regions": lambda n, label: (
+        f"| Item | Region |\n|---|---|\n| {label} | {', '.join(n)} |"
+    ),
+    "table in a fence": lambda n, label: (
+        f"```markdown\n| Object | Box |\n|---|---|\n| {label} | [{', '.join(n)}] |\n```"
+    ),
     "rows without a header": lambda n, label: f"| {label} | [{', '.join(n)}] |",
 }
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["```\n1, 2, 300, 400\n```", "`1, 2, 300, 400`", "~~~text\n1 2 300 400\n~~~\n",
+     "```json\n[1, 2, 300, 400]\n```", "```xml\n<box>1 2 300 400</box>\n```",
+     "```python\n[[1, 2, 300, 400]]\n```", "**1, 2, 300, 400**"],
+)  # fmt: skip
+def test_numbers_in_code_are_a_box_without_a_label(reply):
+    (box,) = parse_boxes(reply)
+    assert (box.label, box.thousandths) == (None, (1, 2, 300, 400))
+
+
+def test_names_of_places_are_no_boxes():
+    reply = "| Location | Box |\n|---|---|\n| Room 1 | 1, 2, 300, 400 |"
+    (box,) = parse_boxes(reply)
+    assert (box.label, box.thousandths) == ("Room 1", (1, 2, 300, 400))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -327,6 +350,69 @@ def test_no_text_breaks_it(text):
         ),
         ("[1|2|3|4]", [(None, (1, 2, 3, 4))], []),
         ("", [], []),
+        ("<ref>a <ref>cat</ref></ref><box>[[1,2,3,4]]</box>", [("cat", (1, 2, 3, 4))], []),
+        (
+            "<p>the cat</p> {<1><2><3><4>}<delim>{<5><6><7><8>}",
+            [("the cat", (1, 2, 3, 4)), ("the cat", (5, 6, 7, 8))],
+            [],
+        ),
+        (
+            "<|ref|>cat<|/ref|><|det|>[[1, 2, 3, 4]]<|/det|>",
+            [("cat", (1, 2, 3, 4))],
+            [],
+        ),
+        ("The cat: <|begin_of_box|>[1,2,3,4]<|end_of_box|>", [("The cat", (1, 2, 3, 4))], []),
+        (
+            "&lt;ref&gt;cat&lt;/ref&gt;&lt;BOX&gt;[[1,2,3,4]]&lt;/BOX&gt;",
+            [("cat", (1, 2, 3, 4))],
+            [],
+        ),
+        ("<obj>cat</obj><box>1,2,3,4</box>", [("cat", (1, 2, 3, 4))], []),
+        ('<rect x="1" y="2" width="2" height="2"/>', [(None, (1, 2, 3, 4))], []),
+        (
+            "<name>cat</name><bndbox><xmin>1</xmin> <ymin>2</ymin><xmax>3</xmax><ymax>4</ymax>",
+            [("cat", (1, 2, 3, 4))],
+            [],
+        ),
+        ("cat:\n- x1: 1\n- y1: 2\n- x2: 3\n- y2: 4", [("cat", (1, 2, 3, 4))], []),
+        ("**x1** = 1, **y1:** 2, `x2`: 3, **y2** = 4", [(None, (1, 2, 3, 4))], []),
+        ("[[001,002,003,004;005,006,007,008]]", [(None, (1, 2, 3, 4)), (None, (5, 6, 7, 8))], []),
+        ("center: [100, 200], size: [20, 40]", [(None, (90, 180, 110, 220))], []),
+        ('{"position": [10, 20], "size": [20, 40]}', [(None, (10, 20, 30, 60))], []),
+        ("tensor([[1., 2., 3., 4.]])", [(None, (1, 2, 3, 4))], []),
+        ('{"bottom_right": [3, 4], "top_left": [1, 2]}', [(None, (1, 2, 3, 4))], []),
+        (
+            '{"<OD>": {"bboxes": [[1, 2, 3, 4], [5, 6, 7, 8]], "labels": ["car", "door, left"]}}',
+            [("car", (1, 2, 3, 4)), ("door, left", (5, 6, 7, 8))],
+            [],
+        ),
+        (
+            "{'labels': ['car'], 'boxes': [(1, 2, 3, 4), (5, 6, 7, 8)]} dog [1, 2, 3, 9]",
+            [("car", (1, 2, 3, 4)), (None, (5, 6, 7, 8)), ("dog", (1, 2, 3, 9))],
+            [],
+        ),
+        ('[{"bbox_2d":[1,2,3,4],"label":"a}b"}]', [("a}b", (1, 2, 3, 4))], []),
+        ('{"bbox_2d": [1, 2, 3, 4], "text_content": "3.50"}', [("3.50", (1, 2, 3, 4))], []),
+        ('{"标签": "猫", "坐标": [1, 2, 3, 4]}', [("猫", (1, 2, 3, 4))], []),
+        ("红色的圆的坐标是：[[1, 2, 3, 4]]。", [("红色的圆", (1, 2, 3, 4))], []),
+        ("猫：左上角(1, 2)，右下角坐标为(3, 4)", [("猫", (1, 2, 3, 4))], []),
+        (
+            "<think>[[9, 9, 99, 99]]? No.</think>cat[[1, 2, 3, 4]]",
+            [("cat", (1, 2, 3, 4))],
+            [],
+        ),
+        ("<think>Perhaps [[9, 9, 99, 99]]", [], ["the reply ends within its thoughts"]),
+        (
+            '<points x1="1" y1="2" x2="3" y2="4" alt="cats">cats</points>',
+            [],
+            ['x1="1" y1="2" x2="3" y2="4": points, not a box'],
+        ),
+        (
+            "<box>[[1, 2, 3, 4], [5, 6, 7</box>",
+            [(None, (1, 2, 3, 4))],
+            ["[5, 6, 7: 3 numbers, not four"],
+        ),
+        ("<box>[[]]</box>", [], ["an empty box: no numbers"]),
     ],
 )
 def test_answers_seen_in_the_wild(text, boxes, rejected):
@@ -390,6 +476,9 @@ def test_code_in_an_answer_is_text():
         "[", "[1,", "<ref>", "{", "[x1", "(1,2),", "cat ", '"label": "', "<box>", '{"x1": 1, ',
         '"x1": 1, "y1": ', "1 ", '{"x": 1, "y": 2},', "}{", '{"x1":1,"y1":2,"x2":3,"y2":4,',
         "<|box_start|>", "x1=", '"a":"b",', "<loc1>",
+        "<p>", "<ref>a", "1,2,3,4;", "[1,2,3,4;", "size: [1, 2]", "center", "<x1>1</x1>", "**",
+        '":"', '"labels": ["', "右下角", "<think>", "&lt;box&gt;", "{<1><2>",
+        '"labels":["a"],"b":[1,2,3,4],{',
     ],
 )  # fmt: skip
 def test_long_nonsense_is_read_in_linear_steps(piece):

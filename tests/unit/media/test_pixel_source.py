@@ -134,3 +134,19 @@ def test_size_of_an_icon_that_is_a_pillow_image():
     buffer = io.BytesIO()
     Image.fromarray(noise(32, 32)).save(buffer, "ICO", sizes=[(32, 32)])
     assert read_size(PixelSource(Image.open(buffer), "x"), POLICY) == (32, 32)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF"])
+def test_a_damaged_image_is_refused_each_time(kind):
+    """Pillow takes an image for decoded after its decoder failed, and shows black pixels."""
+    noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3)).astype(np.uint8)
+    buffer = io.BytesIO()
+    options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
+    Image.fromarray(noise).save(buffer, kind, **options)
+    data = bytearray(buffer.getvalue())
+    middle = len(data) // 2
+    data[middle : middle + 200] = bytes(255 - one for one in data[middle : middle + 200])
+    image = Image.open(io.BytesIO(bytes(data)))
+    for use in ("load_rgb", "load_rgb", "bytes", "image_block", "video_block"):
+        with pytest.raises(MediaError, match="corrupt"):
+            USES[use](image)

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 from golden import VIDEO
-from videos import CLIPS, pictures, trim_clip, turn_clip, write_clip
+from videos import CLIPS, pictures, show_clip_by, trim_clip, turn_clip, write_clip
 
 from langchain_internvl.media import video_readers
 from langchain_internvl.media.video_readers import DecordReader, PyAVReader, open_reader
@@ -128,6 +128,47 @@ def test_videos_of_phones_are_upright(degrees, turns, tmp_path):
         assert np.array_equal(frame, np.rot90(lying, turns))
 
 
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
+        ((0, 1, 1, 0), lambda frame: frame.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda frame: np.rot90(frame, 2).transpose(1, 0, 2)),
+    ],
+)
+def test_mirrored_videos(matrix, shown, tmp_path):
+    path = write_clip(tmp_path / "a.mp4", pictures(6), g=3, bf=0)
+    (stored,) = PyAVReader(str(path)).read([4])
+    show_clip_by(path, matrix)
+    (frame,) = open_reader(str(path)).read([4])
+    assert np.array_equal(frame, shown(stored))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"g": 12, "bf": 3},
+        {"g": 12, "bf": 3, "x264-params": "open-gop=1"},
+        {"codec": "mpeg2video", "g": 12, "bf": 2},
+        {"codec": "libx265", "x265-params": "keyint=12:open-gop=1:log-level=none"},
+    ],
+)
+def test_recordings_that_begin_between_keyframes(options, tmp_path):
+    """Packets before the first keyframe give no frames, and count for no time."""
+    whole = write_clip(tmp_path / "whole.ts", pictures(COUNT), **options)
+    path = tmp_path / "part.ts"
+    path.write_bytes(whole.read_bytes()[40 * 188 :])
+    with av.open(str(path)) as container:
+        decoded = list(container.decode(video=0))
+    reader = open_reader(str(path))
+    assert 0 < reader.frame_count == len(decoded) < COUNT - 6
+    wanted = [0, 1, 7, len(decoded) - 1]
+    for index, frame in zip(wanted, reader.read(wanted), strict=True):
+        assert np.array_equal(frame, decoded[index].to_ndarray(format="rgb24")), index
+        assert reader.times[index] == pytest.approx(decoded[index].time - decoded[0].time)
+
+
 def test_pyav_seeks_over_keyframes_and_else_decodes_on(tmp_path):
     """Keyframes are at 0, 12, 24, 36 and 48."""
     path = write_clip(tmp_path / "a.mp4", pictures(COUNT), g=12, bf=0)
@@ -140,10 +181,10 @@ def test_pyav_seeks_over_keyframes_and_else_decodes_on(tmp_path):
             seeks.append(reader._times.index(time))
             container.seek(time, **options)
 
-        def decode(self, stream):
-            for frame in container.decode(stream):
-                decoded.append(frame.pts)
-                yield frame
+        def demux(self, stream):
+            for packet in container.demux(stream):
+                decoded.append(packet.pts)
+                yield packet
 
     reader._container = Spy()
     list(reader.read([3, 7, 11, 13, 50, 59]))

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk
 
@@ -177,3 +177,66 @@ def test_an_answer_in_json_may_spell_a_call():
 def test_a_call_may_come_in_pieces_where_an_answer_may():
     message, _ = read(hermes("f", "{}"), cuts=range(60), either=True)
     assert (message.content, calls(message)) == ("", [("f", {})])
+
+
+@pytest.mark.parametrize("closing", ["</tool_call>", ""])
+@pytest.mark.parametrize(
+    ("rest", "is_call"),
+    [("}", True), ("\n}\n", True), ("}}", True), ("", True), (', "id": "x"}', True),
+     ('{"x": 2}}', False), ('} {"name": "a", "arguments": {"x": 2}}', False), ("} [", False),
+     ("} because", False), ("};", False)],
+)  # fmt: skip
+def test_what_follows_arguments_is_not_dropped(rest, is_call, closing):
+    """Of two objects neither is the call for certain, and the second was lost."""
+    message, _ = read('<tool_call>{"name": "a", "arguments": {"x": 1}' + rest + closing)
+    assert calls(message) == ([("a", {"x": 1})] if is_call else [])
+    written = [(one["name"], one["args"]) for one in message.invalid_tool_calls]
+    if is_call:
+        assert written == []
+    else:
+        ((name, args),) = written
+        assert name == "a"
+        assert args.startswith('{"x": 1}' + rest)
+    assert message.content == ""
+
+
+def _read_pieces(pieces, tools, **options):
+    """Text and calls of a reply, and whether a stop string ended it."""
+    stream = CallStream(tools, **options)
+    words, found = "", {}
+    for number, piece in enumerate(pieces, 1):
+        said, calls_ = stream.push(piece, last=number == len(pieces))
+        words += said
+        for one in calls_:
+            name, arguments = found.get(one.index, (None, ""))
+            found[one.index] = one.name or name, arguments + one.arguments
+        if stream.is_stopped:
+            break
+    return words, found, stream.is_stopped
+
+
+_PARTS = (
+    "<tool_call>", "</tool_call>", "<tool", "<|action_start|>", "<|plugin|>", "<|action_end|>",
+    "\n", '{"name": "a", "arguments": {"x": "}"}}', '{"name": "a", "arguments": ', '{"x": 1}',
+    " ", "é", "text", "STOP", "ST", '"', "\\", "}",
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    parts=st.lists(st.sampled_from(_PARTS), max_size=8),
+    tools=st.sampled_from([HERMES, INTERNLM2]),
+    stop=st.sampled_from([(), ("STOP",), ("STOP", "ex"), ("\n",), (" t",)]),
+    either=st.booleans(),
+    must=st.booleans(),
+)
+@example(["ST", "<tool_call>", "\n"], HERMES, ("STOP",), True, False)
+@example(["ST", "<tool"], HERMES, ("STOP",), False, True)
+@example(["text", "<tool_call>", "</tool_call>", " ", " ", "é"], HERMES, (), False, False)
+def test_pieces_of_malformed_replies_do_not_matter(parts, tools, stop, either, must):
+    """A stop string that may have begun is text before a call, as text without one is."""
+    reply = "".join(parts)
+    options = {"stop": stop, "either": either, "must": must}
+    whole = _read_pieces([reply], tools, **options)
+    assert _read_pieces(list(reply) or [""], tools, **options) == whole
+    assert _read_pieces(parts or [""], tools, **options) == whole

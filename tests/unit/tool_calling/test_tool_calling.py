@@ -116,6 +116,11 @@ def test_results_and_their_pictures_go_back(model):
         ({"type": "function", "function": {"name": "add"}}, "tags_with_separator", "add"),
         ({"type": "tool", "name": "add"}, "tags_with_separator", "add"),
         ({"type": "any"}, "tags_with_separator", "weather add"),
+        ({"function": {"name": "add"}}, "tags_with_separator", "add"),
+        ({"name": "add"}, "tags_with_separator", "add"),
+        ({"tool": {"name": "add"}}, "tags_with_separator", "add"),  # Bedrock's
+        ({"any": {}}, "tags_with_separator", "weather add"),
+        ({"auto": {}}, "triggered_tags", "weather add"),
         ("none", "any_text", ""),
         (False, "any_text", ""),
     ],
@@ -232,6 +237,15 @@ def test_settings_of_tools_without_tools_are_warned_of(settings):
         ({"tool_choice": "any"}, True),
         ({"tool_choice": "any", "parallel_tool_calls": True}, False),
         ({"tool_choice": "any", "parallel_tool_calls": False}, True),
+        ({"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}, True),
+        ({"tool_choice": {"type": "auto", "disable_parallel_tool_use": False}}, False),
+        (
+            {
+                "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+                "parallel_tool_calls": True,
+            },
+            False,
+        ),
     ],
 )
 def test_several_calls(settings, single_call):
@@ -248,6 +262,11 @@ def test_several_calls(settings, single_call):
         ([], {"tool_choice": "add"}, "there are no tools"),
         ([add], {"tool_choice": 3}, "tool_choice is auto"),
         ([add], {"tool_choice": {"type": "function"}}, "not ''"),
+        ([add], {"tool_choice": {}}, "a dictionary is"),
+        ([add], {"tool_choice": {"type": None}}, "a dictionary is"),
+        ([add], {"tool_choice": {"function_calling_config": {"mode": "ANY"}}}, "a dictionary is"),
+        ([add], {"tool_choice": {"type": "function", "function": "add"}}, "a dictionary is"),
+        ([add], {"tool_choice": {"tool": {"name": "ad"}}}, r"\(add\), not 'ad'"),
         ([{"type": "web_search"}], {}, "runs at another provider"),
         ([3], {}, "3 is no tool"),
         ([{"name": "", "parameters": {}}], {}, "is named ''"),

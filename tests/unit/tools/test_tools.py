@@ -53,20 +53,30 @@ def test_describe(folder):
     [
         "500, 500, 1000, 1000", "[[500, 500, 1000, 1000]]", [500, 500, 1000, 1000],
         [[500, 500, 1000, 1000]], "500 500", [500, 500], "60, 40, 1200, 800",
+        (500, 500, 1000, 1000), ["500", "500", "1000", "1000"], '["500", "500", "1000", "1000"]',
+        [[500, 500], [1000, 1000]], [{"x": 500, "y": 500}, {"x": 1000, "y": 1000}],
+        {"x1": 500, "y1": 500, "x2": 1000, "y2": 1000},
+        {"left": "500", "top": "500", "right": "1000", "bottom": "1000"},
+        {"x": 500, "y": 500, "width": 500, "height": 500}, {"bbox_2d": [500, 500, 1000, 1000]},
+        {"region": {"xmin": 500, "ymin": 500, "xmax": 1000, "ymax": 1000}},
+        [{"x1": 500, "y1": 500, "x2": 1000, "y2": 1000}],
+        [], {}, 7, True, ["a", "b", "c", "d"], {"left": 500, "top": 500},
+        [[0, 0, 9, 9], [1, 1, 8, 8]],
     ],
 )  # fmt: skip
 def test_only_a_region_is_looked_at(region, folder):
     script = Script("Red.")
     tool = tools_of(script, folder, return_images=True)["describe_image"]
     message = call(tool, image="a.png", region=region)
-    if region in ("500 500", [500, 500], "60, 40, 1200, 800"):
+    if "1000" not in str(region) and "width" not in str(region):
         assert message.status == "error"
         assert "is no box; give left, top, right, bottom" in message.content
         return
     assert {tuple(pixel) for pixel in script.tiles[0].reshape(-1, 3).tolist()} == {(255, 0, 0)}
     assert message.artifact.region.pixels == (60, 40, 120, 80)
     text, picture = message.content
-    assert text["text"] == "Red."
+    sizes = "\n(The region: read as left, top, width and height.)" if "width" in region else ""
+    assert text["text"] == "Red." + sizes
     assert picture["type"] == "image"
 
 
@@ -76,7 +86,7 @@ def test_a_region_whose_corners_are_swapped_is_said(folder):
         image="a.png",
         region="1000, 1000, 500, 500",
     )
-    assert message.content == "Red.\n(Of the region the corners were swapped.)"
+    assert message.content == "Red.\n(The region: corners were swapped.)"
     assert message.artifact.region.repairs == ("corners were swapped",)
     assert message.artifact.region.pixels == (60, 40, 120, 80)
 

@@ -236,6 +236,29 @@ def test_content_that_is_none(answered, content):
         answered(lines(chunk({"content": content}), chunk({}, "stop")))
 
 
+@pytest.mark.parametrize("payload", [{"choices": None}, {"choices": None, "error": None}])
+def test_chunks_that_say_nothing(answered, payload):
+    reply = answered(lines(data(payload), HELLO, data(payload), chunk({}, "stop"), DONE))
+    assert reply.content == "Hello"
+
+
+def test_text_as_completions_have_it(answered):
+    """A reply of that form was empty without a word."""
+    texts = [data({"choices": [{"index": 0, "text": text}]}) for text in ("He", "llo")]
+    end = data({"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]})
+    assert answered(lines(*texts, end, DONE)).content == "Hello"
+
+
+def test_two_objects_as_arguments_are_no_call(answered):
+    """The first was called, and the second dropped."""
+    function = {"name": "f", "arguments": '{"a": 1}{"a": 2}'}
+    call = chunk({"tool_calls": [{"index": 0, "id": "1", "function": function}]}, "tool_calls")
+    tools = [{"name": "f", "parameters": {"type": "object", "properties": {}}}]
+    reply = answered(lines(call, DONE), tools=tools)
+    assert reply.tool_calls == []
+    assert [one["name"] for one in reply.invalid_tool_calls] == ["f"]
+
+
 def test_the_first_of_several_choices(answered):
     other = {"index": 1, "message": {"content": "Bye"}, "finish_reason": "abort"}
     first = {"index": 0, "message": {"content": [text("Hello")]}, "finish_reason": "eos_token"}

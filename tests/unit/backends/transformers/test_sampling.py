@@ -168,6 +168,26 @@ def test_scores_that_are_no_numbers_are_found_in_their_row_alone():
     assert found[0].token_id == int(logits[0].argmax())
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-5, 1.0, 1e39, 1e308])
+@pytest.mark.parametrize("penalty", [5e-324, 1e-37, 1.0, 1e39, 1e308])
+@pytest.mark.parametrize("cut", [{}, {"top_k": 2}, {"top_p": 0.5}], ids=str)
+def test_extreme_settings_sample_a_permitted_token(temperature, penalty, cut):
+    logits = torch.full([1, SIZE], float("-inf"))
+    permitted = torch.tensor([3, 50, 700, 1999])
+    logits[0, permitted] = torch.tensor([2.0, 0.0, -1.5, 30.0])
+    state = SamplerState(Sampling(temperature, repetition_penalty=penalty, seed=1, **cut), 0)
+    for token_id in (3, 50, 700):
+        state.see(token_id)
+    for _ in range(20):
+        (found,) = sample(logits, [state])
+        assert found.is_finite
+        assert found.token_id in permitted
+        if penalty > 1e30 and temperature < 1e30:
+            assert found.token_id == 1999
+        elif penalty < 1e-30 and temperature < 1e30:
+            assert found.token_id == 3
+
+
 def test_log_probabilities_of_those_that_ask():
     logits = scores(3)
     states = [SamplerState(Sampling(), report) for report in (None, 0, 4)]

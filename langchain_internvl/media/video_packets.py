@@ -1,0 +1,84 @@
+"""What the packets and the header of a video say about its frames."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+
+def is_mirrored(frame: Any) -> bool:
+    """Whether a video is shown mirrored, as selfies are: flipped vertically, then rotated.
+
+    (ISO 14496-12, 8.3.2, the matrix of `tkhd`; FFmpeg's libavutil/display.h.)
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    return bool(a * d < b * c)
+
+
+def decodable(packets: Sequence[Any]) -> list[Any]:
+    """The packets that give frames: from the first keyframe on, in decoding and presentation.
+
+    A recording of a running stream begins anywhere; decoders show nothing before its first
+    keyframe, nor what is decoded after it and presented before it.
+    """
+    first = next((index for index, one in enumerate(packets) if one.is_keyframe), 0)
+    start = packets[first].pts if packets else None
+    rest = packets[first:]
+    return [one for one in rest if start is None or one.pts is None or one.pts >= start]
+
+
+def declares_duration(path: Path) -> bool:
+    """Whether a Matroska file has the element `Duration` (RFC 9559, 5.1.2.11), of 4 or 8 bytes."""
+    with path.open("rb") as file:
+        return re.search(rb"\x44\x89[\x84\x88]", file.read(1 << 16)) is not None
+
+
+def end_of(packets: Iterable[Any]) -> float:
+    """End of the last packet, in seconds."""
+    return max(
+        (
+            float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            for packet in packets
+            if packet.pts is not None
+        ),
+        default=0.0,
+    )
+
+
+_ATTACHED_PICTURE = 1 << 10
+"""AV_DISPOSITION_ATTACHED_PIC of FFmpeg's avformat.h."""
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is the cover of an album, which audio files carry as a video stream."""
+    flags = stream.disposition
+    return bool(int(getattr(flags, "value", flags)) & _ATTACHED_PICTURE)
+
+
+def is_closed(packets: Sequence[tuple[int, bool]]) -> bool:
+    """Whether no frame that is decoded after a keyframe is presented before it.
+
+    Args:
+        packets: Presentation time, and whether it is a keyframe, in decoding order.
+    """
+    earliest: float = float("inf")
+    for time, is_key in reversed(packets):
+        if is_key and earliest < time:
+            return False
+        earliest = min(earliest, time)
+    return True
+
+
+def from_zero(starts: Sequence[float], end: float) -> tuple[Sequence[float], float | None]:
+    """Times and duration relative to the first frame; empty if two frames have the same time."""
+    if not starts or any(later <= earlier for earlier, later in pairwise(starts)):
+        return (), None
+    first = starts[0]
+    return [start - first for start in starts], max(end, starts[-1]) - first
