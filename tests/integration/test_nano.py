@@ -82,7 +82,7 @@ def test_of_a_blank_picture_it_says_nothing(llm):
 def test_it_reads(llm):
     trials = draw_trials("few lines", COUNT)
     read = list(zip(answer(llm, trials), (trial.truth for trial in trials), strict=True))
-    assert error_rate(read).value <= 0.05
+    assert error_rate(read).value <= 0.03
 
 
 @pytest.mark.slow
