@@ -141,6 +141,18 @@ TEXT_SHAPES = {
         "type": "document",
         "source": {"type": "base64", "media_type": "text/plain", "data": WORDS},
     },
+    "anthropic document of text": {
+        "type": "document",
+        "source": {"type": "content", "content": "words"},
+    },
+    "anthropic document of one part": {
+        "type": "document",
+        "source": {"type": "content", "content": [{"type": "text", "text": "words"}]},
+    },
+    "anthropic search result": {
+        "type": "search_result",
+        "content": [{"type": "text", "text": "words"}],
+    },
     "google media": {"type": "media", "mime_type": "text/plain", "data": WORDS},
     "google media bytes": {"type": "media", "mime_type": "text/plain", "data": b"words"},
     "google inline": {"inline_data": {"mime_type": "text/csv", "data": WORDS}},
@@ -168,6 +180,7 @@ LEFT_OUT = {
     "bedrock reasoning": {"type": "reasoning_content", "reasoning_content": {"text": "hm"}},
     "cache point": {"cachePoint": {"type": "default"}},
     "typed cache point": {"type": "cachePoint"},
+    "google signature": {"type": "function_call_signature", "signature": "x", "index": 0},
     "google thought": {"text": "hm", "thought": True},
     "bedrock reasoning content": {"reasoningContent": {"reasoningText": {"text": "hm"}}},
 }
@@ -184,6 +197,18 @@ REFUSED = {
     "tool result": {"type": "tool_result", "tool_use_id": "a", "content": "b"},
     "empty image": {"type": "image"},
     "empty video": {"type": "video", "video": []},
+    "document without its parts": {"type": "document", "source": {"type": "content"}},
+    "document of a number": {"type": "document", "source": {"type": "content", "content": [7]}},
+    "document of a video": {
+        "type": "document",
+        "source": {"type": "content", "content": [{"type": "video", "url": "https://a.b/c.mp4"}]},
+    },
+    "search result of a dict": {"type": "search_result", "content": {"text": "words"}},
+    "search result with a title of a list": {
+        "type": "search_result",
+        "title": ["a"],
+        "content": "words",
+    },
     "unknown type": {"type": "hologram", "data": BASE64},
     "unknown untyped": {"smell": "rose"},
     "text of a number": {"type": "text", "text": 7},

@@ -137,12 +137,60 @@ def _text(block: Block, where: str) -> list[Item]:
     return [] if block.get("thought") is True else [Text(text)]  # Google's thoughts
 
 
+def _is_json(block: Block) -> bool:
+    """Whether a block is JSON, as results of tools at Bedrock have it."""
+    return "json" in block and block.get("type", "json") == "json"
+
+
+def _json(block: Block, _where: str) -> list[Item]:
+    return [Text(to_json(block["json"]))]
+
+
 def _nothing(_block: Block, _where: str) -> list[Item]:
     return []
 
 
 def _inner(block: Block, where: str) -> list[Item]:
     return read_block(block.get("value", {}), where)
+
+
+def _is_document_of_parts(block: Block) -> bool:
+    source = block.get("source")
+    is_of_parts = isinstance(source, Mapping) and source.get("type") == "content"
+    return block.get("type") == "document" and is_of_parts
+
+
+def _document_of_parts(block: Block, where: str) -> list[Item]:
+    """Anthropic's document that is a text, or a list of texts and images."""
+    return _lines(block["source"].get("content"), where)
+
+
+def _search_result(block: Block, where: str) -> list[Item]:
+    """Anthropic's search result: its title, its source and its texts, on lines of their own."""
+    about = [block[name] for name in ("title", "source") if block.get(name)]
+    found = _lines(block.get("content"), where)
+    return [*_lines([*about, ""], where), *found] if about else found
+
+
+def _lines(content: Any, where: str) -> list[Item]:
+    """Texts and images of a list of blocks, each text on a line of its own.
+
+    Raises:
+        MessageError: It is no text and no list, or has other parts than texts and images.
+    """
+    if not isinstance(content, (str, list, tuple)):
+        raise MessageError(
+            f"{where}: content is a text or a list of blocks, not {type(content).__name__}"
+        )
+    items: list[Item] = []
+    for one in [content] if isinstance(content, str) else content:
+        for item in read_block(one, where):
+            if not isinstance(item, (Text, Image)):
+                raise MessageError(f"{where}: a document's content has texts and images only")
+            if isinstance(item, Text) and items and isinstance(items[-1], Text):
+                items.append(Text("\n"))
+            items.append(item)
+    return items
 
 
 def _refuse(reason: str) -> Callable[[Block, str], list[Item]]:
@@ -284,6 +332,8 @@ _RULES: tuple[_Rule, ...] = (
         _typed("video", "video_url", "input_video"),
         _media("video", urls=("video_url",), values=("video",)),
     ),
+    _Rule(_is_document_of_parts, _document_of_parts),
+    _Rule(_typed("search_result"), _search_result),
     _Rule(_typed("file", "input_file", "document", "media"), _media("file", dicts=("file",))),
     _Rule(_typed("resource"), _media("file", dicts=("resource",))),
     _Rule(_untyped("image_url"), _media("image", urls=("image_url",))),
@@ -292,8 +342,10 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(_untyped("document"), _media("file", dicts=("document",))),
     _Rule(_untyped(*_INLINE), _media("file", dicts=_INLINE)),
     _Rule(_untyped("text"), _text),
+    _Rule(_is_json, _json),
     _Rule(_typed("reasoning", "reasoning_content", "thinking", "redacted_thinking"), _nothing),
     _Rule(_untyped("reasoningContent"), _nothing),
+    _Rule(_typed("function_call_signature"), _nothing),  # Google's, of its own thoughts
     _Rule(
         _typed(
             "tool_use",

@@ -249,3 +249,19 @@ def test_tiles_of_a_block():
     assert (part.min_tiles, part.max_tiles) == (2, 4)
     lmdeploy = {"type": "image_url", "image_url": {"url": DATA_URL, "max_dynamic_patch": 5}}
     assert read_block(lmdeploy, "here")[0].max_tiles == 5
+
+
+def test_parts_of_documents_and_search_results_stay_apart():
+    """As Anthropic has them, for retrieved texts."""
+    one, other = {"type": "text", "text": "one"}, {"type": "text", "text": "other"}
+    image = {"type": "image", "base64": BASE64}
+    document = {"type": "document", "source": {"type": "content", "content": [one, other, image]}}
+    *texts, last = read_block(document, "here")
+    assert "".join(text.text for text in texts) == "one\nother"
+    assert isinstance(last, Image)
+    found = {
+        "type": "search_result", "title": "T", "source": "https://a.b/c", "content": [one, other],
+    }  # fmt: skip
+    assert (
+        "".join(text.text for text in read_block(found, "here")) == "T\nhttps://a.b/c\none\nother"
+    )

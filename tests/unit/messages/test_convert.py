@@ -164,6 +164,14 @@ def test_invalid_tool_calls_keep_what_the_model_wrote():
     assert calls_of(AIMessage("", invalid_tool_calls=[invalid])) == [("look", '{"where": ')]
 
 
+def test_json_in_tool_results():
+    """Bedrock's results of tools."""
+    call = {"name": "f", "args": {}, "id": "1"}
+    for block in ({"json": {"a": ["é", None]}}, {"type": "json", "json": {"a": ["é", None]}}):
+        messages = [AIMessage("", tool_calls=[call]), ToolMessage([block], tool_call_id="1")]
+        assert to_turns(messages)[1].parts == (Text('{"a": ["é", null]}'),)
+
+
 def test_images_in_tool_results():
     (turn,) = to_turns(
         [ToolMessage(["see:", {"type": "image", "base64": BASE64}], tool_call_id="1")]
