@@ -382,7 +382,6 @@ def test_no_text_breaks_it(text):
         ('{"position": [10, 20], "size": [20, 40]}', [(None, (10, 20, 30, 60))], []),
         ('{"size": [20, 40], "center": [100, 200]}', [(None, (90, 180, 110, 220))], []),
         ('{"center_point": [100, 200], "size": [20, 40]}', [(None, (90, 180, 110, 220))], []),
-        ("center at (100, 200), size (20, 40)", [(None, (90, 180, 110, 220))], []),
         (
             "bottomRight: (30, 60), size: (20, 40)",
             [],
@@ -406,8 +405,8 @@ def test_no_text_breaks_it(text):
             [],
         ),
         (
-            '{"bboxes": [[1, 2, 3, 4], null, [5, 6, 7], [5, 6, 7, 8], [1, 2, 3, 9]], "labels": '
-            '["a", "b", "c", "d", null], "name": "street.jpg"}',
+            """{"boxes": [[1, 2, 3, 4], null, [5, 6, 7], [5, 6, 7, 8], [1, 2, 3, 9]],
+            "labels": ["a", "b", "c", "d", null], "name": "street.jpg"}""",
             [("a", (1, 2, 3, 4)), ("d", (5, 6, 7, 8)), (None, (1, 2, 3, 9))],
             ["[5, 6, 7]: 3 numbers, not four"],
         ),
@@ -485,6 +484,7 @@ def test_what_was_mended_is_said():
         ('{"cx": 100, "cy": 200, "w": 20, "h": 40}', (90, 180, 110, 220), "middle, width"),
         ('{"x": 0.1, "y": 0.2, "w": 0.3, "h": 0.4}', (100, 200, 400, 600), "left, top, width"),
         ('{"box_2d": [20, 10, 60, 40]}', (10, 20, 40, 60), "top, left, bottom, right"),
+        ("Its center is at (100, 200), size (20, 40)", (90, 180, 110, 220), "middle, width"),
     ],
 )
 def test_other_conventions_are_read_and_said(text, corners, repair):
