@@ -26,8 +26,9 @@ _TABLE_END = re.compile(r"\s*\\end\{table\}")
 _CUT = re.compile(r"\\end\{table\}|\n\s*\n|\n[ \t]*(?:`{3}|~{3})")
 _AFTER_CELL = re.compile(r"\s*(?:&|\\\\)")
 _EMPTY_LINE = re.compile(r"[ \t]*\n\s*\n")
-_MENTION = re.compile(r"[,.;:!?)]")
-"""What goes on with a sentence, after the columns of a tabular that is only named."""
+_MENTION = re.compile(r"[,.;:!?)](?![\d&]|\s*&)")
+"""What goes on with a sentence, after the columns of a tabular that is only named: not the first
+cell of a table, such as ".5"."""
 _COMMAND = re.compile(r"\\[a-zA-Z]+\*?(?:\[[^\[\]]*\]|\{[^{}]*\})*")
 _RULES = r"\\(?:hline|toprule|midrule|bottomrule|cline\{[^{}]*\})"
 _RULE = re.compile(_RULES)

@@ -52,11 +52,20 @@ _TO = (
     rf"\s{{0,9}}(?:,|;|to\b|->|→|-|–)?\s{{0,9}}(?!{_SIZE_KEY})(?:{_KEY_BETWEEN}|{_CORNER_BETWEEN})"
 )
 _CORNERS = re.compile(f"{_POINT}{_TO}{_POINT}")
+_ANCHOR = r"[\"']?\b(?P<from>[A-Za-z_-]{1,20})[\"']?\s{0,3}"
+_BETWEEN_POINTS = r"\s{0,9}[,;]?\s{0,9}"
 _SIZED = re.compile(
-    rf"[\"']?\b(?P<from>center|centre|middle|[A-Za-z_-]{{1,20}})[\"']?\s{{0,3}}[:=]?\s{{0,3}}{_POINT}"
-    rf"\s{{0,9}}[,;]?\s{{0,9}}{_SIZE_KEY}{_POINT}",
+    rf"{_ANCHOR}[:=]?\s{{0,3}}{_POINT}{_BETWEEN_POINTS}{_SIZE_KEY}{_POINT}", re.IGNORECASE
+)
+_SIZE_FIRST = re.compile(
+    rf"{_SIZE_KEY}{_POINT}{_BETWEEN_POINTS}{_ANCHOR}[:=]\s{{0,3}}{_POINT}", re.IGNORECASE
+)
+_MIDDLE = re.compile(r"cent(?:er|re|roid)|middle|(?<![a-z])(?:mid|c|c_?xy|cxcy)$", re.IGNORECASE)
+_OTHER_CORNER = re.compile(
+    r"bottom|lower|(?:top|upper|(?<![a-z]))[ _-]?right|(?<![a-z])(?:end|max|br|tr|bl)$",
     re.IGNORECASE,
 )
+"""Words of a point that is neither the middle of a box nor its top left corner."""
 _LISTED = re.compile(
     rf"{OPEN}{_COMMAS}(?:\s{{0,9}};\s{{0,9}}{_COMMAS}){{1,200}}{CLOSE}".replace(
         f"({NUMBER})", NUMBER
@@ -156,12 +165,25 @@ def _polygons(text: str) -> Iterator[Found]:
 
 
 def _sized(text: str) -> Iterator[Found]:
-    """A point and a size: `center: [100, 200], size: [20, 40]`."""
+    """A point and a size: `center: [100, 200], size: [20, 40]`, in either order."""
     for match in _SIZED.finditer(text):
-        names = ("cx", "cy") if match["from"].lower() in _MIDDLES else ("x", "y")
-        corners = corners_of(dict(zip((*names, "w", "h"), match.groups()[1:], strict=True)))
-        if corners is not None:
-            yield Found(*match.span(), corners[0], repairs=corners[1])
+        _, x, y, w, h = match.groups()
+        yield from _of_size(match, (x, y, w, h))
+    for match in _SIZE_FIRST.finditer(text):
+        w, h, _, x, y = match.groups()
+        yield from _of_size(match, (x, y, w, h))
+
+
+def _of_size(match: re.Match[str], numbers: Sequence[str]) -> Iterator[Found]:
+    """The box of a point, whose name and the words before it say which one it is, and a size."""
+    start, end = match.span("from")
+    words = _CLAUSE_END.split(match.string[max(0, start - 40) : end])[-1]
+    names = ("cx", "cy") if _MIDDLE.search(words) else ("x", "y")
+    corners = corners_of(dict(zip((*names, "w", "h"), numbers, strict=True)))
+    if names == ("x", "y") and _OTHER_CORNER.search(words):
+        yield Found(*match.span(), problem="a size, and a corner that is not the top left one")
+    elif corners is not None:
+        yield Found(*match.span(), corners[0], repairs=corners[1])
 
 
 def _listed(text: str) -> Iterator[Found]:
@@ -219,7 +241,7 @@ def _named(pairs: Sequence[re.Match[str]]) -> Iterator[Found]:
         yield Found(start, end, problem=f"{named} alone make no box", is_object=True)
 
 
-_MIDDLES = frozenset({"center", "centre", "middle"})
+_CLAUSE_END = re.compile(r"[.,;:{}\[\]()\n]")
 
 _FINDERS: tuple[Callable[[str], Iterator[Found]], ...] = (
     find_in_tables,

@@ -22,20 +22,27 @@ _MARKUP = re.compile(
     r"|<\|(?:object_ref|box|quad)_(?:start|end)\|>|(?:```|~~~)(?:json|\w{1,20}(?=[ \t]{0,9}\n))?"
 )
 """Tags of any kind, which are no part of a label."""
-_JSON_LABEL = re.compile(
-    r"""["'](?:label|name|text(?:_content)?|ref|class|category|object|phrase|caption|description"""
-    r"""|标签|名称|类别|物体|对象|目标|描述|文本)["']\s{0,9}[:：]\s{0,9}"""
-    r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""",
-    re.IGNORECASE,
+_JSON_LABEL = tuple(
+    re.compile(
+        rf"""["'](?:{keys})["']\s{{0,9}}[:：]\s{{0,9}}("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""",
+        re.IGNORECASE,
+    )
+    for keys in (
+        "label|name|text|ref|class|category|object|phrase|标签|名称|类别|物体|对象|目标|文本",
+        "text_content|caption|description|描述",
+    )
 )
+"""Keys of labels, and those of texts that are the label only where there is none of them."""
 _JSON_LABELS = re.compile(
     r"""["'](?:labels|names|classes|categories|phrases|captions|texts|标签)["']\s{0,9}:\s{0,9}"""
     r"""\[([^\[\]]{0,20000})\]""",
     re.IGNORECASE,
 )
 """The labels of several boxes in a list beside them, as of Florence-2 and of detectors."""
-_STRING = re.compile(r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""")
-_NEXT_IN_LIST = re.compile(r"[\s,;\[\]()]{0,40}")
+_ITEM = re.compile(r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')|[^\s,"']+""")
+_NEXT_IN_LIST = re.compile(r"(?:[\s,;\[\]()\d.+-]|null|None){0,400}")
+_NO_BOX = re.compile(r"[\[(][^\[\]()]{0,100}[\])]|null|None")
+"""An item of a list of boxes that is none; it has a label in the list of labels all the same."""
 _BRACES = re.compile(r"""(?<=[:,\[{\s])"(?:[^"\\\n]|\\.){0,2000}"(?=\s{0,9}[:,}\]])|[{}]""")
 """Braces, and strings, which may contain braces."""
 _KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,9}:\s{0,9}["']?[\[{(]{0,3}$""")
@@ -100,7 +107,7 @@ class Labels:
         self._last: str | None = None
         self._end = 0
         self._objects: _Objects | None = None
-        self._listed: Iterator[str] | None = None
+        self._listed: Iterator[str | None] | None = None
 
     def label(self, found: Found) -> str | None:
         """The label of the next box; None: no label."""
@@ -114,6 +121,8 @@ class Labels:
         if refs := refs_of(between):
             return refs[-1]
         if self._listed is not None and _NEXT_IN_LIST.fullmatch(between):
+            for _ in _NO_BOX.finditer(between):
+                next(self._listed, None)
             return next(self._listed, None)
         self._listed = None
         key = _KEY.search(between)
@@ -128,10 +137,12 @@ class Labels:
     def _of_object(self, found: Found) -> tuple[str | None, bool]:
         """The label in the JSON object of a box; whether there is an object."""
         self._objects = self._objects or _Objects(self._text)
-        if names := self._objects.names(found):
+        label, is_inside = self._objects.label(found)
+        is_one_of_several = self._text[: found.start].rstrip().endswith(("[", "("))
+        if (label is None or is_one_of_several) and (names := self._objects.names(found)):
             self._listed = iter(names)
-            return next(self._listed), True
-        return self._objects.label(found)
+            label = next(self._listed)
+        return label, is_inside
 
     def _of_words(self, found: Found, between: str, before: str | None) -> str | None:
         """The label in the words before or after a box; `before`: that of the box before it."""
@@ -200,15 +211,16 @@ class _Objects:
             label = None if _plain(key[1]) in _BOX_KEYS | _CONTAINERS else key[1]
         return label, True
 
-    def names(self, found: Found) -> list[str]:
-        """The list of labels in the object of a box; empty if there is none."""
+    def names(self, found: Found) -> list[str | None]:
+        """The list of labels in the object of a box, None for other values; empty: none."""
         own = self._around(bisect_left(self._opens, found.start + 1) - 1, found.end)
         if own is None:
             return []
         first = bisect_left(self._lists, self._opens[own], key=lambda one: one.start())
         if first == len(self._lists) or self._lists[first].end() > self._closes[own]:
             return []
-        return [_text_of(one) for one in _STRING.findall(self._lists[first][1])]
+        names = [one and _text_of(one) for one in _ITEM.findall(self._lists[first][1])]
+        return [name or None for name in names] if any(names) else []
 
     def _around(self, index: int, end: int) -> int | None:
         """The innermost object, from a given one outwards, that contains a position; None: none."""
@@ -221,10 +233,10 @@ class _Objects:
         return None
 
     def _label_between(self, start: int, end: int) -> str | None:
-        match = _JSON_LABEL.search(self._text, start, min(end, start + 2000))
-        if match is None:
-            return None
-        return _text_of(match[1])
+        for pattern in _JSON_LABEL:
+            if match := pattern.search(self._text, start, min(end, start + 2000)):
+                return _text_of(match[1])
+        return None
 
 
 def _text_of(literal: str) -> str:

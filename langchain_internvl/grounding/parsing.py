@@ -135,6 +135,8 @@ def parse_grounding(
         # Boxes that a model considers are not its answer. Positions in the text stay.
         thoughts += len("</think>")
         text = " " * thoughts + text[thoughts:]
+        if not text.strip():
+            rejected.append("the reply has thoughts, and no answer")
     elif _THOUGHTS.match(text):
         return Grounding(rejected=(*rejected, "the reply ends within its thoughts"))
     labels = Labels(text)

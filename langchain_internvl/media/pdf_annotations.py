@@ -20,6 +20,8 @@ _BUTTON, _CHECK_BOX, _RADIO_BUTTON = 1, 2, 3
 """FPDF_FORMFIELD_PUSHBUTTON, FPDF_FORMFIELD_CHECKBOX, FPDF_FORMFIELD_RADIOBUTTON."""
 _DRAWS = re.compile(r"\b(?:T[jJ]|Do)\b|['\"]\s")
 """Operators that show text, an image or a form (ISO 32000-1, 8.8 and 9.4.3)."""
+_EMPTY_TEXT = re.compile(r"(?:\(\s{0,99}\)|<(?:\s|20){0,99}>)\s{0,9}Tj\b")
+"""Text without letters, which some programs write in each field that is not filled."""
 _MOST = 2000
 _LONGEST = 10_000
 
@@ -57,7 +59,7 @@ def _text_of(pdfium: Any, form: Any, annotation: Any) -> str | None:
         pdfium.FPDFAnnot_GetFlags(annotation) & _HIDDEN
     ):
         return None
-    is_drawn = _DRAWS.search(_appearance(pdfium, annotation)) is not None
+    is_drawn = _DRAWS.search(_EMPTY_TEXT.sub("", _appearance(pdfium, annotation))) is not None
     if kind != _WIDGET or form is None:
         contents = _read(
             lambda buffer, size: pdfium.FPDFAnnot_GetStringValue(

@@ -131,6 +131,7 @@ class PixelSource:
         except Exception:
             _DAMAGED[id(self.image)] = self.image
             raise
+        _DAMAGED.pop(id(self.image), None)  # another frame of it
 
     def _check_frame(self) -> None:
         """Refuse an image that the program has moved to another frame after it was given.

@@ -39,6 +39,7 @@ class VideoReader(Protocol):
         duration: Length in seconds; None: unknown.
         missing: Seconds at the end that the header declares and the file does not have; 0: none,
             or unknown.
+        is_broken: Whether the file has a packet that cannot be read, so that the rest is missing.
         lost: Number of packets that could not be decoded, of those read so far.
         decoded: Indices of the frames that were read so far.
     """
@@ -48,6 +49,7 @@ class VideoReader(Protocol):
     times: Sequence[float]
     duration: float | None
     missing: float
+    is_broken: bool
     lost: int
     decoded: list[int]
 
@@ -79,6 +81,7 @@ class DecordReader:
         Exception: decord cannot read the file; any type.
     """
 
+    is_broken: bool
     lost: int
     decoded: list[int]
 
@@ -91,7 +94,7 @@ class DecordReader:
         self.frame_count = len(self._video)
         self.fps = float(self._video.get_avg_fps())
         self.times, self.duration = self._read_times()
-        self.missing = 0.0  # decord does not tell
+        self.missing, self.is_broken = 0.0, False  # decord does not tell
         self.lost, self.decoded = 0, []
 
     def _read_times(self) -> tuple[Sequence[float], float | None]:
@@ -160,11 +163,12 @@ class PyAVReader:
         import av  # noqa: PLC0415 - one of two libraries of an extra
 
         self._path = path
+        self.is_broken = False
         self._open(av)
         if self._stream is None or self._stream.codec_context is None:
             raise ValueError(_NO_VIDEO)
         # The packets have the frames' presentation times, and mark keyframes.
-        packets = [packet for packet in self._packets() if packet.size]
+        packets = [packet for packet in self._packets(self._stream) if packet.size]
         shown = [packet for packet in decodable(packets) if not packet.is_discard]
         self.is_plain = (
             bool(_INDEXED & set(self._container.format.name.split(",")))
@@ -205,7 +209,7 @@ class PyAVReader:
         if declared - end_of(packets) <= slack:
             return 0.0
         self._container.seek(0)
-        missing = declared - end_of(self._container.demux())  # sound may be longer
+        missing = declared - end_of(self._packets())  # sound may be longer
         return missing if missing > slack else 0.0
 
     def read(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
@@ -232,8 +236,11 @@ class PyAVReader:
         best = self._container.streams.best("video")
         self._stream: Any = best if best in streams else next(iter(streams), None)
 
-    def _packets(self) -> Iterator[Any]:
+    def _packets(self, *streams: Any) -> Iterator[Any]:
         """Packets from the present place on, up to the first that cannot be read.
+
+        Args:
+            streams: Their streams; none: all streams.
 
         The last one is empty: with it the decoder gives the frames that it holds.
 
@@ -244,11 +251,12 @@ class PyAVReader:
 
         packet = None
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._container.demux(*streams):
                 yield packet
         except (av.error.InvalidDataError, av.error.EOFError):
             if packet is None:
                 raise
+            self.is_broken = True
             yield av.Packet()
 
     def _frames(self) -> Iterator[Any]:
@@ -260,7 +268,7 @@ class PyAVReader:
         import av  # noqa: PLC0415 - one of two libraries of an extra
 
         is_started = False
-        for packet in self._packets():
+        for packet in self._packets(self._stream):
             is_started = is_started or packet.is_keyframe  # see `decodable`
             try:
                 frames = self._stream.codec_context.decode(packet)

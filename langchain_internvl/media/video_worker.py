@@ -55,6 +55,9 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     clip = _facts(reader, times, [reader.decoded[places[index]] for index in indices])
     clip["images"] = [places[index] for index in indices]
     lost = f"{reader.lost} of its packets cannot be decoded" if reader.lost else None
+    replaced = sum(index != found for index, found in zip(wanted, reader.decoded, strict=True))
+    if replaced and not reader.lost:
+        lost = f"{replaced} of the frames cannot be decoded, and others are in their place"
     clip["damage"] = "; ".join(filter(None, (damage, lost))) or None
     write_record(records, HEAD, json.dumps(clip).encode())
 
@@ -77,6 +80,8 @@ def _open(path: Path) -> tuple[VideoReader, str | None]:
         raise ValueError(f"{reason or error}; {end}") from error
     if reader.missing:
         damage = f"the last {reader.missing:.1f} s of the declared length are missing from the file"
+    elif reader.is_broken:
+        damage = damage or "a packet of it cannot be read, and the rest is missing"
     if reader.frame_count < 1:
         raise ValueError(f"it has no frames; {damage}" if damage else "it has no frames")
     return reader, damage

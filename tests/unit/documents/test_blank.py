@@ -145,6 +145,17 @@ def test_folds_in_much_grain_are_not_ink(edges, kind, amount):
     assert is_blank(Image.fromarray(noisy))
 
 
+@pytest.mark.parametrize("level", [200, 215])
+@pytest.mark.parametrize(("depth", "width"), [(25, 17), (35, 7)])
+def test_soft_folds_in_grain_that_is_cut_off_at_white_are_not_ink(level, depth, width):
+    """In the fold less of the grain is cut off, so that the levels differ more, as in text."""
+    rows = np.arange(SIZE[1])[:, None, None] - SIZE[1] / 2
+    fold = depth * np.exp(-((rows / width) ** 2))
+    noise = np.random.default_rng(1).normal(0, 50, (SIZE[1], SIZE[0], 1))
+    noisy = np.repeat((level - fold + noise).clip(0, 255), 3, axis=2).astype(np.uint8)
+    assert is_blank(Image.fromarray(noisy))
+
+
 @pytest.mark.parametrize("kind", ["fine", "coloured", "even", "cloudy"])
 @pytest.mark.parametrize("text", ["Received 12 May", "4711"])
 def test_a_word_in_much_grain(kind, text):

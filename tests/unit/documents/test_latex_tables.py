@@ -38,6 +38,9 @@ LINES = "\\begin{tabular}[c]{@{}c@{}}x\\\\y\\end{tabular}"
         (f"{BEGIN}a & {BEGIN}c & d", table(("a", "")) + table(("c", "d"))),
         (f"A\n{BEGIN}\n\na & b \\\\\nc & d\n\nR & D",
          "A\n" + table(("a", "b"), ("c", "d")) + "\n\nR & D"),
+        (f"{BEGIN}.5 & .7 \\\\ ? & !{END}", table((".5", ".7"), ("?", "!"))),
+        (f"{BEGIN}? & b{END} and {BEGIN}.5 & .7",
+         f"{table(('?', 'b'))} and {BEGIN}.5 & .7"),
         # Mentions and code beside tables.
         (f"Sum: {BEGIN}a & b\\\\ c & d", f"Sum: {table(('a', 'b'), ('c', 'd'))}"),
         (f"\\caption{{A sum}} {BEGIN}a & b", f"\\caption{{A sum}} {table(('a', 'b'))}"),

@@ -11,6 +11,7 @@ from langchain_internvl import parse_boxes
 from langchain_internvl.grounding import Box, parse_grounding
 
 NAMES = ("cat", "the red circle", "sign 3")
+NOT_TOP_LEFT = "a size, and a corner that is not the top left one"
 
 
 def numbers(box, space):
@@ -379,6 +380,18 @@ def test_no_text_breaks_it(text):
         ("[[001,002,003,004;005,006,007,008]]", [(None, (1, 2, 3, 4)), (None, (5, 6, 7, 8))], []),
         ("center: [100, 200], size: [20, 40]", [(None, (90, 180, 110, 220))], []),
         ('{"position": [10, 20], "size": [20, 40]}', [(None, (10, 20, 30, 60))], []),
+        ('{"size": [20, 40], "center": [100, 200]}', [(None, (90, 180, 110, 220))], []),
+        ('{"center_point": [100, 200], "size": [20, 40]}', [(None, (90, 180, 110, 220))], []),
+        (
+            "bottomRight: (30, 60), size: (20, 40)",
+            [],
+            [f"bottomRight: (30, 60), size: (20, 40): {NOT_TOP_LEFT}"],
+        ),
+        (
+            "size: (20, 40), top_right: (30, 60)",
+            [],
+            [f"size: (20, 40), top_right: (30, 60): {NOT_TOP_LEFT}"],
+        ),
         ("tensor([[1., 2., 3., 4.]])", [(None, (1, 2, 3, 4))], []),
         ('{"bottom_right": [3, 4], "top_left": [1, 2]}', [(None, (1, 2, 3, 4))], []),
         (
@@ -389,6 +402,27 @@ def test_no_text_breaks_it(text):
         (
             "{'labels': ['car'], 'boxes': [(1, 2, 3, 4), (5, 6, 7, 8)]} dog [1, 2, 3, 9]",
             [("car", (1, 2, 3, 4)), (None, (5, 6, 7, 8)), ("dog", (1, 2, 3, 9))],
+            [],
+        ),
+        (
+            """{"boxes": [[1, 2, 3, 4], null, [5, 6, 7], [5, 6, 7, 8], [1, 2, 3, 9]],
+            "labels": ["a", "b", "c", "d", null], "name": "street.jpg"}""",
+            [("a", (1, 2, 3, 4)), ("d", (5, 6, 7, 8)), (None, (1, 2, 3, 9))],
+            ["[5, 6, 7]: 3 numbers, not four"],
+        ),
+        (
+            '{"bboxes": [[1, 2, 3, 4], [5, 6, 7, 8]], "labels": [null, "b"]}',
+            [(None, (1, 2, 3, 4)), ("b", (5, 6, 7, 8))],
+            [],
+        ),
+        (
+            '{"bbox": [1, 2, 3, 4], "label": "dog", "classes": ["cat", "dog"]}',
+            [("dog", (1, 2, 3, 4))],
+            [],
+        ),
+        (
+            '{"description": "It sits.", "bbox": [1, 2, 3, 4], "label": "cat"}',
+            [("cat", (1, 2, 3, 4))],
             [],
         ),
         ('[{"bbox_2d":[1,2,3,4],"label":"a}b"}]', [("a}b", (1, 2, 3, 4))], []),
@@ -402,6 +436,7 @@ def test_no_text_breaks_it(text):
             [],
         ),
         ("<think>Perhaps [[9, 9, 99, 99]]", [], ["the reply ends within its thoughts"]),
+        ("<think>[[9, 9, 99, 99]]</think>\n", [], ["the reply has thoughts, and no answer"]),
         (
             '<points x1="1" y1="2" x2="3" y2="4" alt="cats">cats</points>',
             [],
@@ -449,6 +484,7 @@ def test_what_was_mended_is_said():
         ('{"cx": 100, "cy": 200, "w": 20, "h": 40}', (90, 180, 110, 220), "middle, width"),
         ('{"x": 0.1, "y": 0.2, "w": 0.3, "h": 0.4}', (100, 200, 400, 600), "left, top, width"),
         ('{"box_2d": [20, 10, 60, 40]}', (10, 20, 40, 60), "top, left, bottom, right"),
+        ("Its center is at (100, 200), size (20, 40)", (90, 180, 110, 220), "middle, width"),
     ],
 )
 def test_other_conventions_are_read_and_said(text, corners, repair):

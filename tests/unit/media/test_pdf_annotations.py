@@ -69,6 +69,8 @@ SHOWN = {
 }
 NOT_SHOWN = {
     "empty field": {**FIELD, "drawn": ""},
+    "empty text in a field": {**FIELD, "V": "", "drawn": "() Tj"},
+    "blanks in a field": {**FIELD, "drawn": "<20 20> Tj 0 0 Td ( ) Tj"},
     "unchecked box": {**BOX, "V": Name.Off, "AS": Name.Off, "drawn": "(4) Tj"},
     "button": {**BOX, "Ff": 1 << 16, "drawn": "(Send) Tj"},
     "hidden": {"Subtype": Name.FreeText, "Contents": "Paid", "F": 2, "drawn": "(Paid) Tj"},

@@ -150,3 +150,24 @@ def test_a_damaged_image_is_refused_each_time(kind):
     for use in ("load_rgb", "load_rgb", "bytes", "image_block", "video_block"):
         with pytest.raises(MediaError, match="corrupt"):
             USES[use](image)
+
+
+def test_frames_beside_a_damaged_one_are_read_each_time():
+    frames = [Image.fromarray(noise(80, 80)) for _ in range(3)]
+    buffer = io.BytesIO()
+    options = {"save_all": True, "append_images": frames[1:], "compression": "tiff_lzw"}
+    frames[0].save(buffer, "TIFF", **options)
+    data = bytearray(buffer.getvalue())
+    whole = Image.open(buffer)
+    whole.seek(2)
+    start = whole.tag_v2[273][0]  # StripOffsets
+    data[start : start + 200] = b"\xff" * 200
+    image = Image.open(io.BytesIO(bytes(data)))
+    for number in (2, 0, 0, 1, 1, 2):
+        image.seek(number)
+        if number == 2:
+            with pytest.raises(MediaError, match="corrupt"):
+                load_rgb(PixelSource(image, "x"), POLICY)
+        else:
+            shown = load_rgb(PixelSource(image, "x"), POLICY)
+            assert np.array_equal(np.asarray(shown), np.asarray(frames[number]))

@@ -129,3 +129,32 @@ def test_no_frame_that_can_be_decoded_is_an_error(tmp_path):
         with_broken_packets(path, range(10), kept=0)
         with pytest.raises(MediaError, match="none of its frames can be decoded"):
             read_clip(BytesSource(path.read_bytes(), name), MediaPolicy(), 2)
+
+
+def test_frames_that_are_missing_without_a_packet_are_said(tmp_path):
+    """A hole in a transport stream: there are packets for more frames than can be decoded."""
+    flat = [np.full((64, 96, 3), index * 3 % 250, np.uint8) for index in range(120)]
+    path = write_clip(tmp_path / "a.ts", flat, g=12, bf=0)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 20] = bytes(len(data) // 20)
+    path.write_bytes(data)
+    reader = PyAVReader(str(path))
+    list(reader.read(range(reader.frame_count)))
+    replaced = sum(a != b for a, b in enumerate(reader.decoded))
+    assert (reader.lost, replaced > 0) == (0, True)
+    with pytest.warns(UserWarning, match=r"\d of the frames cannot be decoded, and others"):
+        clip = read_clip(BytesSource(bytes(data), "a.ts"), MediaPolicy(), reader.frame_count)
+    assert set(clip.indices) <= set(reader.decoded)
+
+
+def test_a_container_that_cannot_be_read_to_its_end_is_said(tmp_path):
+    """YUV4MPEG2 declares no duration: the video is shorter, and nothing else tells it."""
+    path = write_clip(tmp_path / "a.y4m", pictures(20), codec="rawvideo")
+    data = path.read_bytes()
+    places = [found.start() for found in re.finditer(b"FRAME\n", data)]
+    assert len(places) == 20
+    broken = data[: places[12]] + b"BROKE\n" + data[places[12] + 6 :]
+    with pytest.warns(UserWarning, match="cannot be read, and the rest is missing; frames may be"):
+        clip = read_clip(BytesSource(broken, "a.y4m"), MediaPolicy(), 4)
+    assert clip.frame_count == 12
