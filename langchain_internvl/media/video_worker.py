@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from langchain_internvl.errors import RequestError
+from langchain_internvl.media.chunk_damage import chunk_damage
 from langchain_internvl.media.containers import check_container
 from langchain_internvl.media.records import HEAD, write_image, write_record
 from langchain_internvl.media.video import frame_indices, frame_indices_by_time, is_constant
@@ -63,13 +64,13 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
 
 
 def _open(path: Path) -> tuple[VideoReader, str | None]:
-    """The open video, and why frames at its end may be missing (None: no damage was found).
+    """The open video, and why frames may be missing (None: no damage was found).
 
     Raises:
         ValueError: The file is not a video, or has no frames.
     """
     check_container(path)
-    damage = cut_off(path)
+    damage = cut_off(path) or chunk_damage(path)
     try:
         reader = open_reader(str(path), is_damaged=damage is not None)
     except Exception as error:  # PyAV's errors, whose text has the path of the temporary file
