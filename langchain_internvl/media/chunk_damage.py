@@ -49,11 +49,10 @@ def _avi_damage(file: BinaryIO) -> str | None:
         if size and kind[:2].isdigit() and kind[2:] in {b"dc", b"db"}
     ]
     # Offsets count from the name of the list, or from the beginning of the file.
-    bases = (movi, 0)
-    found = [
-        sum(_is_at(file, base + offset, kind) for kind, offset, _ in entries[:64]) for base in bases
-    ]
-    base = bases[found.index(max(found))]
+    first = entries[:64]
+    base = max(
+        (movi, 0), key=lambda base: sum(_is_at(file, base + at, kind) for kind, at, _ in first)
+    )
     lost = sum(not _is_at(file, base + offset, kind, size) for kind, offset, size in entries)
     if not lost or 2 * lost > len(entries):  # an index of another file says nothing
         return None

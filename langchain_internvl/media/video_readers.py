@@ -239,10 +239,10 @@ class PyAVReader:
     def _packets(self, *streams: Any) -> Iterator[Any]:
         """Packets from the present place on, up to the first that cannot be read.
 
+        The last one is empty: with it the decoder gives the frames that it holds.
+
         Args:
             streams: Their streams; none: all streams.
-
-        The last one is empty: with it the decoder gives the frames that it holds.
 
         Raises:
             av.FFmpegError: The first packet cannot be read.
