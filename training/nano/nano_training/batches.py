@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nano_training.model import TILE
+
 IGNORED = -100
 
 
@@ -67,6 +69,11 @@ class Batch:
     goals: Tensor
     targets: Tensor
     features: Tensor | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it shows whole tiles; else windows, which are parts of them."""
+        return self.tiles.shape[1:3] == (TILE, TILE)
 
     @property
     def positions(self) -> Tensor:

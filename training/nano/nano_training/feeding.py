@@ -92,13 +92,22 @@ def to_gpu(device: torch.device) -> Callable[[Step], Step]:
     return send
 
 
-def through(model: InternVLForConditionalGeneration) -> Callable[[Step], Step]:
-    """Adds what a vision tower that does not learn makes of the tiles, once for all shows."""
+def through(
+    model: InternVLForConditionalGeneration, *, windows: bool = True
+) -> Callable[[Step], Step]:
+    """Adds what a vision tower makes of tiles that it does not learn from, once for all shows.
+
+    Args:
+        model: The model.
+        windows: Whether it learns from no windows either; else these are left as they are.
+    """
 
     def send(step: Step) -> Step:
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             return [
                 replace(batch, features=see(model, batch.tiles, batch.origin).bfloat16())
+                if windows or batch.is_whole
+                else batch
                 for batch in step
             ]
 

@@ -119,6 +119,8 @@ def _wide_scene(rng: random.Random) -> Sample:
     return scene_sample(rng, width, height, count=4)
 
 
+_SMALL_GRIDS = ((2, 1), (1, 2), (2, 2))
+
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "few lines": Kind(12, _few_lines),
@@ -137,8 +139,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "list": Kind(1, list_sample),
         "short list": Kind(8, lambda rng: list_sample(rng, ((1, 1),), places=3)),
         "middle list": Kind(3, lambda rng: list_sample(rng, ((2, 1), (1, 2)), places=2)),
+        "read list": Kind(1, lambda rng: list_sample(rng, places=0)),
+        "small read list": Kind(3, lambda rng: list_sample(rng, _SMALL_GRIDS, places=0)),
         "placed lines": Kind(10, _placed_lines),
         "described": Kind(16, lambda rng: described_sample(rng, TILE)),
+        "close": Kind(16, lambda rng: described_sample(rng, TILE, close=True)),
         "cited": Kind(4, cited_sample),
         "blank": Kind(8, blank_sample),
     }

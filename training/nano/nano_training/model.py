@@ -232,7 +232,11 @@ def layer_of(name: str) -> int:
 
 
 def speed_up(
-    model: InternVLForConditionalGeneration, device: str = "cpu", *, sight: bool = True
+    model: InternVLForConditionalGeneration,
+    device: str = "cpu",
+    *,
+    sight: bool = True,
+    whole: bool = True,
 ) -> bool:
     """Make training steps cheaper; losses agree to three digits (16-bit products).
 
@@ -243,17 +247,21 @@ def speed_up(
         model: The model.
         device: Where it is trained.
         sight: Whether the vision tower learns; else another thread runs it, as it is.
+        whole: Whether it learns from whole tiles too.
 
     Returns:
         Whether the language model now has the attention of `attention`.
     """
     language_model = model.model.language_model
-    if device == "cpu" and not sight:  # compiled, these layers are no faster
+    if device == "cpu":
+        ALL_ATTENTION_FUNCTIONS.register("plain", attention.plain_attention)
+    if device == "cpu" and not (sight and whole):  # compiled, these layers are no faster
+        if sight:
+            model.model.vision_tower.set_attn_implementation("plain")
         attention.register()
         language_model.set_attn_implementation(attention.NAME)
         return True
     if device == "cpu":
-        ALL_ATTENTION_FUNCTIONS.register("plain", _plain_attention)
         model.set_attn_implementation("plain")
         if shutil.which("g++") is None:
             return False
@@ -268,22 +276,6 @@ def width_of(model: InternVLForConditionalGeneration) -> int:
     """Length of the features of tokens."""
     width: int = model.model.language_model.config.hidden_size
     return width
-
-
-def _plain_attention(
-    _: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    **__: object,
-) -> tuple[Tensor, None]:
-    """softmax(Q K^T) V; a mask is true where a token sees another."""
-    scores = (query * scaling) @ key.mT
-    if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, float("-inf"))
-    return (scores.softmax(-1) @ value).transpose(1, 2).contiguous(), None
 
 
 def see(model: InternVLForConditionalGeneration, tiles: Tensor, origin: tuple[int, int]) -> Tensor:

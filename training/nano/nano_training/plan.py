@@ -25,6 +25,8 @@ class Plan:
         warm_up: Steps in which the rates rise.
         steady: Share of the run after which they fall, along a cosine.
         sight: 1: the vision tower learns too; 0: it is left as it is, which is cheaper.
+        sight_of: "all": it learns from everything; "windows": from parts of a tile only, which are
+            cheap, and looks at whole tiles as it is.
         minutes: After how long the run ends, if it has not ended before; 0: never.
         shows: How often a batch may be shown while training waits for the next: on a GPU, and where
             the vision tower does not learn.
@@ -45,6 +47,7 @@ class Plan:
     warm_up: int = 200
     steady: float = 0.35
     sight: int = 1
+    sight_of: str = "all"
     minutes: float = 0.0
     shows: int = 1
     fresh: int = 0
@@ -53,6 +56,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.old_rate != 1 and not self.fresh:
             raise ValueError("old_rate is of all but new layers; say how many are, by fresh")
+        if self.sight_of not in ("all", "windows"):
+            raise ValueError(f"sight_of is {self.sight_of!r}, neither 'all' nor 'windows'")
 
     def course(self, member: int = 0) -> Course:
         """What is shown when, to one of the processes that train together."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 from PIL import Image, ImageDraw
 
@@ -121,6 +122,12 @@ def _ordered(things: list[Thing]) -> list[Thing]:
     return sorted(things, key=lambda thing: thing.box[0] + thing.box[2])
 
 
+def _least_step(things: list[Thing]) -> float:
+    """The least distance across between the middles of two things, in pixels."""
+    middles = [(thing.box[0] + thing.box[2]) / 2 for thing in _ordered(things)]
+    return min((right - left for left, right in pairwise(middles)), default=math.inf)
+
+
 def ground_answer(name: str, things: list[Thing], width: int, height: int) -> str:
     """Where things are, as InternVL writes it: integers 0-1000 of the whole picture."""
     scale = (1000 / width, 1000 / height) * 2
@@ -223,9 +230,24 @@ def scene_sample(
     )
 
 
-def described_sample(rng: random.Random, side: int) -> Sample:
-    """A picture of up to four things, which is described: what comes next from left to right."""
-    picture, drawn = draw_scene(rng, side, side, count=rng.choice((2, 3, 3, 4, 4, 4)))
+_CLOSEST = 4
+"""Pictures of which that with the least distance is taken."""
+
+
+def described_sample(rng: random.Random, side: int, *, close: bool = False) -> Sample:
+    """A picture of up to four things, which is described: what comes next from left to right.
+
+    Args:
+        rng: Where chance comes from.
+        side: Of the picture, in pixels.
+        close: Whether two things are nearly above each other, so that it is hard to tell which one
+            comes first.
+    """
+    many = [
+        draw_scene(rng, side, side, count=rng.choice((2, 3, 3, 4, 4, 4)))
+        for _ in range(_CLOSEST if close else 1)
+    ]
+    picture, drawn = min(many, key=lambda one: _least_step(one[1]))
     asked = Question("describe", prompts.describe(rng), describe(drawn), described(drawn))
     return Sample([picture], [asked], system=prompts.system(rng), things=[drawn])
 

@@ -232,6 +232,29 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.08,
             "blank": 0.01,
         },
+        # After it: the eyes learn from windows, the language model from everything; pages of short
+        # lines are read, and nothing is asked of the places of lines, which was never learnt.
+        "tenth": {
+            SMALL: 0.14,
+            WINDOW: 0.02,
+            SHAPES: 0.03,
+            "square scene": 0.05,
+            "described": 0.06,
+            "close": 0.07,
+            "wide scene": 0.01,
+            "pair": 0.05,
+            "few lines": 0.06,
+            "dense": 0.06,
+            "any size": 0.01,
+            "stretched": 0.02,
+            "one tile sign": 0.02,
+            "wide": 0.15,
+            "video": 0.04,
+            "read list": 0.1,
+            "small read list": 0.03,
+            "cited": 0.06,
+            "blank": 0.01,
+        },
         # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,
