@@ -9,10 +9,11 @@ import torch
 from nano_training import attention
 from nano_training.batches import collate
 from nano_training.encoding import Encoder
-from nano_training.mixture import KINDS
+from nano_training.feeding import through
+from nano_training.mixture import KINDS, Course, Steps
 from nano_training.model import TOKENS, answer, build_model, speed_up, width_of
 from nano_training.plan import Plan
-from nano_training.train import run
+from nano_training.train import Trainer, run
 from support_nano import SMALL, TOKENIZER
 from torch.nn.functional import cross_entropy
 
@@ -66,6 +67,29 @@ def test_attention_by_segments_is_attention_with_the_mask(kinds, monkeypatch):
         torch.testing.assert_close(found[1][1][name], gradient, rtol=1e-3, atol=1e-6, msg=name)
 
 
+def test_short_rows_have_the_same_answers_and_gradients():
+    """By plain matrices where there are gradients, by PyTorch's attention where there are none."""
+    batch = batch_of("simple scene", "few lines")
+    torch.manual_seed(2)
+    features = torch.randn(len(batch.tiles), TOKENS, 32)
+    model = build_model(SMALL, 5)
+    right, _ = answer_of_all_layers(model, batch, features)
+    right.square().mean().backward()
+    of_mask = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+    model = build_model(SMALL, 5)
+    assert speed_up(model, whole=False)
+    found, _, _ = answer(model, batch, features, by_segments=True)
+    found.square().mean().backward()
+    with torch.no_grad():
+        silent, _, _ = answer(model, batch, features, by_segments=True)
+    for one in (found, silent):
+        torch.testing.assert_close(one, right, rtol=1e-4, atol=1e-5)
+    assert of_mask
+    for name, gradient in of_mask.items():
+        own = model.get_parameter(name).grad
+        torch.testing.assert_close(own, gradient, rtol=1e-3, atol=1e-6, msg=name)
+
+
 def test_spans_are_the_shared_tokens_and_each_question():
     segments = torch.tensor(
         [[0, 0, 1, 1, 2, -1], [0, 0, 0, 1, 1, 1], [0, 0, 0, 0, -1, -1], [0, 1, 2, 3, 3, 3]]
@@ -98,3 +122,24 @@ def test_what_a_tower_sees_is_shown_again_and_a_run_names_where_it_went_on(tmp_p
     assert about["commit"] == "abc1234"
     assert about["went_on"] == [{"commit": "abc1234", "minutes": 5.0, "processes": 1}]
     assert about["plan"]["minutes"] == 5.0
+
+
+def test_a_tower_that_learns_from_windows_looks_at_whole_tiles_as_it_is():
+    whole = batch_of("few lines")
+    steps = Steps(Course(mixture="first"), 0, 20, TOKENIZER.pad_token_id)
+    window = next(batch for step in steps for batch in step if batch.kind == "first window")
+    assert (whole.is_whole, window.is_whole) == (True, False)
+    plan = Plan(sight_of="windows", warm_up=1)
+    trainer = Trainer(build_model(SMALL, 5), plan)
+    tower = trainer.model.model.vision_tower
+    before = {name: one.detach().clone() for name, one in tower.named_parameters()}
+    embeddings = trainer.model.get_input_embeddings().weight.detach().clone()
+    trainer.learn([whole])
+    assert all(torch.equal(one, before[name]) for name, one in tower.named_parameters())
+    assert not torch.equal(trainer.model.get_input_embeddings().weight, embeddings)
+    trainer.learn([window])
+    assert not all(torch.equal(one, before[name]) for name, one in tower.named_parameters())
+    sent = through(trainer.model, windows=False)([whole, window])
+    assert [batch.features is None for batch in sent] == [False, True]
+    with pytest.raises(ValueError, match="neither 'all' nor 'windows'"):
+        Plan(sight_of="tiles")

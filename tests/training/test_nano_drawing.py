@@ -1,6 +1,8 @@
 """Pictures of text and shapes are what is said of them."""
 
 import random
+from itertools import pairwise
+from statistics import median
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from nano_training.lists import (
 )
 from nano_training.mixture import KINDS
 from nano_training.pages import TILE, Print, draw_page
-from nano_training.scenes import draw_scene, ground_answer, questions
+from nano_training.scenes import described_sample, draw_scene, ground_answer, questions
 from nano_training.things import Thing
 
 from langchain_internvl.media.tiling import choose_grid
@@ -123,6 +125,18 @@ def test_questions_are_different_and_true():
                 name = question.text.removeprefix("Is there a").lstrip("n ").rstrip("?")
                 there = any(thing.name == name for thing in things)
                 assert question.answer == ("Yes." if there else "No.")
+
+
+def test_things_that_are_hard_to_tell_apart_from_left_to_right():
+    least = {}
+    for close in (False, True):
+        gaps = []
+        for seed in range(60):
+            things = described_sample(random.Random(seed), TILE, close=close).things[0]
+            middles = sorted((thing.box[0] + thing.box[2]) / 2 for thing in things)
+            gaps.append(min((b - a for a, b in pairwise(middles)), default=TILE))
+        least[close] = median(gaps)
+    assert least[True] < 16 < least[False]
 
 
 def test_some_chats_about_videos_begin_with_any_question():
