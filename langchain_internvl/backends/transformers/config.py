@@ -9,7 +9,6 @@ from typing import Any
 from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
 from transformers.activations import ACT2FN
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-from transformers.models.internvl.modeling_internvl import NORM2FN
 
 from langchain_internvl.model_files.rules import OneOf, Rule, check_rules
 
@@ -55,7 +54,7 @@ _ROPE_KIND = OneOf(("default", *ROPE_INIT_FUNCTIONS, *_NATIVE_ROPE))
 _ROPE_KINDS: Mapping[str, Rule] = {"rope_type": _ROPE_KIND, "type": _ROPE_KIND}
 _KINDS: Mapping[tuple[str, ...], Mapping[str, Rule]] = {
     (): {"projector_hidden_act": _ACTIVATION},
-    ("vision_config",): {"hidden_act": _ACTIVATION, "norm_type": OneOf(tuple(NORM2FN))},
+    ("vision_config",): {"hidden_act": _ACTIVATION, "norm_type": OneOf(("layer_norm", "rms_norm"))},
     **{
         path: rules
         for text in ("llm_config", "text_config")
