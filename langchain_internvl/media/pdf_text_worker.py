@@ -31,7 +31,7 @@ _SAMPLE = 200
 """Letters of a page whose direction is looked at."""
 _LEAN = 10
 """Degrees by which letters that run downwards may lean."""
-_CELLS = 64
+_CELLS = 512
 """Rows and columns of the grid in which the area of images is counted."""
 
 
