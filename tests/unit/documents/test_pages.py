@@ -203,6 +203,14 @@ def test_an_image_beyond_the_crop_box_covers_nothing():
     assert found.layer.image_share == 0
 
 
+def test_the_share_of_an_image_is_exact_to_half_a_per_cent():
+    """Of formxobject.pdf, which has 49.9 %: a coarse grid made a scan of it."""
+    content = "q 500 0 0 500 56.69 269.1 cm /F Do Q"
+    (found,) = pages(drawn_pdf(content, image=draw_page("x")))
+    assert found.layer.image_share == pytest.approx(500 * 500 / (595 * 842), abs=0.005)
+    assert found.layer.image_share < 0.5
+
+
 def lines_at(x, y, *lines):
     return f"BT /F1 12 Tf 14 TL {x} {y} Td " + "".join(f"({one}) ' " for one in lines) + "ET "
 
