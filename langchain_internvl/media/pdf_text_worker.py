@@ -79,10 +79,9 @@ def _facts(document: Any, number: int, inspector: PdfInspector) -> dict[str, Any
         facts["label"] = document.get_page_label(number) or None
     with suppress(Exception):
         page = document[number]
-        facts["width"], facts["height"] = page.get_size()
-        with suppress(Exception):
-            unit = inspector.user_unit(number)
-            facts["width"], facts["height"] = (unit * side for side in page.get_size())
+        size = facts["width"], facts["height"] = page.get_size()
+        with suppress(Exception):  # a damaged unit leaves the page's size as it is
+            facts["width"], facts["height"] = (inspector.user_unit(number) * side for side in size)
         with suppress(Exception):
             facts["hides_layers"] = inspector.hides_layers(number)
         facts["rotation"] = page.get_rotation()
@@ -132,7 +131,9 @@ def _runs_downwards(page: Any, textpage: Any) -> bool:
         for index in range(0, number, max(1, number // _SAMPLE))
         if not chr(pdfium.FPDFText_GetUnicode(textpage, index)).isspace()
     ]
-    turned = [round(math.degrees(one) + page.get_rotation()) % 360 for one in angles if one >= 0]
+    turned: list[int] = [
+        round(math.degrees(one) + page.get_rotation()) % 360 for one in angles if one >= 0
+    ]
     return 2 * sum(abs(one - 90) <= _LEAN for one in turned) > len(angles)
 
 
