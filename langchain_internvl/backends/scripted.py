@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage
 
 from langchain_internvl.backends.base import Delta, EngineStats, FinishReason, Request, Usage
 from langchain_internvl.errors import BackendError
+from langchain_internvl.json_files import parse_json
 from langchain_internvl.messages.conversation import Text
 from langchain_internvl.messages.convert import to_turns
 from langchain_internvl.prompting.segments import Prompt
@@ -173,9 +174,24 @@ def _write(message: AIMessage, request: Request) -> tuple[str, tuple[str, ...]]:
         raise BackendError(
             f"the script calls {names}, and this request has no tools to call; use bind_tools"
         )
-    frames = request.tool_format.write_calls(turn.tool_calls, after_words=bool(text))
+    calls = [replace(call, arguments=_kept(call.arguments)) for call in turn.tool_calls]
+    frames = request.tool_format.write_calls(calls, after_words=bool(text))
     ids = tuple(call.id or "" for call in turn.tool_calls)
     return begin + text + Prompt(tuple(frames)).to_text(), ids
+
+
+def _kept(arguments: str) -> str:
+    """Arguments of a call that stay malformed: the bracket that ends a call may complete them."""
+    is_cut = not _is_json(arguments) and _is_json(arguments + "}")
+    return f"{arguments}]" if is_cut else arguments
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _thoughts(message: AIMessage) -> str:

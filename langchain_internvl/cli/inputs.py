@@ -25,7 +25,7 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(_VIDEOS.split(), "video"),
     ".pdf": "pdf",
 }
-"""Kinds of files by suffix. Other files count as images, unless they are PDFs."""
+"""Kinds of files by suffix; other files count as images."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _in_folder(name: str, kinds: Collection[Kind]) -> list[Input]:
         for file in sorted(files):
             kind = _KINDS.get(Path(file).suffix.lower())
             if kind is not None and kind in kinds and not file.startswith("."):
-                found.append(Input(str(Path(root, file)), kind, Path(root, file)))
+                found.append(_in_file(str(Path(root, file))))
     return found or [Input(name, error=f"no {' or '.join(sorted(kinds))} in this folder")]
 
 
@@ -110,13 +110,19 @@ def _at_address(name: str) -> Input:
 def _in_file(name: str) -> Input:
     from langchain_internvl.media.signatures import is_pdf
 
-    kind = _KINDS.get(Path(name).suffix.lower(), "image")
+    path = Path(name)
+    kind = _KINDS.get(path.suffix.lower(), "image")
     try:
-        with Path(name).open("rb") as file:
-            is_paged = kind == "image" and is_pdf(file.read(1024))
-            return Input(name, "pdf" if is_paged else kind, Path(name))
-    except (OSError, ValueError):  # reported when the input is read
-        return Input(name, kind, Path(name), is_guess=True)
+        is_regular = path.is_file()  # opening a pipe would wait for its writer
+        if is_regular:
+            with path.open("rb") as file:
+                head = file.read(1024)
+            if kind != "video":  # by its bytes: files are called .pdf that are none
+                kind = "pdf" if is_pdf(head) else "image"
+    except (OSError, ValueError):
+        is_regular = False
+    # What cannot be read is reported when the input is read.
+    return Input(name, kind, path, is_guess=not is_regular)
 
 
 def _standard_input(folder: Path, kinds: Collection[Kind]) -> Input:

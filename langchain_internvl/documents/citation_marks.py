@@ -3,9 +3,10 @@
 | form | |
 |---|---|
 | `[1]`, `[1, 2]`, `[1; 2]`, `[1 and 2]`, `[1-3]` | numbers and ranges |
-| `[page 1]`, `[p. 1]`, `[pp. 1-2]`, `[^1]`, `[[1]]` | with a word or sign, in two brackets |
+| `[page 1]`, `[p. 1]`, `[pp. 1-2]`, `[\u7b2c1\u9875]`, `[^1]`, `[[1]]` | word, sign, two brackets |
 | `\u30101\u3011`, `\u30101\u2020source\u3011`, `\uff3b1\uff3d` | other brackets |
 | `[1][2]`, `[1], [2]`, `[1] and [2]` | one after the other: one statement |
+| `[1]-[3]` | a range of marks |
 
 Brackets in code, links (`[1](https://...)`) and link definitions (`[1]: https://...`) are text.
 So are ranges without a word that begin beyond the pages or at 0, without a page beside them:
@@ -22,19 +23,23 @@ from typing import TypeAlias
 from langchain_internvl.documents.markdown_code import code_spans
 from langchain_internvl.documents.sentences import last_sentence
 
-_WORD = r"(?:\^|(?:pages?|pp?\.?|seiten?|s\.)\s*)?"
-_JOIN = r"\s*(?:[,;&\u3001\uff0c]|and|und|[-\u2013\u2014]|to|bis)\s*"
-_NUMBERS = rf"\s*{_WORD}\d{{1,3}}(?:{_JOIN}{_WORD}\d{{1,3}})*\s*(?:\u2020[^\[\]\u3010\u3011]*)?"
+_DASH = r"[-\u2010-\u2015]"
+_WORD = r"(?:\^|(?:pages?|pgs?\.?|pp?\.?|seiten?|s\.|\u7b2c)\s*)?"
+_NUMBER = rf"{_WORD}\d{{1,3}}(?:\s*[\u9875\u9801])?"
+_JOIN = rf"\s*(?:[,;&\u3001\uff0c]|and|und|{_DASH}|to|bis)\s*"
+_NUMBERS = rf"\s*{_NUMBER}(?:{_JOIN}{_NUMBER})*\s*(?:\u2020[^\[\]\u3010\u3011]*)?"
 _MARK = re.compile(
     rf"(?:\[\[{_NUMBERS}\]\]|\[{_NUMBERS}\]|\u3010{_NUMBERS}\u3011|\uff3b{_NUMBERS}\uff3d)"
     r"(?!\(|:\s*(?:<|\w+://))",
     re.IGNORECASE,
 )
-_BETWEEN = re.compile(r"(?:[^\S\n]*(?:[,;&]|and|und))?[^\S\n]*", re.IGNORECASE)
+_BETWEEN = re.compile(r"(?:[^\S\n]*[,;])?(?:[^\S\n]*(?:&|and|und))?[^\S\n]*", re.IGNORECASE)
+_FROM_TO = re.compile(rf"[^\S\n]*{_DASH}[^\S\n]*")
 _RANGE = re.compile(
-    r"(\d{1,3})(?:\s*(?:[-\u2013\u2014]|to|bis)\s*[^\d]*?(\d{1,3}))?", re.IGNORECASE
+    rf"(\d{{1,3}})(?:\s*[\u9875\u9801]?\s*(?:{_DASH}|to|bis)\s*[^\d]*?(\d{{1,3}}))?",
+    re.IGNORECASE,
 )
-_NAMED = re.compile(r"\b[ps]|\u2020", re.IGNORECASE)
+_NAMED = re.compile(r"\b[ps]|[\u2020\u7b2c\u9875\u9801]", re.IGNORECASE)
 """A word for "page", or a dagger before the name of the source: no range of other things."""
 _SOURCE = re.compile(r"\u2020[^\[\]\u3010\u3011]*")
 _LIST_ITEM = re.compile(r"\A\s*(?:\d{1,3}[.)])?")
@@ -105,9 +110,12 @@ def _found(text: str, pages: int) -> _Found:
         numbers = _numbers(one[0], pages)
         if not numbers or any(begin <= one.start() < end for begin, end in code):
             continue
-        if found and _BETWEEN.fullmatch(text, found[-1][1], one.start()):
-            start, _, numbers_before = found.pop()
-            found.append((start, one.end(), tuple(dict.fromkeys(numbers_before + numbers))))
+        gap = (found[-1][1], one.start()) if found else (0, 0)
+        is_range = bool(found) and _FROM_TO.fullmatch(text, *gap) is not None
+        if is_range or (found and _BETWEEN.fullmatch(text, *gap)):
+            start, _, before = found.pop()
+            within = range(before[-1] + 1, min(numbers[0], pages + 2)) if is_range else ()
+            found.append((start, one.end(), tuple(dict.fromkeys((*before, *within, *numbers)))))
         else:
             found.append((*one.span(), numbers))
     return found

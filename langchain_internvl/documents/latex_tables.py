@@ -18,9 +18,9 @@ from langchain_internvl.documents.markdown_code import CODE_FENCE, code_spans
 _COLUMNS = r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}"
 _EDGE = re.compile(
     r"(?P<table>\\begin\{table\}(?:\[[^\]]*\])?\s*)?(?:\\centering\s*)?"
-    r"(?P<begin>\\begin\{tabular\})(?:\[[^\]]*\])?"
+    r"(?P<begin>\\begin\{tabular(?:\}|[*xy]\}\s*\{[^{}]*\}))(?:\[[^\]]*\])?"
     rf"(?P<columns>{_COLUMNS})?"
-    r"|\\end\{tabular\}",
+    r"|\\end\{tabular[*xy]?\}",
 )
 _TABLE_END = re.compile(r"\s*\\end\{table\}")
 _CUT = re.compile(r"\\end\{table\}|\n\s*\n|\n[ \t]*(?:`{3}|~{3})")
@@ -30,7 +30,10 @@ _MENTION = re.compile(r"[,.;:!?)](?![\d&]|\s*&)")
 """What goes on with a sentence, after the columns of a tabular that is only named: not the first
 cell of a table, such as ".5"."""
 _COMMAND = re.compile(r"\\[a-zA-Z]+\*?(?:\[[^\[\]]*\]|\{[^{}]*\})*")
-_RULES = r"\\(?:hline|toprule|midrule|bottomrule|cline\{[^{}]*\})"
+_RULES = (
+    r"\\(?:(?:toprule|midrule|bottomrule)(?:\[[^\]]*\])?|hline|addlinespace(?:\[[^\]]*\])?"
+    r"|cline\{[^{}]*\}|cmidrule(?:\[[^\]]*\])?(?:\([^()]*\))?\{[^{}]*\})"
+)
 _RULE = re.compile(_RULES)
 _ROW = re.compile(r"\\\\(?:\[[^\]]*\])?")
 _SEPARATOR = re.compile(rf"(?<!\\)&|{_ROW.pattern}")

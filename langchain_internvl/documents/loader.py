@@ -35,7 +35,7 @@ from langchain_internvl.media.policy import MediaPolicy
 PAGE_DELIMITER = "\n\f"
 """Separator of the pages of a file in mode "single", as in other PDF loaders of LangChain."""
 
-_VERSION = 2
+_VERSION = 3
 """Version of the reading algorithm: incremented when the same settings give another text."""
 
 

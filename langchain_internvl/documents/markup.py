@@ -6,7 +6,7 @@
 | `<html>`, `<body>` around, `border`, `style`, `class` inside | models trained on web pages |
 | Markdown tables of pipes | most chat models |
 | OTSL: `<fcel>a<fcel>b<nl>`, `<lcel>`, `<ucel>`, `<xcel>` | models of the docling family |
-| LaTeX `tabular` | models trained on papers |
+| LaTeX `tabular`, `tabular*`, `tabularx` | models trained on papers |
 | truncated tables | replies that reached their limit |
 
 Only structure changes: the text of cells is kept unchanged.
@@ -27,7 +27,7 @@ _FENCE = re.compile(
 )
 _SHELL = re.compile(r"</?(?:html|body|head)(?:\s[^<>]*)?>|<!DOCTYPE[^<>]*>", re.IGNORECASE)
 _RULE = re.compile(
-    r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)+\|?\s*"  # several columns
+    r"\s*(?:\|\s*)?:?-+:?\s*(?:\|\s*:?-+:?\s*)+(?:\|\s*)?"  # several columns
     r"|\s*\|\s*:?-+:?\s*\|\s*|\s*\|\s*:?-{2,}:?\s*|\s*:?-{2,}:?\s*\|\s*"  # one column
 )
 """The rule below the head of a table of pipes (https://github.github.com/gfm/#delimiter-row)."""
@@ -59,7 +59,7 @@ def normalise_markup(text: str) -> str:
     if "<" in text:
         text = _SHELL.sub("", text)
         text = _OTSL.sub(_from_otsl, text)
-    if "\\begin{tabular}" in text:
+    if "\\begin{tabular" in text:
         text = convert_tabulars(text)
     if "|" in text:
         text = _from_pipes(text)

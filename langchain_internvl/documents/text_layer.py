@@ -72,6 +72,11 @@ def has_all_text(page: PdfPageText) -> bool:
     return not page.annotations
 
 
+def shows_all_text(page: PdfPageText) -> bool:
+    """No layer (optional content) of the page is switched off, whose text would be among it."""
+    return not page.hides_layers
+
+
 TESTS: tuple[Callable[[PdfPageText], bool], ...] = (
     has_text,
     covers_scan,
@@ -80,6 +85,7 @@ TESTS: tuple[Callable[[PdfPageText], bool], ...] = (
     has_words,
     has_spaces,
     has_all_text,
+    shows_all_text,
 )
 """The tests, in the order in which they run."""
 

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 from langchain_internvl._optional import require
+from langchain_internvl.media.pdf_layers import has_hidden_layer
 from langchain_internvl.media.stream_ends import (
     is_group3_cut,
     is_group4_cut,
@@ -66,7 +67,7 @@ _OPERATORS = frozenset({
 
 
 class PdfInspector:
-    """Finds damaged streams of the pages of a PDF.
+    """Finds damaged streams of the pages of a PDF, and what PDFium does not tell of them.
 
     Args:
         data: The file.
@@ -92,6 +93,17 @@ class PdfInspector:
             return self._pikepdf.open(io.BytesIO(data), password=password or "")
         except self._pikepdf.PasswordError:
             return self._pikepdf.open(io.BytesIO(data))
+
+    def user_unit(self, number: int) -> float:
+        """Size of a page's unit in points, which PDFium does not apply (ISO 32000-1, 14.11.2)."""
+        unit = self._pages[number].obj.get("/UserUnit", 1) if number < len(self._pages) else 1
+        return float(unit) if float(unit) > 0 else 1.0
+
+    def hides_layers(self, number: int) -> bool:
+        """Whether a page has content in a layer that is switched off; see `pdf_layers`."""
+        return number < len(self._pages) and has_hidden_layer(
+            self._file.Root, self._pages[number].obj
+        )
 
     def damage(self, number: int, page: Any = None) -> str | None:
         """What of a page cannot be drawn, as far as its streams tell.

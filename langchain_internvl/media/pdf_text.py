@@ -24,8 +24,9 @@ class PdfPageText:
     Attributes:
         number: Index of the page in the file, from 0.
         total: Number of pages of the whole file.
-        text: The text layer in PDFium's order, lines separated by newlines, without what the crop
-            box hides; then the texts of `annotations`. "" if there is none.
+        text: The text layer in PDFium's order, lines separated by newlines, without what lies
+            outside of the crop box and the paper; then the texts of `annotations`. "" if there is
+            none.
         label: The page's label, such as "iv"; None: it has none.
         width: Width in points (1/72 inch), after the page's own rotation.
         height: Height in points, after the page's own rotation.
@@ -35,6 +36,8 @@ class PdfPageText:
             found.
         annotations: Texts that form fields, free text and stamps draw on the page, "" for unknown
             ones; their places are not known.
+        hides_layers: Whether the page has content in a layer (optional content) that is switched
+            off; `text` has the text of it, too.
     """
 
     number: int
@@ -47,6 +50,7 @@ class PdfPageText:
     image_share: float
     damage: str | None = None
     annotations: Sequence[str] = ()
+    hides_layers: bool = False
 
 
 def stream_texts(

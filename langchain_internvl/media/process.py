@@ -99,6 +99,7 @@ class Decoding:
         name: Name of the medium in error messages.
         kind: Kind of the medium in error messages, such as "video".
         policy: Limits on pixels.
+        deadline: Deadline of the call.
         waiting: Returns the context in which a record is awaited.
         limits_total: Whether `max_total_pixels` applies.
     """
@@ -109,6 +110,7 @@ class Decoding:
         name: str,
         kind: str,
         policy: MediaPolicy,
+        deadline: Deadline,
         waiting: Callable[[], AbstractContextManager[None]],
         limits_total: bool,  # noqa: FBT001
     ) -> None:
@@ -116,6 +118,7 @@ class Decoding:
         self._name = name
         self._kind = kind
         self._policy = policy
+        self._deadline = deadline
         self._waiting = waiting
         self._limits_total = limits_total
         self._pixels = 0
@@ -155,6 +158,9 @@ class Decoding:
     def _read(self, kind: bytes, most: int) -> bytes:
         with self._waiting():
             found, data = read_record(self._stream, most)
+        # The timer that ends the process is a thread, and late on a machine under load.
+        if self._deadline.is_over:
+            raise self._deadline.error()
         if found == kind:
             return data
         text = data.decode("utf-8", "replace").strip()
@@ -233,6 +239,7 @@ def decoding(  # noqa: PLR0917 - all arguments are needed
                     source.name,
                     kind,
                     policy,
+                    deadline,
                     waiting if is_stream else nullcontext,
                     not is_stream,
                 )

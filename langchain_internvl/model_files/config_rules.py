@@ -132,6 +132,12 @@ _ROPE: Mapping[str, Rule] = {
     "attention_factor": OrNull(Number(0, 1000)),
     "partial_rotary_factor": OrNull(_RATE),
 }
+_ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("dynamic", "linear", "llama3", "yarn"), ("factor",)),
+    **dict.fromkeys(("longrope", "su"), ("long_factor", "short_factor")),
+}
+"""Settings without which a kind of rope has no frequencies."""
+
 _GENERATION: Mapping[str, Rule] = {
     "do_sample": OrNull(FLAG),
     "eos_token_id": _END_TOKENS,
@@ -162,6 +168,7 @@ def check_config(config: Mapping[str, Any], where: str, *, is_original: bool) ->
     check_rules(vision, _VISION, where, ["vision_config"])
     for name in ("rope_scaling", "rope_parameters"):
         check_rules(text.get(name) or {}, _ROPE, where, [language, name])
+        _check_rope(text.get(name) or {}, f"{where}: {language}.{name}")
     _check_heads(vision, f"{where}: vision_config")
     _check_heads(text, f"{where}: {language}")
     _check_grid(config, vision, where)
@@ -210,6 +217,13 @@ def _check_heads(section: Mapping[str, Any], where: str) -> None:
             f"{where}.num_attention_heads ({heads}) is no multiple of num_key_value_heads "
             f"({groups})"
         )
+
+
+def _check_rope(rope: Mapping[str, Any], where: str) -> None:
+    kind = rope.get("rope_type") or rope.get("type")
+    for name in _ROPE_NEEDS.get(str(kind), ()):
+        if rope.get(name) is None:
+            raise CheckpointError(f"{where}.{name} is missing, but {kind!r} needs it")
 
 
 def _check_grid(config: Mapping[str, Any], vision: Mapping[str, Any], where: str) -> None:

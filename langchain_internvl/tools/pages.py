@@ -13,7 +13,7 @@ from PIL import Image
 from langchain_internvl.errors import MediaError
 from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.policy import MediaPolicy
-from langchain_internvl.media.signatures import is_pdf
+from langchain_internvl.media.signatures import is_pdf, name_of
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.tools.images import ToolImage, open_image, parse_region
 from langchain_internvl.tools.media_access import resolve_image
@@ -83,7 +83,9 @@ def open_images(
     held = BytesSource(source.read(policy), source.name)
     if not is_pdf(held.data):
         if named is not None:
-            raise MediaError(name, f"is no PDF; leave {named.group()!r} out")
+            raise MediaError(
+                name, f"is no PDF, it is {name_of(held.data)}; leave {named.group()!r} out"
+            )
         yield ToolPage(open_image(held, policy, region))
         return
     part = None if region is None else parse_region(region)

@@ -92,8 +92,9 @@ class Client:
             ServerError: The list is malformed.
         """
         async with self._translating(None):
-            page = await self._client.models.list(timeout=_LIST_SECONDS)
             try:
+                # The client returns whatever is no JSON (a web page) as text, and then fails on it.
+                page = await self._client.models.list(timeout=_LIST_SECONDS)
                 return [ServedModel(str(one.id), owner_of(one)) for one in page.data or ()]
             except (AttributeError, TypeError) as error:
                 raise ServerError(f"the server's list of models is malformed: {error}") from error

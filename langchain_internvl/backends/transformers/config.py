@@ -7,6 +7,10 @@ from copy import deepcopy
 from typing import Any
 
 from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
+from transformers.activations import ACT2FN
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from langchain_internvl.model_files.rules import OneOf, Rule, check_rules
 
 # Keys of a language model's config that are copied unchanged. The other keys of an original
 # `llm_config` are generation defaults of transformers 4, which do not affect the model.
@@ -45,6 +49,24 @@ _VISION_DEFAULTS: Mapping[str, Any] = {
 _NATIVE_ROPE: Mapping[str, str] = {"su": "longrope"}
 """Types of `rope_scaling` with another name in transformers."""
 
+_ACTIVATION = OneOf(tuple(ACT2FN))
+_ROPE_KIND = OneOf(("default", *ROPE_INIT_FUNCTIONS, *_NATIVE_ROPE))
+_ROPE_KINDS: Mapping[str, Rule] = {"rope_type": _ROPE_KIND, "type": _ROPE_KIND}
+_KINDS: Mapping[tuple[str, ...], Mapping[str, Rule]] = {
+    (): {"projector_hidden_act": _ACTIVATION},
+    ("vision_config",): {"hidden_act": _ACTIVATION, "norm_type": OneOf(("layer_norm", "rms_norm"))},
+    **{
+        path: rules
+        for text in ("llm_config", "text_config")
+        for path, rules in {
+            (text,): {"hidden_act": _ACTIVATION},
+            (text, "rope_scaling"): _ROPE_KINDS,
+            (text, "rope_parameters"): _ROPE_KINDS,
+        }.items()
+    },
+}
+"""Settings, by section, whose value names a part of transformers."""
+
 _VISION_KEYS: Mapping[str, str] = {
     "attention_dropout": "attention_dropout",
     "hidden_act": "hidden_act",
@@ -60,6 +82,25 @@ _VISION_KEYS: Mapping[str, str] = {
     "qk_normalization": "use_qk_norm",
     "qkv_bias": "attention_bias",
 }
+
+
+def check_kinds(config: Mapping[str, Any], where: str) -> None:
+    """Check the names of activations, norms and kinds of rope in `config.json`.
+
+    transformers raises a bare `KeyError` for a name that it does not know.
+
+    Args:
+        config: The config, in either format.
+        where: The file.
+
+    Raises:
+        CheckpointError: transformers has no such part; the message names the file and the field.
+    """
+    for path, rules in _KINDS.items():
+        section: Any = config
+        for name in path:
+            section = section.get(name) or {}
+        check_rules(section, rules, where, path)
 
 
 def translate_config(

@@ -26,7 +26,7 @@ from langchain_internvl.backends.transformers.bits import (
     quantization_config,
     refuse_widths,
 )
-from langchain_internvl.backends.transformers.config import translate_config
+from langchain_internvl.backends.transformers.config import check_kinds, translate_config
 from langchain_internvl.backends.transformers.cpu_products import use_cpu_products
 from langchain_internvl.backends.transformers.experts import (
     MixtureSizes,
@@ -201,6 +201,7 @@ def _load(
         if checkpoint.is_qianfan_ocr
         else InternVLForConditionalGeneration
     )
+    check_kinds(checkpoint.config, str(folder / "config.json"))
     try:
         if checkpoint.is_original:
             model_class = InternVLChatModel

@@ -167,6 +167,17 @@ async def test_messages_as_replies(model):
         assert all(one.usage_metadata["input_tokens"] for one in (first, other, thought))
 
 
+@pytest.mark.parametrize("arguments", ["{", '{"place": "Oslo"', '{"place": "Os', '{"place":'])
+def test_calls_that_were_cut_off_stay_malformed(arguments):
+    cut = {"type": "invalid_tool_call", "name": "look", "args": arguments, "id": "c", "error": None}
+    said = AIMessage("", tool_calls=[call("Bergen", "call_1")], invalid_tool_calls=[cut])
+    asked = ChatInternVL(backend=ScriptedBackend([said, said])).bind_tools([look])
+    first, *others = asked.stream("x")
+    for reply in (asked.invoke("x"), sum(others, first)):
+        assert [one["args"] for one in reply.tool_calls] == [{"place": "Bergen"}]
+        assert [one["name"] for one in reply.invalid_tool_calls] == ["look"]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_call_of_no_tool_is_an_error_of_the_script(model):
     llm = ChatInternVL(

@@ -235,6 +235,19 @@ def test_pdfs_are_read_page_by_page(run, folder):
         assert (missing.exit_code, name in missing.stderr) == (1, True)
 
 
+def test_files_that_are_called_pdf_and_are_none(run, folder):
+    Image.new("RGB", (40, 30), "red").save(folder / "image.pdf", "PNG")
+    (folder / "page.pdf").write_text("<html>Please log in</html>", "utf-8")
+    os.mkfifo(folder / "pipe.pdf")
+    assert run("read", "image.pdf").stdout == "A cat.\n"
+    for named in (("page.pdf", "pipe.pdf"), (".",)):
+        failed = run("read", *named)
+        assert failed.exit_code == 1
+        assert "page.pdf: is an HTML page" in failed.stderr.replace(f"{folder}/", "")
+        assert "is not a regular file" in failed.stderr
+        assert "#page" not in failed.stderr
+
+
 @pytest.mark.parametrize(
     ("address", "sent"),
     [

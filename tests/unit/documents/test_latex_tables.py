@@ -12,6 +12,10 @@ def table(*rows):
 
 
 BEGIN, END = "\\begin{tabular}{ll}", "\\end{tabular}"
+RULES = (
+    "\\toprule[1pt] a & b \\\\ \\cmidrule(lr){1-2}\\cmidrule[1pt]{2-2} c & d "
+    "\\\\ \\addlinespace[2pt] \\bottomrule"
+)
 LINES = "\\begin{tabular}[c]{@{}c@{}}x\\\\y\\end{tabular}"
 """As generators of tables write the lines of a cell."""
 
@@ -29,6 +33,17 @@ LINES = "\\begin{tabular}[c]{@{}c@{}}x\\\\y\\end{tabular}"
         (f"{BEGIN}{BEGIN}{LINES} & 2{END} & b{END}", table((table(("x<br>y", "2")), "b"))),
         (f"{BEGIN}a & \\begin{{tabular}}{{c}}{END}b{END}",
          table(("a", f"\\begin{{tabular}}{{c}}{END}b"))),
+        # Other environments of the same rows, and the rules of booktabs.
+        (f"{BEGIN}{RULES}{END} tail", table(("a", "b"), ("c", "d")) + " tail"),
+        *(
+            (f"A\n\\begin{{{name}}}{place}{{l|X}}a & b \\\\ c & {LINES}\\end{{{name}}}\nB",
+             "A\n" + table(("a", "b"), ("c", "x<br>y")) + "\nB")
+            for name, place in (
+                ("tabular*", "{\\textwidth}[t]"), ("tabularx", "{0.5\\linewidth}"),
+                ("tabulary", "{8cm}"),
+            )
+        ),
+        ("\\begin{tabularx}{\\textwidth}{lX}a & b \\\\ c &", table(("a", "b"), ("c", ""))),
         # Without the end of the outer one.
         (f"{BEGIN}a & {LINES} \\\\\n{LINES} & c\n\nR & D",
          table(("a", "x<br>y"), ("x<br>y", "c")) + "\n\nR & D"),

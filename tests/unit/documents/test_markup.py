@@ -156,3 +156,9 @@ def test_regions_are_taken_out_of_the_text():
     ]
     assert split_elements("[[1, 2, 3, 4]] is a matrix") == ("[[1, 2, 3, 4]] is a matrix", ())
     assert split_elements("<box>not one</box>") == ("<box>not one</box>", ())
+
+
+def test_spaces_below_a_row_take_a_step_each():
+    """20,000 took 4 s, in quadratic time."""
+    for spaces in (" " * 200_000, "\t" * 200_000, f"|-{' ' * 200_000}"):
+        assert normalise_markup(f"| a | b |\n{spaces}x") == f"| a | b |\n{spaces}x"

@@ -149,6 +149,107 @@ def test_text_layers_are_judged_by_named_tests(text, share, test):
     assert failed_test(layer(text, share)) == test
 
 
+def drawn_pdf(content, *, page_size=(595, 842), inherited=None, image=None, **keys):
+    """A PDF of a page with content, and an image `/I`, also as a form `/F` of one unit square."""
+    name, dictionary = pikepdf.Name, pikepdf.Dictionary
+    with pikepdf.open(io.BytesIO(text_pdf("", page_size=page_size))) as pdf:
+        page = pdf.pages[0]
+        if image is not None:
+            drawn = pdf.make_stream(image.convert("L").tobytes())
+            drawn.Type, drawn.Subtype = name.XObject, name.Image
+            drawn.Width, drawn.Height = image.size
+            drawn.ColorSpace, drawn.BitsPerComponent = name.DeviceGray, 8
+            inner = pdf.make_stream(b"/I Do", Resources=dictionary(XObject=dictionary(I=drawn)))
+            form = pdf.make_stream(b"/N Do", Resources=dictionary(XObject=dictionary(N=inner)))
+            for one in (inner, form):
+                one.Type, one.Subtype = name.XObject, name.Form
+                one.BBox = pikepdf.Array([0, 0, 1, 1])
+            page.Resources.XObject = dictionary(I=drawn, F=form)
+        page.Contents = pdf.make_stream(content.encode())
+        for key, value in keys.items():
+            page.obj[f"/{key}"] = value
+        if inherited is not None:
+            del page.obj.MediaBox
+            pdf.Root.Pages.MediaBox = inherited
+        buffer = io.BytesIO()
+        pdf.save(buffer)
+    return buffer.getvalue()
+
+
+STAMP = "BT /F1 9 Tf 60 60 Td (Received by the archive on Monday) Tj ET "
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"content": "q 595 0 0 842 50 50 cm /I Do Q", "page_size": (1600, 2400),
+      "CropBox": [50, 50, 645, 892]},
+     {"content": "q 595 0 0 842 0 0 cm /F Do Q"},
+     {"content": "q 1190 0 0 1684 0 0 cm /I Do Q", "inherited": [0, 0, 1190, 1684]}],
+    ids=["within a crop box", "in forms that are scaled", "on paper of an inherited size"],
+)  # fmt: skip
+def test_a_scan_with_a_stamp_is_a_scan_wherever_it_stands(settings):
+    content = STAMP + settings.pop("content")
+    settings = {key: pikepdf.Array(one) if isinstance(one, list) else one
+                for key, one in settings.items()}  # fmt: skip
+    (found,) = pages(drawn_pdf(content, image=draw_page("the letter"), **settings))
+    assert found.failed == "covers_scan"
+    assert found.layer.image_share > 0.95
+
+
+def test_an_image_beyond_the_crop_box_covers_nothing():
+    content = "q 300 0 0 842 0 0 cm /F Do Q"
+    crop = pikepdf.Array([400, 0, 595, 842])
+    (found,) = pages(drawn_pdf(content, image=draw_page("x"), CropBox=crop))
+    assert found.layer.image_share == 0
+
+
+def test_the_share_of_an_image_is_exact_to_half_a_per_cent():
+    """Of formxobject.pdf, which has 49.9 %: a coarse grid made a scan of it."""
+    content = "q 500 0 0 500 56.69 269.1 cm /F Do Q"
+    (found,) = pages(drawn_pdf(content, image=draw_page("x")))
+    assert found.layer.image_share == pytest.approx(500 * 500 / (595 * 842), abs=0.005)
+    assert found.layer.image_share < 0.5
+
+
+def lines_at(x, y, *lines):
+    return f"BT /F1 12 Tf 14 TL {x} {y} Td " + "".join(f"({one}) ' " for one in lines) + "ET "
+
+
+def test_text_beyond_the_paper_is_not_of_the_page():
+    shown, beyond = "the invoice is due in thirty days", "notes for the printer"
+    around = "".join(
+        lines_at(*at, beyond) for at in ((700, 400), (50, 900), (50, -40), (-300, 400))
+    )
+    (found,) = pages(drawn_pdf(lines_at(50, 400, shown) + around))
+    assert found.layer.text.strip() == shown
+    (found,) = pages(drawn_pdf(lines_at(50, 400, shown, beyond)))
+    assert found.layer.text.split("\n") == [shown, beyond]
+
+
+def test_lines_come_in_order_whichever_way_they_run():
+    """PDFium has those that run downwards in the reverse order."""
+    lines = [f"line {number} of the table" for number in range(5)]
+    matrices = ("1 0 0 1 0 0", "0 1 -1 0 590 0", "-1 0 0 -1 590 840", "0 -1 1 0 0 840")
+    with pikepdf.new() as pdf:
+        for matrix in matrices:
+            content = f"q {matrix} cm {lines_at(50, 500, *lines)} Q"
+            for rotate in (0, 90, 180, 270):
+                with pikepdf.open(io.BytesIO(drawn_pdf(content, Rotate=rotate))) as one:
+                    pdf.pages.extend(one.pages)
+        buffer = io.BytesIO()
+        pdf.save(buffer)
+    found = pages(buffer.getvalue(), pages=[*range(16), *range(16)], ocr="never")
+    assert [one.layer.text.split("\n") for one in found] == [lines] * 32
+    assert [one.layer for one in found[:16]] == [one.layer for one in found[16:]]
+
+
+def test_the_unit_of_a_page_counts():
+    data = drawn_pdf(lines_at(50, 400, "a large plan"), UserUnit=2.5, page_size=(600, 400))
+    (found,) = pages(data, ocr="always", dpi=72)
+    assert (found.layer.width, found.layer.height) == (1500, 1000)
+    assert found.picture.size == (1500, 1000)
+
+
 @pytest.mark.parametrize("strips", [1, 2, 16])
 def test_a_scan_in_strips_with_a_stamp_is_a_scan(strips):
     """Scanners cut pages into strips; a number that was stamped on is not its text."""

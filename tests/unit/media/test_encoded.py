@@ -18,7 +18,7 @@ from langchain_internvl.errors import (
     RequestTimeoutError,
     UnsupportedMediaError,
 )
-from langchain_internvl.media import encoded, images
+from langchain_internvl.media import encoded, images, process
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.media.encoded import ReadOptions, decode_image, formats, is_slow, open_image
 from langchain_internvl.media.images import load_readable, load_rgb, read_size, sniff_mime_type
@@ -35,6 +35,11 @@ def qoi(width, height):
         b"qoif" + struct.pack(">IIBB", width, height, 3, 0)
         + b"\xfe\xc8\x64\x32" + b"\xfd" * runs + bytes(7) + b"\x01"
     )  # fmt: skip
+
+
+def long_qoi(width, height):
+    """Every pixel has a code of its own: half a minute for 16 million of them."""
+    return b"qoif" + struct.pack(">IIBB", width, height, 3, 0) + b"\x6a" * (width * height)
 
 
 def plain_ppm(width, height):
@@ -135,9 +140,26 @@ def test_slow_images_that_the_caller_opened_are_decoded_elsewhere(make, size, tm
 
 
 def test_an_image_that_the_caller_opened_ends_with_the_deadline():
-    source = PixelSource(Image.open(io.BytesIO(qoi(8000, 8000))), "x.qoi")
+    source = PixelSource(Image.open(io.BytesIO(long_qoi(4000, 4000))), "x.qoi")
     with pytest.raises(RequestTimeoutError):
         load_rgb(source, POLICY, deadline=Deadline(0.5))
+
+
+@pytest.mark.parametrize("is_opened", [False, True])
+def test_an_image_that_is_decoded_after_the_deadline_is_late(is_opened, monkeypatch):
+    """Also where the timer that ends the process comes too late, as under load."""
+    deadline = Deadline(3600)
+    ends = process.Decoding.pixels
+
+    def pixels(records):
+        monkeypatch.setattr(deadline, "_end", 0.0)
+        return ends(records)
+
+    monkeypatch.setattr(process.Decoding, "pixels", pixels)
+    data = qoi(600, 400)
+    source = PixelSource(Image.open(io.BytesIO(data)), "x") if is_opened else BytesSource(data, "x")
+    with pytest.raises(RequestTimeoutError):
+        load_rgb(source, POLICY, deadline=deadline)
 
 
 def test_changes_of_an_opened_image_are_kept():

@@ -44,6 +44,8 @@ def test_image_size(size, place, tmp_path):
         ("llm_config.max_position_embeddings", float("inf")),
         ("llm_config.rope_scaling", 7),
         ("llm_config.rope_scaling", {"type": "dynamic", "factor": float("nan")}),
+        ("llm_config.rope_scaling", {"type": "dynamic"}),
+        ("llm_config.rope_scaling", {"rope_type": "longrope", "short_factor": [1.0]}),
         ("llm_config.rope_theta", "big"),
         ("llm_config.tie_word_embeddings", "yes"),
         ("vision_config.patch_size", 0),
@@ -183,6 +185,27 @@ def test_settings_that_pass_and_do_not_fit_the_weights(name, tmp_path):
             continue
     assert loaded
     assert tried == 40
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("llm_config.hidden_act", "__import__"),
+        ("llm_config.rope_scaling", {"type": "banana", "factor": 2.0}),
+        ("vision_config.hidden_act", "banana"),
+        ("vision_config.norm_type", "banana"),
+    ],
+)
+def test_names_that_transformers_does_not_know_are_named(path, value, tmp_path):
+    """Known only where the model runs: a server's engine may know others."""
+    shutil.copytree(checkpoint_folder("qwen2"), tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    section, _, name = path.rpartition(".")
+    checkpoint = read_checkpoint(
+        write(tmp_path, config | {section: config[section] | {name: value}})
+    )
+    with pytest.raises(CheckpointError, match=rf"config\.json: {path}.* has to be "):
+        load_model(checkpoint, 1005, LoadOptions())
 
 
 @pytest.mark.parametrize("name", ["qwen2", "llama"])

@@ -124,7 +124,7 @@ def test_ground_wants_one_page(folder):
     [
         ("three.pdf#page=9", "it has 3 pages"),
         ("three.pdf#page=0", "page"),
-        ("a.png#page=1", "is no PDF"),
+        ("a.png#page=1", "is no PDF, it is a PNG image; leave"),
         ("none.pdf#page=1", "no such file"),
     ],
 )

@@ -202,9 +202,22 @@ def test_kinds_are_known_by_their_owner():
     assert tile_fields(OTHER, []) == ([], {})
 
 
-@pytest.mark.parametrize("status", [401, 404, 500, 503])
-def test_a_server_that_lists_no_models_is_any_server(status):
-    server = FaultServer(GOOD, models=lambda handler: send(handler, status, b"{}"))
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        *((status, b"{}", "application/json") for status in (401, 404, 500, 503)),
+        (200, b"<html></html>", "text/html"),  # one page for every address
+        (200, b"no such page", "text/plain"),
+        (200, b"data: {}\n\n", "text/event-stream"),
+        (200, b'"models"', "application/json"),
+        (200, b"[]", "application/json"),
+        (200, b'{"data": [null]}', "application/json"),
+    ],
+)
+def test_a_server_that_lists_no_models_is_any_server(status, body, kind):
+    server = FaultServer(
+        GOOD, models=lambda handler: send(handler, status, body, content_type=kind)
+    )
     with server.running() as url:
         llm = ChatInternVL(model="vl", base_url=url, max_retries=0)
         assert llm.invoke("x").content == "Hello"
