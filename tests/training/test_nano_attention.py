@@ -11,8 +11,9 @@ from nano_training.batches import collate
 from nano_training.encoding import Encoder
 from nano_training.feeding import through
 from nano_training.mixture import KINDS, Course, Steps
-from nano_training.model import TOKENS, answer, build_model, speed_up, width_of
+from nano_training.model import answer, build_model, speed_up, width_of
 from nano_training.plan import Plan
+from nano_training.sizes import TOKENS
 from nano_training.train import Trainer, run
 from support_nano import SMALL, TOKENIZER
 from torch.nn.functional import cross_entropy

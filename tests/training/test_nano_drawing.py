@@ -19,8 +19,9 @@ from nano_training.lists import (
     found,
 )
 from nano_training.mixture import KINDS
-from nano_training.pages import TILE, Print, draw_page
+from nano_training.pages import Print, draw_page
 from nano_training.scenes import described_sample, draw_scene, ground_answer, questions
+from nano_training.sizes import TILE
 from nano_training.things import Thing
 
 from langchain_internvl.media.tiling import choose_grid

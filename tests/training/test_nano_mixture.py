@@ -6,9 +6,9 @@ import pytest
 import torch
 from nano_training.feeding import feed
 from nano_training.mixture import Course, Steps
-from nano_training.model import SQUARE
 from nano_training.plan import Plan
 from nano_training.shares import MIXTURES, SMALL
+from nano_training.sizes import SQUARE
 from nano_training.things import LETTERS, SLOTS
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,10 @@ import torch
 from nano_training.batches import IGNORED, collate
 from nano_training.encoding import Encoder
 from nano_training.mixture import KINDS
-from nano_training.model import TOKENS, answer, build_config, build_model, see
+from nano_training.model import answer, build_config, build_model, see
 from nano_training.pointing import HEADS, WEIGHTS, Goal, pointing
 from nano_training.scenes import describe, described, draw_scene, scene_sample
+from nano_training.sizes import TOKENS
 from nano_training.things import FACTS, LETTERS, UNKNOWN, Letter, Thing, landmarks, letters_known
 from support_nano import SMALL, TOKENIZER, export_random, reply
 

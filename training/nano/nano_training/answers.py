@@ -14,8 +14,9 @@ from PIL import Image
 
 from langchain_internvl.documents.citations import QUESTION
 from nano_training import words
-from nano_training.pages import TILE, Print, draw_page
+from nano_training.pages import Print, draw_page
 from nano_training.samples import About, Asked, Question, Sample
+from nano_training.sizes import TILE
 from nano_training.things import Letter
 
 _ASKED = (

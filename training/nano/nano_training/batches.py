@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nano_training.model import TILE
+from nano_training.sizes import TILE
 
 IGNORED = -100
 

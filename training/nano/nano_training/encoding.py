@@ -20,9 +20,10 @@ from langchain_internvl.prompting.build import build_prompt
 from langchain_internvl.prompting.templates import TEMPLATES
 from langchain_internvl.prompting.tokenization import PromptTokenizer
 from nano_training.batches import IGNORED, Row
-from nano_training.model import SQUARE, build_tokenizer
+from nano_training.model import build_tokenizer
 from nano_training.pointing import Goal
 from nano_training.samples import About, Asked, Question, Sample
+from nano_training.sizes import SQUARE
 from nano_training.things import (
     Letter,
     View,

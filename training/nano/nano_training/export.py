@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
-from nano_training.model import TILE, build_config, build_tokenizer, in_model_of, layer_of
+from nano_training.model import build_config, build_tokenizer, in_model_of, layer_of
 from nano_training.samples import MOST_TILES
+from nano_training.sizes import TILE
 
 _TIED = "lm_head.weight"
 

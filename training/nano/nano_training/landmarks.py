@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nano_training.held_out import COLOURS
-from nano_training.model import SQUARE, TILE
+from nano_training.sizes import SQUARE, TILE
 from nano_training.things import KINDS, LETTERS, SLOTS, UNKNOWN
 
 _PERIODS = (2.0, 0.5, 0.2, 0.1)

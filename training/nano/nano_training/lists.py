@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from nano_training import fonts, prompts
-from nano_training.pages import TILE, Print, colours, fit, letters_of
+from nano_training.pages import Print, colours, fit, letters_of
 from nano_training.samples import About, Question, Sample
+from nano_training.sizes import TILE
 from nano_training.things import Box, Letter
 
 GRIDS = ((2, 3), (3, 2), (2, 4), (4, 2), (3, 3), (3, 4), (4, 3))

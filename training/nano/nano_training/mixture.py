@@ -16,7 +16,6 @@ from nano_training.answers import cited_sample
 from nano_training.batches import Batch, Row, collate
 from nano_training.encoding import Encoder
 from nano_training.lists import blank_sample, list_sample
-from nano_training.model import SQUARE, TILE
 from nano_training.pages import Print, page_sample
 from nano_training.samples import Sample
 from nano_training.scenes import (
@@ -27,6 +26,7 @@ from nano_training.scenes import (
     window_sample,
 )
 from nano_training.shares import MIXTURES, SHAPES, SMALL, WINDOW, Mixture
+from nano_training.sizes import SQUARE, TILE
 from nano_training.things import Letter
 from nano_training.videos import video_sample
 

@@ -20,16 +20,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
 from nano_training import attention
+from nano_training.sizes import PATCH, TILE, TOKENS
 
 if TYPE_CHECKING:
     from nano_training.batches import Batch
-
-TILE, PATCH = 448, 16
-SQUARE = 2 * PATCH
-"""Side of what one context token sees, in pixels."""
-
-TOKENS = (TILE // SQUARE) ** 2
-"""Context tokens of a tile: 196."""
 
 CONTROL = (
     "<|endoftext|>",

@@ -12,7 +12,6 @@ from nano_training import fonts, prompts, words
 from nano_training.samples import Question, Sample
 from nano_training.things import Letter
 
-TILE = 448
 Colour = tuple[int, int, int]
 
 

@@ -26,7 +26,7 @@ from nano_training.lists import (
     draw_list,
     found,
 )
-from nano_training.pages import TILE, Print, draw_page
+from nano_training.pages import Print, draw_page
 from nano_training.scenes import (
     NUMBERS,
     describe,
@@ -35,6 +35,7 @@ from nano_training.scenes import (
     seen,
     sentence,
 )
+from nano_training.sizes import TILE
 from nano_training.things import Thing
 from nano_training.videos import any_acted, draw_video, video_questions
 
