@@ -59,6 +59,11 @@ class Plan:
         if self.sight_of not in ("all", "windows"):
             raise ValueError(f"sight_of is {self.sight_of!r}, neither 'all' nor 'windows'")
 
+    @property
+    def learns_whole(self) -> bool:
+        """Whether the vision tower learns from whole tiles too."""
+        return self.sight > 0 and self.sight_of == "all"
+
     def course(self, member: int = 0) -> Course:
         """What is shown when, to one of the processes that train together."""
         return Course(

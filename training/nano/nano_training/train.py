@@ -93,14 +93,15 @@ class Trainer:
 
     def learns_from(self, batch: Batch) -> bool:
         """Whether the vision tower learns from a batch."""
-        return self.learns_to_see and (self.plan.sight_of == "all" or not batch.is_whole)
+        return self.plan.learns_whole or (self.learns_to_see and not batch.is_whole)
 
     def _look_at(self, batch: Batch) -> Tensor:
         """Add a batch to the gradients."""
+        is_learning_to_see = self.learns_from(batch)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             features = batch.features
             if features is None:
-                with torch.set_grad_enabled(self.learns_from(batch)):
+                with torch.set_grad_enabled(is_learning_to_see):
                     features = see(self.model, batch.tiles, batch.origin)
             logits, right, inputs = answer(
                 self.model, batch, features, by_segments=self.by_segments
@@ -111,7 +112,7 @@ class Trainer:
         unsure = (each.detach() > 0.05).sum().clamp(min=len(each) // 8 + 1)
         window = batch.tiles.shape[1], batch.tiles.shape[2]
         found = pointed.new_zeros(())
-        if self.learns_from(batch):
+        if is_learning_to_see:
             found = self.landmarks(features.float(), batch.known, window, batch.origin)
         loss = (each.sum() / unsure + pointed + self.plan.sight * found) / self.plan.parts
         loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
@@ -204,9 +205,7 @@ def run(
     group.wait()  # all have read the plan before the first one writes it
     if group.number == 0:
         (folder / "plan.json").write_text(json.dumps(about, indent=2), "utf-8")
-    by_segments = is_fast and speed_up(
-        model, device, sight=plan.sight > 0, whole=plan.sight_of == "all"
-    )
+    by_segments = is_fast and speed_up(model, device, sight=plan.sight > 0, whole=plan.learns_whole)
     trainer = Trainer(model, plan, device, by_segments=by_segments)
     if (folder / "state.pt").exists():
         trainer.restore(folder)
@@ -256,7 +255,7 @@ def _fed(trainer: Trainer, loader: DataLoader[list[Batch]], seed: int) -> Iterab
     shows = trainer.plan.shows
     if trainer.device.type != "cpu":
         return feed(loader, to_gpu(trainer.device), shows, seed)
-    if shows > 1 and not (trainer.learns_to_see and trainer.plan.sight_of == "all"):
+    if shows > 1 and not trainer.plan.learns_whole:
         send = through(trainer.model, windows=not trainer.learns_to_see)
         return feed(loader, send, shows, seed, saving=True)
     return loader
