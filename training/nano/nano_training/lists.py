@@ -53,7 +53,7 @@ def draw_list(
     paper, ink = colours(rng)
     picture = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(picture)
-    font = fonts.any_font(rng, style.fonts or fonts.training_fonts(), style.sizes)
+    font = fonts.any_font(rng, style.fonts or fonts.printed_fonts(), style.sizes)
     wanted = rng.randint(*style.lines)
     margin = rng.randint(8, width // 6)
     step = font.size * rng.uniform(1.3, max(1.4, min(4.0, height / (wanted + 2) / font.size)))

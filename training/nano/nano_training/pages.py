@@ -52,7 +52,7 @@ def draw_page(
     paper, ink = colours(rng)
     picture = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(picture)
-    names = style.fonts or fonts.training_fonts()
+    names = style.fonts or fonts.printed_fonts()
     font = fonts.any_font(rng, names, style.sizes)
     left = rng.randint(4, max(4, width // 6)) if style.one_font else None
     lines: list[str] = []
@@ -82,11 +82,30 @@ def draw_page(
 def page_sample(
     rng: random.Random, width: int, height: int, style: Print, *, short: bool = False
 ) -> Sample:
-    """A page, and the question what it says; `short` asks in few letters, which cost less."""
-    picture, text, letters = draw_page(rng, width, height, style)
+    """A page, and the question what it says; `short` asks in few letters, which cost less.
+
+    Two pages of five are printed wider or narrower, higher or lower than their font is, so that
+    letters are of more shapes than there are fonts.
+    """
+    across, down = (
+        (rng.uniform(0.85, 1.2), rng.uniform(0.9, 1.15)) if rng.random() < 0.4 else (1.0, 1.0)
+    )
+    drawn = draw_page(rng, round(width / across), round(height / down), style)
+    picture, text, letters = _stretched(*drawn, (width, height))
     question = Question("read", prompts.read(rng, short=short), text)
     system = None if short else prompts.system(rng)
     return Sample([picture], [question], system=system, letters=[letters])
+
+
+def _stretched(
+    picture: Image.Image, text: str, letters: list[Letter], size: tuple[int, int]
+) -> tuple[Image.Image, str, list[Letter]]:
+    """A page in another size (pixels)."""
+    if picture.size == size:
+        return picture, text, letters
+    across, down = size[0] / picture.width, size[1] / picture.height
+    moved = [Letter(one.letter, one.x * across, one.y * down) for one in letters]
+    return picture.resize(size, Image.Resampling.BICUBIC), text, moved
 
 
 def letters_of(text: str, font: fonts.Font, left: float, top: float) -> list[Letter]:

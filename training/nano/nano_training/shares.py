@@ -255,6 +255,28 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.06,
             "blank": 0.01,
         },
+        # As the tenth, with pages in many more fonts, of which it shows some more.
+        "eleventh": {
+            SMALL: 0.12,
+            WINDOW: 0.04,
+            SHAPES: 0.03,
+            "square scene": 0.05,
+            "described": 0.07,
+            "close": 0.07,
+            "wide scene": 0.01,
+            "pair": 0.05,
+            "few lines": 0.06,
+            "dense": 0.06,
+            "any size": 0.01,
+            "stretched": 0.02,
+            "one tile sign": 0.02,
+            "wide": 0.18,
+            "video": 0.04,
+            "read list": 0.08,
+            "small read list": 0.03,
+            "cited": 0.05,
+            "blank": 0.01,
+        },
         # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,
