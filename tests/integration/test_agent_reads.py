@@ -10,6 +10,7 @@ from langchain_core.messages import HumanMessage
 from support_agents import Driver
 
 from langchain_internvl import ChatInternVL, InternVLToolkit, image_block
+from langchain_internvl.evaluation import acc_at_iou
 
 QUESTION = {"type": "text", "text": "What does the sign say?"}
 
@@ -33,19 +34,19 @@ def llm():
 
 @pytest.mark.slow
 def test_an_agent_finds_signs_and_reads_them(llm):
-    """Of six random words in random places it may misread two: nano is a toy."""
+    """Of twelve random words in random places it misses one and misreads four: nano is a toy."""
     agent = create_agent(Driver(choose=choose), tools=InternVLToolkit(llm=llm).get_tools())
-    right = 0
-    for seed in range(6):
+    found, right = 0, 0
+    for seed in range(12):
         picture, word, box = draw_sign(random.Random(seed))
         state = agent.invoke({"messages": [HumanMessage([image_block(picture), QUESTION])]})
         place, reading = (one.artifact for one in state["messages"] if one.type == "tool")
-        found = place.boxes[0]
-        assert max(abs(one - other) for one, other in zip(found.pixels, box, strict=True)) < 40
-        assert 0.2 < found.confidence <= 1
+        assert 0.2 < place.boxes[0].confidence <= 1
         assert reading.lines[0] in state["messages"][-1].text
+        found += acc_at_iou(place.boxes[0].pixels, box)
         right += word in state["messages"][-1].text
-    assert right >= 4
+    assert found >= 11
+    assert right >= 8
 
 
 def test_it_reads_another_word_on_another_picture(llm):

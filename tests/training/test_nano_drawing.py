@@ -6,7 +6,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from nano_training.fonts import load_font, new_fonts, training_fonts
+from nano_training.fonts import load_font, new_fonts, printed_fonts
 from nano_training.held_out import COLOURS, SHAPES
 from nano_training.lists import (
     GRIDS,
@@ -19,7 +19,7 @@ from nano_training.lists import (
     found,
 )
 from nano_training.mixture import KINDS
-from nano_training.pages import Print, draw_page
+from nano_training.pages import Print, draw_page, page_sample
 from nano_training.scenes import described_sample, draw_scene, ground_answer, questions
 from nano_training.sizes import TILE
 from nano_training.things import Thing
@@ -29,7 +29,7 @@ from langchain_internvl.media.tiling import choose_grid
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", sorted({*training_fonts(), *new_fonts()}))
+@pytest.mark.parametrize("name", sorted({*printed_fonts(), *new_fonts()}))
 def test_fonts_are_there_and_differ(name):
     assert 100 < load_font(name, 40).getlength("Hamburgefonts") < 500
 
@@ -37,7 +37,7 @@ def test_fonts_are_there_and_differ(name):
 def test_pages_hold_what_they_say():
     """A line that is said is drawn, within the picture, where ink differs from paper."""
     rng = random.Random(1)
-    for width, height in ((448, 448), (56, 56), (112, 56), (896, 448), (90, 30)):
+    for width, height in ((448, 448), (56, 56), (112, 56), (896, 448), (90, 64)):
         for style in (Print((1, 4), (20, 48)), Print((1, 2), (20, 30), one_font=True)):
             picture, text, letters = draw_page(rng, width, height, style)
             assert picture.size == (width, height)
@@ -46,6 +46,27 @@ def test_pages_hold_what_they_say():
             assert np.asarray(picture).std() > 1
             assert [one.letter for one in letters] == list("".join(text.split()))
             assert all(0 < one.x < width and 0 < one.y < height for one in letters)
+
+
+def test_letters_of_stretched_pages_are_where_they_say():
+    """Around the middle of each letter there is ink, whatever was stretched."""
+    rng = random.Random(4)
+    style = Print((4, 12), (20, 44), one_font=True)
+    sizes = set()
+    for _ in range(40):
+        sample = page_sample(rng, 448, 448, style)
+        picture = np.asarray(sample.pictures[0]).astype(int)
+        assert picture.shape == (448, 448, 3)
+        assert "".join(one.letter for one in sample.letters[0]) == "".join(
+            sample.questions[0].answer.split()
+        )
+        is_ink = np.abs(picture - picture[-1, -1]).sum(-1) > 60
+        rows = np.nonzero(is_ink.any(1))[0]
+        sizes.add(int(rows[-1] - rows[0]))
+        for one in sample.letters[0]:
+            x, y = round(one.x), round(one.y)
+            assert is_ink[max(0, y - 24) : y + 24, max(0, x - 6) : x + 6].any(), one
+    assert len(sizes) > 20
 
 
 def test_pages_of_short_lines_hold_their_lines_where_they_say():

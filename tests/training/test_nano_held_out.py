@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 from nano_training import held_out, words
-from nano_training.fonts import new_fonts, training_fonts
+from nano_training.fonts import new_fonts, printed_fonts
 from nano_training.held_out import held_out as the_list
 from nano_training.scenes import draw_scene
 from nano_training.trials import TRIALS, draw_trials
@@ -33,7 +33,7 @@ def test_training_draws_nothing_of_it():
     written = {word.lower() for _ in range(2000) for word in words.training_line(rng).split()}
     assert len(written & set(words.training_words())) > 1000
     assert not {word for word in written if len(word) > 5} & the_list().words
-    assert not set(training_fonts()) & set(new_fonts())
+    assert not set(printed_fonts()) & set(new_fonts())
     for _ in range(300):
         _, things = draw_scene(rng, 448, 448)
         for one in things:
