@@ -7,6 +7,7 @@
 | `\u30101\u3011`, `\u30101\u2020source\u3011`, `\uff3b1\uff3d` | other brackets |
 | `[1][2]`, `[1], [2]`, `[1] and [2]` | one after the other: one statement |
 | `[1]-[3]` | a range of marks |
+| `**[1]**`, `_[1]_`, `([1])`, `<sup>[1]</sup>` | what is around nothing but marks belongs to them |
 
 Brackets in code, links (`[1](https://...)`) and link definitions (`[1]: https://...`) are text.
 So are ranges without a word that begin beyond the pages or at 0, without a page beside them:
@@ -33,6 +34,13 @@ _MARK = re.compile(
     r"(?!\(|:\s*(?:<|\w+://))",
     re.IGNORECASE,
 )
+_AROUND = re.compile(r"\*{1,3}\Z|_{1,3}\Z|[(\uff08]\Z|<sup>\Z", re.IGNORECASE)
+"""What may be around a mark, before it: emphasis, a parenthesis, a superscript."""
+_CLOSING = {"(": ")", "\uff08": "\uff09", "<sup>": "</sup>"}
+"""What ends it, where that differs."""
+_LONGEST = len("<sup>")
+_NEAR = 1000
+"""Number of characters before a mark in which emphasis may begin that its own would end."""
 _BETWEEN = re.compile(r"(?:[^\S\n]*[,;])?(?:[^\S\n]*(?:&|and|und))?[^\S\n]*", re.IGNORECASE)
 _FROM_TO = re.compile(rf"[^\S\n]*{_DASH}[^\S\n]*")
 _RANGE = re.compile(
@@ -110,15 +118,45 @@ def _found(text: str, pages: int) -> _Found:
         numbers = _numbers(one[0], pages)
         if not numbers or any(begin <= one.start() < end for begin, end in code):
             continue
-        gap = (found[-1][1], one.start()) if found else (0, 0)
+        mark = _widened(text, *one.span())
+        gap = (found[-1][1], mark[0]) if found else (0, 0)
         is_range = bool(found) and _FROM_TO.fullmatch(text, *gap) is not None
         if is_range or (found and _BETWEEN.fullmatch(text, *gap)):
             start, _, before = found.pop()
             within = range(before[-1] + 1, min(numbers[0], pages + 2)) if is_range else ()
-            found.append((start, one.end(), tuple(dict.fromkeys((*before, *within, *numbers)))))
-        else:
-            found.append((*one.span(), numbers))
+            mark = _widened(text, start, mark[1])
+            numbers = tuple(dict.fromkeys((*before, *within, *numbers)))
+        found.append((*mark, numbers))
     return found
+
+
+def _widened(text: str, start: int, end: int) -> tuple[int, int]:
+    """A mark with what is around it and nothing else, such as emphasis: `**[1]**`, `([1], [2])`.
+
+    At the beginning of a line its colon may be within: `**[1]:** A.`
+    """
+    line = text[max(text.rfind("\n", 0, start) + 1, start - _NEAR) : start]
+    while around := _AROUND.search(text, max(0, start - _LONGEST), start):
+        opening = around[0]
+        line = line.removesuffix(opening)
+        closing = _CLOSING.get(opening.lower(), opening)
+        colon = text.startswith(":", end) and not _has_words(_LIST_ITEM.sub("", line))
+        if not text.startswith(closing, end + colon) or _begins_emphasis(line, opening):
+            break
+        start, end = start - len(opening), end + colon + len(closing)
+    return start, end
+
+
+def _begins_emphasis(before: str, run: str) -> bool:
+    """Whether emphasis begins in a text that ends before a run of asterisks or underscores.
+
+    In `**A.**[1]**B.**` those before the mark belong to A, and those after it to B.
+    """
+    if run[0] not in "*_":
+        return False
+    # Beside white space alone it is the sign of a list item.
+    sign = re.escape(run)
+    return len(re.findall(rf"(?<=\S){sign}|{sign}(?=\S)", before)) % 2 == 1
 
 
 def _leading(text: str, found: _Found) -> list[bool]:

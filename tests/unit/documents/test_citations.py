@@ -94,6 +94,24 @@ RENT = ("The rent is 900", 1)
         ("A is [1]. [2]. B is so.", "A is.. B is so.", [("A is", 1), ("A is", 2)]),
         ("[1] A is.\nB is. [2] C is.", "A is.\nB is. C is.", [("A is.", 1), ("B is.", 2)]),
         ("The rent is 900\n[1]\nSo.", "The rent is 900\nSo.", [RENT]),
+        # What is around nothing but marks goes with them.
+        *(
+            (f"The rent is 900 {marks}.", "The rent is 900.", [RENT])
+            for marks in ("**[1]**", "*[1]*", "__[1]__", "_[1]_", "***[1]***", "([1])",
+                          "**([1])**", "<sup>[1]</sup>", "\uff08[1]\uff09")
+        ),
+        *(
+            (f"The rent is 900 {marks}.", "The rent is 900.", [RENT, ("The rent is 900", 2)])
+            for marks in ("([1], [2])", "**[1][2]**", "**[1]**, **[2]**", "(**[1]** and [2])")
+        ),
+        ("- **[1]**: The rent is 900", "- The rent is 900", [RENT]),
+        ("- **[1]:** The rent is 900", "- The rent is 900", [RENT]),
+        ("* The rent is 900 *[1]*", "* The rent is 900", [("* The rent is 900", 1)]),
+        # Emphasis of other words stays.
+        ("**A.**[1]**B.**", "**A.****B.**", [("**A.**", 1)]),
+        ("**A is [1]**", "**A is**", [("**A is", 1)]),
+        ("**A** and **B** **[1]**", "**A** and **B**", [("**A** and **B**", 1)]),
+        ("(A is [1])", "(A is)", [("(A is", 1)]),
         # Code, links and other brackets are text.
         ("`x[0]` is 9 [2].", "`x[0]` is 9.", [("`x[0]` is 9", 2)]),
         ("```\na[1]\n```\nSo [2].", "```\na[1]\n```\nSo.", [("So", 2)]),
