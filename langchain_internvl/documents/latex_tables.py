@@ -15,16 +15,23 @@ from dataclasses import dataclass, field
 
 from langchain_internvl.documents.markdown_code import CODE_FENCE, code_spans
 
+_PLAIN = r"(?:tabular|(?:mp)?(?:super|x)tabular|longtable\*?|NiceTabular|(?:long|tall)?tblr)"
+_WITH_WIDTH = r"(?:tabular[*xy]|(?:mp)?(?:super|x)tabular\*|xltabular|NiceTabular[*X])"
+_TABU = r"(?:long)?tabu\*?"
+"""Environments with the rows of a tabular: with columns, with a width before these, and tabu's,
+whose width follows a word."""
+_TABLE = r"(?:sideways)?table\*?"
 _COLUMNS = r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}"
 _EDGE = re.compile(
-    r"(?P<table>\\begin\{table\}(?:\[[^\]]*\])?\s*)?(?:\\centering\s*)?"
-    r"(?P<begin>\\begin\{tabular(?:\}|[*xy]\}\s*\{[^{}]*\}))(?:\[[^\]]*\])?"
+    rf"(?P<table>\\begin\{{{_TABLE}\}}(?:\[[^\]]*\])?\s*)?(?:\\centering\s*)?"
+    rf"(?P<begin>\\begin\{{(?:{_PLAIN}\}}|{_WITH_WIDTH}\}}\s*\{{[^{{}}]*\}}"
+    rf"|{_TABU}\}}\s*(?:(?:to|spread)\s*[^{{}}\n]*)?))(?:\[[^\]]*\])?"
     rf"(?P<columns>{_COLUMNS})?"
-    r"|\\end\{tabular[*xy]?\}",
+    rf"|\\end\{{(?:{_PLAIN}|{_WITH_WIDTH}|{_TABU})\}}",
 )
-_TABLE_END = re.compile(r"\s*\\end\{table\}")
-_CUT = re.compile(r"\\end\{table\}|\n\s*\n|\n[ \t]*(?:`{3}|~{3})")
-_AFTER_CELL = re.compile(r"\s*(?:&|\\\\)")
+_TABLE_END = re.compile(rf"\s*\\end\{{{_TABLE}\}}")
+_CUT = re.compile(rf"\\end\{{{_TABLE}\}}|\n\s*\n|\n[ \t]*(?:`{{3}}|~{{3}})")
+_AFTER_CELL = re.compile(r"\s*(?:&|\\\\|\\tabularnewline)")
 _EMPTY_LINE = re.compile(r"[ \t]*\n\s*\n")
 _MENTION = re.compile(r"[,.;:!?)](?![\d&]|\s*&)")
 """What goes on with a sentence, after the columns of a tabular that is only named: not the first
@@ -32,14 +39,22 @@ cell of a table, such as ".5"."""
 _COMMAND = re.compile(r"\\[a-zA-Z]+\*?(?:\[[^\[\]]*\]|\{[^{}]*\})*")
 _RULES = (
     r"\\(?:(?:toprule|midrule|bottomrule)(?:\[[^\]]*\])?|hline|addlinespace(?:\[[^\]]*\])?"
-    r"|cline\{[^{}]*\}|cmidrule(?:\[[^\]]*\])?(?:\([^()]*\))?\{[^{}]*\})"
+    r"|[ch]dashline(?:\{[^{}]*\})?|(?:first|last)hline|(?:hh|c)line\{[^{}]*\}|Xhline\{[^{}]*\}"
+    r"|specialrule(?:\{[^{}]*\}){3}|morecmidrules|tabucline(?:\[[^\]]*\])?\{[^{}]*\}"
+    r"|end(?:firsthead|head|foot|lastfoot)"
+    r"|cmidrule(?:\[[^\]]*\])?(?:\([^()]*\))?\{[^{}]*\})"
 )
 _RULE = re.compile(_RULES)
-_ROW = re.compile(r"\\\\(?:\[[^\]]*\])?")
+_ROW = re.compile(r"(?:\\\\\*?|\\tabularnewline(?![a-zA-Z]))(?:\[[^\]]*\])?")
 _SEPARATOR = re.compile(rf"(?<!\\)&|{_ROW.pattern}")
 _MULTICOLUMN = re.compile(
     rf"(?:\s|{_RULES})*\\multicolumn\{{(\d+)\}}{_COLUMNS}\{{(.*)\}}(?:\s|{_RULES})*", re.DOTALL
 )
+_CAPTION = re.compile(
+    rf"(?:\s|{_RULES})*\\caption\*?(?:\[[^\]]*\])?\{{([^{{}}]*(?:\{{[^{{}}]*\}}[^{{}}]*)*)\}}"
+    r"(?:\s|\\label\{[^{}]*\})*"
+)
+"""The caption of a long table, which is a row of it."""
 
 
 @dataclass
@@ -186,8 +201,14 @@ def _convert(text: str, one: _Tabular, begin: int, stop: int, end: int) -> bool:
     inner = deque(one.inner)
     lines: list[str] = []
     has_one_column = True
+    head: int | None = None
     for row in _row_spans(text, one.inner, begin, stop):
-        if len(row) == 1 and not _RULE.sub("", text[slice(*row[0])]).strip():
+        first = text[slice(*row[0])]
+        if "\\endhead" in first and head is not None:
+            _drop_repeated_head(one.rows, head)
+        if "\\endfirsthead" in first:
+            head = len(one.rows)
+        if len(row) == 1 and not _RULE.sub("", first).strip():
             continue
         cells = ""
         for start, after in row:
@@ -201,6 +222,17 @@ def _convert(text: str, one: _Tabular, begin: int, stop: int, end: int) -> bool:
         one.rows.append(cells)
     one.lines = lines if has_one_column else None
     return bool(one.rows)
+
+
+def _drop_repeated_head(rows: list[str], head: int) -> None:
+    """Drop the rows from `head` on if they only repeat the head of a long table on its next pages.
+
+    Args:
+        rows: The first head, then that of the next pages.
+        head: Number of rows of the first head.
+    """
+    if all(row in rows[:head] for row in rows[head:]):
+        del rows[head:]
 
 
 def _row_spans(
@@ -221,7 +253,12 @@ def _row_spans(
 
 
 def _cell(text: str, begin: int, end: int, inner: list[_Tabular]) -> tuple[str, str]:
-    r"""HTML of a cell, and its `colspan`; commands other than `\multicolumn` and rules stay."""
+    r"""HTML of a cell, and its `colspan`.
+
+    Commands other than `\multicolumn`, `\caption` and rules stay.
+    """
+    if not inner and (caption := _CAPTION.fullmatch(text, begin, end)):
+        return _escaped(caption[1]).strip(), ""
     spanned = _MULTICOLUMN.fullmatch(text, begin, end)
     if spanned and (not inner or inner[-1].end <= spanned.end(2)):
         begin, end = spanned.span(2)

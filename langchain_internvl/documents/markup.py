@@ -6,7 +6,7 @@
 | `<html>`, `<body>` around, `border`, `style`, `class` inside | models trained on web pages |
 | Markdown tables of pipes | most chat models |
 | OTSL: `<fcel>a<fcel>b<nl>`, `<lcel>`, `<ucel>`, `<xcel>` | models of the docling family |
-| LaTeX `tabular`, `tabular*`, `tabularx` | models trained on papers |
+| LaTeX `tabular`, `tabularx`, `longtable`, `tabu`, `tblr` and the like | models trained on papers |
 | truncated tables | replies that reached their limit |
 
 Only structure changes: the text of cells is kept unchanged.
@@ -59,7 +59,7 @@ def normalise_markup(text: str) -> str:
     if "<" in text:
         text = _SHELL.sub("", text)
         text = _OTSL.sub(_from_otsl, text)
-    if "\\begin{tabular" in text:
+    if "\\begin{" in text:
         text = convert_tabulars(text)
     if "|" in text:
         text = _from_pipes(text)

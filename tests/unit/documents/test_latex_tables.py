@@ -96,6 +96,52 @@ def test_mentions_and_code_stay(text):
     assert convert_tabulars(text) == text
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("longtable", "[c]{@{}ll@{}}"), ("longtable*", "{ll}"), ("supertabular", "{l|l}"),
+        ("supertabular*", "{5cm}{ll}"), ("mpsupertabular", "{ll}"), ("xtabular", "{ll}"),
+        ("tabu", "{X[l]X}"), ("tabu", " to \\textwidth {X[l]X}"),
+        ("longtabu", " spread 2cm{|l|l|}"), ("xltabular", "{\\textwidth}{lX}"),
+        ("tblr", "{colspec={ll}, hlines}"), ("longtblr", "[caption={x}]{ll}"),
+        ("NiceTabular", "{ll}"),
+    ],
+)  # fmt: skip
+def test_other_environments_of_the_same_rows(name, place):
+    rows = f"a & b \\\\* c & {LINES}\\tabularnewline \\hdashline d & e"
+    whole = f"A\n\\begin{{{name}}}{place} {rows} \\end{{{name}}}\nB"
+    expected = table(("a", "b"), ("c", "x<br>y"), ("d", "e"))
+    assert normalise_markup(whole) == f"A\n{expected}\nB"
+    cut = f"A\n\\begin{{{name}}}{place} {rows}\n\nR & D"
+    assert convert_tabulars(cut) == f"A\n{expected}\n\nR & D"
+    mention = f"Use \\begin{{{name}}}{place}, whose cells have an & between them."
+    assert convert_tabulars(mention) == mention
+
+
+LONG, HEAD = "\\begin{longtable}{ll}", "\\toprule a & b \\\\ \\specialrule{1pt}{2pt}{3pt}"
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (f"\\caption{{The \\textbf{{costs}}}}\\label{{t}}\\\\ {HEAD} \\endhead c & d \\\\",
+         table(("The \\textbf{costs}",), ("a", "b"), ("c", "d"))),
+        (f"{HEAD} \\endfirsthead {HEAD} \\endhead \\bottomrule \\endfoot c & d \\\\ a & b",
+         table(("a", "b"), ("c", "d"), ("a", "b"))),
+        (f"{HEAD} \\endfirsthead more & \\\\ {HEAD} \\endhead c & d",
+         table(("a", "b"), ("more", ""), ("a", "b"), ("c", "d"))),
+    ],
+    ids=["caption", "a head that is repeated", "another head"],
+)  # fmt: skip
+def test_heads_of_long_tables(rows, expected):
+    assert convert_tabulars(f"{LONG} {rows} \\end{{longtable}}") == expected
+
+
+def test_tables_over_two_columns_are_tables():
+    written = f"\\begin{{table*}}[t]\n\\centering\n{BEGIN}a & b{END}\n\\end{{table*}} x"
+    assert convert_tabulars(written) == table(("a", "b")) + " x"
+
+
 def test_deep_nesting_needs_no_stack():
     depth = 3000
     written = "\\begin{tabular}{l}" * depth + "a" + END * depth
