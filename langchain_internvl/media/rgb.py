@@ -29,8 +29,9 @@ def to_rgb(
         image: The image, in any mode.
         scale_16bit: Scale grey of more than 8 bits, see `scale_grey`; False: as the reference,
             with a warning if values are clipped.
-        white_background: Composite transparent images on white; False: as the reference, with a
-            warning if any pixel is transparent.
+        white_background: Composite transparent images on white, or on black where nothing would be
+            seen on white, see `_on_ground`; False: as the reference, with a warning if any pixel
+            is transparent.
 
     Returns:
         A new image, for every mode.
@@ -52,12 +53,40 @@ def to_rgb(
             stacklevel=2,
         )
         return rgb
+    rgb.putalpha(alpha)
+    return _on_ground(rgb)
+
+
+_FAINT = 36
+"""Largest difference in brightness from the ground that is not seen, in 8-bit levels."""
+_LEAST_SEEN = 8
+"""Number of pixels that have to be seen."""
+_PAPER = 0.75
+"""Share of opaque pixels from which an image is a sheet itself, which may be empty."""
+
+
+def _on_ground(image: Image.Image) -> Image.Image:
+    """An image of mode RGBA on white, or on black if nothing would be seen on white.
+
+    White text on a transparent ground, as logos and subtitles have it, would be lost on white. A
+    white sheet with transparent corners is empty on any ground, and stays on white.
+    """
     from PIL import Image as PILImage  # noqa: PLC0415 - imported at first use
 
-    rgb.putalpha(alpha)
-    page = PILImage.new("RGBA", rgb.size, "white")
-    page.alpha_composite(rgb)
-    return page.convert("RGB")
+    def on(ground: str) -> Image.Image:
+        page = PILImage.new("RGBA", image.size, ground)
+        page.alpha_composite(image)
+        return page.convert("RGB")
+
+    page = on("white")
+    if sum(page.convert("L").histogram()[: 255 - _FAINT]) >= _LEAST_SEEN:
+        return page
+    opaque = image.getchannel("A").histogram()
+    is_sheet = sum(opaque[128:]) >= _PAPER * sum(opaque)
+    dark = None if is_sheet else on("black")
+    if dark is None or sum(dark.convert("L").histogram()[_FAINT + 1 :]) < _LEAST_SEEN:
+        return page  # nothing is seen on either
+    return dark
 
 
 def scale_grey(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -76,8 +76,8 @@ class CallSettings(BaseModel):
     scale_16bit: bool = False
     """Scale 16-bit grey images to 8 bits; the reference clips values over 255 to white."""
     white_background: bool = False
-    """Composite transparent images on white; the reference drops alpha, so that transparent pixels
-    have their stored colour, often black."""
+    """Composite transparent images on white, or on black where nothing would be seen on white; the
+    reference drops alpha, so that transparent pixels have their stored colour, often black."""
     default_system: str | None = "template"
     """System text if the messages have none; "template": the template's; None: no system turn."""
     reasoning: Reasoning = "auto"

@@ -12,6 +12,7 @@ from PIL import Image
 from support import FixedBackend
 
 from langchain_internvl import ChatInternVL, InternVLImageParser, MediaPolicy, image_block
+from langchain_internvl.documents.blank import is_blank
 from langchain_internvl.documents.page_image import page_from_array
 from langchain_internvl.media.images import load_readable, load_rgb, read_size
 from langchain_internvl.media.pixel_source import PixelSource
@@ -211,6 +212,52 @@ def test_transparency_is_white_for_tools_and_documents(mode):
     assert list(InternVLImageParser(llm).lazy_parse(Blob.from_data(data)))
     tile = backend.requests[-1].tiles[0][0]
     assert (tile[5, 5, 0], tile[224, 224, 0]) == (255, 0)
+
+
+def white_letters(mode, ground=(255, 255, 255, 0)):
+    image = Image.new("RGBA", (80, 60), ground)
+    image.paste((255, 255, 255, 255), (20, 20, 60, 40))
+    return encoded(image.convert(mode), "PNG")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("ground", [(255, 255, 255, 0), (0, 0, 0, 0)])
+def test_what_is_seen_on_black_only_is_put_on_black(mode, ground):
+    source = BytesSource(white_letters(mode, ground), "x")
+    for shown in (
+        load_readable(source, POLICY), load_rgb(source, POLICY, white_background=True)
+    ):  # fmt: skip
+        assert paper_and_ink(shown) == (0, 255)
+    with pytest.warns(UserWarning, match="white_background=True"):
+        as_stored = paper_and_ink(load_rgb(source, POLICY))
+    assert as_stored == (ground[0], 255)  # messages are as the reference
+
+
+def test_white_letters_are_no_blank_page():
+    page = Image.new("RGBA", (600, 400), (0, 0, 0, 0))
+    page.paste((250, 250, 250, 255), (100, 100, 400, 120))
+    assert not is_blank(load_readable(BytesSource(encoded(page, "PNG"), "x"), POLICY))
+
+
+WHITE, CLEAR, BLACK = (255, 255, 255, 255), (255, 255, 255, 0), (0, 0, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("ground", "parts"),
+    [
+        (WHITE, {(0, 0, 9, 9): CLEAR}),
+        (CLEAR, {(20, 20, 60, 40): WHITE, (30, 30, 40, 35): BLACK}),
+        (CLEAR, {(20, 20, 60, 40): (255, 255, 255, 20)}),
+        (CLEAR, {}),
+    ],
+    ids=["an empty sheet with a clear corner", "dark and white", "seen nowhere", "nothing"],
+)
+def test_other_transparent_images_stay_on_white(ground, parts):
+    image = Image.new("RGBA", (80, 60), ground)
+    for box, colour in parts.items():
+        image.paste(colour, box)
+    shown = load_readable(BytesSource(encoded(image, "PNG"), "x"), POLICY)
+    assert shown.getpixel((2, 2)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("mode", TRANSPARENT)
