@@ -26,6 +26,9 @@ _KINDS: dict[str, Kind] = {
     ".pdf": "pdf",
 }
 """Kinds of files by suffix; other files count as images."""
+_TIFF = frozenset({".tif", ".tiff"})
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of a TIFF (TIFF 6.0), and of a BigTIFF."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Input:
         error: Why the input cannot be used; None: it can.
         is_guess: Whether the kind is a guess: an address without a known ending, or a file that
             cannot be read.
+        is_tiff: Whether it is an image that may have pages.
     """
 
     name: str
@@ -46,11 +50,12 @@ class Input:
     path: Path | None = None
     error: str | None = None
     is_guess: bool = False
+    is_tiff: bool = False
 
     @property
     def may_have_pages(self) -> bool:
-        """Whether it is a PDF, or may turn out to be one."""
-        return self.kind == "pdf" or self.is_guess
+        """Whether it is a PDF or a TIFF, or may turn out to be one."""
+        return self.kind == "pdf" or self.is_guess or self.is_tiff
 
 
 @contextmanager
@@ -103,8 +108,9 @@ def _in_folder(name: str, kinds: Collection[Kind]) -> list[Input]:
 
 
 def _at_address(name: str) -> Input:
-    kind = _KINDS.get(Path(name.split("?", maxsplit=1)[0]).suffix.lower())
-    return Input(name, kind or "image", is_guess=kind is None)
+    suffix = Path(name.split("?", maxsplit=1)[0]).suffix.lower()
+    kind = _KINDS.get(suffix)
+    return Input(name, kind or "image", is_guess=kind is None, is_tiff=suffix in _TIFF)
 
 
 def _in_file(name: str) -> Input:
@@ -112,6 +118,7 @@ def _in_file(name: str) -> Input:
 
     path = Path(name)
     kind = _KINDS.get(path.suffix.lower(), "image")
+    head = b""
     try:
         is_regular = path.is_file()  # opening a pipe would wait for its writer
         if is_regular:
@@ -122,7 +129,7 @@ def _in_file(name: str) -> Input:
     except (OSError, ValueError):
         is_regular = False
     # What cannot be read is reported when the input is read.
-    return Input(name, kind, path, is_guess=not is_regular)
+    return Input(name, kind, path, is_guess=not is_regular, is_tiff=head.startswith(_TIFF_HEADS))
 
 
 def _standard_input(folder: Path, kinds: Collection[Kind]) -> Input:
@@ -136,7 +143,7 @@ def _standard_input(folder: Path, kinds: Collection[Kind]) -> Input:
         return Input("-", error=f"standard input is larger than {most} bytes")
     path = folder / "stdin"
     path.write_bytes(data)
-    return Input("-", _sniff(data, kinds), path)
+    return Input("-", _sniff(data, kinds), path, is_tiff=data.startswith(_TIFF_HEADS))
 
 
 def _sniff(data: bytes, kinds: Collection[Kind]) -> Kind:

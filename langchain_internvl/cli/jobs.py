@@ -30,8 +30,8 @@ class Job:
         tool: Class of the tool.
         arguments: Arguments of the tool without the file.
         argument: Name of the argument for the file.
-        pages: Pages of PDFs, as after `#page=`; None: `default_pages`.
-        default_pages: Pages of PDFs where none are named.
+        pages: Pages of PDFs and TIFFs, as after `#page=`; None: `most_pages`.
+        most_pages: Most pages of PDFs and TIFFs where none are named; None: all.
         password: Password of encrypted PDFs.
         unused: Names of given options that have no effect on this input.
     """
@@ -40,7 +40,7 @@ class Job:
     arguments: Mapping[str, Any]
     argument: str = "image"
     pages: str | None = None
-    default_pages: str = "1-"
+    most_pages: int | None = None
     password: str | None = field(default=None, repr=False)
     unused: tuple[str, ...] = ()
 
@@ -118,7 +118,7 @@ def _check_options(inputs: Sequence[Input], job: Callable[[Input], Job]) -> None
         return
     if any(job(one).pages is not None for one in named):
         raise typer.BadParameter(
-            f"{named[0].name} is not a PDF and has no pages to choose; leave the option out"
+            f"{named[0].name} is not a PDF or TIFF and has no pages to choose; leave the option out"
         )
 
 
@@ -174,10 +174,11 @@ def _look(one: Input, job: Job, settings: Mapping[str, Any]) -> ToolMessage:
 
     if one.error is not None:
         raise ValueError(one.error)
-    is_asked = one.path is None and job.pages is not None and one.may_have_pages
-    is_paged = job.argument == "image" and (one.kind == "pdf" or is_asked)
-    pages = f"#page={job.pages or job.default_pages}" if is_paged else ""
-    settings = {**settings, "pdf_password": job.password}
+    # What a file is, its bytes have told; of an address the tool finds out.
+    has_pages = one.kind == "pdf" or one.is_tiff or (one.path is None and one.is_guess)
+    is_asked = job.pages is not None and job.argument == "image" and has_pages
+    pages = f"#page={job.pages}" if is_asked else ""
+    settings = {**settings, "pdf_password": job.password, "most_pages": job.most_pages}
     if one.path is None:
         return _call(job.tool(**settings), {**job.arguments, job.argument: one.name + pages})
     # The tool may open the named file and no other.

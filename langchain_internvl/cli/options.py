@@ -51,7 +51,9 @@ Region = Annotated[
 Language = Annotated[str | None, typer.Option(help="Language of the answer, such as German.")]
 Pages = Annotated[
     str | None,
-    typer.Option(callback=_checked_pages, help="Pages of a PDF, such as 1-3 or 2,5. Default: all."),
+    typer.Option(
+        callback=_checked_pages, help="Pages of a PDF or TIFF, such as 1-3 or 2,5. Default: all."
+    ),
 ]
 
 Password = Annotated[

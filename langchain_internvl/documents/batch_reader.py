@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -15,7 +16,10 @@ from langchain_internvl.documents.page_image import open_page, page_from_array
 from langchain_internvl.documents.page_reader import Reader
 from langchain_internvl.documents.reading import PageText, ReadOptions
 from langchain_internvl.errors import InternVLError, MediaError, RequestError, RunGuard
+from langchain_internvl.media.image_frames import count_frames
 from langchain_internvl.media.policy import MediaPolicy
+
+_LOG = logging.getLogger("langchain_internvl")
 
 _Value = TypeVar("_Value")
 
@@ -113,7 +117,10 @@ class PageReader:
     def _open(self, number: int, image: Any) -> Image.Image:
         name = f"page {number} of the batch"
         if isinstance(image, (bytes, bytearray, memoryview)):
-            return open_page(bytes(image), name, self._policy)
+            page = open_page(data := bytes(image), name, self._policy)
+            if (frames := count_frames(data, name, self._policy)) > 1:
+                _LOG.warning("%s: has %d images, of which the first is read", name, frames)
+            return page
         if isinstance(image, np.ndarray):
             return page_from_array(image, name, self._policy)
         raise MediaError(name, f"is neither bytes nor an array, but {type(image).__name__}")

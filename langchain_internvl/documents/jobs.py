@@ -78,6 +78,11 @@ class _PageJob:
     digest: str
 
 
+_ONE_OF = (
+    "has {} images (an animation, or several pictures), of which the first is its page; to read "
+    "the others, save each as an image of its own, or all as a TIFF"
+)
+
 _Job: TypeAlias = "FileStart | Result | _PageJob"
 
 
@@ -272,6 +277,8 @@ class Pipeline:
             _LOG.warning("%s: may not be read to its end (%s)", where, read.problem)
         if job.page.damage is not None:
             _LOG.warning("%s: part of it may be missing: %s", where, job.page.damage)
+        if job.page.frames > 1:
+            _LOG.warning("%s: %s", job.file.source.name, _ONE_OF.format(job.page.frames))
         document = Document(id=metadata["page_id"], page_content=read.text, metadata=metadata)
         # A fallback is not stored: the model may succeed in the next run.
         if self._journal is not None and read.way != "fallback":
@@ -313,6 +320,8 @@ def _of_page(job: _PageJob, read: PageText | None) -> dict[str, Any]:
         values["text_layer"] = page.failed
     if page.damage is not None:
         values["damage"] = page.damage
+    if page.frames > 1:
+        values["frames"] = page.frames
     if read is None:
         return values
     values |= {"ocr": read.way, "rotation": read.rotation, "attempts": read.attempts}

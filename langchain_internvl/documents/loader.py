@@ -51,9 +51,10 @@ class InternVLLoader(BaseLoader):
     failed, or "blank"), `text_layer` (the test that the text layer failed), `rotation` (degrees
     clockwise by which it was turned), `attempts`, `finish_reason`, `token_probability` (mean, 0 to
     1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length", "repetition" or
-    "content_filter"), `damage` (what of a PDF's page may be missing because the file is damaged)
-    and `error`. A page that has content of which nothing can be drawn is an error (see
-    `on_error`), not "blank".
+    "content_filter"), `damage` (what of a PDF's page may be missing because the file is damaged),
+    `frames` (the number of images in a GIF, WebP, PNG, AVIF or MPO file with several, of which the
+    page is the first) and `error`. A page that has content of which nothing can be drawn is an
+    error (see `on_error`), not "blank".
 
     Args:
         sources: A path, folder, glob, http(s) URL, the bytes of a file, a binary file object or a
@@ -298,7 +299,7 @@ class _Grouped:
         first = pages[0].metadata
         own = {"page", "page_label", "page_id", "width", "height", "ocr", "rotation", "attempts",
                "finish_reason", "token_probability", "skew", "parts", "problem", "error",
-               "elements", "text_layer", "damage"}  # fmt: skip
+               "elements", "text_layer", "damage", "frames"}  # fmt: skip
         shared = {name: value for name, value in first.items() if name not in own}
         per_page = [
             {name: value for name, value in page.metadata.items() if name in own} for page in pages

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count, groupby, islice
+from itertools import groupby, islice
 from typing import Literal
 
 import numpy as np
@@ -18,18 +18,18 @@ from langchain_internvl.documents.page_image import (
     page_from_array,
     shrink,
 )
-from langchain_internvl.documents.print_size import print_size, print_size_of
 from langchain_internvl.documents.text_layer import failed_test
-from langchain_internvl.errors import MediaError, MediaTooLargeError
-from langchain_internvl.media.encoded import formats
-from langchain_internvl.media.images import load_readable, sniff_mime_type
+from langchain_internvl.errors import MediaError
+from langchain_internvl.media.image_frames import count_frames
+from langchain_internvl.media.images import sniff_mime_type
 from langchain_internvl.media.page_ranges import Pages, parse_pages, select_pages
 from langchain_internvl.media.pdf import stream_pages
 from langchain_internvl.media.pdf_text import PdfPageText, stream_texts
-from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.print_size import print_size_of
 from langchain_internvl.media.signatures import is_pdf
 from langchain_internvl.media.sources import PathSource, Source
+from langchain_internvl.media.tiff_pages import stream_tiff_pages
 
 OcrMode = Literal["auto", "always", "never"]
 
@@ -72,6 +72,8 @@ class Page:
         damage: What of the page may be missing because the file is damaged; None: no damage was
             found.
         inches: Width and height of an image on paper, upright; None: unknown, or a PDF.
+        frames: Number of images in the file, of which the page is the first: an animation, or
+            several pictures in one file that is no TIFF.
     """
 
     number: int
@@ -81,6 +83,7 @@ class Page:
     failed: str | None = None
     damage: str | None = None
     inches: tuple[float, float] | None = None
+    frames: int = 1
 
 
 def pages_of(
@@ -114,7 +117,8 @@ def _pages_of(source: Source, policy: MediaPolicy, options: PageOptions) -> Iter
     data = source.read(policy)
     if not data:
         raise MediaError(source.name, "is empty")
-    if head[:6] == b"\x93NUMPY":
+    is_array = head[:6] == b"\x93NUMPY"
+    if is_array:
         load = partial(_array, data, source.name, policy)
     elif sniff_mime_type(data) == "image/tiff":
         yield from _tiff(data, source.name, policy, options)
@@ -122,6 +126,8 @@ def _pages_of(source: Source, policy: MediaPolicy, options: PageOptions) -> Iter
     else:
         load = partial(open_page, data, source.name, policy)
     page = replace(_single(source.name, load, options.long_side), inches=print_size_of(data))
+    if not is_array:
+        page = replace(page, frames=count_frames(data, source.name, policy))
     for _ in select_pages(parse_pages(options.pages), 1):
         yield page
 
@@ -159,64 +165,10 @@ def _array(data: bytes, name: str, policy: MediaPolicy) -> Image.Image:
 
 def _tiff(data: bytes, name: str, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:
     """The pages of a TIFF, up to where its chain of pages is broken."""
-    with Image.open(io.BytesIO(data), formats=formats()) as image:
-        places, broken = _find_pages(image)
-        total = len(places)
-        numbers = select_pages(parse_pages(options.pages), total + broken)
-        if len(numbers) > policy.max_pages:
-            limit = f"MediaPolicy.max_pages={policy.max_pages}"
-            raise MediaTooLargeError(name, f"{len(numbers)} pages, more pages than {limit}")
-        for number in numbers:
-            page = f"{name}, page {number}"
-            if number >= total:
-                error = MediaError(page, "this page and all after it are damaged")
-                yield Page(number, total + broken, error)
-                continue
-            picture, inches = _tiff_page(image, places[number], page, policy)
-            if isinstance(picture, Image.Image):
-                picture = shrink(picture, options.long_side)
-            yield Page(number, total + broken, picture, inches=inches)
-
-
-def _tiff_page(
-    image: Image.Image, number: int, name: str, policy: MediaPolicy
-) -> tuple[Image.Image | MediaError, tuple[float, float] | None]:
-    """A page, or its error, and its size on paper."""
-    try:
-        image.seek(number)
-        inches = print_size(image)
-        return load_readable(PixelSource(image, name), policy), inches
-    except MediaError as error:
-        return error, None
-    except Exception as error:  # noqa: BLE001 - Pillow's readers raise anything on broken files
-        return MediaError(name, f"the image is truncated or corrupt: {error}"), None
-
-
-_SUBFILE = 254
-"""Tag NewSubfileType of TIFF 6.0: bit 0 marks a smaller copy of another image of the file."""
-
-
-def _find_pages(image: Image.Image) -> tuple[list[int], bool]:
-    """Frames that are pages, and whether a damaged one follows.
-
-    Copies of a page that are smaller (of pyramids and thumbnails) are no pages. A frame that is
-    marked as one and is as large as the pages is a page: some programs mark all but the first.
-    """
-    found: list[tuple[int, int, bool]] = []
-    broken = False
-    for number in count():
-        try:
-            image.seek(number)
-            kind = getattr(image, "tag_v2", {}).get(_SUBFILE, 0)
-            is_copy = isinstance(kind, int) and bool(kind & 1)
-            found.append((number, image.width * image.height, is_copy))
-        except EOFError:
-            break
-        except Exception:  # noqa: BLE001 - Pillow's readers raise anything on broken files
-            broken = True
-            break
-    least = min((pixels for _, pixels, is_copy in found if not is_copy), default=0)
-    return [number for number, pixels, is_copy in found if not is_copy or pixels >= least], broken
+    for page in stream_tiff_pages(data, name, policy, pages=options.pages):
+        image = page.image
+        shown = image if isinstance(image, MediaError) else shrink(image, options.long_side)
+        yield Page(page.number, page.total, shown, inches=page.inches)
 
 
 def _pdf(source: Source, policy: MediaPolicy, options: PageOptions) -> Iterator[Page]:

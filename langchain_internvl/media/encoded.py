@@ -123,13 +123,16 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def open_image(data: bytes, name: str, scans: int | None = None) -> Image.Image:
+def open_image(
+    data: bytes, name: str, scans: int | None = None, *, more_reads: int = 0
+) -> Image.Image:
     """Open an image without decoding its pixels.
 
     Args:
         data: The file.
         name: Name in error messages.
         scans: Result of `count_scans`, if it is known.
+        more_reads: Reads of the file that are allowed in addition, see `_MOST_READS`.
 
     Raises:
         MediaError: It is empty, or its header is corrupt.
@@ -162,7 +165,7 @@ def open_image(data: bytes, name: str, scans: int | None = None) -> Image.Image:
         raise UnsupportedMediaError(name, _RAW)
     # An uncompressed TIFF may have one strip per pixel row; decoders in Python read pixel by pixel.
     pixels = image.width * image.height
-    file.allow(4 * (pixels if pixels <= _SMALL else image.height))
+    file.allow(more_reads + 4 * (pixels if pixels <= _SMALL else image.height))
     return image
 
 

@@ -47,7 +47,8 @@ def load_rgb(
         exif_transpose: Apply the EXIF orientation. The reference ignores it; phone photographs
             often need it.
         scale_16bit: Scale grey of more than 8 bits, see `to_rgb`.
-        white_background: Composite transparent images on white, see `to_rgb`.
+        white_background: Composite transparent images on white, or on black where nothing would be
+            seen on white, see `to_rgb`.
         deadline: Deadline of the call; None: none.
 
     Returns:
@@ -78,7 +79,8 @@ def use_rgb(
     """Decode an image to RGB and call a function with it, in an image thread.
 
     Of many concurrent calls, as many decode as there are cores; see `image_threads`. Images of slow
-    formats are decoded in a separate process meanwhile, and take no thread from the others.
+    formats are decoded in a separate process meanwhile, and take no thread from the others. A
+    warning says of a file with several images, of which the first is decoded, how many it has.
 
     Args:
         source: See `load_rgb`.
@@ -105,7 +107,7 @@ def use_rgb(
     def finish(decode: Callable[[], Image.Image]) -> _Value:
         return image_threads.run(lambda: use(decode()), until)
 
-    return _decode(source, policy, options, until, finish)
+    return _decode(source, policy, options, until, finish, warns=True)
 
 
 def _decode(
@@ -114,6 +116,8 @@ def _decode(
     options: ReadOptions,
     deadline: Deadline,
     finish: Callable[[Callable[[], Image.Image]], _Value],
+    *,
+    warns: bool = False,
 ) -> _Value:
     """Prepare the decoding of an image, and finish it by the given function.
 
@@ -123,9 +127,12 @@ def _decode(
         options: Options of the conversion.
         deadline: Deadline of the call.
         finish: Called with a function that returns the RGB image and takes at most about a second.
+        warns: Warn of further images in the file. (A Pillow image shows the frame that the program
+            has chosen.)
     """
     from langchain_internvl.media import encoded, pillow_readers  # noqa: PLC0415 - at first use
 
+    is_file = not isinstance(source, PixelSource)
     source = _with_slow_bytes(source, policy, deadline)
     if isinstance(source, PixelSource):
         pixels = source
@@ -139,6 +146,8 @@ def _decode(
     scans = _known_scans(source)
     image = encoded.open_image(data, source.name, scans)
     check_size(image.size, source.name, policy)
+    if warns and is_file:
+        _warn_of_frames(image, data, source.name, policy)
     if encoded.is_slow(image, data, scans):
         held = BytesSource(data, source.name)
         reader = pillow_readers.reference(image.format)
@@ -152,6 +161,21 @@ def _decode(
         return rgb
 
     return finish(decode)
+
+
+def _warn_of_frames(image: Image.Image, data: bytes, name: str, policy: MediaPolicy) -> None:
+    """Warn of an animation, or of a file with several images, which shows its first."""
+    if not getattr(image, "is_animated", False):
+        return
+    from langchain_internvl.media.image_frames import count_frames  # noqa: PLC0415 - at first use
+
+    if (frames := count_frames(data, name, policy)) > 1:
+        warnings.warn(
+            f"an image file with {frames} images (an animation, or pages) shows its first, as in "
+            "the reference; pass the others as images, or the frames of an animation to "
+            "video_block(): [frame.copy() for frame in PIL.ImageSequence.Iterator(image)]",
+            stacklevel=2,
+        )
 
 
 def _decode_elsewhere(
@@ -176,7 +200,7 @@ def _decode_elsewhere(
 
 
 def load_readable(source: Source, policy: MediaPolicy) -> Image.Image:
-    """Decode an image legibly: upright, 16-bit grey scaled, transparency on white.
+    """Decode an image legibly: upright, 16-bit grey scaled, transparency on a ground.
 
     For tools and documents; images of messages are decoded as in the reference. See `load_rgb`.
     """

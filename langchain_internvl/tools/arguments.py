@@ -4,8 +4,8 @@ from __future__ import annotations
 
 IMAGE = (
     "Which picture: a path, an http(s) URL, or a picture of this conversation: 'image:1' is its "
-    "first, 'last' its latest (pages of PDFs are not counted). A PDF may be named by path or URL "
-    "too: 'scan.pdf#page=2' is one page of it, 'scan.pdf#page=2-5' are several."
+    "first, 'last' its latest (pages of PDFs are not counted). A PDF or a TIFF may be named by "
+    "path or URL too: 'scan.pdf#page=2' is one page of it, 'scan.pdf#page=2-5' are several."
 )
 
 REGION = (

@@ -28,7 +28,7 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.messages.media_blocks import image_block
-from langchain_internvl.tools.pages import Opening
+from langchain_internvl.tools.pages import MOST_PAGES, Opening
 
 INNER_TAGS = ("nostream", "internvl_tool")
 """Tags of the model calls inside a tool.
@@ -109,6 +109,8 @@ class InternVLTool(BaseTool):
             false.
         pdf_password: Password of encrypted PDFs; None: none. Neither the agent nor its traces see
             it, and PDFs from URLs are only opened with it, not fetched with it.
+        most_pages: Most pages of a PDF or TIFF that are looked at where the agent names none;
+            None: all. Default 10. (`ground` takes one page: with 1, the first.)
         handle_tool_error: Return errors to the agent as text instead of raising them. Default
             true.
         handle_validation_error: The same for invalid arguments. Default: a readable text.
@@ -120,6 +122,7 @@ class InternVLTool(BaseTool):
     media_policy: MediaPolicy = Field(default_factory=MediaPolicy)
     return_images: bool = False
     pdf_password: SecretStr | str | None = Field(default=None, exclude=True, repr=False)
+    most_pages: int | None = Field(default=MOST_PAGES, ge=1)
     args_schema: Any
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     handle_tool_error: Any = True
@@ -142,7 +145,7 @@ class InternVLTool(BaseTool):
         password = self.pdf_password
         if isinstance(password, SecretStr):
             password = password.get_secret_value()
-        return Opening(self.media_policy, password)
+        return Opening(self.media_policy, password, self.most_pages)
 
     @abstractmethod
     def script(self, state: Any, given: Any) -> Script:

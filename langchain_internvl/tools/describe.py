@@ -17,7 +17,7 @@ from langchain_internvl.tools.pages import ToolPage, left_out, open_images
 from langchain_internvl.tools.task_prompts import DESCRIBE
 
 _MOST_TILES = 24
-"""Total number of tiles of the pages of a PDF: 10 pages with thumbnails have 7,680 tokens."""
+"""Total number of tiles of the pages of a document: 10 pages with thumbnails have 7,680 tokens."""
 
 
 class Description(BaseModel):
@@ -30,7 +30,7 @@ class Description(BaseModel):
         region: The part in the prompt, in coordinates of the stored file; None: the whole image.
         is_complete: Whether the model ended the answer, rather than the limit of tokens or a
             server (its content filter, its detection of repetitions).
-        num_pages: Number of PDF pages in the prompt; None: not a PDF.
+        num_pages: Number of pages of a PDF or TIFF in the prompt; None: an image.
     """
 
     image: str

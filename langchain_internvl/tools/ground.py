@@ -32,7 +32,7 @@ class Place(BaseModel):
         is_complete: Whether the model ended the reply, rather than the limit of tokens or a
             server (its content filter, its detection of repetitions).
         region: The part that was searched; None: the whole image.
-        page: Page number in a PDF, from 1; None: not a PDF.
+        page: Page number in a PDF or TIFF, from 1; None: an image.
     """
 
     image: str

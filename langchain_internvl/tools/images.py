@@ -11,6 +11,7 @@ from PIL import Image
 
 from langchain_internvl.errors import MediaError
 from langchain_internvl.grounding import Box, parse_boxes
+from langchain_internvl.media.image_frames import count_frames
 from langchain_internvl.media.images import load_readable, orientation_of
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, Source
@@ -28,6 +29,7 @@ class ToolImage:
         orientation: EXIF orientation of the file, 1 to 8.
         part: Position of `pixels` on the whole upright image; None: `pixels` is the whole image.
         damage: What of a PDF's page may be missing because the file is damaged; None: nothing.
+        frames: Number of images in the file, of which `pixels` is the first.
     """
 
     pixels: Image.Image
@@ -35,6 +37,7 @@ class ToolImage:
     orientation: int = 1
     part: Box | None = None
     damage: str | None = None
+    frames: int = 1
 
     @property
     def block(self) -> dict[str, Any]:
@@ -48,12 +51,17 @@ class ToolImage:
 
     @property
     def notes(self) -> str:
-        """Notes for the agent about the requested region, and about damage of the file."""
+        """Notes for the agent about the region, the rest of the file, and damage of it."""
         repairs = self.part.repairs if self.part else ()
         notes = f"\n(The region: {'; '.join(repairs)}.)" if repairs else ""
         if self.damage is not None:
             notes += (
                 f"\n(The file is damaged, and part of this page may be missing: {self.damage}.)"
+            )
+        if self.frames > 1:
+            notes += (
+                f"\n(The file has {self.frames} images, as an animation has, of which only the "
+                "first was looked at.)"
             )
         return notes
 
@@ -104,7 +112,8 @@ def open_image(source: Source, policy: MediaPolicy, region: str | None = None) -
     orientation = orientation_of(held, policy)
     pixels = load_readable(held, policy)
     size = pixels.size if orientation < 5 else (pixels.height, pixels.width)
-    picture = ToolImage(pixels, size, orientation)
+    frames = count_frames(held.data, held.name, policy)
+    picture = ToolImage(pixels, size, orientation, frames=frames)
     return picture if region is None else picture.crop(parse_region(region))
 
 

@@ -22,7 +22,7 @@ from langchain_internvl.tools.task_prompts import READ
 
 
 class PageText(BaseModel):
-    """The text on one page of a PDF.
+    """The text on one page of a PDF or TIFF.
 
     Attributes:
         number: Page number, from 1.
@@ -38,10 +38,10 @@ class PageText(BaseModel):
 
 
 class Reading(BaseModel):
-    """The text on an image, or on pages of a PDF.
+    """The text on an image, or on pages of a document.
 
     Attributes:
-        image: The image or PDF, as given by the agent.
+        image: The image or document, as given by the agent.
         text: The text, with an empty line between pages. If the reply reached its limit, or a
             server ended it, in a repetition loop, the text ends after the first repetition;
             complete replies are kept whole.
@@ -53,8 +53,8 @@ class Reading(BaseModel):
         is_complete: Whether the model ended the reply, rather than the limit of tokens or a server.
         reply: Reply of the model with all repetitions; replies for several pages are joined.
         region: The part that was read, in coordinates of the stored file; None: the whole image.
-        pages: Text of each page of a PDF; a page that failed does not stop the others.
-        total_pages: Number of pages of the PDF; None: not a PDF.
+        pages: Text of each page of a PDF or TIFF; a page that failed does not stop the others.
+        total_pages: Number of pages of the PDF or TIFF; None: an image.
     """
 
     image: str
@@ -99,7 +99,7 @@ class ReadTextTool(InternVLTool):
     description: str = (
         "Read the text on a picture (OCR): a scanned page, a sign, a label, a screen. Returns the "
         "text exactly as it stands there. For small text in a large picture give the region of it. "
-        "Takes PDFs too, page by page."
+        "Takes PDFs and TIFFs too, page by page."
     )
     args_schema: Any = ReadArguments
 
@@ -151,7 +151,7 @@ def _outcome(name: str, parts: Sequence[_Part]) -> Outcome:
         raise MediaError(name, "none of its pages can be shown")
     texts = [part.transcription for part in parts]
     text = "\n\n".join(text for text, _ in texts)
-    is_pdf = first.number is not None
+    is_paged = first.number is not None
     artifact = Reading(
         image=name,
         text=text,
@@ -170,7 +170,7 @@ def _outcome(name: str, parts: Sequence[_Part]) -> Outcome:
             for part, (text, problem) in zip(parts, texts, strict=True)
             if part.page.number is not None
         ],
-        total_pages=first.total if is_pdf else None,
+        total_pages=first.total if is_paged else None,
     )
     if len(parts) == 1:
         image = parts[0].image

@@ -24,7 +24,9 @@ def ground(
     model: ModelOptions,
     output: OutputOptions,
     region: Region = None,
-    page: Annotated[int | None, typer.Option(min=1, help="Page of a PDF; default: 1.")] = None,
+    page: Annotated[
+        int | None, typer.Option(min=1, help="Page of a PDF or TIFF; default: 1.")
+    ] = None,
     password: Password = None,
 ) -> None:
     """Find something on images; --out also writes the images with its boxes drawn."""
@@ -34,7 +36,7 @@ def ground(
         GroundTool,
         {"phrase": phrase, "region": region},
         pages=None if page is None else str(page),
-        default_pages="1",
+        most_pages=1,
         password=password,
     )
     run_jobs(files, {"image", "pdf"}, lambda _: job, model, output)

@@ -122,12 +122,34 @@ def test_pdfs_are_read_page_by_page(run, folder):
     for command in (("read", "--pages", "1"), ("ground", "-p", "cat", "--page", "1")):
         refused = run(command[0], "a.png", *command[1:])
         assert refused.exit_code == 2
-        assert "a.png is not a PDF and has no pages" in " ".join(refused.stderr.split())
+        assert "a.png is not a PDF or TIFF and has no pages" in " ".join(refused.stderr.split())
     assert run("read", "a.png", "paper.pdf", "--pages", "2").exit_code == 0
     assert run("ask", "v.mp4", "-q", "What?", "--pages", "2").exit_code == 2
     for name in ("misspelt.png", "a" * 300):
         missing = run("read", name, "--pages", "2")
         assert (missing.exit_code, name in missing.stderr) == (1, True)
+
+
+def test_tiffs_are_read_page_by_page(run, folder):
+    pages = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
+    pages[0].save(folder / "fax.tif", save_all=True, append_images=pages[1:] * 5)
+    pages[0].save(folder / "one.tif")
+    assert run("read", "fax.tif").stdout.count("A cat.") == 11
+    two = json.loads(run("read", "fax.tif", "--pages", "2-3", "--json").stdout)
+    assert [page["number"] for page in two["pages"]] == [2, 3]
+    found = run("ground", "fax.tif", "-p", "cat", "--json", reply=BOX)
+    assert json.loads(found.stdout)["page"] == 1
+    for options in ((), ("--pages", "1")):
+        assert run("read", "one.tif", *options).stdout == "A cat.\n"
+    assert run("read", "one.tif", "--pages", "2").exit_code == 1
+    data = (folder / "fax.tif").read_bytes()
+    assert run("read", "-", "--pages", "11", data=data).stdout == "A cat.\n"
+
+
+def test_further_images_of_a_file_are_said(run, folder):
+    pages = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
+    pages[0].save(folder / "a.gif", save_all=True, append_images=pages[1:])
+    assert "The file has 3 images" in run("read", "a.gif").stdout
 
 
 def test_files_that_are_called_pdf_and_are_none(run, folder):

@@ -40,6 +40,13 @@ def test_columns_in_columns_out():
     assert np.isnan(read["token_probability"]).all()
 
 
+@pytest.mark.parametrize("form", ["TIFF", "GIF"])
+def test_further_images_of_a_cell_are_said(form, caplog):
+    pages = encode(draw_page("a"), form, save_all=True, append_images=[draw_page("b")])
+    assert list(reader(["text"])({"image": [pages]})["text"]) == ["text"]
+    assert "page 0 of the batch: has 2 images, of which the first is read" in caplog.text
+
+
 def test_options_and_columns_have_names():
     backend_read = reader(lambda request: "| a | b |\n|---|---|", options={"output": "markdown"},
                           image_column="png")  # fmt: skip

@@ -9,7 +9,7 @@ from langchain_core.documents.base import Blob
 from patience import PATIENCE
 from support import http_server
 
-from langchain_internvl import InternVLLoader, MediaPolicy
+from langchain_internvl import InternVLImageParser, InternVLLoader, MediaPolicy
 from langchain_internvl.documents import jobs
 from langchain_internvl.errors import EngineBusyError, MediaError, RequestError
 
@@ -292,3 +292,20 @@ def test_probabilities_are_done_without_where_they_are_refused():
     loader, backend = loader_of(scan_pdf(*coloured() * 2), reply, concurrency=1)
     assert {one.page_content for one in loader.load()} == {"one"}
     assert len(backend.requests) == 7
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "MPO"])
+def test_further_images_of_a_file_are_said(tmp_path, form, caplog):
+    """The page is the first frame; the metadata and the log have the number of all."""
+    first, *others = coloured()
+    path = tmp_path / "a.gif"
+    path.write_bytes(encode(first, form, save_all=True, append_images=others))
+    (page,) = loader_of(path)[0].load()
+    assert (page.metadata["frames"], page.metadata["total_pages"]) == (3, 1)
+    assert f"{path}: has 3 images (an animation, or several pictures)" in caplog.text
+    (whole,) = loader_of(path, mode="single")[0].load()
+    assert whole.metadata["pages"][0]["frames"] == 3
+    (parsed,) = InternVLImageParser(scripted(NUMBERS)[0]).parse(Blob.from_path(path))
+    assert parsed.metadata["frames"] == 3
+    path.write_bytes(encode(first))
+    assert "frames" not in loader_of(path)[0].load()[0].metadata

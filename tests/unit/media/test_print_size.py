@@ -10,9 +10,9 @@ from PIL import Image
 from langchain_internvl import InternVLLoader
 from langchain_internvl.backends.base import Delta
 from langchain_internvl.documents.pages import PageOptions, pages_of
-from langchain_internvl.documents.print_size import print_size_of
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.print_size import print_size_of
 from langchain_internvl.media.sources import BytesSource
 
 

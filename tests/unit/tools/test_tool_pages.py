@@ -30,8 +30,16 @@ def folder(tmp_path):
     write_pdf(tmp_path / "three.pdf", 3)
     write_pdf(tmp_path / "long.pdf", MOST_PAGES + 2)
     write_pdf(tmp_path / "one.pdf", 1)
+    write_tiff(tmp_path / "three.tif", 3)
+    write_tiff(tmp_path / "long.tif", MOST_PAGES + 2)
+    write_tiff(tmp_path / "one.tif", 1)
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     return tmp_path
+
+
+def write_tiff(path, many):
+    first, *others = [Image.new("RGB", (40, 30), COLOURS[n % 3]) for n in range(many)]
+    first.save(path, "TIFF", save_all=True, append_images=others)
 
 
 def toolkit_of(folder, *replies, **settings):
@@ -72,6 +80,10 @@ async def test_pages_are_read_in_async_too(folder):
         ("three.pdf#pages=3,1", [3, 1]),
         ("three.pdf#page=2-", [2, 3]),
         ("one.pdf", [1]),
+        ("three.tif", [1, 2, 3]),
+        ("three.tif#page=3,1", [3, 1]),
+        ("one.tif", [None]),
+        ("one.tif#page=1", [None]),
         ("a.png", [None]),
     ],
 )
@@ -101,6 +113,51 @@ def test_more_pages_than_are_read_are_said(folder):
     assert "'long.pdf#page=11-12'" in message.content
 
 
+def test_a_tiff_is_read_page_by_page(folder):
+    tools, backend = toolkit_of(folder, "One", "Two", "Three", *["x"] * MOST_PAGES)
+    message = call(tools["read_text"], image="three.tif", region="0, 0, 500, 1000")
+    assert message.content.endswith("Page 3 of 3:\nThree")
+    assert (message.artifact.total_pages, len(message.artifact.pages)) == (3, 3)
+    assert message.artifact.region.thousandths == (0, 0, 500, 1000)
+    said = call(tools["read_text"], image="long.tif").content
+    assert "It has 12 pages, of which the first 10 were looked at" in said
+    assert len(backend.requests) == 3 + MOST_PAGES
+    alone = toolkit_of(folder, "x")[0]["read_text"]
+    assert call(alone, image="one.tif").artifact.total_pages is None
+
+
+def test_a_damaged_page_of_a_tiff_does_not_stop_the_others(folder):
+    data = bytearray((folder / "three.tif").read_bytes())
+    place = data.rindex(bytes((0, 0, 255)) * 100)  # pixels of the last page
+    (folder / "cut.tif").write_bytes(data[:place])
+    tools, _ = toolkit_of(folder, "One", "Two")
+    said = call(tools["read_text"], image="cut.tif").content
+    assert said.startswith("Page 1 of 3:\nOne\n\nPage 2 of 3:\nTwo\n\nPage 3 of 3:\n(This page")
+
+
+def test_how_many_pages_are_looked_at_can_be_set(folder):
+    tools, _ = toolkit_of(folder, *["x"] * 14, "<ref>a</ref><box>[[1, 2, 300, 400]]</box>")
+    read = tools["read_text"].model_copy(update={"most_pages": 2})
+    assert "first 2 were looked at; for the next ones name 'long.tif#page=3-4'" in (
+        call(read, image="long.tif").content
+    )
+    read = read.model_copy(update={"most_pages": None})
+    assert len(call(read, image="long.pdf").artifact.pages) == MOST_PAGES + 2
+    ground = tools["ground"].model_copy(update={"most_pages": 1})
+    assert call(ground, image="three.pdf", phrase="a").artifact.page == 1
+
+
+@pytest.mark.parametrize("tool", ["read_text", "describe_image", "ground"])
+def test_the_agent_is_told_of_further_images_in_a_file(folder, tool):
+    first, *others = [Image.new("RGB", (40, 30), one) for one in COLOURS]
+    first.save(folder / "a.gif", save_all=True, append_images=others)
+    tools, _ = toolkit_of(folder, "One", "One")
+    phrase = {"phrase": "a"} if tool == "ground" else {}
+    said = call(tools[tool], image="a.gif", **phrase).content
+    assert "The file has 3 images, as an animation has, of which only the first" in said
+    assert "The file has" not in call(tools[tool], image="a.png", **phrase).content
+
+
 def test_describe_looks_at_all_pages_at_once(folder):
     tools, backend = toolkit_of(folder, "Three colours.")
     message = call(tools["describe_image"], image="three.pdf", question="What is it?")
@@ -113,7 +170,7 @@ def test_ground_wants_one_page(folder):
     tools, backend = toolkit_of(folder, "<ref>a</ref><box>[[1, 2, 300, 400]]</box>")
     said = call(tools["ground"], image="three.pdf", phrase="a")
     assert (said.status, backend.requests) == ("error", [])
-    assert "is a PDF of 3 pages; name one, as in 'three.pdf#page=1'" in said.content
+    assert "is a document of 3 pages; name one, as in 'three.pdf#page=1'" in said.content
     assert "several pages" in call(tools["ground"], image="three.pdf#page=1-2", phrase="a").content
     place = call(tools["ground"], image="three.pdf#page=3", phrase="a").artifact
     assert (place.page, len(place.boxes)) == (3, 1)
@@ -124,6 +181,8 @@ def test_ground_wants_one_page(folder):
     [
         ("three.pdf#page=9", "it has 3 pages"),
         ("three.pdf#page=0", "page"),
+        ("three.tif#page=9", "it has 3 pages"),
+        ("one.tif#page=2", "it has 1 page;"),
         ("a.png#page=1", "is no PDF, it is a PNG image; leave"),
         ("none.pdf#page=1", "no such file"),
     ],
