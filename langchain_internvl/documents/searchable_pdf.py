@@ -222,14 +222,14 @@ class _Layer:
 
 
 def _common(one: Iterable[Any], other: Iterable[Any]) -> tuple[float, float, float, float]:
-    """The rectangle that two have in common (ISO 32000-1, 14.11.2.1); `one` if they have none."""
+    """The rectangle that two have in common (ISO 32000-1, 14.11.2.1); `other` if they have none."""
     corners = [[float(edge) for edge in box] for box in (one, other)]
     sides = [(*sorted(box[::2]), *sorted(box[1::2])) for box in corners]
     left, bottom = (max(side[at] for side in sides) for at in (0, 2))
     right, top = (min(side[at] for side in sides) for at in (1, 3))
     if left < right and bottom < top:
         return left, bottom, right, top
-    return sides[0][0], sides[0][2], sides[0][1], sides[0][3]
+    return sides[1][0], sides[1][2], sides[1][1], sides[1][3]
 
 
 def _frame(box: Iterable[Any], degrees: int) -> tuple[float, float, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from langchain_internvl._optional import require
 from langchain_internvl.media.pdf_annotations import annotation_texts
 from langchain_internvl.media.pdf_damage import PdfInspector
-from langchain_internvl.media.pdf_worker import inspect, open_pages
+from langchain_internvl.media.pdf_worker import inspect, open_page, open_pages
 from langchain_internvl.media.records import HEAD, write_record
 from langchain_internvl.media.worker import main
 
@@ -78,7 +78,7 @@ def _facts(document: Any, number: int, inspector: PdfInspector) -> dict[str, Any
     with suppress(Exception):
         facts["label"] = document.get_page_label(number) or None
     with suppress(Exception):
-        page = document[number]
+        page = open_page(document, number)
         size = facts["width"], facts["height"] = page.get_size()
         with suppress(Exception):  # a damaged unit leaves the page's size as it is
             facts["width"], facts["height"] = (inspector.user_unit(number) * side for side in size)

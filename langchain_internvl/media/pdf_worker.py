@@ -107,6 +107,20 @@ def _open_document(task: Mapping[str, Any]) -> Any:
         raise ValueError(f"it is encrypted: {reason}") from error
 
 
+def open_page(document: Any, index: int) -> Any:
+    """A page of an opened document.
+
+    A crop box that lies beyond the paper leaves nothing to show. It counts as none, as in PDF.js;
+    for PDFium a page without an area has no crop box.
+    """
+    page = document[index]
+    if min(page.get_size()) > 0:
+        return page
+    page.set_cropbox(0, 0, 0, 0)
+    page.close()
+    return document[index]
+
+
 def inspect(task: Mapping[str, Any], total: int) -> PdfInspector:
     """The inspector of the file of a task, which has `total` pages."""
     return PdfInspector(Path(task["path"]).read_bytes(), task["password"], total)
@@ -121,7 +135,7 @@ def _render(
         MediaTooLargeError: The page has more pixels than the task allows.
         ValueError: Nothing is drawn on the page although it has content.
     """
-    page = document[index]
+    page = open_page(document, index)
     width, height = page.get_size()
     # PDFium rounds sizes up.
     scale = (task["long_side"] - 1e-3) / max(width, height, 1.0)

@@ -121,7 +121,7 @@ def places(data):
     """The text of a page, and where its first letter is."""
     with pypdfium2.PdfDocument(data) as document:
         text = document[0].get_textpage()
-        return text.get_text_bounded().split(), text.get_charbox(0)
+        return text.get_text_range().split(), text.get_charbox(0)
 
 
 def test_the_layer_is_where_the_page_is_whatever_its_content_leaves_behind():
@@ -142,9 +142,10 @@ def test_the_layer_is_where_the_page_is_whatever_its_content_leaves_behind():
     assert plain[0] == ["upper", "lower"]
 
 
-def test_a_page_with_a_crop_beyond_its_paper_has_the_layer_on_it():
+@pytest.mark.parametrize("box", [(-300, -300, 900, 1200), (5000, 5000, 5600, 5800)])
+def test_a_page_with_a_crop_beyond_its_paper_has_the_layer_on_it(box):
     def crop(pdf):
-        pdf.pages[0].CropBox = [-300, -300, 900, 1200]
+        pdf.pages[0].CropBox = list(box)
 
     page = Document("upper\nlower", metadata={"page": 0, "ocr": "model"})
     plain, cropped = (

@@ -124,6 +124,27 @@ def test_text_outside_the_crop_box_is_not_on_the_page():
     assert [line.strip() for line in lower] == [f"line {number}" for number in range(3, 9)]
 
 
+@pytest.mark.parametrize("box", [(5000, 5000, 5600, 5800), (595, 0, 900, 842), (-50, -50, -1, -1)])
+@pytest.mark.parametrize("is_inherited", [False, True])
+def test_a_crop_box_beyond_the_paper_counts_as_none(box, is_inherited):
+    """As in PDF.js; the error was "Crop exceeds page dimensions"."""
+    whole = BytesSource(text_pdf(PROSE), "a.pdf")
+    source = cropped(whole.data, *box)
+    if is_inherited:
+        with pikepdf.open(io.BytesIO(source.data)) as pdf:
+            for name in ("/MediaBox", "/CropBox"):
+                pdf.Root.Pages[name] = pdf.pages[0].obj[name]
+                del pdf.pages[0].obj[name]
+            buffer = io.BytesIO()
+            pdf.save(buffer)
+        source = BytesSource(buffer.getvalue(), "a.pdf")
+    (image,), (expected,) = read_pages(source, MediaPolicy()), read_pages(whole, MediaPolicy())
+    assert (image == expected).all()
+    (page,) = stream_texts(source, MediaPolicy())
+    assert page.text.split() == PROSE.split()
+    assert (round(page.width), round(page.height)) == (595, 842)
+
+
 def test_a_password_that_a_file_does_not_need_is_no_error():
     """Of a folder of files with one password, some only restrict printing."""
     data = text_pdf(PROSE, encryption=pikepdf.Encryption(owner="owner", user=""))
