@@ -153,6 +153,9 @@ def _kind_of_file(fields: Fields, where: str) -> str:
         return kind
     if mime_type == "application/pdf":
         return "pdf"
+    source = _source(fields, where) if _has_content(fields) else None
+    if source is not None and (kind := sniff_kind(source)) in {"image", "pdf", "video"}:
+        return kind
     raise MessageError(
         f"{where}: a file of type {mime_type} cannot be shown to InternVL, which takes images, "
         f"videos, PDFs and text; {_CONVERT}"
@@ -205,12 +208,12 @@ def _declared_type(fields: Fields) -> str | None:
         if isinstance(fields.get(key), str) and fields[key]:
             said = str(fields[key]).split(";", 1)[0].strip().lower()
             if said not in _NO_TYPES:
-                return said
+                return _SAME_TYPES.get(said, said)
     for key in (*_DATA_KEYS, *_URL_KEYS):
         if _is_data_url(fields.get(key)):
-            said = str(fields[key])[5:].split(",", 1)[0].split(";", 1)[0].lower()
+            said = str(fields[key])[5:].split(",", 1)[0].split(";", 1)[0].strip().lower()
             if said not in _NO_TYPES:
-                return said or "text/plain"  # RFC 2397
+                return _SAME_TYPES.get(said, said) or "text/plain"  # RFC 2397
     return None
 
 
@@ -220,6 +223,12 @@ _NO_TYPES = {
     "application/x-octet-stream", "application/x-unknown", "binary/octet-stream", "unknown/unknown",
 }  # fmt: skip
 """Generic MIME types, which say nothing about a file."""
+_SAME_TYPES = dict.fromkeys(
+    ("application/acrobat", "application/vnd.pdf", "application/x-pdf", "applications/vnd.pdf",
+     "image/pdf", "text/pdf", "text/x-pdf"),
+    "application/pdf",
+)  # fmt: skip
+"""Names of a type from before it was registered (RFC 8118) that browsers and mail still send."""
 
 
 def _has_content(fields: Fields) -> bool:
