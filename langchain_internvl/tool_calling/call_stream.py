@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
     from langchain_internvl.prompting.tool_formats import ToolFormat
 
+_FENCE = r"\s*(?:`{3,}(?:json)?\s*)?"
+"""Pattern of a fence of Markdown, which some models write around a call; or of nothing."""
+
 _HEAD = re.compile(
-    r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
+    _FENCE + r'\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
 """Pattern of the beginning of a tool call, up to its arguments."""
 
-_TAIL = re.compile(r"\s*(?:,.*|[\s}\]]*)", re.DOTALL)
+_TAIL = re.compile(r"\s*,.*|[\s}\]]*(?:`{3,}\s*)?", re.DOTALL)
 """Pattern of the rest of a tool call after its arguments, without the closing marker."""
 
 _CLOSERS = {"{": "}", "[": "]"}
@@ -194,8 +197,8 @@ class CallStream:
     def _tail(self) -> bool:
         """Read the rest of a call after its arguments.
 
-        If it is neither brackets nor further keys, such as a second object, the call is malformed:
-        which of the two is meant cannot be known.
+        If it is neither brackets, nor further keys, nor a fence, such as a second object, the call
+        is malformed: which of the two is meant cannot be known.
         """
         tail, closing, rest = self._held.partition(self._closing)
         if not closing and not self._is_last:
@@ -222,10 +225,16 @@ def _read_name(quoted: str) -> str | None:
         return None
 
 
+def _without_fence(body: str) -> str:
+    fence = re.match(_FENCE, body)
+    inner = body[fence.end() if fence else 0 :].rstrip()
+    return inner.rstrip("`") if inner.endswith("```") else inner
+
+
 def _read_call(body: str) -> tuple[str, str] | None:
     """Name and arguments (JSON text) of a call; None: the text is not a call."""
     try:
-        said = json.loads(body)
+        said = json.loads(_without_fence(body))
         name, arguments = said["name"], said.get("arguments", said.get("parameters"))
         arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):

@@ -184,7 +184,8 @@ def test_a_call_may_come_in_pieces_where_an_answer_may():
     ("rest", "is_call"),
     [("}", True), ("\n}\n", True), ("}}", True), ("", True), (', "id": "x"}', True),
      ('{"x": 2}}', False), ('} {"name": "a", "arguments": {"x": 2}}', False), ("} [", False),
-     ("} because", False), ("};", False)],
+     ("} because", False), ("};", False), ("}\n```", True), ("}\n```\n", True),
+     ("}\n````", True), ("}\n```json\n{}", False), ("}\n``", False), ("} ``` so", False)],
 )  # fmt: skip
 def test_what_follows_arguments_is_not_dropped(rest, is_call, closing):
     """Of two objects neither is the call for certain, and the second was lost."""
@@ -198,6 +199,21 @@ def test_what_follows_arguments_is_not_dropped(rest, is_call, closing):
         assert name == "a"
         assert args.startswith('{"x": 1}' + rest)
     assert message.content == ""
+
+
+@pytest.mark.parametrize("tools", [HERMES, INTERNLM2])
+@pytest.mark.parametrize("body", [
+    '{"name": "a", "arguments": {"x": "```"}}', '{"arguments": {"x": "```"}, "name": "a"}',
+])  # fmt: skip
+@pytest.mark.parametrize(
+    ("begin", "end"), [("```json\n", "\n```"), ("```\n", "```\n"), ("", "```")]
+)
+def test_a_fence_around_a_call_is_none_of_it(tools, body, begin, end):
+    written = f"{tools.open_call}{begin}{body}{end}{tools.close_call}"
+    for pieces in ([written], list(written)):
+        words, found, _ = _read_pieces(pieces, tools)
+        ((name, arguments),) = found.values()
+        assert (words, name, json.loads(arguments)) == ("", "a", {"x": "```"})
 
 
 def _read_pieces(pieces, tools, **options):
