@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
+from json import JSONDecoder
 
 from langchain_core.messages import AIMessage
 
@@ -181,9 +182,21 @@ def _write(message: AIMessage, request: Request) -> tuple[str, tuple[str, ...]]:
 
 
 def _kept(arguments: str) -> str:
-    """Arguments of a call that stay malformed: the bracket that ends a call may complete them."""
-    is_cut = not _is_json(arguments) and _is_json(arguments + "}")
-    return f"{arguments}]" if is_cut else arguments
+    """Arguments of a call that stay malformed.
+
+    The bracket that ends a call may complete them, and what follows an object, such as brackets too
+    many, may be left out by what reads calls.
+    """
+    if _is_json(arguments):
+        return arguments
+    if _is_json(arguments + "}"):
+        return f"{arguments}]"
+    begin = len(arguments) - len(arguments.lstrip())
+    try:
+        _, end = JSONDecoder().raw_decode(arguments, begin)
+    except (RecursionError, ValueError):
+        return arguments
+    return f"{arguments[:end]};{arguments[end:]}"
 
 
 def _is_json(text: str) -> bool:

@@ -167,8 +167,13 @@ async def test_messages_as_replies(model):
         assert all(one.usage_metadata["input_tokens"] for one in (first, other, thought))
 
 
-@pytest.mark.parametrize("arguments", ["{", '{"place": "Oslo"', '{"place": "Os', '{"place":'])
-def test_calls_that_were_cut_off_stay_malformed(arguments):
+@pytest.mark.parametrize(
+    "arguments",
+    ["{", '{"place": "Oslo"', '{"place": "Os', '{"place":', '{"place": "Oslo"}}',
+     '{"place": "Oslo"}]', '{"place": "Oslo"}\n```', '{"place": "Oslo"}, "x": 1',
+     '{"place": "Oslo"} {"place": "Rome"}', '{"place": "Oslo"}}}'],
+)  # fmt: skip
+def test_calls_that_are_malformed_stay_so(arguments):
     cut = {"type": "invalid_tool_call", "name": "look", "args": arguments, "id": "c", "error": None}
     said = AIMessage("", tool_calls=[call("Bergen", "call_1")], invalid_tool_calls=[cut])
     asked = ChatInternVL(backend=ScriptedBackend([said, said])).bind_tools([look])
