@@ -206,8 +206,8 @@ class PreparedModel(ModelSettings, BaseChatModel):
             if served is not None and served.takes_turns:
                 turn_renderer = self._turn_renderer(served, settings, deadline, form)
                 turns = to_turns(messages)
+                self._warn_of_unused(settings)
                 if self.backend_kind == "server":
-                    self._warn_of_unused(settings)
                     check_for_server(turn_renderer.form, turn_renderer.options, turns)
                 request = turn_renderer.make_request(settings, turns)
                 calls = turn_renderer.call_stream(settings)
@@ -236,16 +236,20 @@ class PreparedModel(ModelSettings, BaseChatModel):
         return self._backend(renderer), request, chunks
 
     def _warn_of_unused(self, settings: CallSettings) -> None:
-        """Warn once about each setting without effect at a server that takes messages."""
+        """Warn once about each setting without effect on a backend that takes messages."""
         known = set() if self.server_prompt == "auto" else set(self.unused_by_messages())
         unused = set(self.unused_by_messages(settings)) - known - self._warned
         if unused:
             self._warned |= unused
-            warnings.warn(
-                f"ChatInternVL: no effect: {', '.join(sorted(unused))} (the server writes the "
-                'prompt by its own template; LMDeploy also takes server_prompt="ids")',
-                stacklevel=2,
+            why = (
+                "the server writes the prompt by its own template; LMDeploy also takes "
+                'server_prompt="ids"'
+                if self.backend_kind == "server"
+                else "the backend gets the conversation; prompts are built here if model= names a "
+                "checkpoint of this machine"
             )
+            names = ", ".join(sorted(unused))
+            warnings.warn(f"ChatInternVL: no effect: {names} ({why})", stacklevel=2)
 
     def _renderer(
         self,

@@ -198,7 +198,7 @@ class ModelSettings(CallSettings):
         return "server" if self.base_url is not None else self.backend
 
     def unused_by_messages(self, settings: CallSettings | None = None) -> list[str]:
-        """Names of explicit settings without effect if a server writes the prompt itself.
+        """Names of explicit settings without effect if the backend writes the prompt itself.
 
         Args:
             settings: Settings of a call; None: the model's.

@@ -19,7 +19,7 @@ from langchain_internvl.errors import RequestError
 from langchain_internvl.settings.call import CallSettings
 from langchain_internvl.settings.model import ModelSettings
 
-GREY = fromarray(np.repeat(np.array([[0, 300]], np.uint16), 14, axis=1).repeat(28, axis=0))
+GREY = fromarray(np.repeat(np.array([[0, 90, 300]], np.uint16), 14, axis=1).repeat(28, axis=0))
 GREY.info["transparency"] = 0
 MODEL = str(checkpoint_folder("qwen2"))
 
@@ -135,6 +135,38 @@ def test_a_call_warns_too_and_once_for_each_setting(server):
     with pytest.warns(UserWarning, match=r"no effect: context_window \(the server writes"):
         llm.invoke("x", join_images=True, context_window=5)
     llm.close()
+
+
+def made_by_turns(**settings):
+    """A request to a backend object that gets the conversation, and the warnings."""
+    backend = ScriptedBackend(lambda request: "Hello")
+    llm = ChatInternVL(model="no/such-model", backend=backend)
+    asked = messages()
+    del asked[0].content[-1]
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        llm.invoke(asked, **{"max_tokens": 9000, "num_frames": 2, **settings})
+    (made,) = backend.requests
+    parts = [
+        part.source.read(llm.media_policy) if hasattr(part, "source") else part
+        for turn in made.turns
+        for part in turn.parts
+    ]
+    return (
+        parts, made.sampling, made.max_tokens, list(made.stop), made.top_logprobs,
+        made.timeout is None, made.reasoning, dict(made.template_kwargs),
+        [str(one.message) for one in warned if "no effect" in str(one.message)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(CALL.keys() - {"image_order"}))
+def test_settings_by_turns(name):
+    """(An image that is given after its text stays there: it has one order.)"""
+    value = True if name == "number_images" else CALL[name]
+    made = made_by_turns(**{name: value})
+    assert made != made_by_turns()
+    unused = name in {"context_window", "join_images", "number_images"}
+    assert [name in one for one in made[-1]] == [True] * unused
 
 
 def test_keeping_no_adapter_apart_warns():
