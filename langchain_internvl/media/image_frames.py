@@ -1,9 +1,12 @@
-"""Counts the images of a file of which only the first is read, so that callers can say so."""
+"""Finds the images of a file: pages of a TIFF, and how many others a file has beside its first."""
 
 from __future__ import annotations
 
+import time
+from itertools import count
 from typing import TYPE_CHECKING
 
+from langchain_internvl.errors import MediaTooLargeError
 from langchain_internvl.media.encoded import open_image
 
 if TYPE_CHECKING:
@@ -26,13 +29,11 @@ def count_frames(data: bytes, name: str, policy: MediaPolicy) -> int:
     Args:
         data: The file, in a format that `open_image` opens.
         name: Name in error messages.
-        policy: Limits, see `tiff_pages.find_pages`.
+        policy: Limits, see `find_pages`.
     """
     # Every frame is parsed, and a frame of a GIF has a part for each 255 bytes.
     image = open_image(data, name, more_reads=len(data) // 16)
     if image.format == "TIFF":
-        from langchain_internvl.media.tiff_pages import find_pages  # noqa: PLC0415 - its imports
-
         return max(1, len(find_pages(image, name, policy)[0]))
     if image.format == "MPO":
         return _count_pictures(image, data)
@@ -56,3 +57,45 @@ def _count_pictures(image: Image.Image, data: bytes) -> int:
         is_gain_map = any(mark in head for mark in _GAIN_MAPS)
         pictures += image.width * image.height >= pixels and not is_gain_map
     return pictures
+
+
+_SUBFILE = 254
+"""Tag NewSubfileType of TIFF 6.0: bit 0 marks a smaller copy of another image of the file."""
+
+
+def find_pages(image: Image.Image, name: str, policy: MediaPolicy) -> tuple[list[int], bool]:
+    """Frames of a TIFF that are pages, and whether a damaged one follows.
+
+    Copies of a page that are smaller (of pyramids and thumbnails) are no pages. A frame that is
+    marked as one and is as large as the pages is a page: some programs mark all but the first.
+
+    Args:
+        image: The opened TIFF; it shows another frame afterwards.
+        name: Name in error messages.
+        policy: Limit on seconds: the time for a chain of many frames grows with its square.
+
+    Raises:
+        MediaTooLargeError: Finding the pages takes too long.
+    """
+    found: list[tuple[int, int, bool]] = []
+    is_broken = False
+    end = time.monotonic() + policy.timeout
+    for number in count():
+        if time.monotonic() > end:
+            raise MediaTooLargeError(
+                name,
+                f"has too many pages to be found within MediaPolicy.timeout={policy.timeout:g} s",
+            )
+        try:
+            image.seek(number)
+            kind = getattr(image, "tag_v2", {}).get(_SUBFILE, 0)
+            is_copy = isinstance(kind, int) and bool(kind & 1)
+            found.append((number, image.width * image.height, is_copy))
+        except EOFError:
+            break
+        except Exception:  # noqa: BLE001 - Pillow's readers raise anything on broken files
+            is_broken = True
+            break
+    least = min((pixels for _, pixels, is_copy in found if not is_copy), default=0)
+    places = [number for number, pixels, is_copy in found if not is_copy or pixels >= least]
+    return places, is_broken

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import time
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from langchain_internvl.errors import MediaError, MediaTooLargeError
 from langchain_internvl.media.encoded import formats
+from langchain_internvl.media.image_frames import find_pages
 from langchain_internvl.media.images import load_readable
 from langchain_internvl.media.page_ranges import Pages, parse_pages, select_pages
 from langchain_internvl.media.pixel_source import PixelSource
@@ -89,45 +88,3 @@ def _decoded(
         return error, None
     except Exception as error:  # noqa: BLE001 - Pillow's readers raise anything on broken files
         return MediaError(name, f"the image is truncated or corrupt: {error}"), None
-
-
-_SUBFILE = 254
-"""Tag NewSubfileType of TIFF 6.0: bit 0 marks a smaller copy of another image of the file."""
-
-
-def find_pages(image: Image.Image, name: str, policy: MediaPolicy) -> tuple[list[int], bool]:
-    """Frames of a TIFF that are pages, and whether a damaged one follows.
-
-    Copies of a page that are smaller (of pyramids and thumbnails) are no pages. A frame that is
-    marked as one and is as large as the pages is a page: some programs mark all but the first.
-
-    Args:
-        image: The opened TIFF; it shows another frame afterwards.
-        name: Name in error messages.
-        policy: Limit on seconds: the time for a chain of many frames grows with its square.
-
-    Raises:
-        MediaTooLargeError: Finding the pages takes too long.
-    """
-    found: list[tuple[int, int, bool]] = []
-    is_broken = False
-    end = time.monotonic() + policy.timeout
-    for number in count():
-        if time.monotonic() > end:
-            raise MediaTooLargeError(
-                name,
-                f"has too many pages to be found within MediaPolicy.timeout={policy.timeout:g} s",
-            )
-        try:
-            image.seek(number)
-            kind = getattr(image, "tag_v2", {}).get(_SUBFILE, 0)
-            is_copy = isinstance(kind, int) and bool(kind & 1)
-            found.append((number, image.width * image.height, is_copy))
-        except EOFError:
-            break
-        except Exception:  # noqa: BLE001 - Pillow's readers raise anything on broken files
-            is_broken = True
-            break
-    least = min((pixels for _, pixels, is_copy in found if not is_copy), default=0)
-    places = [number for number, pixels, is_copy in found if not is_copy or pixels >= least]
-    return places, is_broken

@@ -89,6 +89,6 @@ def chain(many):
 def test_a_chain_of_many_pages_ends_in_time(monkeypatch):
     assert count(chain(20)) == 20
     clock = iter(range(10**9))  # a second for each page
-    monkeypatch.setattr("langchain_internvl.media.tiff_pages.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("langchain_internvl.media.image_frames.time.monotonic", lambda: next(clock))
     with pytest.raises(MediaTooLargeError, match=r"within MediaPolicy\.timeout=30 s"):
         next(stream_tiff_pages(chain(60), "a.tif", POLICY))
