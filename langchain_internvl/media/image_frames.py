@@ -18,23 +18,32 @@ _GAIN_MAPS = (b"hdrgm", b"HDRGainMap", b"iso:ts:21496")
 """Names in the metadata of a second image that only brightens the first (Adobe's gain map
 specification; Apple's HEIF; ISO 21496-1)."""
 _HEAD = 1 << 16
+_MOST_READS = 1 << 22
+"""Reads of a file, each of which takes about a microsecond: every frame is parsed, and a frame of a
+GIF has a part for each 255 bytes. Frames beyond that are not counted."""
+_MOST_SECONDS = 2.0
+"""Seconds for the pages of a TIFF, whose chain takes quadratic time."""
 
 
 def count_frames(data: bytes, name: str, policy: MediaPolicy) -> int:
     """The number of images in a file: frames of an animation, pages, pictures of an MPO.
 
     What belongs to another image is not counted: smaller copies (previews, thumbnails) and gain
-    maps of photographs. Of a damaged file the images up to the damage count.
+    maps of photographs. Of a damaged file the images up to the damage count, and of a huge one
+    those that are found in some seconds.
 
     Args:
         data: The file, in a format that `open_image` opens.
         name: Name in error messages.
         policy: Limits, see `find_pages`.
     """
-    # Every frame is parsed, and a frame of a GIF has a part for each 255 bytes.
-    image = open_image(data, name, more_reads=len(data) // 16)
+    image = open_image(data, name, more_reads=min(len(data), _MOST_READS))
     if image.format == "TIFF":
-        return max(1, len(find_pages(image, name, policy)[0]))
+        brief = policy.model_copy(update={"timeout": min(policy.timeout, _MOST_SECONDS)})
+        try:
+            return max(1, len(find_pages(image, name, brief)[0]))
+        except MediaTooLargeError:  # its first page can be read all the same
+            return int(image.tell()) + 1
     if image.format == "MPO":
         return _count_pictures(image, data)
     try:

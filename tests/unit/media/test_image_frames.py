@@ -60,6 +60,13 @@ def test_long_animations_are_counted_whole():
     assert 2 <= count(data[: len(data) // 2]) < 60  # those that the rest of the file has
 
 
+def test_many_small_frames_are_counted_whole():
+    start = b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02D\x01\x00"
+    assert count(start + frame * 5000 + b";") == 5000
+    assert count(chain(1500)) == 1500
+
+
 def test_messages_warn_of_files_with_several_images():
     data = several("GIF", (70, 50), (70, 50))
     with pytest.warns(UserWarning, match="an image file with 2 images"):
@@ -92,3 +99,4 @@ def test_a_chain_of_many_pages_ends_in_time(monkeypatch):
     monkeypatch.setattr("langchain_internvl.media.image_frames.time.monotonic", lambda: next(clock))
     with pytest.raises(MediaTooLargeError, match=r"within MediaPolicy\.timeout=30 s"):
         next(stream_tiff_pages(chain(60), "a.tif", POLICY))
+    assert 1 <= count(chain(60)) < 60
