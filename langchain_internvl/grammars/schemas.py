@@ -13,28 +13,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_internvl.errors import SchemaError
+from langchain_internvl.grammars.annotations import is_annotation
 from langchain_internvl.grammars.pattern_rules import pattern_rules
 from langchain_internvl.grammars.pointers import name_references
+from langchain_internvl.grammars.property_names import names_schema
 from langchain_internvl.grammars.references import COMBINING, has_end, require_tags, resolve
 from langchain_internvl.grammars.schema_values import are_apart, fits_type, is_exact, multiples
-from langchain_internvl.grammars.string_formats import ANY_STRING, EQUAL_PATTERNS, FORMATS
+from langchain_internvl.grammars.string_formats import (
+    ANY_STRING,
+    EQUAL_PATTERNS,
+    FORMATS,
+    uri_pattern,
+)
 
 Schema = Mapping[str, Any]
-
-_NOTES = frozenset(
-    {
-        "$anchor", "$comment", "$dynamicAnchor", "$id", "$schema", "contentMediaType", "default",
-        "deprecated", "description", "discriminator", "example", "examples", "readOnly", "title",
-        "writeOnly",
-    }
-)  # fmt: skip
-"""Annotations: keywords that do not constrain values."""
-
-
-def _is_note(keyword: str) -> bool:
-    """Whether a keyword is an annotation; `x-` marks vendor extensions (OpenAPI)."""
-    return keyword in _NOTES or keyword.startswith("x-")
-
 
 _DEFINITIONS = ("$defs", "definitions")
 
@@ -113,7 +105,7 @@ class _Checker:
         if not isinstance(schema, Mapping):
             problem = "allows nothing" if schema is False else f"is {schema!r}, no schema"
             raise SchemaError(f"{path} {problem}")
-        kept = {name: value for name, value in schema.items() if not _is_note(name)}
+        kept = {name: value for name, value in schema.items() if not is_annotation(name)}
         types = self._types(kept, path)
         self._drop_unknown(kept, types, path)
         for name in _DEFINITIONS:
@@ -276,7 +268,10 @@ class _Checker:
             known = ", ".join(sorted(FORMATS))
             self._refuse(f"{path}.format", f": {form!r} cannot be guaranteed; known are {known}")
         elif form is not None and "pattern" in schema:
-            self._refuse(f"{path}.pattern", " stands beside format, and only one would hold")
+            whole = uri_pattern(schema["pattern"]) if form == "uri" else None
+            if whole is None:
+                self._refuse(f"{path}.pattern", " stands beside format, and only one would hold")
+            schema["pattern"] = whole or schema["pattern"]
         elif form is not None:
             schema["pattern"] = FORMATS[form]
             if schema.get("minLength", 1) <= 1:  # as pydantic writes it; no format is empty
@@ -312,8 +307,7 @@ class _Checker:
             self._refuse(f"{path}.propertyNames", " stands beside properties; name them all there")
             del schema["propertyNames"]
         elif "propertyNames" in schema:
-            names = self.check(schema["propertyNames"], f"{path}.propertyNames")
-            schema["propertyNames"] = {"type": "string", **names}
+            self._check_names(schema, f"{path}.propertyNames")
         if schema.get("minProperties", 0) > 1 and extra is not False:
             self._refuse(
                 f"{path}.minProperties",
@@ -327,6 +321,14 @@ class _Checker:
                     f"{path}.required", f": {name!r} is not in properties: nothing says what it is"
                 )
                 schema["required"] = [one for one in schema["required"] if one != name]
+
+    def _check_names(self, schema: dict[str, Any], path: str) -> None:
+        names = names_schema(schema["propertyNames"], self.root, path)
+        if names is None:
+            self._refuse(path, ": names are strings, and this permits none")
+            del schema["propertyNames"]
+        else:
+            schema["propertyNames"] = {"type": "string", **self.check(names, path)}
 
     def _check_array(self, schema: dict[str, Any], path: str) -> None:
         first = schema.get("prefixItems", [])

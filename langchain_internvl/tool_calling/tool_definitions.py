@@ -21,6 +21,7 @@ from pydantic_core import to_jsonable_python
 from typing_extensions import is_typeddict
 
 from langchain_internvl.errors import RequestError, SchemaError, did_you_mean
+from langchain_internvl.tool_calling.type_schemas import schema_of
 from langchain_internvl.tool_calling.typed_dicts import adapter_of
 
 
@@ -144,7 +145,7 @@ def name_of(schema: Any) -> str:
 def _schema_of(kind: type) -> dict[str, Any]:
     """The schema that pydantic writes of a class."""
     try:
-        return adapter_of(kind).json_schema()
+        return schema_of(adapter_of(kind))
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise SchemaError(f"{kind.__name__} cannot be written in JSON: {error}") from error
 

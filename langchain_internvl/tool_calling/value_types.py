@@ -34,6 +34,7 @@ from langchain_internvl.tool_calling.enum_members import (
     validator_of,
 )
 from langchain_internvl.tool_calling.tool_definitions import is_read_by_langchain, to_json_schema
+from langchain_internvl.tool_calling.type_schemas import schema_of
 from langchain_internvl.tool_calling.typed_dicts import adapter_of, rebuild
 
 WRAPPER = "value"
@@ -164,7 +165,7 @@ def shown(kind: Any) -> str:
 
 
 def _schema_of(kind: Any, adapter: TypeAdapter[Any]) -> Mapping[str, Any]:
-    schema = adapter.json_schema()
+    schema = schema_of(adapter)
     values = _values(_bare(kind))
     if values is None:
         return schema

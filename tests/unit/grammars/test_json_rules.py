@@ -9,6 +9,7 @@ from byte_grammars import accepts, accepts_value, draw
 
 from langchain_internvl.errors import SchemaError
 from langchain_internvl.grammars.json_rules import MOST_DIGITS
+from langchain_internvl.grammars.schemas import check_schema
 
 STRING = {"type": "string"}
 LENGTHS = [
@@ -167,3 +168,40 @@ def test_open_objects_of_every_kind():
             jsonschema.validate(json.loads(data.decode()), schema)
             whole += 1
     assert whole > 50
+
+
+NAMES = [
+    ({"enum": ["a", 1, None]}, {"a": 1}, ["1", "null"]),
+    ({"$ref": "#/$defs/either"}, {"a": 1}, ["1"]),
+    ({"anyOf": [{"enum": ["a"]}, {"pattern": "^b+$"}, {"type": "integer"}]}, {"bb": 1}, ["1", "c"]),
+    ({"type": ["string", "null"], "maxLength": 1}, {"é": 1}, ["null", "éé"]),
+    ({"allOf": [{"$ref": "#/$defs/either"}]}, {"a": 1}, ["1"]),
+]
+
+
+@pytest.mark.parametrize(("names", "good", "bad"), NAMES)
+def test_names_are_strings_whatever_else_their_schema_permits(names, good, bad):
+    """A number as a name, `{1: 0}`, is no JSON."""
+    inner = {"type": "integer", "minimum": 0, "maximum": 9}
+    schema = {"type": "object", "propertyNames": names, "additionalProperties": inner}
+    schema["$defs"] = {"either": {"enum": [1, "a"]}}
+    assert accepts_value(schema, good)
+    for name in bad:
+        assert not accepts(schema, f"{{{name}:1}}")
+        assert not accepts(schema, f'{{"{name}":1}}')
+    for seed in range(20):
+        data = draw(schema, seed)
+        if data is not None:
+            jsonschema.validate(json.loads(data.decode()), schema)
+
+
+def test_names_that_no_string_fits_are_left_to_the_parser():
+    schema = {
+        "type": "object",
+        "propertyNames": {"$ref": "#/$defs/n"},
+        "$defs": {"n": {"enum": [1]}},
+    }
+    left_out = []
+    checked = check_schema(schema, strict=False, left_out=left_out)
+    assert left_out == ["$.propertyNames"]
+    assert "propertyNames" not in checked

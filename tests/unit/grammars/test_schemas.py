@@ -108,6 +108,11 @@ def test_models_of_pydantic_pass():
         ({"type": "object", "required": ["a"]}, "$.required"),
         ({"type": "object", "minProperties": 2}, "$.minProperties"),
         ({"properties": {"a": {}}, "propertyNames": {}}, "$.propertyNames"),
+        ({"type": "object", "propertyNames": {"enum": [1, 2]}}, "$.propertyNames"),
+        ({"type": "object", "propertyNames": {"type": "integer"}}, "$.propertyNames"),
+        ({"oneOf": [{"enum": [1, 2]}, {"const": 2.0}]}, "$.oneOf"),
+        ({"oneOf": [{"const": 1}, {"type": "number"}]}, "$.oneOf"),
+        ({"type": "string", "format": "uri", "pattern": "^ftp"}, "$.pattern"),
         ({"properties": {"a": False}}, "$.properties.a"),
         ({"properties": {"a": "string"}}, "$.properties.a"),
         ({"properties": []}, "$.properties"),
@@ -292,11 +297,20 @@ def test_values_of_types():
         ("time", ["23:59:59", "00:00:00.5Z", "12:00:00+02:00"], ["24:00:00", "12:60:00", "1:00"]),
         ("date-time", ["2024-02-29T12:00:00Z"], ["2024-02-29 12:00:00Z", "2024-02-29T12:00:00"]),
         ("duration", ["P3D", "PT5M", "P1DT2H3M4.5S", "PT0.5S"], ["P", "PT", "3D", "P1DT"]),
-        ("email", ["a@b.org", "a.b+c@mail.example-x.com"], ["a@b", "@b.org", "a b@c.org"]),
+        ("date-time-local", ["2024-02-29T12:00:00"], ["2024-02-29T12:00:00Z"]),
+        ("email", ["a@b.org", "a.b+c@mail.example-x.com", "Ann.Lee@Example.ORG"],
+         ["a@b", "@b.org", "a b@c.org"]),
         ("ipv4", ["0.0.0.0", "255.255.255.255"], ["256.0.0.1", "1.2.3", "01.2.3.4"]),
-        ("ipv6", ["fe80:0:0:0:0:0:0:1"], ["fe80::1", "1:2:3"]),
-        ("uri", ["https://example.org/a?b=c", "http://a.b.example.com:80/"], ["b.org", "//x"]),
-        ("uuid", ["123e4567-e89b-12d3-a456-426614174000"], ["123e4567"]),
+        ("ipv6", ["fe80:0:0:0:0:0:0:1", "fe80::1", "::", "::1", "2001:DB8::8:0:1",
+                  "1:2:3:4:5:6:7::"],
+         ["1:2:3", ":::", "1::2::3", "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7:8::", "12345::", ":1"]),
+        ("uri", ["https://example.org/a?b=c", "http://a.b.example.com:80/", "https://GitHub.com/A",
+                 "http://localhost:11434/v1", "http://192.168.0.1:65535", "https://e.org/a%20b#c?d"],
+         ["b.org", "//x", "http://a.org:65536", "https://e.org/a b", "https://e.org/%2", "http://"]),
+        ("uuid", ["123e4567-e89b-12d3-a456-426614174000", "0190A3D2-7B1C-7CDE-8F00-0123456789AB"],
+         ["123e4567"]),
+        ("uuid4", ["123e4567-e89b-42d3-a456-426614174000"],
+         ["123e4567-e89b-12d3-a456-426614174000"]),
         ("hostname", ["a-b.example.org"], ["-a.org", "a..org"]),
     ],
 )  # fmt: skip
@@ -321,3 +335,21 @@ def test_many_references_take_no_time():
     }
     levels["l30"] = {"type": "null"}
     assert check_schema({"$defs": levels, "$ref": "#/$defs/l0"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [{"const": "a", "title": "first"}, {"const": "b", "title": "second"}],
+        [{"enum": [1, 2]}, {"const": 3}, {"type": "null"}, {"type": "string"}],
+        [{"const": True}, {"const": 1}],
+        [
+            {"type": "object", "properties": {"k": {"const": 1}}, "required": ["k"]},
+            {"type": "object", "properties": {"k": {"const": 2}}, "required": ["k"]},
+            {"const": "none"},
+        ],
+    ],
+)
+def test_one_of_options_that_exclude_each_other(options):
+    """Constants with titles are how labelled enums are written."""
+    assert len(check_schema({"oneOf": options})["anyOf"]) == len(options)
