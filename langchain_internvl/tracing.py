@@ -29,6 +29,20 @@ _ENCODED = re.compile(
 )
 """A run of base64 that is longer than any key or hash, in JSON and URLs too, or lines of one."""
 
+_LINES = rf"(?:{_DIGIT}{{60,76}}(?:\r?\n|(?:\\r)?\\n))*{_DIGIT}{{4,}}={{0,2}}"
+_DATA_URL = re.compile(rf"(data:[\w.+/;=%-]{{0,200}};\s?base64\s?,\s?)({_LINES})")
+_SIGNED = re.compile(
+    r"(?<![A-Za-z0-9+/_-])(?=iVBORw0KGgo|\\?/9j\\?/|R0lGOD|UklGR|JVBERi0|Qk[0-3])"
+    rf"(?={_DIGIT}{{40}}){_LINES}"
+)
+"""Base64 of any length in a data URL, or of a PNG, JPEG, GIF, WebP, AVI, PDF or BMP."""
+
+_ENCODED_FIELDS = frozenset({"base64", "b64_json"})
+_FILE_FIELDS = frozenset({"blob", "bytes", "data"})
+"""Fields of content blocks that hold base64, the second kind beside the type of a file."""
+_FILE_TYPES = ("media_type", "mimeType", "mime_type")
+_ONLY_BASE64 = re.compile(rf"(?:{_DIGIT}|\s)+={{0,2}}\s*")
+
 _USUAL_PATH = 4096
 """Characters up to which a run is looked at as a whole; of longer ones the beginning first."""
 _SEPARATOR = re.compile(r"\\/|%2[Ff]|[/_-]")
@@ -67,7 +81,10 @@ def _search(value: Any, above: tuple[int, ...]) -> Any:
         return f"<{type(value).__name__}, more than {_DEEPEST} levels deep>"
     above = (*above, id(value))
     if isinstance(value, Mapping):
-        return {key: _search(one, above) for key, one in value.items()}
+        return {
+            key: _size_of(one) if _is_file(key, one, value) else _search(one, above)
+            for key, one in value.items()
+        }
     if isinstance(value, (list, tuple, set, frozenset)):
         return _sequence(value, [_search(one, above) for one in value])
     return _object(value, above)
@@ -76,10 +93,23 @@ def _search(value: Any, above: tuple[int, ...]) -> Any:
 def _single(value: Any) -> Any:
     """A string without base64, or the size of bytes or pixels; other objects as they are."""
     if isinstance(value, str):
-        return _ENCODED.sub(_size, value) if len(value) >= _LEAST_ENCODED else value
+        value = _ENCODED.sub(_size, value) if len(value) >= _LEAST_ENCODED else value
+        value = _DATA_URL.sub(lambda found: found[1] + _size_of(found[2]), value)
+        return _SIGNED.sub(_size, value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"<{value.nbytes if isinstance(value, memoryview) else len(value)} bytes>"
     return _array(value)
+
+
+def _is_file(key: Any, value: Any, block: Mapping[Any, Any]) -> bool:
+    """Whether a field of a content block is the base64 of a file, however short."""
+    if not isinstance(value, str) or not _ONLY_BASE64.fullmatch(value):
+        return False
+    if key in _ENCODED_FIELDS:
+        return True
+    types = [str(block[name]) for name in _FILE_TYPES if block.get(name)]
+    is_text = block.get("type") == "text"  # Anthropic's, which has its words in `data`
+    return key in _FILE_FIELDS and bool(types) and not is_text
 
 
 def _is_searched(value: Any) -> bool:
@@ -123,8 +153,11 @@ def _object(value: Any, above: tuple[int, ...]) -> Any:
 
 def _size(encoded: re.Match[str]) -> str:
     text = encoded[0]
-    if _is_words(text):
-        return text
+    return text if _is_words(text) else _size_of(text)
+
+
+def _size_of(text: str) -> str:
+    """The marker for base64 in JSON and URLs too."""
     digits = re.sub(r"\\r|\\n|\s|=", "", re.sub(r"\\/|%2[BbFf]", "/", text))
     return f"<base64 of {len(digits) * 3 // 4} bytes>"
 

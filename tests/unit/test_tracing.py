@@ -1,7 +1,10 @@
 """Values of runs without media."""
 
 import base64
+import io
+import json
 import random
+import re
 from collections import namedtuple
 from dataclasses import InitVar, dataclass, field
 
@@ -11,7 +14,9 @@ from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompts import ChatPromptTemplate
+from PIL import Image
 
+from langchain_internvl import image_block
 from langchain_internvl.tracing import without_media
 
 ENCODED = "A" * 4000
@@ -131,3 +136,59 @@ def test_encoded_bytes_as_arrays_and_further_fields_of_messages():
     found = without_media(message)
     assert (found.screenshot, found.parts) == ("<base64 of 3000 bytes>", ["<2 bytes>"])
     assert message.screenshot == ENCODED
+
+
+def encode(mode, size, format_):
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, format_)
+    return file.getvalue()
+
+
+ICON = encode("1", (16, 16), "PNG")  # 69 bytes: 92 digits
+BITMAP = base64.b64encode(encode("1", (8, 8), "BMP")).decode()
+PHOTO = base64.b64encode(encode("L", (8, 8), "JPEG")[:150]).decode()
+SMALL = base64.b64encode(ICON).decode()
+LINES = base64.encodebytes(ICON * 2).decode().strip()
+COLOUR = base64.b64encode(bytes([255, 0, 0] * 4)).decode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        image_block(ICON),
+        HumanMessage([image_block(ICON)]),
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{SMALL}"}},
+        {"type": "image_url", "image_url": f"data:image/png;charset=x; base64, {SMALL}"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": SMALL}},
+        {"inlineData": {"mimeType": "image/bmp", "data": SMALL}},
+        json.dumps([{"type": "image", "base64": SMALL}]),
+        f"a picture: {SMALL}.",
+        f"a picture:\n{LINES}",
+        json.dumps({"picture": LINES}),
+        PHOTO,
+        PHOTO.replace("/", "\\/"),
+        f"<{BITMAP}>",
+    ],
+)
+def test_small_images_are_replaced_too(value):
+    """An icon has fewer digits than a key of a service."""
+    shown = str(without_media(value))
+    assert "<base64 of " in shown
+    assert not re.search(r"[A-Za-z0-9+/]{30}", shown)
+
+
+def test_fields_of_files_are_replaced_however_short():
+    block = {"type": "image", "base64": COLOUR, "mime_type": "image/x-raw"}
+    assert without_media(block) == {**block, "base64": "<base64 of 12 bytes>"}
+    words = {"type": "text", "media_type": "text/plain", "data": "hello"}
+    named = {"data": "hello", "base64": "not encoded at all!", "url": "data:text/plain,hello"}
+    assert without_media([words, named]) == [words, named]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["base64,encoded", "data:image/png;base64,", "/9j/", "R0lGOD is how a GIF begins", "Qk3",
+     "sk-proj-Qk1iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQAAAAA3iMLMAAAADElEQVR4nGNg"],
+)  # fmt: skip
+def test_words_about_encodings_stay(text):
+    assert without_media(text) == text
