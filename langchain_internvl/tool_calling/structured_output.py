@@ -20,6 +20,7 @@ from langchain_core.runnables import (
     RunnableMap,
     RunnablePassthrough,
 )
+from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import PrivateAttr
@@ -57,7 +58,7 @@ def ask_for(schema: Any, method: Method, *, strict: bool | None) -> dict[str, An
     if schema is None and method != "json_mode":
         raise RequestError(f"method={method!r} needs a schema")
     kind = to_value_type(schema)
-    if not (kind or schema is None or isinstance(schema, Mapping) or callable(schema)):
+    if not (kind or schema is None or isinstance(schema, (BaseTool, Mapping)) or callable(schema)):
         raise RequestError(f"{schema!r} is no schema: give a JSON schema or a Python type")
     json_schema = _schema_of(schema, kind)
     if strict is None:

@@ -22,7 +22,7 @@ from typing_extensions import is_typeddict
 
 from langchain_internvl.errors import RequestError, SchemaError, did_you_mean
 from langchain_internvl.tool_calling.type_schemas import schema_of
-from langchain_internvl.tool_calling.typed_dicts import adapter_of
+from langchain_internvl.tool_calling.typed_dicts import adapter_of, has_other_keys
 
 
 def to_openai_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
@@ -139,6 +139,8 @@ def name_of(schema: Any) -> str:
         if name is None and isinstance(named.get("$ref"), str):  # pydantic's, of recursive models
             name = named["$ref"].rpartition("/$defs/")[2]
         return name if isinstance(name, str) and name else "answer"
+    if isinstance(schema, BaseTool):
+        return schema.name
     return str(getattr(schema, "__name__", None) or "answer")
 
 
@@ -153,8 +155,11 @@ def _schema_of(kind: type) -> dict[str, Any]:
 def is_read_by_langchain(typed_dict: Any) -> bool:
     """Whether LangChain, which knows descriptions in annotations, reads a TypedDict.
 
-    LangChain fails on `NotRequired` and on a TypedDict that contains itself.
+    LangChain fails on `NotRequired` and on a TypedDict that contains itself, and does not know
+    `extra_items`.
     """
+    if has_other_keys(typed_dict):
+        return False
     try:
         convert_to_openai_tool(typed_dict)
     except (RecursionError, TypeError, ValueError):

@@ -11,7 +11,15 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import TypeAdapter
-from typing_extensions import NotRequired, Required, TypedDict, get_type_hints, is_typeddict
+from typing_extensions import (
+    Never,
+    NoExtraItems,
+    NotRequired,
+    Required,
+    TypedDict,
+    get_type_hints,
+    is_typeddict,
+)
 
 _READS_ALL = sys.version_info >= (3, 12)
 _CONFIG = "__pydantic_config__"
@@ -35,12 +43,21 @@ def rebuild(typed_dict: Any, keys: dict[str, Any]) -> Any:
         typed_dict: The TypedDict.
         keys: Types of the keys, each `Required` or `NotRequired`.
     """
-    rebuilt = TypedDict(typed_dict.__name__, keys)  # type: ignore[misc] # a variable name
+    options: dict[str, Any] = {"closed": True} if getattr(typed_dict, "__closed__", None) else {}
+    if has_other_keys(typed_dict):
+        options["extra_items"] = typed_dict.__extra_items__
+    rebuilt: Any = TypedDict(typed_dict.__name__, keys, **options)  # type: ignore[misc] # a variable name
     rebuilt.__doc__ = typed_dict.__doc__
     config = getattr(typed_dict, _CONFIG, None)
     if config is not None:
         setattr(rebuilt, _CONFIG, config)
     return rebuilt
+
+
+def has_other_keys(typed_dict: Any) -> bool:
+    """Whether a TypedDict has values of a type under keys that it does not name (PEP 728)."""
+    extra = getattr(typed_dict, "__extra_items__", NoExtraItems)
+    return extra is not NoExtraItems and extra is not None and extra is not Never
 
 
 def _for_pydantic(kind: Any, inside: tuple[Any, ...]) -> Any:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import pytest
 from byte_grammars import accepts, draw
 from golden import checkpoint_folder
+from langchain_core.tools import tool
 from pydantic import (
     UUID4,
     AwareDatetime,
@@ -29,6 +30,8 @@ from langchain_internvl import ChatInternVL
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.grammars.schemas import check_schema
 from langchain_internvl.tool_calling.value_types import to_value_type
+
+QWEN2 = str(checkpoint_folder("qwen2"))
 
 
 class Rating(enum.IntEnum):
@@ -103,7 +106,7 @@ def test_keys_come_back_as_the_type_says(kind, written, value, method):
     if method == "function_calling":
         call = {"name": to_value_type(kind).name, "arguments": written}
         reply = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
-    llm = ChatInternVL(model=str(checkpoint_folder("qwen2")), backend=ScriptedBackend([reply]))
+    llm = ChatInternVL(model=QWEN2, backend=ScriptedBackend([reply]))
     assert llm.with_structured_output(kind, method=method).invoke("?") == value
 
 
@@ -122,3 +125,20 @@ def test_the_schema_of_other_types_is_pydantics_own():
         at: AwareDatetime
 
     assert to_value_type(Plain).schema == TypeAdapter(Plain).json_schema()
+
+
+@tool
+def count_cats(cats: int, where: str = "here") -> str:
+    """Count the cats."""
+    return where
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
+def test_a_tool_as_schema_gives_its_arguments(method):
+    call = {"name": "count_cats", "arguments": {"cats": 2}}
+    reply = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+    reply = reply if method == "function_calling" else '{"cats": 2}'
+    llm = ChatInternVL(model=QWEN2, backend=ScriptedBackend([reply] * 2))
+    reader = llm.with_structured_output(count_cats, method=method)
+    assert reader.invoke("?") == {"cats": 2}
+    assert list(reader.stream("?"))[-1] == {"cats": 2}
