@@ -31,7 +31,12 @@ from langchain_internvl.backends.transformers.memory import (
     free_on,
     is_out_of_memory,
 )
-from langchain_internvl.backends.transformers.next_tokens import Event, Failure, add_next_tokens
+from langchain_internvl.backends.transformers.next_tokens import (
+    Event,
+    Failure,
+    add_next_tokens,
+    begin_reply,
+)
 from langchain_internvl.backends.transformers.prefixes import PrefixCache
 from langchain_internvl.backends.transformers.rope import SHORT, length_limit
 from langchain_internvl.backends.transformers.sequences import (
@@ -356,14 +361,12 @@ class DecodeLoop:
         if end < len(prompt):
             self._chunks.time_read(end - start, perf_counter() - begun)
             return None
+        try:
+            event = begin_reply(sequence, scores, self._language_model)
+        except BaseException:
+            sequence.length = start  # undo the chunk: it is repeated or dropped
+            raise
         prompt.features.clear()
-        if sequence.request.choices:
-            weights = [
-                self._language_model.weigh(sequence, scores[0], choice.ids)
-                for choice in sequence.request.choices
-            ]
-            return sequence.choose(weights)
-        ((_, event),) = add_next_tokens([sequence], scores)
         return event
 
     def _read_prompt(self, sequence: Sequence, embeddings: torch.Tensor) -> torch.Tensor:

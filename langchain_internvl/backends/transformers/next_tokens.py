@@ -1,4 +1,4 @@
-"""Chooses the next token of every sequence of a batch, and adds it to the reply."""
+"""Chooses the next token of every sequence, or one of the choices of its request."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from langchain_internvl.backends.transformers.sequences import Sequence
 
 if TYPE_CHECKING:
     import torch
+
+    from langchain_internvl.backends.transformers.forward import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,24 @@ def add_next_tokens(sequences: list[Sequence], logits: torch.Tensor) -> list[Eve
     return [
         (one, failures.get(row) or _accept(one, sampled[row])) for row, one in enumerate(sequences)
     ]
+
+
+def begin_reply(
+    sequence: Sequence, logits: torch.Tensor, language_model: LanguageModel
+) -> Delta | Failure:
+    """The first token of a reply, or the whole reply if the request has choices.
+
+    Args:
+        sequence: A sequence whose prefill is complete.
+        logits: Logits of its next token, float32 [1, vocabulary].
+        language_model: Weighs the choices.
+    """
+    choices = sequence.request.choices
+    if choices:
+        weights = [language_model.weigh(sequence, logits[0], one.ids) for one in choices]
+        return sequence.choose(weights)
+    ((_, event),) = add_next_tokens([sequence], logits)
+    return event
 
 
 def _accept(sequence: Sequence, sampled: Any) -> Delta | Failure:

@@ -8,7 +8,8 @@ from engine_support import solo, words
 from graph_tape import TapeRecorder
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from langchain_internvl.backends.base import Delta, Request
+from langchain_internvl.backends.base import Choice, Delta, Request
+from langchain_internvl.backends.transformers import next_tokens
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.next_tokens import Failure
 from langchain_internvl.errors import PromptError
@@ -121,6 +122,48 @@ def test_the_youngest_end_one_by_one_when_memory_is_full(loops, monkeypatch):
     while engine.loop.sequences:
         engine.loop.step()
     assert [one.reply for one in begun[:11]] == alone[:11]
+
+
+def full_for(times, function):
+    """The function, for whose first calls there is no memory."""
+    left = iter(range(times))
+
+    def call(*arguments):
+        if next(left, None) is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return function(*arguments)
+
+    return call
+
+
+def begin_to_end(loop, request):
+    """The sequence of a request, and its events, within a number of steps that suffices."""
+    sequence = loop.begin(request)
+    events = []
+    for _ in range(20):
+        if not loop.sequences:
+            break
+        events += loop.step()
+    return sequence, [event for _, event in events]
+
+
+@pytest.mark.parametrize("choices", [(), (Choice("a", (5, 7)), Choice("b", (6, 7)))])
+def test_the_first_token_is_chosen_again_once_there_is_memory(choices, loops, monkeypatch):
+    """The prompt is read to its end by then, and no other event would come."""
+    engine = loops("qwen2")
+    loop = DecodeLoop(engine.model, engine.tokenizer.token_bytes)
+    request = Request(words(engine, 60), max_tokens=4, choices=choices)
+    alone = begin_to_end(loop, request)[0].reply
+    assert loop.prefixes.nbytes  # the next shortage of memory clears it
+    monkeypatch.setattr(next_tokens, "sample", full_for(1, next_tokens.sample))
+    language_model = loop._language_model
+    monkeypatch.setattr(language_model, "weigh", full_for(1, language_model.weigh))
+    assert begin_to_end(loop, request)[0].reply == alone
+    monkeypatch.setattr(next_tokens, "sample", full_for(9, next_tokens.sample))
+    monkeypatch.setattr(language_model, "weigh", full_for(9, language_model.weigh))
+    _, events = begin_to_end(loop, request)
+    assert [type(event) for event in events] == [Failure]
+    assert loop.sequences == ()
 
 
 @pytest.mark.parametrize("recorder", [None, TapeRecorder()])
