@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -24,6 +24,7 @@ from langchain_internvl.checkpoint import Checkpoint, open_checkpoint
 from langchain_internvl.errors import RequestError
 from langchain_internvl.forks import renew_after_fork
 from langchain_internvl.media.reader import MediaReader
+from langchain_internvl.model_files.hub import local_folder
 from langchain_internvl.prompting.tokenization import PromptTokenizer, load_tokenizer
 from langchain_internvl.template_choice import choose_template
 
@@ -100,6 +101,7 @@ class Engines:
         checkpoint: Checkpoint,
         tokenizer: PromptTokenizer,
         limits: Mapping[str, Any],
+        adapter: str | None = None,
         **options: Any,
     ) -> Backend:
         """The transformers backend of a checkpoint, shared by all models with the same options.
@@ -109,7 +111,8 @@ class Engines:
             tokenizer: Its tokenizer.
             limits: Fields of `backends.transformers.limits.Limits`; empty: keep the limits of an
                 engine that is already loaded.
-            **options: Fields of `backends.transformers.loading.LoadOptions`.
+            adapter: LoRA adapter: a folder, or an id on the hub; None: there is none.
+            **options: Other fields of `backends.transformers.loading.LoadOptions`.
 
         Raises:
             ImportError: The extra `transformers` is not installed.
@@ -125,11 +128,12 @@ class Engines:
 
         checked = Limits.from_options(limits)
 
-        def make() -> Backend:
-            return TransformersBackend(checkpoint, tokenizer, LoadOptions(**options), checked)
+        def make(found: str | None) -> Backend:
+            chosen = LoadOptions(adapter=found, **options)
+            return TransformersBackend(checkpoint, tokenizer, chosen, checked)
 
         chosen = repr(sorted(options.items(), key=lambda item: item[0]))
-        return self._share(checkpoint, chosen, make, checked, is_strict=bool(limits))
+        return self._share(checkpoint, chosen, make, checked, adapter, is_strict=bool(limits))
 
     def lmdeploy(
         self,
@@ -156,10 +160,10 @@ class Engines:
 
         chosen = EngineOptions.from_mapping(dtype, options)
 
-        def make() -> Backend:
+        def make(_: str | None) -> Backend:
             return LMDeployBackend(checkpoint, tokenizer, chosen)
 
-        return self._share(checkpoint, f"lmdeploy {chosen!r}", make, None, is_strict=False)
+        return self._share(checkpoint, f"lmdeploy {chosen!r}", make, is_strict=False)
 
     def served(
         self, name: Hashable, make: Callable[[], Served], timeout: float | None = None
@@ -171,17 +175,19 @@ class Engines:
         self,
         checkpoint: Checkpoint,
         chosen: str,
-        make: Callable[[], Backend],
-        limits: Limits | None,
+        make: Callable[[str | None], Backend],
+        limits: Limits | None = None,
+        adapter: str | None = None,
         *,
         is_strict: bool,
     ) -> Backend:
-        asked = checkpoint.folder, chosen, limits, is_strict
+        asked = checkpoint.folder, chosen, limits, adapter, is_strict
         with self._lock:
             if asked not in self._backends:
                 folder = checkpoint.folder.resolve()
-                name = folder, _state(folder, "*.json", "*.safetensors"), chosen
-                backend = SHARED.get(name, self, make, limits, is_strict=is_strict)
+                found, files = _adapter_files(adapter)
+                name = folder, _state(folder, "*.json", "*.safetensors"), chosen, found, files
+                backend = SHARED.get(name, self, partial(make, found), limits, is_strict=is_strict)
                 # A backend with other limits under this key was replaced and closed.
                 for key, (known, _) in list(self._backends.items()):
                     if known == name and self._backends[key][1] is not backend:
@@ -225,6 +231,18 @@ def _state(folder: Path, *patterns: str) -> tuple[tuple[str, int, int], ...]:
     files = sorted(file for pattern in patterns for file in folder.glob(pattern))
     states = [(file.name, file.stat()) for file in files if file.is_file()]
     return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
+
+
+def _adapter_files(name: str | None) -> tuple[str | None, Hashable]:
+    """An adapter, with the absolute path of its folder, and the fingerprint of its files.
+
+    An id on the hub stays as it is: its files do not change.
+    """
+    folder = None if name is None else local_folder(name)
+    if folder is None:
+        return name, ()
+    folder = folder.resolve()
+    return str(folder), _state(folder, "*.json", "*.safetensors")
 
 
 @lru_cache(maxsize=8)

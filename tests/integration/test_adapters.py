@@ -306,3 +306,34 @@ def test_each_adapter_has_an_engine_of_its_own(tmp_path):
     assert plain._get_llm_string() != adapted._get_llm_string()
     plain.close()
     adapted.close()
+
+
+def test_an_adapter_is_known_by_what_it_holds(tmp_path, monkeypatch):
+    """By no spelling of its folder, and not when its files have changed."""
+    settings = {"model": str(checkpoint_folder("qwen2")), "temperature": 0, "max_tokens": 12,
+                "dtype": "float32"}  # fmt: skip
+    folders = [tmp_path / name / "adapter" for name in "ab"]
+    for folder, alpha in zip(folders, (40, 400), strict=True):
+        folder.parent.mkdir()
+        one_layer(folder, lora_alpha=alpha)
+    wanted = []
+    for folder in folders:
+        llm = ChatInternVL(**settings, adapter=str(folder))
+        wanted.append(llm.invoke("x").content)
+        llm.close()
+    assert wanted[0] != wanted[1]
+    monkeypatch.chdir(folders[0].parent)
+    first = ChatInternVL(**settings, adapter="adapter")
+    alike = ChatInternVL(**settings, adapter=str(folders[0]))
+    assert [llm.invoke("x").content for llm in (first, alike)] == wanted[:1] * 2
+    assert first._engines.stats == alike._engines.stats  # one engine
+    monkeypatch.chdir(folders[1].parent)
+    second = ChatInternVL(**settings, adapter="adapter")
+    assert second.invoke("x").content == wanted[1]
+    assert first.invoke("x").content == wanted[0]
+    one_layer(folders[1], lora_alpha=40)  # trained again
+    third = ChatInternVL(**settings, adapter="adapter")
+    assert third.invoke("x").content == wanted[0]
+    assert second.invoke("x").content == wanted[1]
+    for llm in (first, alike, second, third):
+        llm.close()
