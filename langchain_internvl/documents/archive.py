@@ -106,8 +106,8 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.failed: list[MediaError] = []
-        self._path = path
-        self._part = path.with_name(f"{path.name}.part")
+        self._path = _behind_links(path)
+        self._part = _part_of(self._path)
         self._claim = Claim(self._part)
         self._file = self._part.open("w", encoding="utf-8")
 
@@ -154,8 +154,8 @@ class Parquet:
             "token_probability": arrow.float32(), "metadata": arrow.string(),
         }  # fmt: skip
         self.failed: list[MediaError] = []
-        self._path = path
-        self._part = path.with_name(f"{path.name}.part")
+        self._path = _behind_links(path)
+        self._part = _part_of(self._path)
         self._claim = Claim(self._part)
         self._schema = arrow.schema(list(self._columns.items()))
         self._writer = parquet.ParquetWriter(self._part, self._schema, compression="zstd")
@@ -294,8 +294,19 @@ class Folder:
         return unique
 
 
+def _behind_links(path: Path) -> Path:
+    """The file that a link stands for: renaming would put a file in place of the link."""
+    # Unlike `Path.resolve`, this raises nothing for a link to itself.
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
 def _put(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
+    path = _behind_links(path)
+    part = _part_of(path)
     try:
         with naming(part):
             part.write_bytes(data)

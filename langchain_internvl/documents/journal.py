@@ -29,6 +29,9 @@ from langchain_internvl.documents.file_locks import hold
 from langchain_internvl.errors import RequestError
 
 _NAME = "pages.jsonl"
+_FILE: Mapping[str, type] = {"file": str, "pages": int}
+_PAGE: Mapping[str, type] = {"key": str, "page": str, "text": str, "metadata": dict}
+"""Fields of both kinds of entries: the number of pages of a file, and a page."""
 
 
 class Journal:
@@ -132,9 +135,9 @@ class Journal:
         line = b""
         for line in _lines(self._file):
             entry = _parse(line)
-            if entry is not None and "file" in entry:
+            if entry is not None and _is_of(_FILE, entry):
                 self._totals[entry["file"]] = entry["pages"]
-            elif entry is not None and entry.get("key") == self._fingerprint:
+            elif entry is not None and _is_of(_PAGE, entry) and entry["key"] == self._fingerprint:
                 self._places[entry["page"]] = place
             place += len(line)
         if line and not line.endswith(b"\n"):
@@ -178,12 +181,20 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The entry of a line; None: it is torn."""
+    """The entry of a line; None: it is torn, or not an object."""
     check, space, data = line.rstrip(b"\n").partition(b" ")
     if not space or len(check) != 8 or check != b"%08x" % zlib.crc32(data):
         return None
-    entry: dict[str, Any] = json.loads(data)
-    return entry
+    try:
+        entry = json.loads(data)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _is_of(kind: Mapping[str, type], entry: Mapping[str, Any]) -> bool:
+    """Whether an entry has the fields of a kind; another version may write others."""
+    return all(isinstance(entry.get(name), one) for name, one in kind.items())
 
 
 def fingerprint_of(values: Mapping[str, Any]) -> str:

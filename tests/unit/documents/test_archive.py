@@ -272,6 +272,29 @@ def test_an_output_that_cannot_be_is_said_before_anything_is_read(ocr, folder, o
     assert out in result.output
 
 
+@pytest.mark.parametrize("name", ["pages.jsonl", "pages.parquet"])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_link_to_an_output_stays_a_link(ocr, folder, name, is_there):
+    far = folder / "disk" / f"far{Path(name).suffix}"
+    far.parent.mkdir()
+    if is_there:
+        far.write_text("old", "utf-8")
+    (folder / name).symlink_to(far)
+    result, _ = ocr("scans/a.png", "--out", name)
+    assert result.exit_code == 0
+    assert (folder / name).is_symlink()
+    assert list(far.parent.iterdir()) == [far]
+    assert far.read_bytes().startswith(b'{"page_id"' if name.endswith("l") else b"PAR1")
+
+
+def test_links_in_the_folder_of_an_output_stay_links(ocr, folder):
+    (folder / "out").mkdir()
+    (folder / "out/a.png.txt").symlink_to(folder / "far.txt")
+    ocr("scans/a.png", "--out", "out")
+    assert (folder / "out/a.png.txt").is_symlink()
+    assert (folder / "far.txt").read_text("utf-8") == "Grüße aus Köln\n"
+
+
 def test_a_page_that_is_not_there_is_said_with_its_file(ocr):
     result, _ = ocr("scans", "--out", "a.jsonl", "--pages", "2")
     assert result.exit_code == 1

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,24 @@ def test_torn_lines_are_read_again(tiff, tmp_path):
         assert load(tiff, tmp_path / "kept")[1] == 0
     file.write_bytes(whole[:200] + b"\xff\0\n" + whole[200:])  # and whatever else a disk does
     assert len(load(tiff, tmp_path / "kept")[0]) == 4
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [[1], 5, None, {}, {"file": "x"}, {"file": "x", "pages": "many"}, {"key": "KEY", "page": 2},
+     {"key": "KEY", "page": "PAGE", "text": None, "metadata": {}},
+     {"key": "KEY", "page": "PAGE", "text": "other"}],
+)  # fmt: skip
+def test_whole_lines_that_are_no_entries_are_left_out(entry, tiff, tmp_path):
+    """A version that writes other entries may have used the folder."""
+    found, _ = load(tiff, tmp_path / "kept")
+    file = tmp_path / "kept/pages.jsonl"
+    key = json.loads(file.read_bytes().splitlines()[-1][9:])["key"]
+    data = json.dumps(entry).replace("KEY", key).replace("PAGE", found[0].id).encode()
+    for one in (data, data + b"}"):
+        file.write_bytes(file.read_bytes() + b"%08x %s\n" % (zlib.crc32(one), one))
+    again, asked = load(tiff, tmp_path / "kept")
+    assert (again, asked) == (found, 0)
 
 
 def test_a_journal_is_for_one_process_at_a_time(tmp_path):
