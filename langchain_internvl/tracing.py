@@ -41,7 +41,7 @@ _ENCODED_FIELDS = frozenset({"base64", "b64_json"})
 _FILE_FIELDS = frozenset({"blob", "bytes", "data"})
 """Fields of content blocks that hold base64, the second kind beside the type of a file."""
 _FILE_TYPES = ("media_type", "mimeType", "mime_type")
-_ONLY_BASE64 = re.compile(rf"(?:{_DIGIT}|\s)+={{0,2}}\s*")
+_ONLY_BASE64 = re.compile(r"(?=.)[\w\s+/-]*(?:(?:\\/|%2[BbFf])[\w\s+/-]*)*={0,2}", re.ASCII)
 
 _USUAL_PATH = 4096
 """Characters up to which a run is looked at as a whole; of longer ones the beginning first."""
@@ -103,13 +103,13 @@ def _single(value: Any) -> Any:
 
 def _is_file(key: Any, value: Any, block: Mapping[Any, Any]) -> bool:
     """Whether a field of a content block is the base64 of a file, however short."""
-    if not isinstance(value, str) or not _ONLY_BASE64.fullmatch(value):
+    if not isinstance(value, str) or key not in _ENCODED_FIELDS | _FILE_FIELDS:
         return False
-    if key in _ENCODED_FIELDS:
-        return True
-    types = [str(block[name]) for name in _FILE_TYPES if block.get(name)]
-    is_text = block.get("type") == "text"  # Anthropic's, which has its words in `data`
-    return key in _FILE_FIELDS and bool(types) and not is_text
+    if key in _FILE_FIELDS:
+        is_text = block.get("type") == "text"  # Anthropic's, which has its words in `data`
+        if is_text or not any(block.get(name) for name in _FILE_TYPES):
+            return False
+    return _ONLY_BASE64.fullmatch(value.rstrip()) is not None
 
 
 def _is_searched(value: Any) -> bool:

@@ -165,7 +165,9 @@ def _decode(
 
 def _warn_of_frames(image: Image.Image, data: bytes, name: str, policy: MediaPolicy) -> None:
     """Warn of an animation, or of a file with several images, which shows its first."""
-    if not getattr(image, "is_animated", False):
+    # A GIF looks for a second frame by a seek, which raises anything on broken files: on another
+    # opened image than the one that is decoded.
+    if image.format != "GIF" and not getattr(image, "is_animated", False):
         return
     from langchain_internvl.media.image_frames import count_frames  # noqa: PLC0415 - at first use
 

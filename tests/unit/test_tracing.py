@@ -182,7 +182,17 @@ def test_fields_of_files_are_replaced_however_short():
     assert without_media(block) == {**block, "base64": "<base64 of 12 bytes>"}
     words = {"type": "text", "media_type": "text/plain", "data": "hello"}
     named = {"data": "hello", "base64": "not encoded at all!", "url": "data:text/plain,hello"}
-    assert without_media([words, named]) == [words, named]
+    empty = {"base64": "", "data": "", "mime_type": "image/png"}
+    assert without_media([words, named, empty]) == [words, named, empty]
+    escaped = {"mimeType": "image/png", "data": SMALL.replace("/", "\\/") + "\n"}
+    assert without_media(escaped)["data"] == f"<base64 of {len(ICON)} bytes>"
+
+
+@pytest.mark.parametrize("key", ["content", "base64", "data"])
+def test_long_texts_are_searched_in_linear_time(key):
+    """With quadratic time this would take minutes."""
+    block = {key: "a" + " " * 500_000 + "!", "mime_type": "image/png"}
+    assert without_media(block) == block
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from drawn_pages import encode
 from PIL import Image, features
 
-from langchain_internvl.errors import MediaTooLargeError
+from langchain_internvl.errors import MediaError, MediaTooLargeError
 from langchain_internvl.media.image_frames import count_frames
-from langchain_internvl.media.images import load_readable, use_rgb
+from langchain_internvl.media.images import load_readable, load_rgb, use_rgb
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.media.sources import BytesSource, PixelSource
 from langchain_internvl.media.tiff_pages import stream_tiff_pages
@@ -79,6 +79,23 @@ def test_messages_warn_of_files_with_several_images():
         assert use_rgb(opened, POLICY, lambda rgb: rgb.size) == (70, 50)
         still = BytesSource(encode(Image.new("RGB", (9, 9)), "GIF"), "a")
         assert use_rgb(still, POLICY, lambda rgb: rgb.size) == (9, 9)
+
+
+@pytest.mark.parametrize("form", ANIMATED)
+def test_files_that_are_cut_off_are_shown_as_without_a_warning(form):
+    """A reader that looks for the second frame raises anything, and may leave the first."""
+    data = several(form, *[(70, 50)] * 3)
+    for end in range(1, len(data), len(data) // 400 + 1):
+        source = BytesSource(data[:end], "a")
+        shown = []
+        for show in (load_rgb, lambda *given: use_rgb(*given, lambda rgb: rgb)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    shown.append(show(source, POLICY).tobytes())
+                except MediaError as error:
+                    shown.append(str(error).encode())
+        assert shown[0] == shown[1]
 
 
 def chain(many):
