@@ -56,7 +56,7 @@ def page_from_array(values: NDArray[Any], name: str, policy: MediaPolicy) -> Ima
     Args:
         values: Samples of shape [height, width] or [height, width, 1 to 4]: bools, uint8, or
             other integers, which are scaled to 8 bits (see `scale_grey`); a second or
-            fourth channel is alpha and is blended with white.
+            fourth channel is alpha, see `to_rgb` with `white_background`.
         name: Name in error messages.
         policy: Limit on pixels.
 

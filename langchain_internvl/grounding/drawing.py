@@ -47,7 +47,7 @@ def draw_boxes(
     Args:
         image: The image of the boxes: a PIL image, a path, a URL, bytes, a binary file object or a
             uint8 array [height, width, 3]. It is drawn without EXIF rotation, grey of more than 8
-            bits scaled, transparency on white.
+            bits scaled, transparency on white (on black where nothing would be seen on white).
         boxes: The boxes; boxes with the same label have the same colour.
         labels: Whether to draw labels.
         font: A font file, or the name of an installed font; None: Pillow's own font. Labels with

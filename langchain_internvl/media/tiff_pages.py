@@ -67,7 +67,7 @@ def stream_tiff_pages(
             limit = f"MediaPolicy.max_pages={policy.max_pages}"
             raise MediaTooLargeError(name, f"{len(numbers)} pages, more pages than {limit}")
         for number in numbers:
-            page = f"{name}, page {number}"
+            page = name if total == 1 else f"{name}, page {number}"
             if number < len(places):
                 shown, inches = _decoded(image, places[number], page, policy)
                 yield TiffPage(number, total, shown, inches)

@@ -135,6 +135,13 @@ def test_a_damaged_page_of_a_tiff_does_not_stop_the_others(folder):
     assert said.startswith("Page 1 of 3:\nOne\n\nPage 2 of 3:\nTwo\n\nPage 3 of 3:\n(This page")
 
 
+def test_a_damaged_tiff_of_one_image_is_an_image(folder):
+    """Without a number, which is counted from 0 in errors and from 1 by agents."""
+    (folder / "cut.tif").write_bytes((folder / "one.tif").read_bytes()[:-500])
+    said = call(toolkit_of(folder)[0]["read_text"], image="cut.tif").content
+    assert "cut.tif: the image is truncated" in said
+
+
 def test_how_many_pages_are_looked_at_can_be_set(folder):
     tools, _ = toolkit_of(folder, *["x"] * 14, "<ref>a</ref><box>[[1, 2, 300, 400]]</box>")
     read = tools["read_text"].model_copy(update={"most_pages": 2})
