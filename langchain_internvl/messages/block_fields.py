@@ -153,9 +153,6 @@ def _kind_of_file(fields: Fields, where: str) -> str:
         return kind
     if mime_type == "application/pdf":
         return "pdf"
-    source = _source(fields, where) if _has_content(fields) else None
-    if source is not None and (kind := sniff_kind(source)) in {"image", "pdf", "video"}:
-        return kind
     raise MessageError(
         f"{where}: a file of type {mime_type} cannot be shown to InternVL, which takes images, "
         f"videos, PDFs and text; {_CONVERT}"

@@ -155,15 +155,6 @@ def test_old_names_of_the_type_of_pdfs(mime_type):
         assert isinstance(part, Document), block["type"]
 
 
-@pytest.mark.parametrize(("data", "kind"), [(DATA, Image), (CLIP, Video), (PDF, Document)])
-def test_files_of_an_unknown_type_are_what_their_bytes_are(data, kind):
-    block = {"type": "file", "base64": encoded(data), "mime_type": "application/x-scan"}
-    assert isinstance(read_block(block, "here")[0], kind)
-    for other in (b"PK\3\4 word/", b"some text"):
-        with pytest.raises(MessageError, match="type application/x-scan cannot be shown"):
-            read_block({**block, "base64": encoded(other)}, "here")
-
-
 def test_bytes_of_no_known_kind_are_refused():
     block = {"type": "file", "base64": encoded(b"\0\1\2\3" * 9), "mime_type": OCTETS}
     with pytest.raises(MessageError, match="no image, video, PDF or text"):
