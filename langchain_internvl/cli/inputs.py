@@ -27,8 +27,7 @@ _KINDS: dict[str, Kind] = {
 }
 """Kinds of files by suffix; other files count as images."""
 _TIFF = frozenset({".tif", ".tiff"})
-_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""First bytes of a TIFF (TIFF 6.0), and of a BigTIFF."""
+"""Suffixes of TIFFs, by which an address is judged."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def _at_address(name: str) -> Input:
 
 
 def _in_file(name: str) -> Input:
-    from langchain_internvl.media.signatures import is_pdf
+    from langchain_internvl.media.signatures import is_pdf, is_tiff
 
     path = Path(name)
     kind = _KINDS.get(path.suffix.lower(), "image")
@@ -129,11 +128,12 @@ def _in_file(name: str) -> Input:
     except (OSError, ValueError):
         is_regular = False
     # What cannot be read is reported when the input is read.
-    return Input(name, kind, path, is_guess=not is_regular, is_tiff=head.startswith(_TIFF_HEADS))
+    return Input(name, kind, path, is_guess=not is_regular, is_tiff=is_tiff(head))
 
 
 def _standard_input(folder: Path, kinds: Collection[Kind]) -> Input:
     from langchain_internvl.media.policy import MediaPolicy
+    from langchain_internvl.media.signatures import is_tiff
 
     most = MediaPolicy().for_videos().max_bytes
     data = sys.stdin.buffer.read(most + 1)
@@ -143,7 +143,7 @@ def _standard_input(folder: Path, kinds: Collection[Kind]) -> Input:
         return Input("-", error=f"standard input is larger than {most} bytes")
     path = folder / "stdin"
     path.write_bytes(data)
-    return Input("-", _sniff(data, kinds), path, is_tiff=data.startswith(_TIFF_HEADS))
+    return Input("-", _sniff(data, kinds), path, is_tiff=is_tiff(data))
 
 
 def _sniff(data: bytes, kinds: Collection[Kind]) -> Kind:

@@ -114,10 +114,13 @@ _SIGNATURES = [
     ),
 ]  # fmt: skip
 
+_TIFF = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
+"""First bytes of a TIFF (TIFF 6.0), and of a BigTIFF."""
+
 # Formats that are read: a file that begins so and is refused is damaged.
 _READ = [
     (0, b"\x89PNG", "a PNG image"), (0, b"\xff\xd8", "a JPEG image"), (0, b"GIF8", "a GIF image"),
-    (8, b"WEBP", "a WebP image"), (0, b"II*\0", "a TIFF image"), (0, b"MM\0*", "a TIFF image"),
+    *((0, head, "a TIFF image") for head in _TIFF), (8, b"WEBP", "a WebP image"),
     (0, b"BM", "a BMP image"), (0, b"qoif", "a QOI image"), (20, b"jp2 ", "a JPEG 2000 image"),
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
 ]  # fmt: skip
@@ -135,7 +138,7 @@ _BASE64 = re.compile(rb"(data:[\w/+.;=-]*,|iVBORw0KGgo|/9j/|R0lGOD|UklGR|JVBERi0
 
 
 _IMAGES = (
-    b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8", b"RIFF", b"BM",
+    *_TIFF, b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM",
     b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"qoif", b"\x93NUMPY", b"\0\0\1\0", b"\0\0\2\0",
     b"\0\0\0\x0cJXL ", b"\xff\x0a", b"II\xbc", b"8BPS", b"icns", b"DDS ", b"\x01\xda",
     b"\x76\x2f\x31\x01", b"#?RADIANCE", b"BPG\xfb", b"FLIF", b"SIMPLE  =", b"gimp xcf",
@@ -160,6 +163,15 @@ def is_pdf(data: bytes) -> bool:
         data: The file, or at least its first 1024 bytes.
     """
     return b"%PDF-" in data[:1024] and not _is_image(data)
+
+
+def is_tiff(data: bytes) -> bool:
+    """Whether a file begins as a TIFF or BigTIFF, which may have pages.
+
+    Args:
+        data: The file, or at least its first 4 bytes.
+    """
+    return data.startswith(_TIFF)
 
 
 def identify(data: bytes) -> Format | None:

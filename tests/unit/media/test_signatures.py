@@ -14,7 +14,7 @@ from langchain_internvl.errors import MediaError, UnsupportedMediaError
 from langchain_internvl.media import encoded
 from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.pdf import read_pages
-from langchain_internvl.media.signatures import identify, is_pdf
+from langchain_internvl.media.signatures import identify, is_pdf, is_tiff, name_of
 from langchain_internvl.media.sources import BytesSource
 from langchain_internvl.media.video_process import read_clip
 
@@ -170,3 +170,10 @@ def test_any_bytes_have_a_name_or_none():
             identify(rng.bytes(length))
     assert identify(b"") is None
     assert identify("wörter".encode()[:2]).name == "text ('w')"
+
+
+@pytest.mark.parametrize("head", [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"])
+def test_tiffs_and_big_tiffs_are_tiffs(head):
+    assert is_tiff(head + b"\x08\0\0\0")
+    assert name_of(head + bytes(60)) == "a TIFF image"
+    assert not is_tiff(b"\0" + head)
