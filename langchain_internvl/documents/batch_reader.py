@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from langchain_internvl.chat_models import ChatInternVL
+from langchain_internvl.documents.jobs import check_concurrency
 from langchain_internvl.documents.page_image import open_page, page_from_array
 from langchain_internvl.documents.page_reader import Reader
 from langchain_internvl.documents.reading import PageText, ReadOptions
@@ -39,6 +40,9 @@ class PageReader:
         concurrency: Most pages of a batch in flight at once.
         image_column: Column with each page's image: encoded bytes, or uint8 arrays.
 
+    Raises:
+        RequestError: A setting is out of range.
+
     Example:
         ```python
         reader = PageReader({"model": "nano", "temperature": 0})
@@ -54,6 +58,7 @@ class PageReader:
         concurrency: int = 16,
         image_column: str = "image",
     ) -> None:
+        check_concurrency(concurrency)
         self._reader = Reader(ChatInternVL(**model), ReadOptions(**(options or {})))
         self._concurrency = concurrency
         self._image = image_column

@@ -104,6 +104,16 @@ def is_a(kind: type, value: Any) -> bool:
     return isinstance(value, kind)
 
 
+def check_concurrency(concurrency: int) -> None:
+    """Refuse a number of pages in flight with which nothing would ever be read.
+
+    Raises:
+        RequestError: It is no whole number from 1.
+    """
+    if not is_a(Integral, concurrency) or concurrency < 1:
+        raise RequestError(f"concurrency is a whole number from 1, not {concurrency!r}")
+
+
 class Pipeline:
     """Reads the pages of files concurrently and yields the results in order.
 
@@ -126,8 +136,7 @@ class Pipeline:
         concurrency: int,
         journal: Journal | None = None,
     ) -> None:
-        if not is_a(Integral, concurrency) or concurrency < 1:
-            raise RequestError(f"concurrency is a whole number from 1, not {concurrency!r}")
+        check_concurrency(concurrency)
         if pages.ocr not in {"auto", "always", "never"}:
             raise RequestError(f"ocr is 'auto', 'always' or 'never', not {pages.ocr!r}")
         if pages.dpi is not None and not (is_a(Real, pages.dpi) and 0 < pages.dpi < math.inf):

@@ -85,3 +85,12 @@ async def test_a_batch_may_be_read_where_an_event_loop_runs():
 def test_a_batch_without_images_says_which_columns_it_has():
     with pytest.raises(RequestError, match=r"no column 'image' .*page_id, png"):
         reader(lambda request: "text")({"page_id": ["x"], "png": [b""]})
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1.5, None])
+def test_a_concurrency_that_reads_nothing_is_refused(concurrency):
+    """None in flight waited for ever."""
+    with pytest.raises(
+        RequestError, match=f"concurrency is a whole number from 1, not {concurrency}"
+    ):
+        reader(["text"], concurrency=concurrency)
