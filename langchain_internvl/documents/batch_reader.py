@@ -59,7 +59,8 @@ class PageReader:
         image_column: str = "image",
     ) -> None:
         check_concurrency(concurrency)
-        self._reader = Reader(ChatInternVL(**model), ReadOptions(**(options or {})))
+        llm = ChatInternVL(**model)
+        self._reader = Reader(llm, ReadOptions(**(options or {})).for_model(llm))
         self._concurrency = concurrency
         self._image = image_column
         self._policy = MediaPolicy()

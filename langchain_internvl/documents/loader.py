@@ -158,9 +158,9 @@ class InternVLLoader(BaseLoader):
             rotation=rotation,
             deskew=deskew,
             skip_blank=skip_blank,
-            max_tiles=getattr(llm, "max_tiles", None) if max_tiles is None else max_tiles,
+            max_tiles=max_tiles,
             max_retries=max_retries,
-        )
+        ).for_model(llm)
         # An iterator of pages would be empty for the second file.
         self._pages = PageOptions(parse_pages(pages), password, ocr, dpi, long_side)
         self._policy = media_policy or ARCHIVES

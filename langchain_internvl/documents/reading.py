@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
@@ -74,6 +75,12 @@ class ReadOptions:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < least):
                 raise RequestError(f"{name} is a whole number from {least}, not {value!r}")
+
+    def for_model(self, llm: BaseChatModel) -> ReadOptions:
+        """These options with the model's own `max_tiles` where they name none."""
+        if self.max_tiles is not None:
+            return self
+        return replace(self, max_tiles=getattr(llm, "max_tiles", None))
 
     @property
     def budget(self) -> int:

@@ -15,9 +15,10 @@ from langchain_internvl.errors import (
 )
 
 
-def reader(reply, **settings):
+def reader(reply, *, max_tiles=None, **settings):
     llm, backend = scripted(reply)
-    return PageReader({"model": llm.model, "backend": backend}, **settings)
+    model = {"model": llm.model, "backend": backend, "max_tiles": max_tiles}
+    return PageReader(model, **settings)
 
 
 def test_columns_in_columns_out():
@@ -94,3 +95,20 @@ def test_a_concurrency_that_reads_nothing_is_refused(concurrency):
         RequestError, match=f"concurrency is a whole number from 1, not {concurrency}"
     ):
         reader(["text"], concurrency=concurrency)
+
+
+@pytest.mark.parametrize(
+    ("own", "options", "most"), [(2, {}, 2), (2, {"max_tiles": 4}, 4), (None, {"max_tiles": 4}, 4)]
+)
+def test_a_page_over_the_tiles_of_the_model_is_read_in_parts(own, options, most):
+    """As by the loader; it was shrunk to the tiles of the model."""
+    seen = []
+
+    def reply(request):
+        seen.append(len(request.tiles[0]))
+        return "text"
+
+    page = draw_page(*["words of a page"] * 18, size=(1240, 1754), font=56)
+    reader(reply, max_tiles=own, options=options, concurrency=1)({"image": [encode(page)]})
+    assert len(seen) > 1
+    assert max(seen) <= most + 1  # the thumbnail
