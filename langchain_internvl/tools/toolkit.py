@@ -13,6 +13,7 @@ from langchain_internvl.tools.ask_video import VideoQATool
 from langchain_internvl.tools.base import hidden, warn_of_unknown
 from langchain_internvl.tools.describe import DescribeImageTool
 from langchain_internvl.tools.ground import GroundTool
+from langchain_internvl.tools.pages import MOST_PAGES
 from langchain_internvl.tools.read_text import ReadTextTool
 
 
@@ -24,6 +25,8 @@ class InternVLToolkit(BaseToolkit):
         media_policy: Media that an agent may read; see `InternVLTool`.
         return_images: Also return images: the requested region, or the boxes drawn. Default false.
         pdf_password: Password of encrypted PDFs; see `InternVLTool`.
+        most_pages: Most pages of a PDF or TIFF that are looked at where the agent names none;
+            None: all. Default 10.
         font: A font file for the labels of boxes; None: an installed font with the characters.
 
     Example:
@@ -44,6 +47,7 @@ class InternVLToolkit(BaseToolkit):
     media_policy: MediaPolicy = Field(default_factory=MediaPolicy)
     return_images: bool = False
     pdf_password: SecretStr | str | None = Field(default=None, exclude=True, repr=False)
+    most_pages: int | None = Field(default=MOST_PAGES, ge=1)
     font: str | None = None
 
     @model_validator(mode="before")
@@ -64,6 +68,7 @@ class InternVLToolkit(BaseToolkit):
             "media_policy": self.media_policy,
             "return_images": self.return_images,
             "pdf_password": self.pdf_password,
+            "most_pages": self.most_pages,
         }
         return [
             DescribeImageTool(**shared),

@@ -7,7 +7,7 @@ import pytest
 from golden import checkpoint_folder
 from langchain_core.load import dumpd
 from PIL import Image
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from langchain_internvl import ChatInternVL, InternVLToolkit, MediaPolicy
 from langchain_internvl.backends.scripted import ScriptedBackend
@@ -152,6 +152,14 @@ def test_how_many_pages_are_looked_at_can_be_set(folder):
     assert len(call(read, image="long.pdf").artifact.pages) == MOST_PAGES + 2
     ground = tools["ground"].model_copy(update={"most_pages": 1})
     assert call(ground, image="three.pdf", phrase="a").artifact.page == 1
+
+
+def test_a_toolkit_sets_how_many_pages_its_tools_look_at(folder):
+    tools, _ = toolkit_of(folder, *["x"] * 5, most_pages=2)
+    assert {tool.most_pages for tool in tools.values()} == {2}
+    assert "first 2 were looked at" in call(tools["read_text"], image="three.pdf").content
+    with pytest.raises(ValidationError, match="most_pages"):
+        toolkit_of(folder, most_pages=0)
 
 
 @pytest.mark.parametrize("tool", ["read_text", "describe_image", "ground"])
