@@ -59,7 +59,7 @@ class VideoArguments(Arguments):
     num_frames: int | None = Field(
         default=None,
         ge=1,
-        description="How many frames to look at, evenly spread (8). More for quick or long events.",
+        description="How many frames to look at, evenly spread; usually 8, more for quick events.",
     )
     language: str | None = Field(default=None, description=LANGUAGE)
 
@@ -116,7 +116,8 @@ class VideoQATool(InternVLTool):
         policy = self.media_policy
         part = resolve_video(video, policy, state)
         if part.source is not None:
-            many = num_frames or part.num_frames or _FRAMES
+            own = getattr(self.llm, "num_frames", _FRAMES)
+            many = num_frames or part.num_frames or own
             return read_clip(part.source, policy, many, _both(bound, part.bound), by_time=True)
         # A list of frames is used whole; its frames have no times.
         if bound is not None:
@@ -132,6 +133,7 @@ class VideoQATool(InternVLTool):
 
 
 _FRAMES = 8
+"""Number of frames for a model without a setting of it."""
 
 
 def _both(

@@ -180,6 +180,15 @@ def test_video(folder):
     assert "swap them" in wrong.content
 
 
+def test_how_many_frames_are_looked_at_is_the_setting_of_the_model(folder):
+    (folder / "v.mp4").write_bytes(VIDEO.read_bytes())
+    tool = tools_of(Script("One.", "Two.", "Three."), folder)["ask_video"]
+    assert call(tool, video="v.mp4").artifact.num_frames == 8
+    tool.llm = tool.llm.model_copy(update={"num_frames": 3})
+    assert call(tool, video="v.mp4").artifact.num_frames == 3
+    assert call(tool, video="v.mp4", num_frames=5).artifact.num_frames == 5
+
+
 def test_a_video_of_the_conversation_is_watched_as_its_block_says(folder):
     script = Script("One.", "Two.", "Three.")
     tool = tools_of(script, folder)["ask_video"]
