@@ -34,7 +34,10 @@ def render_jinja(template: str, values: dict[str, Any]) -> str | None:
         The text; None if the template fails, needs more than `CPU_SECONDS`, 60 seconds of wall
         time or 1 GiB of memory, or renders more than a million characters.
     """
-    return _render(template, json.dumps(values))
+    try:
+        return _render(template, json.dumps(values))
+    except (OSError, subprocess.TimeoutExpired):  # the machine's state: not kept in the cache
+        return None
 
 
 @lru_cache(maxsize=64)
@@ -56,6 +59,6 @@ def _render(template: str, values: str) -> str | None:
             check=True,
         )
         written = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
+    except (subprocess.CalledProcessError, ValueError):
         return None
     return written if isinstance(written, str) else None

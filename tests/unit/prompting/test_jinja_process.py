@@ -1,5 +1,6 @@
 """Chat templates that nobody should trust, and those of the family, in a process of their own."""
 
+import subprocess
 import time
 
 import pytest
@@ -71,3 +72,17 @@ def test_templates_that_nobody_should_trust(template):
     before = time.process_time()
     assert render_jinja(template, VALUES) is None
     assert time.process_time() - before < CPU_SECONDS  # none of it in this process
+
+
+@pytest.mark.parametrize("fault", [BlockingIOError(11, "fork"), subprocess.TimeoutExpired("x", 60)])
+def test_a_machine_that_was_busy_is_asked_again(fault, monkeypatch):
+    """The template was unknown until the program ended."""
+
+    def refuse(*_, **__):
+        raise fault
+
+    values = {**VALUES, "fault": str(fault)}  # of no other test, which may have been kept
+    with monkeypatch.context() as busy:
+        busy.setattr(subprocess, "run", refuse)
+        assert render_jinja("{{ fault }}", values) is None
+    assert render_jinja("{{ fault }}", values) == str(fault)
