@@ -18,6 +18,7 @@ from langchain_core.documents import Document
 from langchain_internvl.documents.html_text import lines_of
 from langchain_internvl.documents.sentences import sentence_ends
 from langchain_internvl.errors import BackendError
+from langchain_internvl.reply_text.json_replies import read_json
 
 UNSAID = "The pages do not say it."
 """The answer to a question that no page answers."""
@@ -40,8 +41,6 @@ _LONGEST = 300
 """Most characters of a quote: longer lines are quoted by sentences, and these by parts."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 """Halves of characters, which no encoding can write."""
-_FENCED = re.compile(r"\s*```(?:json)?\s(.*)```\s*", re.DOTALL)
-"""A reply in a Markdown fence, which servers without constrained decoding return."""
 _CLOSING = 16
 """Tokens for brackets, commas and the end of the reply."""
 
@@ -113,9 +112,8 @@ class Quotable:
             BackendError: The reply is no quote: it was cut off, or the server does not constrain
                 decoding.
         """
-        fenced = _FENCED.fullmatch(reply)
         try:
-            value = json.loads(fenced[1] if fenced else reply)
+            value = read_json(reply)
             texts = value if isinstance(value, list) else [value]
             quotes = [self.quotes[text] for text in texts if text != UNSAID]
         except (ValueError, KeyError, TypeError) as error:

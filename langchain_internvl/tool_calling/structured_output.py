@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Literal
@@ -28,14 +27,12 @@ from typing_extensions import override
 
 from langchain_internvl.errors import RequestError
 from langchain_internvl.reply_text.finish_reasons import advice_about
+from langchain_internvl.reply_text.json_replies import read_json
 from langchain_internvl.tool_calling.partial_json import PartialJson
 from langchain_internvl.tool_calling.tool_definitions import name_of, to_json_schema
 from langchain_internvl.tool_calling.value_types import ValueType, shown, to_value_type
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
-
-_FENCED = re.compile(r"\s*```(?:json)?\s(.*)```\s*", re.DOTALL | re.IGNORECASE)
-"""A reply in a Markdown fence, which servers without constrained decoding return."""
 
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
@@ -214,10 +211,9 @@ class ValueParser(BaseTransformOutputParser[Any]):
         raise OutputParserException(f"the reply {reason}{hint}", llm_output=message.text)
 
     def _value(self, text: str, hint: str) -> Any:
-        fenced = _FENCED.fullmatch(text)
         try:
-            value = json.loads(fenced[1] if fenced else text)
-        except (RecursionError, ValueError) as error:
+            value = read_json(text)
+        except ValueError as error:
             raise OutputParserException(
                 f"the reply is no JSON ({error}){hint}", llm_output=text
             ) from error

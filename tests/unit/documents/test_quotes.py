@@ -58,7 +58,7 @@ async def test_no_text_of_a_page_is_markup(line):
 
 
 def test_what_the_pages_do_not_say():
-    for reply in (json.dumps(UNSAID), f'```json\n"{UNSAID}"\n```'):
+    for reply in (json.dumps(UNSAID), f'```json\n"{UNSAID}"\n```', f'```JSON\n"{UNSAID}"\n```'):
         made, *_ = chain([reply])
         answer = made.invoke("Who?")
         assert (answer.text, answer.citations) == (UNSAID, ())
