@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
@@ -25,8 +24,6 @@ from langchain_internvl.documents.reading import (
 from langchain_internvl.documents.skew import find_skew, level
 from langchain_internvl.errors import BackendError, EngineBusyError, InternVLError, RequestError
 
-_Value = TypeVar("_Value")
-
 
 def read_page(page: Image.Image, options: ReadOptions) -> Script:
     """Read a page.
@@ -46,19 +43,19 @@ def read_page(page: Image.Image, options: ReadOptions) -> Script:
 def _counted(script: Script, max_retries: int | None) -> Script:
     """A script that is not granted more than so many retries, and counts its replies."""
     replies = retries = 0
-    step = _advance(lambda: next(script))
+    step = _advance(script)
     while isinstance(step, Ask):
         retries += step.is_retry
         if step.is_retry and max_retries is not None and retries > max_retries:
-            step = _advance(lambda: script.throw(RetriesSpent()))
+            step = _advance(script, RetriesSpent())
             continue
         try:
             reply = yield step
         except InternVLError as error:
-            step = _advance(lambda error=error: script.throw(error))  # type: ignore[misc]
+            step = _advance(script, error)
         else:
             replies += 1
-            step = _advance(lambda reply=reply: script.send(reply))  # type: ignore[misc]
+            step = _advance(script, reply)
     return replace(step, attempts=replies)
 
 
@@ -86,29 +83,26 @@ class Reader:
             InternVLError: The model gave no reply.
         """
         script = read_page(page, self._options)
-        step = _advance(lambda: next(script))
+        step = _advance(script)
         while isinstance(step, Ask):
             try:
-                reply = self._invoke(step, config)
+                reply: Attempt | InternVLError = self._invoke(step, config)
             except InternVLError as error:
-                step = _advance(lambda error=error: script.throw(error))  # type: ignore[misc]
-            else:
-                step = _advance(lambda reply=reply: script.send(reply))  # type: ignore[misc]
+                reply = error
+            step = _advance(script, reply)
         return step
 
     async def aread(self, page: Image.Image, config: RunnableConfig | None = None) -> PageText:
         """Read a page without blocking the event loop; see `read`."""
         script = read_page(page, self._options)
         # Image processing between requests would block the event loop.
-        step = await run_in_executor(None, _advance, lambda: next(script))
+        step = await run_in_executor(None, _advance, script)
         while isinstance(step, Ask):
             try:
-                reply = await self._ainvoke(step, config)
+                reply: Attempt | InternVLError = await self._ainvoke(step, config)
             except InternVLError as error:
-                call: Callable[[], Ask] = lambda error=error: script.throw(error)  # type: ignore[misc]  # noqa: E731
-            else:
-                call = lambda reply=reply: script.send(reply)  # type: ignore[misc]  # noqa: E731
-            step = await run_in_executor(None, _advance, call)
+                reply = error
+            step = await run_in_executor(None, _advance, script, reply)
         return step
 
     def _invoke(self, step: Ask, config: RunnableConfig | None) -> Attempt:
@@ -147,10 +141,17 @@ class Reader:
         return True
 
 
-def _advance(call: Callable[[], Ask]) -> Ask | PageText:
-    """Runs a script up to its next request, or to the text it returns."""
+def _advance(script: Script, reply: Attempt | Exception | None = None) -> Ask | PageText:
+    """Run a script up to its next request, or to the text it returns.
+
+    Args:
+        script: The script.
+        reply: The reply to its last request, or why there is none; None: it begins.
+    """
     try:
-        return call()
+        if reply is None:
+            return next(script)
+        return script.throw(reply) if isinstance(reply, Exception) else script.send(reply)
     except StopIteration as ended:
         text: PageText = ended.value
         return text
