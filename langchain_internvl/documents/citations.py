@@ -97,10 +97,9 @@ def answer_with_citations(
         be opened contributes its text alone.
 
     Raises:
-        RequestError: `max_pages`, `prompt`, `ground` or `quote` has another value, or `quote` is
-            given and `llm` is not a
-            `ChatInternVL`, which alone constrains decoding to the lines; or the model that points
-            or reads is none.
+        RequestError: `max_pages`, `prompt`, `ground` or `quote` has another value; or `quote` is
+            given and `llm` is not a `ChatInternVL`, which alone constrains decoding to the lines;
+            or the model that points or reads is none.
         ImportError: `ground` is "reading", and the extra `documents` is not installed.
     """
     way = _way(ground)

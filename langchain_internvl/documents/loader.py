@@ -297,6 +297,7 @@ class _Grouped:
         if not pages:
             return
         first = pages[0].metadata
+        document_id = first["page_id"].rpartition("-")[0]
         own = {"page", "page_label", "page_id", "width", "height", "ocr", "rotation", "attempts",
                "finish_reason", "token_probability", "skew", "parts", "problem", "error",
                "elements", "text_layer", "damage", "frames"}  # fmt: skip
@@ -307,11 +308,11 @@ class _Grouped:
         errors = [f"page {one['page']}: {one['error']}" for one in per_page if "error" in one]
         errors += [] if failed is None else [failed]
         yield Document(
-            id=first["page_id"].rpartition("-")[0],
+            id=document_id,
             page_content=self._delimiter.join(page.page_content for page in pages),
             metadata={
                 **shared,
-                "document_id": first["page_id"].rpartition("-")[0],
+                "document_id": document_id,
                 "pages": per_page,
                 **({"error": "; ".join(errors)} if errors else {}),
             },

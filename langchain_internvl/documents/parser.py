@@ -58,7 +58,7 @@ class InternVLImageParser(BaseBlobParser):
     ) -> None:
         if on_error not in {None, "report", "record", "raise", "skip"}:
             raise RequestError(
-                f"on_error is 'report' or 'raise', or 'skip', or None, not {on_error!r}"
+                f"on_error is 'report', 'record', 'raise', 'skip' or None, not {on_error!r}"
             )
         unknown = options.keys() & {"mode", "progress", "recursive", "page_delimiter", "sources"}
         if unknown:
