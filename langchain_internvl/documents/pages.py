@@ -182,7 +182,7 @@ def _pdf(source: Source, policy: MediaPolicy, options: PageOptions) -> Iterator[
             else:
                 yield from _rendered(pages, source, policy, options)
     finally:
-        texts.close()  # type: ignore[attr-defined]
+        texts.close()
 
 
 def _judged(text: PdfPageText, ocr: OcrMode) -> Page:
@@ -214,7 +214,7 @@ def _rendered(
                 shown = image if isinstance(image, MediaError) else Image.fromarray(image)
                 yield replace(page, picture=shown, damage=drawn.damage or page.damage)
         finally:
-            rendered.close()  # type: ignore[attr-defined]
+            rendered.close()
 
 
 def _long_side(layer: PdfPageText | None, options: PageOptions) -> int:

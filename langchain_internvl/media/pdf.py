@@ -13,7 +13,7 @@ from langchain_internvl.media.page_ranges import Pages, parse_pages
 from langchain_internvl.media.process import decoding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -101,7 +101,7 @@ def stream_pages(
     pages: Pages = None,
     password: str | None = None,
     long_side: int = LONG_SIDE,
-) -> Iterator[PdfPage]:
+) -> Generator[PdfPage, None, None]:
     """Render pages of a PDF one after the other, with one or two of them in memory.
 
     The process renders one page ahead of the caller. A page that cannot be rendered, crashes the

@@ -11,7 +11,7 @@ from langchain_internvl.media.page_ranges import Pages, parse_pages
 from langchain_internvl.media.process import decoding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from langchain_internvl.media.policy import MediaPolicy
     from langchain_internvl.media.sources import Source
@@ -60,7 +60,7 @@ def stream_texts(
     *,
     pages: Pages = None,
     password: str | None = None,
-) -> Iterator[PdfPageText]:
+) -> Generator[PdfPageText, None, None]:
     """Read the text layers of pages one after the other.
 
     A page that cannot be parsed is yielded without text. Close the iterator to end the process.

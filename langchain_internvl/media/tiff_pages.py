@@ -17,7 +17,7 @@ from langchain_internvl.media.pixel_source import PixelSource
 from langchain_internvl.media.print_size import print_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from langchain_internvl.media.policy import MediaPolicy
 
@@ -41,7 +41,7 @@ class TiffPage:
 
 def stream_tiff_pages(
     data: bytes, name: str, policy: MediaPolicy, *, pages: Pages = None
-) -> Iterator[TiffPage]:
+) -> Generator[TiffPage, None, None]:
     """Decode pages of a TIFF one after the other, with one of them in memory.
 
     Args:
