@@ -6,8 +6,7 @@ import io
 import sys
 
 from langchain_internvl._optional import require
-
-_NOT_INSTALLED = 3
+from langchain_internvl.cli.exit_codes import NOT_INSTALLED
 
 
 def main() -> None:
@@ -17,7 +16,7 @@ def main() -> None:
         require("rich", extra="cli")
     except ImportError as error:
         sys.stderr.write(f"langchain-internvl: {error}\n")
-        raise SystemExit(_NOT_INSTALLED) from None
+        raise SystemExit(NOT_INSTALLED) from None
     from langchain_internvl.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):  # names and replies may have characters that it lacks

@@ -28,8 +28,7 @@ from langchain_internvl.cli.commands.mcp import mcp
 from langchain_internvl.cli.commands.ocr import ocr
 from langchain_internvl.cli.commands.read import read
 from langchain_internvl.cli.commands.serve_view import serve_view
-
-FAILED, MISSING, INTERRUPTED = 1, 3, 130
+from langchain_internvl.cli.exit_codes import FAILED, INTERRUPTED, NOT_INSTALLED
 
 
 class _Group(TyperGroup):
@@ -49,7 +48,7 @@ class _Group(TyperGroup):
             if os.environ.get("INTERNVL_TRACEBACK"):
                 raise
             typer.secho(_explain(error), err=True, fg="red")
-            ctx.exit(MISSING if isinstance(error, ImportError) else FAILED)
+            ctx.exit(NOT_INSTALLED if isinstance(error, ImportError) else FAILED)
 
 
 def _explain(error: Exception) -> str:

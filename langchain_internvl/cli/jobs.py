@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from langchain_internvl.cli.exit_codes import FAILED, NOT_INSTALLED
 from langchain_internvl.cli.inputs import Input, Kind, open_inputs
 from langchain_internvl.cli.options import ModelOptions, OutputOptions
 
@@ -98,7 +99,7 @@ def run_jobs(
                 _print(one, message, as_json=output.as_json, is_alone=is_alone)
     if failures:
         are_missing = all(isinstance(one, ImportError) for one in failures)
-        raise typer.Exit(_NOT_INSTALLED if are_missing else 1)
+        raise typer.Exit(NOT_INSTALLED if are_missing else FAILED)
 
 
 def _check_options(inputs: Sequence[Input], job: Callable[[Input], Job]) -> None:
@@ -153,9 +154,6 @@ def _is_expected(error: Exception) -> bool:
 
     return isinstance(error, (ImportError, OSError, RuntimeError, ToolException, ValueError))
 
-
-_NOT_INSTALLED = 3
-"""Exit code if nothing but missing packages was in the way."""
 
 _NEEDED = frozenset({"bitsandbytes", "huggingface_hub", "lmdeploy", "openai", "torch",
                      "transformers", "xgrammar"})  # fmt: skip

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from langchain_internvl.cli.exit_codes import FAILED
+
 
 def doctor(
     model: Annotated[str | None, typer.Option(help="Also check this checkpoint.")] = None,
@@ -21,4 +23,4 @@ def doctor(
     for advice in report.advice:
         console.print(advice, markup=False, soft_wrap=True)
     if not report.is_well:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from langchain_internvl.cli.exit_codes import FAILED
 from langchain_internvl.cli.options import ModelOptions, no_stream, with_options
 
 if TYPE_CHECKING:
@@ -94,4 +95,4 @@ def evaluate(
             write_case(line, as_json=as_json)
     print_summary(metric, done, older, as_json=as_json)
     if any(result.error for result in done):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from langchain_internvl.cli.exit_codes import FAILED
 from langchain_internvl.cli.options import (
     Files,
     ModelOptions,
@@ -118,7 +119,7 @@ def ocr(
     except RequestError as error:
         raise typer.BadParameter(str(error)) from None
     if _read_all(loader, writer):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _beside(out: Path) -> Path:
