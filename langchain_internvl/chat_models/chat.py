@@ -21,6 +21,7 @@ from langchain_core.runnables.config import run_in_executor
 from typing_extensions import Unpack, override
 
 from langchain_internvl.backends.base import astream
+from langchain_internvl.chat_models.configurable import ConfigurableMethods
 from langchain_internvl.chat_models.prompts import PromptMethods
 from langchain_internvl.chat_models.tools import ToolMethods
 from langchain_internvl.factory import known_context_window, known_effort_levels
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from langchain_internvl.settings.arguments import ChatArguments
 
 
-class ChatInternVL(PromptMethods, ToolMethods):
+class ChatInternVL(PromptMethods, ToolMethods, ConfigurableMethods):
     """InternVL as a LangChain chat model: on this machine, or at a server (`base_url`).
 
     Loads `OpenGVLab/InternVL2`, 2.5, 3 and 3.5 in their original format and `-hf` checkpoints,

@@ -6,7 +6,13 @@ import pytest
 from chat_support import IMAGE, MODEL, ask
 from golden import SCAN, checkpoint_folder
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import ConfigurableField
+from langchain_core.load import dumpd
+from langchain_core.runnables import (
+    ConfigurableField,
+    ConfigurableFieldMultiOption,
+    ConfigurableFieldSingleOption,
+)
+from langchain_core.runnables.configurable import RunnableConfigurableFields
 from pydantic import ValidationError
 
 from langchain_internvl import (
@@ -18,6 +24,7 @@ from langchain_internvl import (
     pdf_block,
 )
 from langchain_internvl.backends.base import Sampling
+from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.errors import CheckpointNotFoundError, RequestError
 from langchain_internvl.settings.call import CallSettings
 
@@ -207,3 +214,32 @@ def test_configurable_fields(backend):
     assert (second.sampling.temperature, second.max_tokens) == (0, 1024)
     with pytest.raises(ValueError, match="typo"):
         ChatInternVL(model=MODEL, backend=backend).configurable_fields(typo=ConfigurableField("a"))
+
+
+def test_configured_models_have_only_the_given_settings(monkeypatch):
+    monkeypatch.setenv("INTERNVL_API_KEY", "k")
+    backend = ScriptedBackend(["one two three"] * 4)
+    fields = {"temperature": ConfigurableField("heat"), "max_tokens": ConfigurableField("length")}
+    llm = ChatInternVL(backend=backend).configurable_fields(**fields)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # neither the key nor the numbers of images were given
+        chunks = list(llm.with_config(configurable={"heat": 0.5, "length": 2}).stream("x"))
+        made, _ = llm.prepare({"configurable": {"length": 7}})
+    assert [one.content for one in chunks] == ["one", " two"]
+    assert made.profile["max_output_tokens"] == 7
+    whole = ChatInternVL(backend=backend, streaming=False).configurable_fields(**fields)
+    chunks = whole.with_config(configurable={"length": 2}).stream("x")
+    assert [one.content for one in chunks] == ["one two"]
+    assert dumpd(llm)["id"] == RunnableConfigurableFields.lc_id()
+
+
+def test_configurable_fields_with_options(backend):
+    heat = ConfigurableFieldSingleOption("mood", {"calm": 0, "wild": 1.5}, "wild")
+    stops = ConfigurableFieldMultiOption("ends", {"dot": ".", "line": "\n"}, ["dot"])
+    llm = ChatInternVL(model=MODEL, backend=backend).configurable_fields(temperature=heat)
+    llm = llm.configurable_fields(stop=stops)
+    llm.invoke("x")
+    llm.with_config(configurable={"mood": "calm", "ends": ["line", "dot"]}).invoke("x")
+    first, second = backend.requests
+    assert (first.sampling.temperature, first.stop[1:]) == (1.5, ["."])
+    assert (second.sampling.temperature, second.stop[1:]) == (0, ["\n", "."])
