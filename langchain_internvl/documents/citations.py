@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from math import isnan
 from typing import Any, TypeAlias
 
 from langchain_core.documents import Document
@@ -88,7 +89,8 @@ def answer_with_citations(
         prompt: The prompt; has `{question}`, and `{pages}` for the text of the pages, without which
             it has their images alone. None: `QUESTION`, or with `quote` `QUOTE` or `QUOTES`.
         page_image: Opens the image of a page; None: from `source` and `page` in its metadata,
-            turned as `rotation` says.
+            turned as `rotation` says. Without `page` (mode "single" of the loader) there is an
+            image of files of one page only.
         media_policy: Limits on files and addresses that are opened; None: the defaults.
 
     Returns:
@@ -179,24 +181,51 @@ def answer_with_citations(
 def open_page_of(document: Document, policy: MediaPolicy) -> Image.Image:
     """The image of a page, from `source` and `page` in its metadata, rotated by `rotation`.
 
+    A document without `page`, such as a file as a whole or a part of one, has an image if its file
+    has one page only: on which page a part of a longer file stands is not known.
+
     Raises:
-        MediaError: The document has no source, or the page cannot be opened.
+        MediaError: The document has no source or no page, or the page cannot be opened.
     """
-    source = document.metadata.get("source")
+    metadata = _of_the_only_page(document.metadata)
+    source = _given(metadata, "source")
     if source is None:
         raise MediaError("the document", "has no source in its metadata; pass page_image=")
+    page_index, rotation = _given(metadata, "page"), _given(metadata, "rotation")
     try:
-        number = int(document.metadata.get("page", 0))
-        rotation = int(document.metadata.get("rotation", 0))
+        number = int(page_index or 0)
+        turned = int(rotation or 0) % 360
     except (TypeError, ValueError, OverflowError) as error:
         raise MediaError(str(source), f"has no page in its metadata: {error}") from error
+    if turned % 90:
+        raise MediaError(str(source), f"is turned by {rotation}, not by right angles")
     options = PageOptions(pages=[number], ocr="always")
     for page in pages_of(file_of(str(source)).source, policy, options):
+        if page_index is None and page.total > 1:
+            raise MediaError(
+                str(source),
+                f"has {page.total} pages, and the metadata of the document names none of them; "
+                "pass page_image=",
+            )
         if isinstance(page.picture, Image.Image):
-            return turn(page.picture, rotation)
+            return turn(page.picture, turned)
         if isinstance(page.picture, MediaError):
             raise page.picture
     raise MediaError(str(source), "has no such page")
+
+
+def _of_the_only_page(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata with those of the page, if a file as a whole (mode "single") has only one."""
+    match metadata.get("pages"):
+        case [Mapping() as page]:
+            return {**page, **metadata}
+    return metadata
+
+
+def _given(metadata: Mapping[str, Any], name: str) -> Any:
+    """A value of metadata; None if it is missing, as stores of columns say by None or NaN."""
+    value = metadata.get(name)
+    return None if isinstance(value, float) and isnan(value) else value
 
 
 def _check_question(question: Any) -> None:
@@ -241,9 +270,9 @@ def _by_page(documents: Sequence[Document]) -> list[Document]:
 
 def _page_key(metadata: Mapping[str, Any]) -> tuple[str, ...] | None:
     """What identifies a page, in our metadata or those of other loaders; None: nothing."""
-    if (own := metadata.get("page_id")) is not None:
+    if (own := _given(metadata, "page_id")) is not None:
         return (str(own),)
-    source, page = metadata.get("source"), metadata.get("page")
+    source, page = _given(metadata, "source"), _given(metadata, "page")
     return None if source is None or page is None else (str(source), str(page))
 
 

@@ -296,6 +296,44 @@ def test_the_image_is_that_of_the_very_file(tmp_path):
     assert open_page_of(page, MediaPolicy()).size == (90, 80)
 
 
+def test_a_part_of_a_whole_file_has_no_image_unless_the_file_has_one_page(tmp_path):
+    """The first page is not where a part of a longer file stands."""
+    llm, _ = scripted(["One.", "Two.", "Three."])
+    book, sheet = tmp_path / "book.tif", tmp_path / "sheet.png"
+    first, second = draw_page("one", size=(90, 80)), draw_page("two", size=(90, 80))
+    first.save(book, save_all=True, append_images=[second])
+    sheet.write_bytes(encode(first))
+    options = {"llm": llm, "mode": "single", "rotation": "never", "skip_blank": False}
+    whole, small = InternVLLoader([book, sheet], **options).load()
+    with pytest.raises(MediaError, match=r"has 2 pages, and the metadata .* names none"):
+        open_page_of(whole, MediaPolicy())
+    assert open_page_of(small, MediaPolicy()).size == (90, 80)
+    small.metadata["pages"][0]["rotation"] = 90
+    assert open_page_of(small, MediaPolicy()).size == (80, 90)
+    for page in (None, float("nan")):
+        of_store = {"source": str(book), "page": page}
+        with pytest.raises(MediaError, match="has 2 pages"):
+            open_page_of(Document("x", metadata=of_store), MediaPolicy())
+
+
+def test_missing_values_of_stores_are_none(tmp_path):
+    """Stores of columns give None or NaN where a document lacks a key that others have."""
+    path = tmp_path / "scan.png"
+    path.write_bytes(encode(draw_page("x", size=(90, 80))))
+    for missing in (None, float("nan")):
+        known = {"source": str(path), "page": 0.0, "rotation": missing, "page_id": missing}
+        assert open_page_of(Document("x", metadata=known), MediaPolicy()).size == (90, 80)
+        other = {**known, "source": str(tmp_path / "gone.png")}
+        found = [Document("It is 900 EUR.", metadata=known), Document("Or 950.", metadata=other)]
+        answer, _, _ = answered(found, "It is 900 EUR [1].")
+        assert [one.document.page_content for one in answer.pages] == ["It is 900 EUR.", "Or 950."]
+    for rotation, size in ((-90, (80, 90)), (450.0, (80, 90)), ("180", (90, 80))):
+        turned = {"source": str(path), "rotation": rotation}
+        assert open_page_of(Document("x", metadata=turned), MediaPolicy()).size == size
+    with pytest.raises(MediaError, match="right angles"):
+        open_page_of(Document("x", metadata={**turned, "rotation": 45}), MediaPolicy())
+
+
 def test_errors_of_the_model_are_raised(box):
     with pytest.raises(EngineBusyError):
         answered(box, EngineBusyError("busy"))
