@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 from langchain_core.exceptions import ContextOverflowError as LangChainOverflowError
 
@@ -179,6 +180,16 @@ class RunGuard:
             return False
         self._failed += 1
         return not self._has_succeeded or self._failed >= _MOST_IN_A_ROW
+
+
+def check_concurrency(value: object) -> None:
+    """Refuses what is no number of requests in flight.
+
+    Raises:
+        RequestError: It is no whole number from 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise RequestError(f"concurrency is a whole number from 1, not {value!r}")
 
 
 def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -12,11 +12,16 @@ import numpy as np
 from PIL import Image
 
 from langchain_internvl.chat_models import ChatInternVL
-from langchain_internvl.documents.jobs import check_concurrency
 from langchain_internvl.documents.page_image import open_page, page_from_array
 from langchain_internvl.documents.page_reader import Reader
 from langchain_internvl.documents.reading import PageText, ReadOptions
-from langchain_internvl.errors import InternVLError, MediaError, RequestError, RunGuard
+from langchain_internvl.errors import (
+    InternVLError,
+    MediaError,
+    RequestError,
+    RunGuard,
+    check_concurrency,
+)
 from langchain_internvl.media.image_frames import count_frames
 from langchain_internvl.media.policy import MediaPolicy
 

@@ -41,6 +41,7 @@ from langchain_internvl.documents.sources import file_of
 from langchain_internvl.errors import InternVLError, MediaError, RequestError
 from langchain_internvl.grounding import Box, draw_boxes
 from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.tools.inner_runs import inner_config
 
 QUESTION = (
     "Answer the question from the numbered pages. After each statement write the number of its "
@@ -153,7 +154,7 @@ def answer_with_citations(
             replies = model.batch(
                 list(step.inputs), config, return_exceptions=True, **step.settings
             )
-            model = ground_llm or llm
+            model, config = ground_llm or llm, inner_config(config, "internvl_ground")
             step = _advance(script, replies)
         return step
 
@@ -171,7 +172,7 @@ def answer_with_citations(
             replies = await model.abatch(
                 list(step.inputs), config, return_exceptions=True, **step.settings
             )
-            model = ground_llm or llm
+            model, config = ground_llm or llm, inner_config(config, "internvl_ground")
             step = await run_in_executor(config, _advance, script, replies)
         return step
 

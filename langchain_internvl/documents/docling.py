@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_internvl._optional import require
+from langchain_internvl.errors import check_concurrency
 from langchain_internvl.messages.media_blocks import image_block
+from langchain_internvl.reply_text.finish_reasons import advice_about
 from langchain_internvl.tools.task_prompts import DESCRIBE
 
 if TYPE_CHECKING:
     from docling_core.types.doc.document import DoclingDocument
+
+_LOG = logging.getLogger("langchain_internvl")
 
 
 def describe_pictures(
@@ -26,7 +31,8 @@ def describe_pictures(
     """Describe every picture of a document, in its `meta.description`, in place.
 
     Pictures that have a description keep it. Docling writes the descriptions into its Markdown and
-    its chunks, so that a retriever finds a figure by its content.
+    its chunks, so that a retriever finds a figure by its content. One that was cut off, such as by
+    `max_tokens`, is kept, with a warning in the log.
 
     Args:
         document: A document whose pictures hold their images: convert it with
@@ -38,12 +44,14 @@ def describe_pictures(
 
     Returns:
         Errors by the picture's reference (`#/pictures/0`): `ValueError` for a picture without an
-        image, else the error of its image or the model's. A failed picture does not affect the
-        others.
+        image or a reply without text, else the error of its image or the model's. A failed picture
+        does not affect the others, and has no description.
 
     Raises:
+        RequestError: `concurrency` is below 1.
         ImportError: docling-core is not installed (extra `docling`).
     """
+    check_concurrency(concurrency)
     docling = require("docling_core.types.doc", extra="docling")
     failures: dict[str, Exception] = {}
     pictures, messages = [], []
@@ -66,9 +74,19 @@ def describe_pictures(
         if isinstance(reply, Exception):
             failures[picture.self_ref] = reply
             continue
+        text = reply.text.strip()
+        cut_off = advice_about(reply.response_metadata.get("finish_reason"))
+        if not text:
+            # An empty description would look as if there were one, also to the next run.
+            failures[picture.self_ref] = ValueError(
+                f"the reply has no text{cut_off and f'; it was {cut_off}'}"
+            )
+            continue
+        if cut_off:
+            _LOG.warning("the description of %s was %s", picture.self_ref, cut_off)
         picture.meta = picture.meta or docling.PictureMeta()
         picture.meta.description = docling.DescriptionMetaField(
-            text=reply.text.strip(), created_by=reply.response_metadata.get("model_name")
+            text=text, created_by=reply.response_metadata.get("model_name")
         )
     return failures
 

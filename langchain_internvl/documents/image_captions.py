@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_internvl.media.policy import MediaPolicy
@@ -15,6 +16,7 @@ from langchain_internvl.media.sources import UrlSource
 from langchain_internvl.messages.blocks import read_block
 from langchain_internvl.messages.conversation import Image
 from langchain_internvl.messages.numbered_media import Place, numbered_media
+from langchain_internvl.tools.inner_runs import inner_config
 
 
 def image_places(messages: Sequence[BaseMessage]) -> list[tuple[int, Place]]:
@@ -72,14 +74,15 @@ class ImageCaptions:
         """The caption of an image block."""
         key = _key(block, self._policy)
         if key not in self._kept:
-            self._keep(key, self._llm.invoke(self._question(block), **self._settings).text)
+            reply = self._llm.invoke(self._question(block), _config(), **self._settings)
+            self._keep(key, reply.text)
         return self._kept[key]
 
     async def aof(self, block: dict[str, Any]) -> str:
         """The caption of an image block, without blocking the event loop."""
         key = await run_in_executor(None, _key, block, self._policy)  # reads and hashes a file
         if key not in self._kept:
-            reply = await self._llm.ainvoke(self._question(block), **self._settings)
+            reply = await self._llm.ainvoke(self._question(block), _config(), **self._settings)
             self._keep(key, reply.text)
         return self._kept[key]
 
@@ -90,6 +93,11 @@ class ImageCaptions:
         self._kept[key] = " ".join(text.split())
         while len(self._kept) > self._most:
             del self._kept[next(iter(self._kept))]
+
+
+def _config() -> RunnableConfig:
+    """The config of a request for a caption, which is no answer of the agent."""
+    return inner_config(None, "internvl_caption")
 
 
 def _key(block: dict[str, Any], policy: MediaPolicy) -> str:

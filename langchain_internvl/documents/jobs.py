@@ -22,7 +22,13 @@ from langchain_internvl.documents.page_reader import Reader
 from langchain_internvl.documents.pages import Page, PageOptions, pages_of
 from langchain_internvl.documents.reading import PageText, ReadOptions
 from langchain_internvl.documents.sources import File
-from langchain_internvl.errors import InternVLError, MediaError, RequestError, RunGuard
+from langchain_internvl.errors import (
+    InternVLError,
+    MediaError,
+    RequestError,
+    RunGuard,
+    check_concurrency,
+)
 from langchain_internvl.media.page_ranges import parse_pages, select_pages
 from langchain_internvl.media.policy import MediaPolicy
 
@@ -102,16 +108,6 @@ def page_id(digest: str, number: int) -> str:
 def is_a(kind: type, value: Any) -> bool:
     """Whether a value that a program gave is of a type; NumPy's numbers are numbers too."""
     return isinstance(value, kind)
-
-
-def check_concurrency(concurrency: int) -> None:
-    """Refuse a number of pages in flight with which nothing would ever be read.
-
-    Raises:
-        RequestError: It is no whole number from 1.
-    """
-    if not is_a(Integral, concurrency) or concurrency < 1:
-        raise RequestError(f"concurrency is a whole number from 1, not {concurrency!r}")
 
 
 class Pipeline:

@@ -13,7 +13,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackMan
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import merge_configs, patch_config, run_in_executor
+from langchain_core.runnables.config import patch_config, run_in_executor
 from langchain_core.tools import BaseTool, InjectedToolArg, ToolException
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -28,15 +28,8 @@ from langchain_internvl.errors import (
 )
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.messages.media_blocks import image_block
+from langchain_internvl.tools.inner_runs import inner_config
 from langchain_internvl.tools.pages import MOST_PAGES, Opening
-
-INNER_TAGS = ("nostream", "internvl_tool")
-"""Tags of the model calls inside a tool.
-
-LangGraph's `stream_mode="messages"` leaves out runs tagged `nostream` (its `TAG_NOSTREAM`): these
-replies are input of the tool, not output for the user. `internvl_tool` identifies the runs in
-traces and in `astream_events`.
-"""
 
 
 class Arguments(BaseModel):
@@ -220,8 +213,7 @@ def _under(
 ) -> RunnableConfig:
     """The config of child runs of the tool, with the tags of its model calls."""
     callbacks = run_manager.get_child() if run_manager else None
-    tagged: RunnableConfig = {"tags": [*(config.get("tags") or []), *INNER_TAGS]}
-    return merge_configs(patch_config(config, callbacks=callbacks), tagged)
+    return inner_config(patch_config(config, callbacks=callbacks), "internvl_tool")
 
 
 def _advance(script: Script, reply: AIMessage | None) -> Ask | Outcome:

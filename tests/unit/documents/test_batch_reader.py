@@ -56,6 +56,13 @@ def test_options_and_columns_have_names():
     assert reader([])({"image": []})["text"].tolist() == []
 
 
+@pytest.mark.parametrize("wrong", [0, -1, None, 1.5, True])
+def test_no_page_in_flight_is_refused(wrong):
+    """With 0 the first batch waited for ever."""
+    with pytest.raises(RequestError, match="concurrency is a whole number from 1"):
+        reader([], concurrency=wrong)
+
+
 def test_a_model_that_cannot_be_used_is_no_failed_page():
     read = reader(lambda request: CheckpointError("no such model"))
     with pytest.raises(CheckpointError, match="no such model"):
@@ -86,15 +93,6 @@ async def test_a_batch_may_be_read_where_an_event_loop_runs():
 def test_a_batch_without_images_says_which_columns_it_has():
     with pytest.raises(RequestError, match=r"no column 'image' .*page_id, png"):
         reader(lambda request: "text")({"page_id": ["x"], "png": [b""]})
-
-
-@pytest.mark.parametrize("concurrency", [0, -1, 1.5, None])
-def test_a_concurrency_that_reads_nothing_is_refused(concurrency):
-    """None in flight waited for ever."""
-    with pytest.raises(
-        RequestError, match=f"concurrency is a whole number from 1, not {concurrency}"
-    ):
-        reader(["text"], concurrency=concurrency)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from langchain_core.documents import Document
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
+from langgraph.graph import START, StateGraph
 from PIL import Image
 
 from langchain_internvl import InternVLLoader
@@ -274,6 +275,25 @@ def test_the_cited_region_is_drawn(box):
     assert "<ref>It is 900 EUR</ref>" in llm.render(
         [("human", llm.get_text(backend.requests[1].prompt_ids))]
     ) or "It is 900 EUR" in llm.get_text(backend.requests[1].prompt_ids)
+
+
+def test_only_the_answer_is_in_the_stream_of_a_graph(box):
+    """`stream_mode="messages"` showed the boxes, too."""
+    reply = "<ref>It is 900 EUR</ref><box>[[100, 100, 500, 300]]</box>"
+    llm, _ = scripted(["It is 900 EUR [1].", reply] * 2)
+    chain = answer_with_citations(llm, lambda question: box, ground=True)
+    graph = StateGraph(dict)
+    graph.add_node("ask", lambda state: {"answer": chain.invoke(state["question"]).pages[0].boxes})
+    graph.add_edge(START, "ask")
+    streamed = graph.compile().stream({"question": "The rent?"}, stream_mode=["messages", "values"])
+    said, boxes = "", ()
+    for mode, one in streamed:
+        if mode == "messages":
+            said += one[0].text
+        else:
+            boxes = one.get("answer", boxes)
+    assert said == "It is 900 EUR [1]."
+    assert boxes[0].thousandths == (100, 100, 500, 300)
 
 
 def test_a_page_that_cannot_be_opened_is_answered_from_by_its_text():

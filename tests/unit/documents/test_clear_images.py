@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 from drawn_pages import draw_page, encode, scripted
+from langchain.agents import create_agent
 from langchain.agents.middleware import ModelRequest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from PIL import Image
@@ -83,6 +84,18 @@ async def test_the_same_without_blocking():
 
     await middleware.awrap_model_call(ModelRequest(model=llm, messages=conversation()), handler)
     assert (images(seen[0].messages), len(backend.requests)) == (1, 3)
+
+
+async def test_captions_are_no_part_of_the_stream_of_an_agent():
+    """`stream_mode="messages"` showed them as if they were the answer."""
+    llm, _ = scripted(lambda request: "A red circle.")
+    agent = create_agent(scripted(lambda request: "The answer.")[0], [],
+                         middleware=[ClearImagesMiddleware(llm, trigger_tokens=1)])  # fmt: skip
+    start = {"messages": conversation()[:-1]}
+    said = [chunk.text for chunk, _ in agent.stream(start, stream_mode="messages")]
+    assert "".join(said) == "The answer."
+    said = [chunk.text async for chunk, _ in agent.astream(start, stream_mode="messages")]
+    assert "".join(said) == "The answer."
 
 
 async def test_images_are_read_in_threads(monkeypatch):

@@ -5,9 +5,10 @@ from langchain_core.messages import AIMessage
 from PIL import Image
 
 from langchain_internvl import ChatInternVL
+from langchain_internvl.backends.base import Delta
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.documents.docling import describe_pictures
-from langchain_internvl.errors import BackendError
+from langchain_internvl.errors import BackendError, RequestError
 
 docling = pytest.importorskip("docling_core.types.doc")
 
@@ -51,6 +52,24 @@ def test_a_picture_that_is_described_keeps_its_description():
     describe_pictures(document, llm_of(lambda _request: AIMessage("First.")))
     describe_pictures(document, llm_of(lambda _request: AIMessage("Second.")))
     assert document.pictures[0].meta.description.text == "First."
+
+
+def test_replies_without_text_are_failures_and_cut_ones_are_said(caplog):
+    """An empty description counted as one, so that the next run left the picture out."""
+    document = document_of(*(Image.new("RGB", (10, 10), one) for one in ("red", "lime", "blue")))
+    replies = ["A long line.", "", [Delta(0, "", "length")]]
+    failures = describe_pictures(document, llm_of(replies), concurrency=1, max_tokens=2)
+    assert {name: str(error) for name, error in failures.items()} == {
+        "#/pictures/1": "the reply has no text",
+        "#/pictures/2": "the reply has no text; it was cut off: raise max_tokens",
+    }
+    told = [one.meta and one.meta.description.text for one in document.pictures]
+    assert told == ["A long", None, None]
+    assert "#/pictures/0 was cut off: raise max_tokens" in caplog.text
+    assert describe_pictures(document, llm_of(["A drawing."] * 2)) == {}
+    assert [one.meta.description.text for one in document.pictures[1:]] == ["A drawing."] * 2
+    with pytest.raises(RequestError, match="concurrency is a whole number from 1, not 0"):
+        describe_pictures(document, llm_of([]), concurrency=0)
 
 
 def test_a_picture_that_cannot_be_read_leaves_its_neighbours_alone():

@@ -30,6 +30,11 @@ def llm():
     return make
 
 
+def test_no_request_in_flight_is_refused(llm):
+    with pytest.raises(RequestError, match="concurrency is a whole number from 1, not 0"):
+        next(evaluate(llm("A"), [], "exact", concurrency=0))
+
+
 def test_cases_are_read_with_paths_from_their_folder(tmp_path):
     path = write(tmp_path, {"id": "1", "question": "Who?", "image": "a.png", "answer": "Ann"})
     (case,) = read_cases(path)
