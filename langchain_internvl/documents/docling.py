@@ -12,6 +12,7 @@ from langchain_internvl._optional import require
 from langchain_internvl.errors import check_concurrency
 from langchain_internvl.messages.media_blocks import image_block
 from langchain_internvl.reply_text.finish_reasons import advice_about
+from langchain_internvl.tools.inner_runs import inner_config
 from langchain_internvl.tools.task_prompts import DESCRIBE
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ def describe_pictures(
         pictures.append(picture)
         question: list[str | dict[str, Any]] = [block, {"type": "text", "text": prompt}]
         messages.append([HumanMessage(question)])
+    config = inner_config({"max_concurrency": concurrency}, "internvl_picture")
     inputs: list[LanguageModelInput] = list(messages)
     replies: list[AIMessage | Exception] = llm.batch(  # type: ignore[assignment]
-        inputs, {"max_concurrency": concurrency}, return_exceptions=True, **settings
+        inputs, config, return_exceptions=True, **settings
     )
     for picture, reply in zip(pictures, replies, strict=True):
         if isinstance(reply, Exception):

@@ -23,6 +23,10 @@ from langchain_internvl.documents.reading import (
 )
 from langchain_internvl.documents.skew import find_skew, level
 from langchain_internvl.errors import BackendError, EngineBusyError, InternVLError, RequestError
+from langchain_internvl.tools.inner_runs import inner_config
+
+_PURPOSE = "internvl_page"
+"""Tag of the requests: a page that is read within an agent's run is no answer of the agent."""
 
 
 def read_page(page: Image.Image, options: ReadOptions) -> Script:
@@ -82,6 +86,7 @@ class Reader:
         Raises:
             InternVLError: The model gave no reply.
         """
+        config = inner_config(config, _PURPOSE)
         script = read_page(page, self._options)
         step = _advance(script)
         while isinstance(step, Ask):
@@ -94,6 +99,7 @@ class Reader:
 
     async def aread(self, page: Image.Image, config: RunnableConfig | None = None) -> PageText:
         """Read a page without blocking the event loop; see `read`."""
+        config = inner_config(config, _PURPOSE)
         script = read_page(page, self._options)
         # Image processing between requests would block the event loop.
         step = await run_in_executor(None, _advance, script)

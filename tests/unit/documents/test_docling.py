@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from langchain_core.messages import AIMessage
+from langgraph.graph import START, StateGraph
 from PIL import Image
 
 from langchain_internvl import ChatInternVL
@@ -70,6 +71,17 @@ def test_replies_without_text_are_failures_and_cut_ones_are_said(caplog):
     assert [one.meta.description.text for one in document.pictures[1:]] == ["A drawing."] * 2
     with pytest.raises(RequestError, match="concurrency is a whole number from 1, not 0"):
         describe_pictures(document, llm_of([]), concurrency=0)
+
+
+def test_descriptions_are_no_part_of_the_stream_of_a_graph():
+    document = document_of(Image.new("RGB", (10, 10)))
+    graph = StateGraph(dict)
+    graph.add_node(
+        "tell", lambda _: {"failed": describe_pictures(document, llm_of(["A drawing."]))}
+    )
+    graph.add_edge(START, "tell")
+    assert list(graph.compile().stream({"x": 1}, stream_mode="messages")) == []
+    assert document.pictures[0].meta.description.text == "A drawing."
 
 
 def test_a_picture_that_cannot_be_read_leaves_its_neighbours_alone():

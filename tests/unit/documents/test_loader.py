@@ -6,6 +6,7 @@ import threading
 import pytest
 from drawn_pages import draw_page, encode, long_reply, scan_pdf, scripted, sure_reply, text_pdf
 from langchain_core.documents.base import Blob
+from langgraph.graph import START, StateGraph
 from patience import PATIENCE
 from support import http_server
 
@@ -309,3 +310,18 @@ def test_further_images_of_a_file_are_said(tmp_path, form, caplog):
     assert parsed.metadata["frames"] == 3
     path.write_bytes(encode(first))
     assert "frames" not in loader_of(path)[0].load()[0].metadata
+
+
+async def test_pages_are_no_part_of_the_stream_of_a_graph(folder):
+    """A tool of an agent that read a page showed it as if it were the answer."""
+    loader, _ = loader_of(folder / "b.png", ["Page one."])
+
+    async def read(_state):
+        return {"pages": [page.page_content async for page in loader.alazy_load()]}
+
+    graph = StateGraph(dict)
+    graph.add_node("read", read)
+    graph.add_edge(START, "read")
+    modes = ["messages", "values"]
+    shown = [one async for one in graph.compile().astream({"x": 1}, stream_mode=modes)]
+    assert shown == [("values", {"x": 1}), ("values", {"pages": ["Page one."]})]
