@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -20,20 +21,30 @@ _FAR = 0x7FFF_FFF0
 """Offset of the byte that is locked on Windows: other processes cannot read a locked byte."""
 
 
-def hold(file: IO[bytes] | int) -> None:
-    """Lock a file for this process until the file is closed.
+def hold(file: IO[bytes] | int) -> Callable[[], None]:
+    """Lock a file for this process until the lock is released or the process ends.
 
     Args:
         file: The open file, or its descriptor, which may be a folder's where `fcntl` is.
 
+    Returns:
+        Function that releases the lock, to be called before the file is closed: a process that was
+        forked meanwhile has a copy of the file, which would keep it. It does nothing there.
+
     Raises:
         OSError: Another process holds the lock.
     """
-    descriptor = file if isinstance(file, int) else file.fileno()
+    descriptor, owner = file if isinstance(file, int) else file.fileno(), os.getpid()
     if _has("fcntl"):
         fcntl: Any = importlib.import_module("fcntl")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    elif _has("msvcrt"):
+
+        def release() -> None:
+            if os.getpid() == owner:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+        return release
+    if _has("msvcrt"):
         msvcrt: Any = importlib.import_module("msvcrt")
         place = os.lseek(descriptor, 0, os.SEEK_CUR)
         os.lseek(descriptor, _FAR, os.SEEK_SET)
@@ -41,6 +52,11 @@ def hold(file: IO[bytes] | int) -> None:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         finally:
             os.lseek(descriptor, place, os.SEEK_SET)
+    return _closing_releases
+
+
+def _closing_releases() -> None:
+    """Nothing: where there is no `fcntl` there is no fork, and closing the file is enough."""
 
 
 def _has(module: str) -> bool:
@@ -63,6 +79,7 @@ class Claim:
 
     def __init__(self, path: Path) -> None:
         self._file: int | None = None
+        self._unlock = _closing_releases
         self._beside: Path | None = None
         lock = path
         if not _has("fcntl"):
@@ -76,7 +93,7 @@ class Claim:
         flags = os.O_RDONLY if lock.is_dir() else os.O_RDWR | os.O_CREAT
         self._file = os.open(lock, flags, 0o666)
         try:
-            hold(self._file)
+            self._unlock = hold(self._file)
         except OSError as error:
             self._release()
             if lock.is_dir() and not isinstance(error, BlockingIOError):
@@ -99,5 +116,6 @@ class Claim:
 
     def _release(self) -> None:
         if self._file is not None:
+            self._unlock()
             os.close(self._file)
-        self._file = None
+        self._file, self._unlock = None, _closing_releases

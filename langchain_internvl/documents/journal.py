@@ -57,7 +57,7 @@ class Journal:
         except OSError as error:
             raise RequestError(f"resume_dir: {folder} cannot be used: {error.strerror}") from error
         try:
-            hold(self._file)
+            self._unlock = hold(self._file)
         except OSError as error:
             self._file.close()
             raise RequestError(
@@ -113,6 +113,8 @@ class Journal:
     def close(self) -> None:
         """Close the file and release its lock."""
         with self._lock:
+            if not self._file.closed:
+                self._unlock()
             self._file.close()
 
     def _append(self, entry: Mapping[str, Any]) -> int:

@@ -321,8 +321,13 @@ def _start(module: str, task: Mapping[str, Any], name: str) -> subprocess.Popen[
 
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type]
     # Not on the command line, which other users can read: a task may contain a password.
-    with suppress(OSError), process.stdin as stdin:  # it may have crashed already
-        stdin.write(json.dumps(task).encode())
+    # The pipe stays open: its end tells the process that this one was killed.
+    try:
+        process.stdin.write(json.dumps(task).encode() + b"\n")
+        process.stdin.flush()
+    except OSError:  # it has crashed already
+        with suppress(OSError):
+            process.stdin.close()
     return process
 
 

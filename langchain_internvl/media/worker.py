@@ -1,6 +1,7 @@
 """Entry point of decoding processes, whose crashes, hangs and memory errors stay in them.
 
-A process reads its task as JSON from standard input and writes records to standard output.
+A process reads its task, a line of JSON, from standard input and writes records to standard output.
+It ends with its standard input: nobody else stops a decoder whose parent was killed.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -27,7 +29,8 @@ def main(decode: Decode) -> None:
     # Libraries print to standard output too, so the records get a separate descriptor.
     records = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    task = json.load(sys.stdin)
+    task = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with, args=(sys.stdin.buffer,), daemon=True).start()
     _limit_memory(task["max_memory"])
     try:
         decode(task, records)
@@ -64,6 +67,12 @@ def check_size(width: int, height: int, task: Mapping[str, Any]) -> None:
             "",
             f"{width} x {height} pixels are over MediaPolicy.max_pixels={task['max_pixels']}",
         )
+
+
+def _end_with(stream: BinaryIO) -> None:
+    """End this process, whatever it is doing, when a stream ends."""
+    stream.read()
+    os._exit(1)
 
 
 def _limit_memory(most: int) -> None:

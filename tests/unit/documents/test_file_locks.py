@@ -93,6 +93,43 @@ def test_one_journal_of_a_folder(locks, tmp_path):
     second.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("out", ["pages.jsonl", "read", None])
+def test_a_process_that_was_forked_meanwhile_keeps_no_lock_and_releases_none(out, tmp_path):
+    """A worker of a data loader, say, has copies of the open files and lives longer."""
+
+    def start():
+        return Journal(tmp_path, "settings") if out is None else writer(tmp_path / out)
+
+    def end(one):
+        (one.close if out is None else one.discard)()
+
+    first = start()
+    ended, goes_on = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(goes_on[1])
+        end(first) if out is None else first._claim.close()
+        os.write(ended[1], b"1")
+        os.read(goes_on[0], 1)
+        os._exit(0)
+    os.read(ended[0], 1)
+    with pytest.raises(RequestError, match="by another process"):
+        start()
+    os.close(goes_on[1])
+    os.waitpid(child, 0)
+    goes_on = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(goes_on[1])
+        os.read(goes_on[0], 1)
+        os._exit(0)
+    end(first)
+    end(start())
+    os.close(goes_on[1])
+    os.waitpid(child, 0)
+
+
 def test_the_offset_of_a_file_stays(locks, tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"0123456789")

@@ -4,6 +4,8 @@ import hashlib
 import io
 import random
 import re
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -151,6 +153,43 @@ def test_a_pdf_that_takes_for_ever_is_given_up_and_holds_up_no_other():
             reading.result()
     with pytest.raises(MediaError, match=r"not decoded within MediaPolicy\.timeout=1"):
         read_pages(endless, MediaPolicy(timeout=1))
+
+
+PROGRAM = """
+import subprocess, sys
+from langchain_internvl.media import process
+from langchain_internvl.media.pdf import read_pages
+from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.sources import BytesSource
+
+start, read_record = process.subprocess.Popen, process.read_record
+
+def start_with_our_errors(*args, **options):
+    return start(*args, **{**options, "stderr": None})
+
+def tell_and_read(*args):
+    record = read_record(*args)
+    print("drawing", flush=True)
+    return record
+
+process.subprocess.Popen, process.read_record = start_with_our_errors, tell_and_read
+read_pages(BytesSource(sys.stdin.buffer.read(), "endless"), MediaPolicy(timeout=3600))
+"""
+
+
+def test_the_process_that_draws_ends_with_a_program_that_is_killed():
+    """Nobody else would stop it, and it would draw for ever."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with program:
+        program.stdin.write(nested_forms(12))
+        program.stdin.close()
+        program.stdin = None
+        assert program.stdout.readline() == b"drawing\n"
+        program.kill()
+        program.communicate(timeout=PATIENCE)  # both processes have the pipe: it ends with both
 
 
 @pytest.mark.parametrize("size", [(600, 800), (1, 2000), (3000, 3000), (612, 792)])
