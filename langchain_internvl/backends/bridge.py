@@ -17,6 +17,7 @@ from time import monotonic
 
 from langchain_internvl.backends.base import Delta, EngineStats
 from langchain_internvl.errors import BackendError, RequestTimeoutError
+from langchain_internvl.media.deadline import ending_with_work
 
 Answer = AsyncGenerator[Delta, None]
 _Event = Delta | BaseException
@@ -60,14 +61,15 @@ class Bridge:
         events: SimpleQueue[_Event] = SimpleQueue()
         task = self._start(answer, events.put)
         try:
-            while True:
-                try:
-                    delta = _delta(events.get(timeout=deadline.for_thread()))
-                except Empty:
-                    raise deadline.error() from None
-                yield delta
-                if delta.finish_reason is not None:
-                    return
+            with ending_with_work(events.put):
+                while True:
+                    try:
+                        delta = _delta(events.get(timeout=deadline.for_thread()))
+                    except Empty:
+                        raise deadline.error() from None
+                    yield delta
+                    if delta.finish_reason is not None:
+                        return
         finally:
             task.cancel()
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from langchain_core.runnables.config import run_in_executor
+
+from langchain_internvl.media.deadline import Deadline, part_of
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -29,6 +34,7 @@ def in_order(
 
     The iterator is advanced while earlier items are processed. At most `concurrency` items are
     processed at once and half as many are queued; finished results may wait behind a slow item.
+    Items that are still being processed when the caller stops are cancelled; see `part_of`.
 
     Args:
         items: The items.
@@ -37,12 +43,19 @@ def in_order(
         concurrency: Items that are processed at once, from 1.
     """
     pending: deque[Future[_Result]] = deque()
+    wanted = Deadline()
+    _WANTED.add(wanted)
+
+    def do(item: _Item) -> _Result:
+        with part_of(wanted):
+            return work(item)
+
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="internvl-pages")
     try:
         for item in items:
             result = quick(item)
             if result is None:
-                pending.append(pool.submit(work, item))
+                pending.append(pool.submit(do, item))
             else:
                 pending.append(_done(result))
             del item  # its pixels are the pool's now
@@ -55,6 +68,7 @@ def in_order(
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        wanted.cancel()
 
 
 async def ain_order(
@@ -119,3 +133,18 @@ def _is_full(pending: Collection[Any], concurrency: int) -> bool:
         return bool(pending)
     most = concurrency + max(1, concurrency // 2)
     return len(pending) >= _MOST_DONE * concurrency or len(_undone(pending)) >= most
+
+
+_WANTED: WeakSet[Deadline] = WeakSet()
+"""The calls of `in_order` whose results are wanted."""
+
+
+def _cancel_all() -> None:
+    """Cancel what an error has left: its traceback keeps the generators of `in_order` open."""
+    for wanted in list(_WANTED):
+        wanted.cancel()
+
+
+# Before `atexit`, Python joins the thread pools of `concurrent.futures`, and so would wait for the
+# items that are being processed. Functions registered here run before that.
+getattr(threading, "_register_atexit", atexit.register)(_cancel_all)

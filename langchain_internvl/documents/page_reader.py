@@ -23,6 +23,7 @@ from langchain_internvl.documents.reading import (
 )
 from langchain_internvl.documents.skew import find_skew, level
 from langchain_internvl.errors import BackendError, EngineBusyError, InternVLError, RequestError
+from langchain_internvl.media.deadline import check_work
 from langchain_internvl.tools.inner_runs import inner_config
 
 _PURPOSE = "internvl_page"
@@ -85,11 +86,13 @@ class Reader:
 
         Raises:
             InternVLError: The model gave no reply.
+            RequestTimeoutError: The work of this thread was cancelled; see `part_of`.
         """
         config = inner_config(config, _PURPOSE)
         script = read_page(page, self._options)
         step = _advance(script)
         while isinstance(step, Ask):
+            check_work()
             try:
                 reply: Attempt | InternVLError = self._invoke(step, config)
             except InternVLError as error:

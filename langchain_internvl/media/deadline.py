@@ -1,4 +1,4 @@
-"""Deadline and cancellation of a call that reads media."""
+"""Deadline and cancellation of calls, and of the work that they are part of."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from langchain_internvl.errors import RequestTimeoutError
@@ -52,7 +53,7 @@ class Deadline:
     def error(self) -> RequestTimeoutError:
         """The error to raise once the deadline has passed."""
         if self._seconds is None:
-            return RequestTimeoutError("the call was cancelled while media were read")
+            return RequestTimeoutError("the call was cancelled")
         return RequestTimeoutError(
             f"no reply within timeout={self._seconds:.3g} s: media took longer"
         )
@@ -95,3 +96,51 @@ class Deadline:
         finally:
             with self._lock:
                 self._stops.remove(stop)
+
+
+_WORK: ContextVar[Deadline | None] = ContextVar("internvl_work", default=None)
+"""The work that the calls of a thread are part of. A thread that waits for a reply cannot be
+interrupted from outside, so that its call looks here."""
+
+
+@contextmanager
+def part_of(work: Deadline) -> Iterator[None]:
+    """Context in which calls of this thread end when a work of many calls is cancelled.
+
+    Args:
+        work: The work.
+    """
+    token = _WORK.set(work)
+    try:
+        yield
+    finally:
+        _WORK.reset(token)
+
+
+@contextmanager
+def ending_with_work(end: Callable[[RequestTimeoutError], None]) -> Iterator[None]:
+    """Context of a blocking call, which ends if the work that it is part of is cancelled.
+
+    Args:
+        end: Ends the call with an error; called from another thread.
+
+    Raises:
+        RequestTimeoutError: The work was cancelled already.
+    """
+    work = _WORK.get()
+    if work is None:
+        yield
+        return
+    with work.stopping(lambda: end(work.error())):
+        yield
+
+
+def check_work() -> None:
+    """Do nothing, unless the work that this thread is part of was cancelled.
+
+    Raises:
+        RequestTimeoutError: It was.
+    """
+    work = _WORK.get()
+    if work is not None:
+        work.remaining()

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -113,12 +116,59 @@ async def _call(
 
 
 def serve(tools: Sequence[BaseTool]) -> None:
-    """Serve tools on standard input and output until the client disconnects."""
+    """Serve tools on standard input and output until the client disconnects.
+
+    Raises:
+        BrokenPipeError: The client reads no more.
+        KeyboardInterrupt: The server was interrupted.
+    """
     server = make_server(tools)
     from mcp.server.stdio import stdio_server
 
     async def run() -> None:
-        async with stdio_server() as (read, write):
+        lines: Any = _Lines()
+        async with stdio_server(stdin=lines) as (read, write):
             await server.run(read, write, server.create_initialization_options())
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except Exception as error:  # noqa: BLE001 - raised again
+        raise _single(error) from None
+
+
+class _Lines:
+    """The lines of standard input, as an asynchronous iterator in place of anyio's file.
+
+    anyio reads a file in threads and waits for them, also when it is cancelled: a server that is
+    interrupted would wait for the next message of its client.
+    """
+
+    def __init__(self) -> None:
+        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        # A daemon, since nothing ends a read. Its own descriptor: `sys.stdin` is locked by a read,
+        # and Python ends with a fatal error if it cannot lock it.
+        thread = threading.Thread(target=self._read, args=(os.dup(0),), daemon=True)
+        thread.start()
+
+    def _read(self, descriptor: int) -> None:
+        with suppress(RuntimeError), os.fdopen(descriptor, "rb") as file:  # the loop has ended
+            for line in file:
+                self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+            self._loop.call_soon_threadsafe(self._lines.put_nowait, b"")
+
+    def __aiter__(self) -> _Lines:
+        return self
+
+    async def __anext__(self) -> str:
+        line = await self._lines.get()
+        if not line:
+            raise StopAsyncIteration
+        return line.decode("utf-8", "replace")
+
+
+def _single(error: Exception) -> Exception:
+    """The only error of a group, as task groups raise it, of any depth; else the error itself."""
+    while len(inner := getattr(error, "exceptions", ())) == 1:
+        error = inner[0]
+    return error

@@ -1,10 +1,14 @@
 """The tools over the Model Context Protocol, asked by its own client in another process."""
 
+import json
+import signal
+import subprocess
 import sys
 
 import pytest
 from golden import PHOTOS, checkpoint_folder
 from mcp import ClientSession, StdioServerParameters, stdio_client
+from patience import PATIENCE
 
 from langchain_internvl.tools.ground import Place
 
@@ -58,6 +62,50 @@ async def test_tools_over_stdio():
         unknown = as_sent(await session.call_tool("paint", {}))
         assert unknown["isError"]
         assert "There is no tool 'paint'" in unknown["content"][0]["text"]
+
+
+@pytest.fixture
+def server():
+    """A server that has answered, and waits for the next message of its client."""
+    model = str(checkpoint_folder("qwen2"))
+    interrupts = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = subprocess.Popen(
+        [sys.executable, "-c", f"{interrupts}\n{PROGRAM}", model, str(PHOTOS)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    client = {"name": "test", "version": "1"}
+    params = {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": client}
+    with program:
+        _send(program, id=0, method="initialize", params=params)
+        assert json.loads(program.stdout.readline())["result"]["serverInfo"]
+        _send(program, method="notifications/initialized")
+        yield program
+        program.kill()
+
+
+def _send(program, **message):
+    program.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+    program.stdin.flush()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT")
+def test_an_interrupted_server_does_not_wait_for_its_client(server):
+    server.send_signal(signal.SIGINT)
+    assert server.wait(PATIENCE) != 0
+    assert server.stderr.read().rstrip().endswith(b"KeyboardInterrupt")
+
+
+def test_a_server_ends_with_its_client(server):
+    server.stdin.close()
+    assert server.wait(PATIENCE) == 0
+
+
+def test_a_client_that_reads_no_more_is_a_broken_pipe(server):
+    """Not a group of errors; mcp 1.x leaves it out."""
+    server.stdout.close()
+    _send(server, id=1, method="tools/list")
+    if server.wait(PATIENCE):
+        assert b"BrokenPipeError" in server.stderr.read().splitlines()[-1]
 
 
 @pytest.mark.enable_socket

@@ -28,6 +28,7 @@ from langchain_internvl.backends.transformers.request_handle import (
     ThreadRequestHandle,
 )
 from langchain_internvl.errors import BackendError
+from langchain_internvl.media.deadline import ending_with_work
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
@@ -69,16 +70,17 @@ class TransformersBackend:
         """Stream the deltas of a request; see `Backend.stream`."""
         handle = ThreadRequestHandle(request)
         try:
-            if request.timeout is None or self._grammars.has(request):
-                self._grammars.compile(request)
-                self._worker.submit(handle)
-            else:  # compilation cannot be interrupted, so it runs in another thread
-                self._prepare_aside(handle)
-            while True:
-                delta = handle.next()
-                yield delta
-                if delta.finish_reason is not None:
-                    return
+            with ending_with_work(handle.put):
+                if request.timeout is None or self._grammars.has(request):
+                    self._grammars.compile(request)
+                    self._worker.submit(handle)
+                else:  # compilation cannot be interrupted, so it runs in another thread
+                    self._prepare_aside(handle)
+                while True:
+                    delta = handle.next()
+                    yield delta
+                    if delta.finish_reason is not None:
+                        return
         finally:
             handle.leave()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -166,10 +167,11 @@ def _read_all(loader: InternVLLoader, writer: PageWriter) -> int:
 
     with PageProgress(sum(1 for _ in loader.files())) as progress:
         try:
-            for result in loader.results():
-                progress.add(result)
-                if not isinstance(result, FileStart):
-                    writer.add(result.file, recorded(result))
+            with closing(loader.results()) as results:
+                for result in results:
+                    progress.add(result)
+                    if not isinstance(result, FileStart):
+                        writer.add(result.file, recorded(result))
             writer.finish()
         except BaseException:
             writer.discard()
