@@ -169,6 +169,5 @@ class _Lines:
 
 def _single(error: Exception) -> Exception:
     """The only error of a group, as task groups raise it, of any depth; else the error itself."""
-    while len(inner := getattr(error, "exceptions", ())) == 1:
-        error = inner[0]
-    return error
+    inner: Sequence[Exception] = getattr(error, "exceptions", ())
+    return _single(inner[0]) if len(inner) == 1 else error
