@@ -267,10 +267,19 @@ class Encoder:
             prompt = self._tokenizer.encode(build_prompt(turns, self._template), tokens)
             reply = [*self._tokenizer.encode_text(question.answer), self._end]
             labels += [IGNORED] * (len(prompt) - len(ids)) + reply
-            ids = prompt + reply
+            ids = prompt + self._written(question, reply)
             turns.append(Turn("assistant", (Text(question.answer),)))
             media = ()
         return ids, labels
+
+    def _written(self, question: Question, reply: list[int]) -> list[int]:
+        """The ids that a reply is seen as while it goes on."""
+        if question.written is None:
+            return reply
+        written = [*self._tokenizer.encode_text(question.written), self._end]
+        if len(written) != len(reply):
+            raise ValueError(f"{question.written!r} is not as long as {question.answer!r}")
+        return written
 
     def _media(self, sample: Sample) -> tuple[Image | Text | Video, ...]:
         images = tuple(Image(BytesSource(b"", "a drawing")) for _ in sample.pictures)

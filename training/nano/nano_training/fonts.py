@@ -83,9 +83,13 @@ _PRINTED = (
 """What pages are printed in besides; those without an ending are of `pymupdf_fonts`."""
 
 
+_FOLDER = Path(__file__).parent / "font_files"
+"""More fonts of pages, most with serifs, which no package on PyPI has."""
+
+
 @cache
 def _files() -> dict[str, Path]:
-    """All font files of the packages, by name."""
+    """All font files, by name."""
     modules = (
         font_caladea,
         font_hanken_grotesk,
@@ -97,7 +101,8 @@ def _files() -> dict[str, Path]:
     )
     folders = [Path(module.__file__).parent for module in modules if module.__file__]
     folders.append(Path(mpl.get_data_path()) / "fonts")
-    return {path.name: path for folder in folders for path in folder.rglob("*.[ot]tf")}
+    of_packages = {path.name: path for folder in folders for path in folder.rglob("*.[ot]tf")}
+    return of_packages | {path.name: path for path in _FOLDER.glob("*.woff2")}
 
 
 @cache
@@ -109,7 +114,8 @@ def training_fonts() -> tuple[str, ...]:
 @cache
 def printed_fonts() -> tuple[str, ...]:
     """Names of the fonts of pages: those of signs, and many others."""
-    return (*training_fonts(), *(name for name in _PRINTED if name not in held_out().fonts))
+    own = sorted(path.name for path in _FOLDER.glob("*.woff2"))
+    return (*training_fonts(), *(name for name in _PRINTED if name not in held_out().fonts), *own)
 
 
 @cache

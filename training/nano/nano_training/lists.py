@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from nano_training import fonts, prompts
-from nano_training.pages import Print, colours, fit, letters_of
+from nano_training import fonts, prompts, words
+from nano_training.pages import Print, colours, echoed, fit, letters_of
 from nano_training.samples import About, Question, Sample
 from nano_training.sizes import TILE
 from nano_training.things import Box, Letter
@@ -106,9 +106,10 @@ def list_sample(
     """
     columns, rows = rng.choice(grids)
     width, height = columns * TILE, rows * TILE
-    picture, lines = draw_list(rng, width, height, style or Print(LINES, SIZES))
+    style = echoed(rng, style or Print(LINES, SIZES))
+    picture, lines = draw_list(rng, width, height, style)
     text = "\n".join(line.text for line in lines)
-    asked = [Question("read", prompts.read(rng), text)]
+    asked = [Question("read", prompts.read(rng), text, written=words.misread(rng, text))]
     for line in rng.sample(lines, min(places, len(lines))):
         question = prompts.ground(rng, line.text)
         about = (About(letters=line.letters),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw
 
@@ -85,16 +85,25 @@ def page_sample(
     """A page, and the question what it says; `short` asks in few letters, which cost less.
 
     Two pages of five are printed wider or narrower, higher or lower than their font is, so that
-    letters are of more shapes than there are fonts.
+    letters are of more shapes than there are fonts. Three of ten say the same words again and
+    again. What was read so far has wrong letters now and then, as it has where fonts are new.
     """
+    style = echoed(rng, style)
     across, down = (
         (rng.uniform(0.85, 1.2), rng.uniform(0.9, 1.15)) if rng.random() < 0.4 else (1.0, 1.0)
     )
     drawn = draw_page(rng, round(width / across), round(height / down), style)
     picture, text, letters = _stretched(*drawn, (width, height))
-    question = Question("read", prompts.read(rng, short=short), text)
+    asked = prompts.read(rng, short=short)
+    question = Question("read", asked, text, written=words.misread(rng, text))
     system = None if short else prompts.system(rng)
     return Sample([picture], [question], system=system, letters=[letters])
+
+
+def echoed(rng: random.Random, style: Print) -> Print:
+    """The style, three times of ten with few words that it writes again and again."""
+    is_echoed = style.writer is words.training_line and rng.random() < 0.3
+    return replace(style, writer=words.echoing(rng)) if is_echoed else style
 
 
 def _stretched(

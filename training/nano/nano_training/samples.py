@@ -68,12 +68,15 @@ class Question:
         answer: What a perfect model replies.
         about: What the answer, or each part of it, is about, as far as that is one thing or line
             of text; a part that is not the whole answer has no control tokens before or in it.
+        written: The answer as it is seen while it goes on, which may have wrong letters (as many as
+            the answer has): what is learnt is still the answer. None: the answer.
     """
 
     job: Job
     text: str
     answer: str
     about: tuple[About, ...] = ()
+    written: str | None = None
 
 
 @dataclass(frozen=True)

@@ -277,6 +277,28 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.05,
             "blank": 0.01,
         },
+        # As the eleventh, more of it pages, of many tiles and of few.
+        "twelfth": {
+            SMALL: 0.1,
+            WINDOW: 0.03,
+            SHAPES: 0.02,
+            "square scene": 0.04,
+            "described": 0.06,
+            "close": 0.07,
+            "wide scene": 0.01,
+            "pair": 0.05,
+            "few lines": 0.06,
+            "dense": 0.09,
+            "any size": 0.01,
+            "stretched": 0.02,
+            "one tile sign": 0.01,
+            "wide": 0.22,
+            "video": 0.04,
+            "read list": 0.08,
+            "small read list": 0.04,
+            "cited": 0.04,
+            "blank": 0.01,
+        },
         # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,

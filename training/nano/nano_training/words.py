@@ -12,6 +12,9 @@ from nano_training.word_list import read_list
 
 _ANY = string.ascii_letters + string.digits + ".,:;-/$%#&()!?'+"
 
+Writer = Callable[[random.Random], str]
+"""Draws a line of text."""
+
 
 @cache
 def training_words() -> tuple[str, ...]:
@@ -62,20 +65,54 @@ def scribble(rng: random.Random, longest: int = 10) -> str:
     return "".join(rng.choice(letters) for _ in range(rng.randint(1, longest)))
 
 
+_SHORT = ("no", "yes", "of", "to", "in", "on", "at", "a", "the", "and", "or", "for", "not", "is")
+"""Words that the list lacks; "No" is the beginning of a number otherwise."""
+
+
+def _part(rng: random.Random) -> str:
+    """A word, a number or a scribble."""
+    kind = rng.random()
+    if kind < 0.06:
+        return cased(rng, rng.choice(_SHORT))
+    if kind < 0.5:
+        return cased(rng, rng.choice(training_words()))
+    return number(rng) if kind < 0.65 else scribble(rng)
+
+
 def training_line(rng: random.Random) -> str:
     """A line of text to learn from: words, numbers and scribbles."""
-    parts = []
-    for _ in range(rng.choice((1, 1, 2, 2, 3))):
-        kind = rng.random()
-        if kind < 0.5:
-            parts.append(cased(rng, rng.choice(training_words())))
-        elif kind < 0.65:
-            parts.append(number(rng))
-        else:
-            parts.append(scribble(rng))
+    parts = [_part(rng) for _ in range(rng.choice((1, 1, 2, 2, 3)))]
     if rng.random() < 0.15:
         parts[-1] += rng.choice(".,:!?")
     return " ".join(parts)
+
+
+def echoing(rng: random.Random) -> Writer:
+    """Lines of few words again and again: which one is read must be known by its place."""
+    few = [_part(rng) for _ in range(rng.randint(3, 6))]
+
+    def line(rng: random.Random) -> str:
+        if rng.random() < 0.3:
+            return training_line(rng)
+        parts = rng.choices(few, k=rng.choice((1, 1, 2, 2, 3)))
+        return " ".join(cased(rng, part) if rng.random() < 0.2 else part for part in parts)
+
+    return line
+
+
+_CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
+
+
+def misread(rng: random.Random, text: str) -> str:
+    """A text with some wrong letters, as many as it had: up to one of six, in half of all texts."""
+    share = rng.uniform(0, 1 / 6) if rng.random() < 0.5 else 0.0
+    return "".join(_other(rng, letter) if rng.random() < share else letter for letter in text)
+
+
+def _other(rng: random.Random, letter: str) -> str:
+    """Any letter of its class; what is of none stays."""
+    own = next((some for some in _CLASSES if letter in some), letter)
+    return rng.choice(own if rng.random() < 0.8 or own == letter else string.ascii_letters)
 
 
 def new_line(rng: random.Random) -> str:
@@ -84,10 +121,6 @@ def new_line(rng: random.Random) -> str:
         number(rng) if rng.random() < 1 / 6 else cased(rng, rng.choice(new_words()))
         for _ in range(rng.choice((1, 1, 2, 2, 3)))
     )
-
-
-Writer = Callable[[random.Random], str]
-"""Draws a line of text."""
 
 
 def sign_word(rng: random.Random, words: Sequence[str]) -> str:
