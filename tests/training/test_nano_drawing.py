@@ -1,12 +1,15 @@
 """Pictures of text and shapes are what is said of them."""
 
 import random
+import re
+from collections import Counter
 from itertools import pairwise
 from statistics import median
 
 import numpy as np
 import pytest
-from nano_training.fonts import load_font, new_fonts, printed_fonts
+from nano_training import words
+from nano_training.fonts import FOLDER, load_font, new_fonts, printed_fonts
 from nano_training.held_out import COLOURS, SHAPES
 from nano_training.lists import (
     GRIDS,
@@ -19,10 +22,11 @@ from nano_training.lists import (
     found,
 )
 from nano_training.mixture import KINDS
-from nano_training.pages import Print, draw_page, page_sample
+from nano_training.pages import Print, draw_page, echoed, page_sample
 from nano_training.scenes import described_sample, draw_scene, ground_answer, questions
 from nano_training.sizes import TILE
 from nano_training.things import Thing
+from nano_training.words import WRITTEN
 
 from langchain_internvl.media.tiling import choose_grid
 
@@ -32,6 +36,46 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*printed_fonts(), *new_fonts()}))
 def test_fonts_are_there_and_differ(name):
     assert 100 < load_font(name, 40).getlength("Hamburgefonts") < 500
+
+
+def test_fonts_that_are_kept_here_say_whose_they_are():
+    """The table of the folder has every family, and each font has every letter that is written."""
+    files = {path.name for path in FOLDER.glob("*.woff2")}
+    table = (FOLDER / "README.md").read_text("utf-8")
+    listed = re.findall(r"^\| ([a-z-]+) \| [\d.]+ \| (\d) \| Copyright", table, re.MULTILINE)
+    assert {family: int(count) for family, count in listed} == Counter(
+        name.rsplit("-", 2)[0] for name in files
+    )
+    assert files <= set(printed_fonts())
+    for name in sorted(files):
+        font = load_font(name, 40)
+        absent = bytes(font.getmask("\N{CJK UNIFIED IDEOGRAPH-4E2D}"))
+        assert all(bytes(font.getmask(letter)) != absent for letter in WRITTEN), name
+        # A zero that is as high as an o cannot be told from it.
+        zero, small = font.getbbox("0"), font.getbbox("o")
+        assert zero[3] - zero[1] > 1.1 * (small[3] - small[1]), name
+
+
+def test_wrong_letters_are_as_many_as_the_right_ones_and_of_half_the_texts():
+    rng = random.Random(6)
+    text = "Total 12.50\nNo dogs, PLEASE"
+    wrong = [words.misread(rng, text) for _ in range(400)]
+    assert all(len(one) == len(text) and one.split("\n")[0][5] == " " for one in wrong)
+    shares = [sum(map(str.__ne__, one, text)) / len(text) for one in wrong]
+    assert 0.4 < sum(one == text for one in wrong) / 400 < 0.65
+    assert 0.02 < sum(shares) / 400 < 0.05
+
+
+def test_pages_repeat_words_three_times_of_ten():
+    rng = random.Random(7)
+    style = Print((10, 10), (20, 20))
+    repeats = 0
+    for _ in range(60):
+        writer = echoed(rng, style).writer
+        said = [word for _ in range(10) for word in writer(rng).lower().split()]
+        repeats += max(Counter(said).values()) >= 4
+    assert 8 <= repeats <= 30
+    assert echoed(rng, Print((1, 2), (20, 20), words.new_line)).writer is words.new_line
 
 
 def test_pages_hold_what_they_say():

@@ -1,6 +1,7 @@
 """Rows of training are what `ChatInternVL` asks, and tokens are told what is there."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,11 +45,27 @@ def test_rows_are_what_chat_internvl_would_ask(kind, tmp_path):
         mine = [place for place, one in enumerate(row.segments) if one in (0, number)]
         prompt = [row.ids[place] for place in mine if row.labels[place] == IGNORED]
         assert prompt == llm.prompt_ids(messages)
-        reply = [row.ids[place] for place in mine if row.labels[place] != IGNORED]
+        answers = [place for place in mine if row.labels[place] != IGNORED]
+        seen = [row.ids[place] for place in answers]
+        assert llm.get_text(seen) == (question.written or question.answer)
+        reply = [row.labels[place] for place in answers]
         assert llm.get_text(reply) == question.answer
         assert reply[-1] == TOKENIZER.convert_tokens_to_ids("<|im_end|>")
     request = llm._prepare([*llm._convert_input(messages).to_messages()], llm, Deadline())[1]
     assert np.array_equal(np.concatenate(request.tiles), row.tiles)
+
+
+def test_wrong_letters_are_seen_and_the_right_ones_learnt():
+    sample = KINDS["few lines"].draw(random.Random(1))
+    asked = replace(sample.questions[0], answer="Line 12", written="Lime 72")
+    row = Encoder().row(replace(sample, questions=[asked], letters=[]))
+    answers = [place for place, one in enumerate(row.labels) if one != IGNORED]
+    end = "<|im_end|>"
+    assert TOKENIZER.decode([row.ids[place] for place in answers]) == f"Lime 72{end}"
+    assert TOKENIZER.decode([row.labels[place] for place in answers]) == f"Line 12{end}"
+    longer = replace(asked, written="Line 122")
+    with pytest.raises(ValueError, match="'Line 122' is not as long as 'Line 12'"):
+        Encoder().row(replace(sample, questions=[longer], letters=[]))
 
 
 def test_questions_that_share_a_picture_do_not_see_each_other():

@@ -83,7 +83,7 @@ _PRINTED = (
 """What pages are printed in besides; those without an ending are of `pymupdf_fonts`."""
 
 
-_FOLDER = Path(__file__).parent / "font_files"
+FOLDER = Path(__file__).parent / "font_files"
 """More fonts of pages, most with serifs, which no package on PyPI has."""
 
 
@@ -102,7 +102,7 @@ def _files() -> dict[str, Path]:
     folders = [Path(module.__file__).parent for module in modules if module.__file__]
     folders.append(Path(mpl.get_data_path()) / "fonts")
     of_packages = {path.name: path for folder in folders for path in folder.rglob("*.[ot]tf")}
-    return of_packages | {path.name: path for path in _FOLDER.glob("*.woff2")}
+    return of_packages | {path.name: path for path in FOLDER.glob("*.woff2")}
 
 
 @cache
@@ -114,7 +114,7 @@ def training_fonts() -> tuple[str, ...]:
 @cache
 def printed_fonts() -> tuple[str, ...]:
     """Names of the fonts of pages: those of signs, and many others."""
-    own = sorted(path.name for path in _FOLDER.glob("*.woff2"))
+    own = sorted(path.name for path in FOLDER.glob("*.woff2"))
     return (*training_fonts(), *(name for name in _PRINTED if name not in held_out().fonts), *own)
 
 

@@ -10,7 +10,8 @@ from functools import cache
 from nano_training.held_out import held_out
 from nano_training.word_list import read_list
 
-_ANY = string.ascii_letters + string.digits + ".,:;-/$%#&()!?'+"
+WRITTEN = string.ascii_letters + string.digits + ".,:;-/$%#&()!?'+"
+"""Every letter of lines but the space."""
 
 Writer = Callable[[random.Random], str]
 """Draws a line of text."""
@@ -61,7 +62,7 @@ def scribble(rng: random.Random, longest: int = 10) -> str:
     elif kind < 0.8:
         letters = string.digits
     else:
-        letters = _ANY
+        letters = WRITTEN
     return "".join(rng.choice(letters) for _ in range(rng.randint(1, longest)))
 
 
