@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Gen
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 from langchain_core.runnables.config import run_in_executor
 
@@ -44,7 +43,7 @@ def in_order(
     """
     pending: deque[Future[_Result]] = deque()
     wanted = Deadline()
-    _WANTED.add(wanted)
+    _WANTED[wanted] = threading.current_thread()
 
     def do(item: _Item) -> _Result:
         with part_of(wanted):
@@ -69,6 +68,7 @@ def in_order(
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         wanted.cancel()
+        del _WANTED[wanted]
 
 
 async def ain_order(
@@ -135,14 +135,19 @@ def _is_full(pending: Collection[Any], concurrency: int) -> bool:
     return len(pending) >= _MOST_DONE * concurrency or len(_undone(pending)) >= most
 
 
-_WANTED: WeakSet[Deadline] = WeakSet()
-"""The calls of `in_order` whose results are wanted."""
+_WANTED: dict[Deadline, threading.Thread] = {}
+"""The calls of `in_order` that have not ended, and the threads that began them."""
 
 
 def _cancel_all() -> None:
-    """Cancel what an error has left: its traceback keeps the generators of `in_order` open."""
-    for wanted in list(_WANTED):
-        wanted.cancel()
+    """Cancel what an error has left: its traceback keeps the generators of `in_order` open.
+
+    Python waits for the other threads of a program, which still want their results.
+    """
+    for wanted, thread in list(_WANTED.items()):
+        is_waited_for = thread.is_alive() and not thread.daemon
+        if thread is threading.current_thread() or not is_waited_for:
+            wanted.cancel()
 
 
 # Before `atexit`, Python joins the thread pools of `concurrent.futures`, and so would wait for the

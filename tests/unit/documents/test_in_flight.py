@@ -47,8 +47,6 @@ def test_a_program_that_was_interrupted_does_not_wait_for_items_in_flight():
     program = """
 import threading
 from langchain_internvl.documents.in_flight import in_order
-from langchain_internvl.documents.page_reader import Reader
-from langchain_internvl.documents.reading import ReadOptions
 from langchain_internvl.media.deadline import ending_with_work
 
 begun = threading.Event()
@@ -65,12 +63,44 @@ def work(item):
 for _ in in_order(iter(range(9)), lambda _: None, work, 3):
     raise KeyboardInterrupt
 """
-    done = subprocess.run(
+    done = run(program)
+    assert done.returncode != 0
+    assert "KeyboardInterrupt" in done.stderr
+
+
+def test_a_thread_that_outlives_the_main_thread_gets_its_results():
+    program = """
+import concurrent.futures.thread, threading
+
+begun, main_has_ended = threading.Event(), threading.Event()
+# After the cancellation, and before Python waits for the threads of pools.
+threading._register_atexit(main_has_ended.set)
+
+from langchain_internvl.documents.in_flight import in_order
+from langchain_internvl.media.deadline import ending_with_work
+
+def work(item):
+    stop = threading.Event()
+    with ending_with_work(lambda _: stop.set()):
+        begun.set()
+        main_has_ended.wait()
+    return "cancelled" if stop.is_set() else "processed"
+
+def use():
+    print(*in_order(iter([0]), lambda _: None, work, 2))
+
+threading.Thread(target=use).start()
+begun.wait()
+"""
+    done = run(program)
+    assert done.stdout == "processed\n", done.stderr
+
+
+def run(program):
+    return subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
-    assert done.returncode != 0
-    assert "KeyboardInterrupt" in done.stderr
 
 
 def test_a_reply_ends_with_the_work_that_it_is_part_of():
