@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
@@ -26,11 +25,13 @@ def main(decode: Decode) -> None:
     Args:
         decode: Function of the task. Its ImportError means that an optional module is missing.
     """
-    # Libraries print to standard output too, so the records get a separate descriptor.
-    records = os.fdopen(os.dup(1), "wb")
+    # Libraries print to standard output too, so the records get a separate descriptor. So does the
+    # input: on Windows, libraries that look at it when they are loaded wait for a read of it.
+    records, tasks = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
-    task = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with, args=(sys.stdin.buffer,), daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    task = json.loads(tasks.readline())
+    threading.Thread(target=_end_with, args=(tasks,), daemon=True).start()
     _limit_memory(task["max_memory"])
     try:
         decode(task, records)

@@ -209,6 +209,21 @@ def test_a_process_that_wants_too_much_memory_fails_alone(clip, monkeypatch, tmp
         read_clip(PathSource(clip[0]), POLICY)
 
 
+def test_libraries_find_nothing_on_standard_input(clip, monkeypatch, tmp_path):
+    """It is open as long as the decoder is wanted, so that a read of it would wait."""
+    worker_that(
+        monkeypatch, tmp_path,
+        "from langchain_internvl.errors import MediaError\n"
+        "from langchain_internvl.media.worker import main\n"
+        "def decode(task, records):\n"
+        "    is_empty = os.path.samestat(os.fstat(0), os.stat(os.devnull))\n"
+        "    raise MediaError('', f'empty: {is_empty}')\n"
+        "main(decode)",
+    )  # fmt: skip
+    with pytest.raises(MediaError, match="empty: True"):
+        read_clip(PathSource(clip[0]), POLICY)
+
+
 def test_what_the_process_lacks_is_no_fault_of_the_video(clip, monkeypatch, tmp_path):
     worker_that(monkeypatch, tmp_path, "os.write(1, b'I' + (5).to_bytes(4, 'little') + b'no av')")
     with pytest.raises(ImportError, match=r"a module that .*python does not find: no av"):
