@@ -10,8 +10,8 @@ import asyncio
 import importlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -120,15 +120,17 @@ def serve(tools: Sequence[BaseTool]) -> None:
 
     Raises:
         BrokenPipeError: The client reads no more.
+        OSError: Standard input cannot be read.
         KeyboardInterrupt: The server was interrupted.
     """
     server = make_server(tools)
     from mcp.server.stdio import stdio_server
 
     async def run() -> None:
-        lines: Any = _Lines()
-        async with stdio_server(stdin=lines) as (read, write):
-            await server.run(read, write, server.create_initialization_options())
+        with _standard_input() as descriptor:
+            lines: Any = _Lines(descriptor)
+            async with stdio_server(stdin=lines) as (read, write):
+                await server.run(read, write, server.create_initialization_options())
 
     try:
         asyncio.run(run())
@@ -136,32 +138,61 @@ def serve(tools: Sequence[BaseTool]) -> None:
         raise _single(error) from None
 
 
+@contextmanager
+def _standard_input() -> Iterator[int]:
+    """A descriptor of standard input, in whose place there is nothing to read meanwhile.
+
+    Programs that a tool starts would take messages of the client; on Windows they, and libraries
+    that look at standard input when they are loaded, would wait for its next message.
+    """
+    own = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    try:
+        yield own
+    finally:
+        os.dup2(own, 0)  # it stays open: a thread may be reading it
+
+
 class _Lines:
-    """The lines of standard input, as an asynchronous iterator in place of anyio's file.
+    """The lines of a file, as an asynchronous iterator in place of anyio's file.
 
     anyio reads a file in threads and waits for them, also when it is cancelled: a server that is
     interrupted would wait for the next message of its client.
+
+    Args:
+        descriptor: Descriptor of the file, of which `sys.stdin` has another: Python ends with a
+            fatal error if it cannot lock that, and a read locks it.
     """
 
-    def __init__(self) -> None:
-        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
+    def __init__(self, descriptor: int) -> None:
+        self._lines: asyncio.Queue[bytes | OSError] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        # A daemon, since nothing ends a read. Its own descriptor: `sys.stdin` is locked by a read,
-        # and Python ends with a fatal error if it cannot lock it.
-        thread = threading.Thread(target=self._read, args=(os.dup(0),), daemon=True)
-        thread.start()
+        # A daemon, since nothing ends a read.
+        threading.Thread(target=self._read, args=(descriptor,), daemon=True).start()
 
     def _read(self, descriptor: int) -> None:
-        with suppress(RuntimeError), os.fdopen(descriptor, "rb") as file:  # the loop has ended
-            for line in file:
-                self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
-            self._loop.call_soon_threadsafe(self._lines.put_nowait, b"")
+        file = os.fdopen(descriptor, "rb", closefd=False)
+        with suppress(RuntimeError):  # the loop has ended
+            try:
+                for line in file:
+                    self._put(line)
+            except OSError as error:
+                self._put(error)
+            else:
+                self._put(b"")
+
+    def _put(self, line: bytes | OSError) -> None:
+        self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
 
     def __aiter__(self) -> _Lines:
         return self
 
     async def __anext__(self) -> str:
         line = await self._lines.get()
+        if isinstance(line, OSError):
+            raise line
         if not line:
             raise StopAsyncIteration
         return line.decode("utf-8", "replace")

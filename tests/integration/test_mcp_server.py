@@ -28,6 +28,20 @@ toolkit = InternVLToolkit(
 serve(toolkit.get_tools())
 """
 
+STARTS_A_PROGRAM = """
+import subprocess, sys
+from langchain_core.tools import tool
+from langchain_internvl.tools.mcp_server import serve
+
+@tool
+def start() -> str:
+    "Starts a program that says what its standard input is."
+    program = "import os; print(os.path.samestat(os.fstat(0), os.stat(os.devnull)))"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout
+
+serve([start])
+"""
+
 
 def as_sent(answer):
     """An answer as the protocol spells it: mcp 1.x and 2.x name the fields differently."""
@@ -67,10 +81,9 @@ async def test_tools_over_stdio():
 @pytest.fixture
 def server():
     """A server that has answered, and waits for the next message of its client."""
-    model = str(checkpoint_folder("qwen2"))
     interrupts = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     program = subprocess.Popen(
-        [sys.executable, "-c", f"{interrupts}\n{PROGRAM}", model, str(PHOTOS)],
+        [sys.executable, "-c", f"{interrupts}\n{STARTS_A_PROGRAM}"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     client = {"name": "test", "version": "1"}
@@ -106,6 +119,23 @@ def test_a_client_that_reads_no_more_is_a_broken_pipe(server):
     _send(server, id=1, method="tools/list")
     if server.wait(PATIENCE):
         assert b"BrokenPipeError" in server.stderr.read().splitlines()[-1]
+
+
+def test_a_program_that_a_tool_starts_reads_no_message_of_the_client(server):
+    """It would take one, or wait for it."""
+    _send(server, id=1, method="tools/call", params={"name": "start", "arguments": {}})
+    answer = json.loads(server.stdout.readline())
+    assert answer["result"]["content"] == [{"type": "text", "text": "True\n"}]
+
+
+def test_a_server_ends_if_its_input_cannot_be_read(tmp_path):
+    with (tmp_path / "written").open("wb") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", STARTS_A_PROGRAM],
+            stdin=file, capture_output=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith(b"OSError: [Errno ")
 
 
 @pytest.mark.enable_socket
