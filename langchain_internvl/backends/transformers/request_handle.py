@@ -51,7 +51,7 @@ class RequestHandle:
         return self._deadline is not None and monotonic() >= self._deadline
 
     def put(self, event: Event) -> None:
-        """Deliver a delta or an error to the caller; called by the engine thread."""
+        """Deliver a delta or an error to the caller; called by another thread."""
         if isinstance(event, BaseException):
             forget_locals(event)
         self._deliver(event)
