@@ -84,7 +84,7 @@ def test_a_run_that_waited_for_the_end_of_another_has_its_own_file(folder, monke
     def hold_late(file):
         monkeypatch.setattr(file_locks, "hold", hold)
         first.finish()
-        hold(file)
+        return hold(file)
 
     monkeypatch.setattr(file_locks, "hold", hold_late)
     second = another_writer(out)

@@ -173,7 +173,9 @@ def test_errors_can_be_raised():
         list(parser.lazy_parse(Blob.from_data(encoded("PNG", "red"))))
     with pytest.raises(MediaError):
         list(parser.lazy_parse(Blob.from_data(b"no picture")))
-    with pytest.raises(RequestError, match="'report' or 'raise'"):
+    with pytest.raises(
+        RequestError, match="'report', 'record', 'raise', 'skip' or None, not 'ignore'"
+    ):
         parser_of(on_error="ignore")
 
 
