@@ -11,7 +11,7 @@ from nano_training.batches import collate
 from nano_training.encoding import Encoder
 from nano_training.feeding import through
 from nano_training.mixture import KINDS, Course, Steps
-from nano_training.model import answer, build_model, speed_up, width_of
+from nano_training.model import answer, build_model, see, speed_up, width_of
 from nano_training.plan import Plan
 from nano_training.sizes import TOKENS
 from nano_training.train import Trainer, run
@@ -144,3 +144,25 @@ def test_a_tower_that_learns_from_windows_looks_at_whole_tiles_as_it_is():
     assert [batch.features is None for batch in sent] == [False, True]
     with pytest.raises(ValueError, match="neither 'all' nor 'windows'"):
         Plan(sight_of="tiles")
+
+
+def test_equal_tiles_are_seen_once(monkeypatch):
+    sizes = []
+
+    def seen(model, tiles, origin):
+        sizes.append(len(tiles))
+        return see(model, tiles, origin)
+
+    monkeypatch.setattr("nano_training.feeding.see", seen)
+    model = build_model(SMALL, 5)
+    few = batch_of("few lines", "few lines")
+    paper = torch.full_like(few.tiles[:1], 255)
+    batch = replace(few, tiles=torch.cat([paper, few.tiles[:2], paper, few.tiles[:1]]))
+    [sent] = through(model)([batch])
+    assert sizes == [3]
+    features = sent.features
+    assert torch.equal(features[0], features[3])
+    assert torch.equal(features[1], features[4])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        right = see(model, batch.tiles, batch.origin).bfloat16()
+    assert torch.allclose(features, right, atol=0.05, rtol=0.05)

@@ -1,11 +1,12 @@
 """Steps draw the same batches whenever they are drawn."""
 
+import random
 import threading
 
 import pytest
 import torch
 from nano_training.feeding import feed
-from nano_training.mixture import Course, Steps
+from nano_training.mixture import KINDS, Course, Steps
 from nano_training.plan import Plan
 from nano_training.shares import MIXTURES, SMALL
 from nano_training.sizes import SQUARE
@@ -34,6 +35,21 @@ def test_small_print_is_small():
         assert batch.tiles.shape[1] <= 4 * SQUARE
         of_square = (batch.known[:, -SLOTS[0] * SLOTS[1] :] < len(LETTERS)).sum(1)
         assert of_square[of_square > 0].float().mean() > 1.8  # of other windows 1.4 to 1.7
+
+
+def test_pages_of_few_tiles_are_asked_about_from_as_far_as_of_many():
+    rng = random.Random(4)
+    far = [KINDS["far read list"].text_from(rng) for _ in range(200)]
+    assert 60 < far.count(0) < 140
+    assert 2300 < max(far) <= 13 * 196
+    assert KINDS["wide"].text_from(rng) == 0
+    steps = Steps(Course(mixture="thirteenth", seed=3), 0, 40, 0)
+    batches = [batch for step in range(40) for batch in steps[step]]
+    gaps = [
+        gap for one in batches if one.kind == "far read list" for gap in one.gaps[:, 1].tolist()
+    ]
+    assert 0 < gaps.count(0) < len(gaps)
+    assert not any(one.gaps[:, 1].any() for one in batches if one.kind != "far read list")
 
 
 def test_the_first_steps_have_a_mixture_of_their_own_and_batches_a_scale():

@@ -100,6 +100,19 @@ def test_what_a_token_sees_is_its_row_of_the_mask():
             assert sees == right
 
 
+@pytest.mark.parametrize("kind", ["scene", "small read list"])  # several questions, and one
+def test_text_may_stand_as_far_behind_a_picture_as_behind_twelve_tiles(kind):
+    sample = KINDS[kind].draw(random.Random(9))
+    near, far = Encoder().row(sample), Encoder().row(sample, text_from=2500)
+    text = max(place for place, id_ in enumerate(near.ids) if id_ == SMALL.image_token_id) + 1
+    assert (near.gap, far.gap) == ((text, 0), (text, 2500 - text))
+    assert far.ids == near.ids
+    positions = [collate(kind, [row], 0).positions[0] for row in (near, far)]
+    assert torch.equal(positions[1][:text], torch.arange(text))
+    assert torch.equal(positions[1][text:], positions[0][text:] + 2500 - text)
+    assert Encoder().row(sample, text_from=text - 1).gap == (text, 0)
+
+
 def test_chats_learn_every_answer():
     rng = random.Random(2)
     sample = next(

@@ -28,6 +28,8 @@ class Row:
         pointers: Places where a token is written that is about something.
         goals: Which heads are told so (`pointing.Goal`), of each pointer.
         targets: bool [pointers, length of ids], true where that is.
+        gap: Where the text after the pictures begins, and how many positions are left out before
+            it, as if tiles of nothing stood there.
     """
 
     tiles: NDArray[np.uint8]
@@ -38,6 +40,7 @@ class Row:
     pointers: list[int]
     goals: list[int]
     targets: NDArray[np.bool_]
+    gap: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Batch:
         pointers: int64 [m], of all rows, as places in `ids` row by row.
         goals: int64 [m].
         targets: bool [m, length].
+        gaps: int64 [rows, 2]: as of `Row`.
         features: What a frozen vision tower makes of the tiles, [n, tokens, width]; None: unknown.
     """
 
@@ -68,6 +72,7 @@ class Batch:
     pointers: Tensor
     goals: Tensor
     targets: Tensor
+    gaps: Tensor
     features: Tensor | None = None
 
     @property
@@ -77,14 +82,16 @@ class Batch:
 
     @property
     def positions(self) -> Tensor:
-        """How far into what it sees each token is: int64 [rows, length]."""
+        """How far into what it sees each token is, gaps counted: int64 [rows, length]."""
         segments = self.segments
         places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
         shared = (segments == 0).sum(1, keepdim=True)
         # How far into its own segment each token is.
         begins = (segments > 0) & (segments != segments.roll(1, 1))
         starts = torch.where(begins, places, 0).cummax(1).values
-        return torch.where(segments > 0, shared + places - starts, places)
+        begin, left_out = self.gaps[:, :1], self.gaps[:, 1:]
+        skipped = torch.where(places >= begin, left_out, 0)
+        return skipped + torch.where(segments > 0, shared + places - starts, places)
 
     @property
     def mask(self) -> Tensor:
@@ -116,6 +123,7 @@ class Batch:
             pointers=change(self.pointers),
             goals=change(self.goals),
             targets=change(self.targets),
+            gaps=change(self.gaps),
             features=None if self.features is None else change(self.features),
         )
 
@@ -159,4 +167,5 @@ def collate(kind: str, rows: Sequence[Row], pad: int, origin: tuple[int, int] = 
     for row in rows:
         targets[done : done + len(row.pointers), : len(row.ids)] = torch.from_numpy(row.targets)
         done += len(row.pointers)
-    return Batch(kind, tiles, origin, ids, labels, segments, known, pointers, goals, targets)
+    gaps = torch.tensor([row.gap for row in rows])
+    return Batch(kind, tiles, origin, ids, labels, segments, known, pointers, goals, targets, gaps)

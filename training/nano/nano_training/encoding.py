@@ -83,12 +83,14 @@ class Encoder:
         self._template = TEMPLATES["internvl-hf"]
         self._end = self._tokenizer.stop_id(self._template.stop)
 
-    def row(self, sample: Sample, *, whole_tiles: bool = True) -> Row:
+    def row(self, sample: Sample, *, whole_tiles: bool = True, text_from: int = 0) -> Row:
         """A sample as a model reads it.
 
         Args:
             sample: The sample.
             whole_tiles: Cut pictures into tiles; else each is one window, as it is.
+            text_from: The first position that the text after the pictures may have: where it would
+                begin earlier, positions are left out before it.
         """
         cut = [self._tiles(sample, picture, whole=whole_tiles) for picture in sample.pictures]
         height, width = cut[0].shape[1:3]
@@ -105,6 +107,7 @@ class Encoder:
         known = np.concatenate([self._known(sample, *one) for one in enumerate(cut)])
         pointers = self._pointers(sample, ids, labels, known, cut)
         targets = [pointer.target for pointer in pointers]
+        text = int(self._context(ids)[-1]) + 1
         return Row(
             np.concatenate(cut),
             ids,
@@ -114,6 +117,7 @@ class Encoder:
             [pointer.place for pointer in pointers],
             [pointer.goal for pointer in pointers],
             np.stack(targets) if targets else np.zeros((0, len(ids)), bool),
+            (text, max(0, text_from - text)),
         )
 
     def _pointers(

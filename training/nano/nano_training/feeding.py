@@ -11,6 +11,7 @@ from queue import Empty, Queue
 from threading import Thread
 
 import torch
+from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
 from nano_training.batches import Batch
@@ -105,13 +106,21 @@ def through(
     def send(step: Step) -> Step:
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             return [
-                replace(batch, features=see(model, batch.tiles, batch.origin).bfloat16())
+                replace(batch, features=_each_once(model, batch).bfloat16())
                 if windows or batch.is_whole
                 else batch
                 for batch in step
             ]
 
     return send
+
+
+def _each_once(model: InternVLForConditionalGeneration, batch: Batch) -> Tensor:
+    """The features of a batch's tiles; equal ones, such as those of bare paper, are seen once."""
+    numbers: dict[bytes, int] = {}
+    of_tile = [numbers.setdefault(tile.numpy().tobytes(), len(numbers)) for tile in batch.tiles]
+    firsts = [of_tile.index(number) for number in range(len(numbers))]
+    return see(model, batch.tiles[firsts], batch.origin)[of_tile]
 
 
 def _send_all(

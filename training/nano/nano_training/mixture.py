@@ -15,7 +15,7 @@ from langchain_internvl.media.tiling import tile_image
 from nano_training.answers import cited_sample
 from nano_training.batches import Batch, Row, collate
 from nano_training.encoding import Encoder
-from nano_training.lists import blank_sample, list_sample
+from nano_training.lists import GRIDS, MOST_TILES, blank_sample, list_sample
 from nano_training.pages import Print, page_sample
 from nano_training.samples import Sample
 from nano_training.scenes import (
@@ -26,13 +26,16 @@ from nano_training.scenes import (
     window_sample,
 )
 from nano_training.shares import MIXTURES, SHAPES, SMALL, WINDOW, Mixture
-from nano_training.sizes import SQUARE, TILE
+from nano_training.sizes import SQUARE, TILE, TOKENS
 from nano_training.things import Letter
 from nano_training.videos import video_sample
 
 CELL = SQUARE
 CELLS = TILE // CELL
 """Squares along a side of a tile."""
+
+FARTHEST = (MOST_TILES + 1) * TOKENS
+"""Where the text after a picture begins at most, but for the few tokens around it."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,18 @@ class Kind:
     Attributes:
         rows: Rows of a batch.
         draw: Draws a sample.
+        is_far: Whether what is asked stands, half of the time, as far behind the picture as it may
+            behind one of `MOST_TILES`: a page of few tiles costs little, and how far back to look
+            is learnt from it all the same.
     """
 
     rows: int
     draw: Callable[[random.Random], Sample]
+    is_far: bool = False
+
+    def text_from(self, rng: random.Random) -> int:
+        """Where the text after a picture may begin, as `Encoder.row` takes it."""
+        return rng.randint(0, FARTHEST) if self.is_far and rng.random() < 0.5 else 0
 
 
 def _few_lines(rng: random.Random) -> Sample:
@@ -120,6 +131,8 @@ def _wide_scene(rng: random.Random) -> Sample:
 
 
 _SMALL_GRIDS = ((2, 1), (1, 2), (2, 2))
+_WIDE_GRIDS = (*GRIDS, (4, 2), (3, 3), (3, 4), (4, 3))
+"""Those of many tiles, and of four across, which are read last, come twice."""
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
@@ -141,6 +154,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "middle list": Kind(3, lambda rng: list_sample(rng, ((2, 1), (1, 2)), places=2)),
         "read list": Kind(1, lambda rng: list_sample(rng, places=0)),
         "small read list": Kind(3, lambda rng: list_sample(rng, _SMALL_GRIDS, places=0)),
+        "far read list": Kind(3, lambda rng: list_sample(rng, _SMALL_GRIDS, places=0), is_far=True),
+        "wide read list": Kind(1, lambda rng: list_sample(rng, _WIDE_GRIDS, places=0)),
         "placed lines": Kind(10, _placed_lines),
         "described": Kind(16, lambda rng: described_sample(rng, TILE)),
         "close": Kind(16, lambda rng: described_sample(rng, TILE, close=True)),
@@ -237,7 +252,10 @@ class Steps(Dataset[list[Batch]]):
         if kind.endswith(WINDOW):
             return self._windows(rng, kind)
         many = KINDS[kind].rows * self._course.scale
-        rows = [_encoder().row(KINDS[kind].draw(rng)) for _ in range(many)]
+        rows = [
+            _encoder().row(KINDS[kind].draw(rng), text_from=KINDS[kind].text_from(rng))
+            for _ in range(many)
+        ]
         return collate(kind, rows, self._pad)
 
     def _windows(self, rng: random.Random, kind: str) -> Batch:

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,6 +56,21 @@ VOCABULARY = 256 + len(CONTROL) + len(PLAIN)
 
 _LONGEST = 8192
 """Longest prompt with its reply, in tokens: five pictures of seven tiles."""
+
+_ROPE: Mapping[str, str | float] = MappingProxyType(
+    {
+        "rope_type": "llama3",
+        "rope_theta": 10000.0,
+        "factor": 1.5,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 1400,
+    }
+)
+"""Positions, as transformers' `llama3` has them. Up to its twenty-third run the model saw its text
+hardly ever more than 1,400 tokens behind a letter. Of pages of twelve tiles, whose text is up to
+2,600 behind, these waves, slower where one takes more than 350 tokens, brought the loss from 0.44
+to 0.30 without training, and cost no other job anything."""
 
 JINJA = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -118,6 +134,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> InternVLCo
         "intermediate_size": 3 * width,
         "vocab_size": VOCABULARY,
         "max_position_embeddings": _LONGEST,
+        "rope_parameters": dict(_ROPE),
         "tie_word_embeddings": True,
         "bos_token_id": None,
         "eos_token_id": ids["<|im_end|>"],

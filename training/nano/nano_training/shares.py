@@ -299,6 +299,28 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.04,
             "blank": 0.01,
         },
+        # As the twelfth, with pages of short lines on many tiles, and as far away as on many.
+        "thirteenth": {
+            SMALL: 0.09,
+            WINDOW: 0.03,
+            SHAPES: 0.02,
+            "square scene": 0.04,
+            "described": 0.07,
+            "close": 0.08,
+            "wide scene": 0.01,
+            "pair": 0.04,
+            "few lines": 0.05,
+            "dense": 0.07,
+            "any size": 0.01,
+            "stretched": 0.02,
+            "one tile sign": 0.01,
+            "wide": 0.15,
+            "video": 0.04,
+            "wide read list": 0.15,
+            "far read list": 0.08,
+            "cited": 0.03,
+            "blank": 0.01,
+        },
         # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,
