@@ -133,12 +133,43 @@ def test_answers_about_a_line_point_at_its_letters():
     row = Encoder().row(alone)
     place = TOKENIZER.convert_tokens_to_ids("<IMG_CONTEXT>")
     context = [index for index, id_ in enumerate(row.ids) if id_ == place]
-    seen = {token for token, index in enumerate(context) if row.targets[0][index]}
+    told = _told(row, Goal.THING)
+    seen = {token for token, index in enumerate(context) if next(iter(told.values()))[index]}
     letters = question.about[0].letters
     assert seen == {int(one.y // 32) * 14 + int(one.x // 32) for one in letters}
     assert "".join(one.letter for one in letters) in question.answer.replace(" ", "")
-    assert len(row.pointers) == sum(id_ != IGNORED for id_ in row.labels)
-    assert set(row.goals) == {Goal.THING}
+    assert len(told) == sum(id_ != IGNORED for id_ in row.labels)
+    assert set(row.goals) == {Goal.THING, Goal.HERE, Goal.NEXT, Goal.ENDS}
+
+
+def test_answers_about_a_line_point_from_its_letters_to_the_picture_and_from_its_box_to_them():
+    sample = KINDS["placed lines"].draw(random.Random(8))
+    question = next(one for one in sample.questions if one.job == "ground" and " " in one.answer)
+    row = Encoder().row(type(sample)(sample.pictures, [question], letters=sample.letters))
+    start = next(index for index, id_ in enumerate(row.labels) if id_ != IGNORED)
+    context = np.flatnonzero(np.array(row.ids) == TOKENIZER.convert_tokens_to_ids("<IMG_CONTEXT>"))
+    name = question.answer.split("</ref>")[0].removeprefix("<ref>")
+    letters = list(question.about[0].letters)
+    on = [int(one.y // 32) * 14 + int(one.x // 32) for one in letters]
+    written = [start + 1 + index for index, letter in enumerate(name) if letter != " "]
+    here, following = _told(row, Goal.HERE), _told(row, Goal.NEXT)
+    assert sorted(here) == list(range(start + 1, start + 1 + len(name)))
+    for place, token in zip(written, on, strict=True):
+        assert np.flatnonzero(here[place]).tolist() == [context[token]]
+        if place > start + 1:  # where a line begins is not known at its first letter
+            assert np.flatnonzero(following[place - 1]).tolist() == [context[token]]
+    assert set(following) == {place - 1 for place in written[1:]}
+    ends = _told(row, Goal.ENDS)
+    pointed = TOKENIZER.decode([row.ids[place + 1] for place in sorted(ends)])
+    box = question.answer.split("<box>")[1]
+    assert pointed == "".join(letter for letter in box if letter.isdigit())
+    places = [np.flatnonzero(ends[place]).tolist() for place in sorted(ends)]
+    whole = list(range(start + 1, start + 1 + len(name)))
+    assert places[0] == whole[:3]
+    assert places[-1] == whole
+    assert {tuple(some) for some in places} == {
+        tuple(some) for some in (whole, whole[:3], whole[-3:])
+    }
 
 
 @pytest.mark.parametrize("kind", ["few lines", "wide", "middle list", "stretched"])
@@ -155,7 +186,7 @@ def test_reading_points_at_the_last_letter_and_the_next(kind):
     here, following = _told(row, Goal.HERE), _told(row, Goal.NEXT)
     letters = [index for index, letter in enumerate(answer) if not letter.isspace()]
     assert {index - start + 1 for index in following} == set(letters)
-    assert {index - start + 1 for index in here} == set(range(1, len(answer)))
+    assert {index - start + 1 for index in here} == set(range(1, len(answer) + 1))
     for index, target in following.items():
         token = context.index(int(np.flatnonzero(target)[0]))
         assert target.sum() == 1
@@ -204,7 +235,7 @@ def test_cited_answers_point_at_what_they_repeat():
 @pytest.mark.parametrize(("goal", "kind"), [
     (Goal.THING, "described"), (Goal.NAMED, "described"), (Goal.HERE, "few lines"),
     (Goal.NEXT, "few lines"), (Goal.COPIED, "cited"), (Goal.FOUND, "cited"), (Goal.LINE, "cited"),
-    (Goal.ASKED, "cited"),
+    (Goal.ASKED, "cited"), (Goal.ENDS, "placed lines"),
 ])  # fmt: skip
 def test_each_goal_teaches_the_heads_that_it_names(goal, kind):
     """Of nano's layers and heads those that `HEADS` names."""

@@ -6,6 +6,7 @@ not the others, and its positions go on from the picture's. So a picture is look
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,33 @@ def _of_asked(asked: Asked, text: int, length: int, places: range) -> list[_Poin
     ]
 
 
+_SIDE = 3
+"""Letters at an end of a line by which that end is known."""
+
+_NUMBERS = re.compile(r"\d+")
+
+
+def _of_box(answer: str, start: int, length: int) -> list[_Pointer]:
+    """From each digit of the one box of an answer to its name before it.
+
+    Args:
+        answer: `<ref>NAME</ref><box>[[LEFT, TOP, RIGHT, BOTTOM]]</box>`.
+        start: Place of the answer.
+        length: Length of the row.
+    """
+    name, box = answer.removeprefix("<ref>").removesuffix("</box>").split("</ref><box>")
+    letters = range(start + 1, start + 1 + len(name))  # <ref> is one token
+    told = (letters[:_SIDE], letters, letters[-_SIDE:], letters)
+    pointers = []
+    for number, places in zip(_NUMBERS.finditer(box), told, strict=True):
+        target = np.zeros(length, bool)
+        target[places] = True
+        first = letters.stop + 2 + number.start()  # </ref> and <box>
+        many = len(number[0])
+        pointers += [_Pointer(first + digit - 1, Goal.ENDS, target) for digit in range(many)]
+    return pointers
+
+
 class Encoder:
     """Writes samples in the template of the embedded model."""
 
@@ -132,8 +160,10 @@ class Encoder:
         context = self._context(ids)
         pointers: list[_Pointer] = []
         for question, (start, end) in zip(sample.questions, _answers(labels), strict=True):
-            if question.job == "read":
-                pointers += self._of_reading(sample, question, start, ids, cut)
+            if question.job == "read" and len(sample.letters) == 1:
+                pointers += self._of_reading(
+                    sample, sample.letters[0], question.answer, start=start, ids=ids, cut=cut
+                )
             named: NDArray[np.bool_] | None = None
             for about in question.about:
                 places = range(start + about.begin, end if about.end is None else start + about.end)
@@ -149,6 +179,12 @@ class Encoder:
                     if about.asked is not None:
                         pointers += _of_asked(about.asked, text, len(ids), places)
                     continue
+                if about.letters:
+                    name = question.answer.partition("</ref>")[0].removeprefix("<ref>")
+                    pointers += self._of_reading(
+                        sample, about.letters, name, start=start + 1, ids=ids, cut=cut, known=1
+                    )
+                    pointers += _of_box(question.answer, start, len(ids))
                 target[context] = self._looked_at(sample, about, known, cut)
                 if target.any():
                     pointers += [_Pointer(place - 1, Goal.THING, target) for place in places]
@@ -160,29 +196,40 @@ class Encoder:
     def _of_reading(
         self,
         sample: Sample,
-        question: Question,
+        letters: Sequence[Letter],
+        text: str,
+        *,
         start: int,
         ids: list[int],
         cut: Sequence[NDArray[np.uint8]],
+        known: int = 0,
     ) -> list[_Pointer]:
-        """The letter that was read last, and the next one."""
-        if len(sample.letters) != 1:
-            return []
-        letters, tiles = sample.letters[0], cut[0]
-        read = [place for place, letter in enumerate(question.answer) if letter not in " \n"]
+        """The letter that was read last, and the next one.
+
+        Args:
+            sample: The sample.
+            letters: What is read of its one picture.
+            text: The same with spaces and ends of lines.
+            start: Place of the first letter that is written.
+            ids: The row.
+            cut: The picture's tiles.
+            known: Letters that must have been written before the next one's place is known; of a
+                whole page it is known at once.
+        """
+        read = [place for place, letter in enumerate(text) if letter not in " \n"]
         if len(read) != len(letters):
             return []
         context = self._context(ids)
-        seen_on = self._tokens_with(sample, letters, tiles)
+        seen_on = self._tokens_with(sample, letters, cut[0])
         pointers: list[_Pointer] = []
         last = -1
         following = dict(zip(read, seen_on, strict=True))
-        for place in range(len(question.answer)):
+        for place in range(known, len(text) + 1):
+            last = following.get(place - 1, last)
             for goal, token in ((Goal.HERE, last), (Goal.NEXT, following.get(place, -1))):
                 if token >= 0:
                     target = _one(int(context[token]), len(ids))
                     pointers.append(_Pointer(start + place - 1, goal, target))
-            last = following.get(place, last)
         return pointers
 
     def _context(self, ids: list[int]) -> NDArray[np.int64]:

@@ -34,6 +34,8 @@ class Goal(IntEnum):
             text before it.
         LINE: While that word is read in the pages' text, the first letter of its line.
         ASKED: The end of the question that asks for that word.
+        ENDS: While the box of a line is written, its name's first letters in the answer, for its
+            left side, its last, for its right one, and any of them for top and bottom.
     """
 
     THING = 0
@@ -44,6 +46,7 @@ class Goal(IntEnum):
     FOUND = 5
     LINE = 6
     ASKED = 7
+    ENDS = 8
 
 
 HEADS: Mapping[Goal, tuple[tuple[int, tuple[int, ...]], ...]] = MappingProxyType(
@@ -56,11 +59,12 @@ HEADS: Mapping[Goal, tuple[tuple[int, tuple[int, ...]], ...]] = MappingProxyType
         Goal.FOUND: ((3, (3,)), (2, (4,))),
         Goal.LINE: ((3, (2,)),),
         Goal.ASKED: ((2, (4,)), (1, (0,))),
+        Goal.ENDS: ((2, (4,)), (1, (0,))),
     }
 )
 """Which layers, counted from the last (1), and which of their heads. Goals of different tokens
 share heads: HERE and FOUND both look for letters just written, NEXT and ASKED for what an answer
-follows, and FOUND leads on from where ASKED looks. The third run began to teach
+follows, as ENDS does, and FOUND leads on from where ASKED looks. The third run began to teach
 `THING`; of the eleventh's weights the other heads were of little use: without one of them the
 losses of descriptions, boxes, few lines and videos rose by less than 0.03."""
 
@@ -74,6 +78,7 @@ WEIGHTS: Mapping[Goal, float] = MappingProxyType(
         Goal.FOUND: 0.7,
         Goal.LINE: 0.5,
         Goal.ASKED: 0.3,
+        Goal.ENDS: 0.5,
     }
 )
 """How much each goal counts beside the loss of answers."""
