@@ -188,7 +188,7 @@ TRIALS: Mapping[str, Callable[[random.Random], Trial]] = MappingProxyType(
 LOCATING = ("ground", "place line", "find line")
 """Jobs whose answer is a box."""
 
-SEED = 2039
+SEED = 2040
 """Of the pictures that figures are of; no choice between weights may use them."""
 
 
