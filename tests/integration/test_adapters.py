@@ -185,6 +185,42 @@ def test_experts_of_a_mixture(tmp_path):
         load(tmp_path / "plain", adapter=adapter, merge_adapter=False)
 
 
+@pytest.mark.parametrize("part", ["gate_proj", "up_proj", "down_proj"])
+def test_experts_of_another_size(part, tmp_path):
+    """Matrices of half the rows; they were added to the first of them."""
+    config = original_config(
+        "qwen3_moe",
+        llm_config={
+            "moe_intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2,
+            "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [],
+        },
+    )  # fmt: skip
+    weights = to_original(random_model(config, dtype=torch.float32).state_dict())
+    write_original(tmp_path / "plain", config, weights)
+    module = f"language_model.model.layers.0.mlp.experts.1.{part}"
+    rows, columns = weights[f"{module}.weight"].shape
+    adapter = write_adapter(
+        tmp_path / "adapter",
+        {f"{module}.lora_A.weight": torch.ones(RANK, columns),
+         f"{module}.lora_B.weight": torch.ones(rows // 2, RANK)},
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match="has shape"):
+        load(tmp_path / "plain", adapter=str(adapter))
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_peft_changes_the_weights_too_for_some_starts(start, tmp_path):
+    """Why those adapters are refused: W + scale * B @ A is not what peft computes."""
+    peft = pytest.importorskip("peft")
+    weights = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+    layer = torch.nn.Sequential(torch.nn.Linear(16, 16, bias=False))
+    layer[0].weight.data = weights.clone()
+    model = peft.inject_adapter_in_model(
+        peft.LoraConfig(r=RANK, target_modules=["0"], init_lora_weights=start), layer
+    )
+    assert not torch.allclose(model[0].base_layer.weight, weights, atol=1e-2)
+
+
 def one_layer(folder, **changes):
     pairs = random_adapter("qwen2", QWEN2[:1])
     ((module, (down, up)),) = pairs.items()
@@ -201,6 +237,8 @@ def one_layer(folder, **changes):
         ({"alpha_pattern": {r"layers\.\d+\.self_attn\.(q|v)_proj": 2, "q_proj": 3}}, 2 / RANK),
         ({"alpha_pattern": {"roj": 2, "^q_proj": 3, "layers.1.*": 4, "[qk]_proj": 5}}, 5 / RANK),
         ({"alpha_pattern": {r".*\.layers\.(0|1)\..*(q|k|v)_proj": 2}}, 2 / RANK),
+        ({"init_lora_weights": "gaussian", "layer_replication": None}, ALPHA / RANK),
+        ({"init_lora_weights": True, "alora_invocation_tokens": None}, ALPHA / RANK),
         ({"alpha_pattern": {"k_proj": 2}, "rank_pattern": {"q_proj": RANK}, "r": 64}, ALPHA / RANK),
     ],
 )
@@ -218,6 +256,15 @@ def test_scales(changes, scale, tmp_path):
         ({"use_dora": True}, "use_dora"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"bias": "all"}, "bias='all'"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights='pissa_niter_4'"),
+        ({"init_lora_weights": "OLoRA"}, "init_lora_weights='OLoRA'"),
+        ({"init_lora_weights": "corda"}, "init_lora_weights='corda'"),
+        ({"init_lora_weights": "loftq"}, "init_lora_weights='loftq'"),
+        ({"init_lora_weights": "lora_ga"}, "init_lora_weights='lora_ga'"),
+        ({"alora_invocation_tokens": [15, 16]}, "alora_invocation_tokens=.15, 16."),
+        ({"layer_replication": [[0, 1], [0, 1]]}, "layer_replication"),
+        ({"use_qalora": True}, "use_qalora"),
         ({"lora_alpha": "many"}, "lora_alpha is 'many'"),
         ({"alpha_pattern": {"(q_proj": 2}}, r"alpha_pattern has the key '\(q_proj', .* no regular"),
         ({"rank_pattern": {"*": 2}}, r"rank_pattern has the key '\*', which is no regular"),

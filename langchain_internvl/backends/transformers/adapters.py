@@ -56,6 +56,15 @@ _LORA = re.compile(r"^(.*)\.lora_([AB])(?:\.default)?\.weight$")
 _EXPERT = re.compile(r"^(.*\.mlp\.experts)\.(\d{1,6})\.(gate|up|down)_proj\.weight$")
 """One expert of Qwen3's mixture; transformers keeps all experts of a layer in one tensor."""
 _LONGEST_NAME = 1024
+_OTHER_KINDS = (
+    "use_dora", "fan_in_fan_out", "modules_to_save", "trainable_token_indices",
+    "alora_invocation_tokens", "arrow_config", "layer_replication", "use_bdlora", "use_qalora",
+)  # fmt: skip
+"""Settings that make the output another one than that of W + scale * B @ A."""
+_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Beginnings of values of `init_lora_weights` with which peft also changes W: such adapters were
+trained beside W - scale * B0 @ A0, or beside a quantised W. Those that were converted to plain LoRA
+when they were saved (`path_initial_model_for_weight_conversion`) have the value true."""
 _WRAPPER = "base_model.model."
 """Prefix that peft adds to the names of the model that it wraps."""
 _PREFIXES = ("", "language_model.", "vision_model.", "model.")
@@ -228,16 +237,15 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
     for section, rule in (("alpha_pattern", "lora_alpha"), ("rank_pattern", "r")):
         check_patterns(config, section, _RULES[rule], file)
     kind = config.get("peft_type")
-    others = [
-        f"{name}={config[name]!r}"
-        for name in ("use_dora", "fan_in_fan_out", "modules_to_save", "trainable_token_indices")
-        if config.get(name)
-    ]
+    others = [f"{name}={config[name]!r}" for name in _OTHER_KINDS if config.get(name)]
+    start = config.get("init_lora_weights")
+    if str(start).lower().startswith(_CHANGING_STARTS):
+        others.append(f"init_lora_weights={start!r}")
     if kind != "LORA" or others or config.get("bias", "none") != "none":
         raise UnsupportedCheckpointError(
             f"{folder} is an adapter of type {kind!r} {', '.join(others)} "
-            f"(bias={config.get('bias', 'none')!r}); plain LoRA is supported. Merge it with peft "
-            "and load the result"
+            f"(bias={config.get('bias', 'none')!r}); plain LoRA is supported. Merge it with peft, "
+            "into the weights that it was trained beside, and load the result"
         )
     return config
 
@@ -280,7 +288,17 @@ def _find(
         if expert is not None:
             fused = f"{expert[1]}.{'down_proj' if expert[3] == 'down' else 'gate_up_proj'}"
             if fused in parameters and int(expert[2]) < len(parameters[fused]):
-                half = up.shape[0]  # the gate's rows are before those of the up projection
-                rows = slice(half, 2 * half) if expert[3] == "up" else slice(0, half)
+                rows = _rows_of_expert(expert[3], parameters[fused].shape[1])
                 return [Change(fused, down, up, expert=int(expert[2]), rows=rows)]
     raise CheckpointError(f"{file}: {module} is no layer of this model")
+
+
+def _rows_of_expert(kind: str, count: int) -> slice:
+    """Rows of an expert's matrix: the gate's are before those of the up projection.
+
+    Args:
+        kind: "gate", "up" or "down".
+        count: Number of rows of the parameter.
+    """
+    half = count // 2
+    return {"gate": slice(0, half), "up": slice(half, count), "down": slice(0, count)}[kind]
