@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,7 +27,7 @@ from langchain_internvl.chat_models.tools import ToolMethods
 from langchain_internvl.factory import known_context_window, known_effort_levels
 from langchain_internvl.media.deadline import Deadline
 from langchain_internvl.profile import make_profile
-from langchain_internvl.requests.chunks import explain_invalid_calls
+from langchain_internvl.requests.chunks import explain_invalid_calls, with_content_blocks
 
 if TYPE_CHECKING:
     from langchain_internvl.settings.arguments import ChatArguments
@@ -260,8 +260,7 @@ class ChatInternVL(PromptMethods, ToolMethods, ConfigurableMethods):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        chunks = self._stream(messages, stop, run_manager, **kwargs)
-        return explain_invalid_calls(generate_from_stream(chunks))
+        return explain_invalid_calls(generate_from_stream(self._reply(messages, stop, kwargs)))
 
     @override
     def _stream(
@@ -271,7 +270,14 @@ class ChatInternVL(PromptMethods, ToolMethods, ConfigurableMethods):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        settings, form = self._read_call(kwargs, stop)
+        with closing(self._reply(messages, stop, kwargs)) as chunks:
+            yield from map(self._shown, chunks)
+
+    def _reply(
+        self, messages: list[BaseMessage], stop: list[str] | None, overrides: Mapping[str, Any]
+    ) -> Generator[ChatGenerationChunk, None, None]:
+        """The chunks of a reply, with text as content."""
+        settings, form = self._read_call(overrides, stop)
         deadline = Deadline(settings.timeout)
         backend, request, chunks = self._prepare(messages, settings, deadline, form)
         with closing(backend.stream(request)) as deltas:  # ends the request if the consumer stops
@@ -288,7 +294,7 @@ class ChatInternVL(PromptMethods, ToolMethods, ConfigurableMethods):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        chunks = [chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)]
+        chunks = [chunk async for chunk in self._areply(messages, stop, kwargs)]
         return explain_invalid_calls(generate_from_stream(iter(chunks)))
 
     @override
@@ -299,7 +305,15 @@ class ChatInternVL(PromptMethods, ToolMethods, ConfigurableMethods):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        settings, form = self._read_call(kwargs, stop)
+        async with aclosing(self._areply(messages, stop, kwargs)) as chunks:
+            async for chunk in chunks:
+                yield self._shown(chunk)
+
+    async def _areply(
+        self, messages: list[BaseMessage], stop: list[str] | None, overrides: Mapping[str, Any]
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        """The chunks of a reply, with text as content."""
+        settings, form = self._read_call(overrides, stop)
         deadline = Deadline(settings.timeout)
         # Media are read and tiled in a worker thread; after that no thread waits for tokens.
         try:
@@ -315,3 +329,7 @@ class ChatInternVL(PromptMethods, ToolMethods, ConfigurableMethods):
                     yield chunk
                 if chunks.is_done:
                     break
+
+    def _shown(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+        """A chunk of a stream in the form that `output_version` names."""
+        return with_content_blocks(chunk) if self.output_version == "v1" else chunk

@@ -107,19 +107,30 @@ class ChunkMaker:
             usage = self._usage(delta.usage)
             if usage is not None and self._thinking_tokens:
                 usage["output_token_details"] = {"reasoning": self._thinking_tokens}
-        if not (text or thoughts or pieces or metadata):
-            return []
-        message = AIMessageChunk(
-            content=text,
-            id=self._message_id,
+        parts = self._parts(text, thoughts, pieces)
+        if (metadata and not parts) or (pieces and self.is_done):
+            parts.append(AIMessageChunk(content="", id=self._message_id))
+        if parts:
+            parts[-1].response_metadata = metadata
+            parts[-1].usage_metadata = usage
+            parts[-1].chunk_position = "last" if self.is_done else None
+        return [ChatGenerationChunk(message=one) for one in parts]
+
+    def _parts(self, text: str, thoughts: str, pieces: Sequence[CallPiece]) -> list[AIMessageChunk]:
+        """Text and thoughts, and pieces of calls, in messages of their own.
+
+        The content blocks of a message with text, and of the last one, have its calls as if they
+        were complete.
+        """
+        parts = []
+        if text or thoughts:
             # LangChain converts it to a reasoning block in `content_blocks`.
-            additional_kwargs={"reasoning_content": thoughts} if thoughts else {},
-            tool_call_chunks=to_call_chunks(pieces, self._call_ids),
-            response_metadata=metadata,
-            usage_metadata=usage,
-            chunk_position="last" if self.is_done else None,
-        )
-        return [ChatGenerationChunk(message=message)]
+            more = {"reasoning_content": thoughts} if thoughts else {}
+            parts.append(AIMessageChunk(content=text, id=self._message_id, additional_kwargs=more))
+        if pieces:
+            calls = to_call_chunks(pieces, self._call_ids)
+            parts.append(AIMessageChunk(content="", id=self._message_id, tool_call_chunks=calls))
+        return parts
 
     def _keep_ids(self) -> None:
         """Keep the token ids for the prompts of later turns."""
@@ -166,6 +177,26 @@ class ChunkMaker:
     def _entry(self, token_id: int, logprob: float | None) -> dict[str, Any]:
         data = self._token_bytes.get(token_id, b"")
         return {"token": data.decode("utf-8", "replace"), "bytes": list(data), "logprob": logprob}
+
+
+def with_content_blocks(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+    """A chunk whose content is a list of standard blocks (`output_version="v1"`).
+
+    LangChain merges blocks by their index, and numbers those of text and thoughts from 0 itself, as
+    calls are numbered: the arguments of the first call became fields of the first block. Here the
+    indices of calls are texts, which are in nobody else's way.
+
+    Args:
+        chunk: The chunk, whose content is a text.
+    """
+    message = chunk.message
+    blocks: list[Any] = message.content_blocks
+    for block in blocks:
+        if block["type"] == "tool_call_chunk":
+            block["index"] = f"lc_tc_{block['index']}"
+    metadata = {**message.response_metadata, "output_version": "v1"}
+    content = {"content": blocks, "response_metadata": metadata}
+    return ChatGenerationChunk(message=message.model_copy(update=content))
 
 
 def to_call_chunks(pieces: Iterable[CallPiece], ids: Sequence[str] = ()) -> list[ToolCallChunk]:
