@@ -67,7 +67,10 @@ def mixture_sizes(
     )
     attention = 2 * width * heads * head_size
     inner = text.get("moe_intermediate_size") or text["intermediate_size"]
-    dense = set(text.get("mlp_only_layers") or ())
+    every = text.get("decoder_sparse_step") or 1
+    dense = {layer for layer in range(layers) if (layer + 1) % every}.union(
+        text.get("mlp_only_layers") or ()
+    )
     tower = vision.get("hidden_size", 0) * (
         4 * vision.get("hidden_size", 0) + 2 * vision.get("intermediate_size", 0)
     )

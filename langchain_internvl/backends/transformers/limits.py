@@ -41,7 +41,9 @@ class Limits:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < least):
+            if value is None and name in _MAY_BE_NONE:
+                continue
+            if type(value) is not int or value < least:
                 raise RequestError(f"{name} is a whole number from {least}, not {value!r}")
 
         if not isinstance(self.prefix_cache, bool):
@@ -72,3 +74,4 @@ _LEAST = {
     "prefill_chunk": 1,
     "feature_cache_bytes": 0,
 }
+_MAY_BE_NONE = {"max_kv_bytes"}

@@ -92,6 +92,15 @@ def test_true_and_false_are_no_numbers(llm, name, value):
             llm.invoke("x", **{name: value})
 
 
+@pytest.mark.parametrize(
+    "name", ["max_rows", "max_queued", "prefill_chunk", "feature_cache_bytes", "prefix_cache"]
+)
+def test_limits_that_cannot_be_none(name):
+    """The first request ended with a bare TypeError."""
+    with pytest.raises(ValidationError, match=f"{name} is .*, not None"):
+        ChatInternVL(engine_options={name: None})
+
+
 def test_true_and_false_are_no_limits():
     for options in ({"max_rows": True}, {"prefill_chunk": True}, {"feature_cache_bytes": False}):
         with pytest.raises(ValidationError, match="is a whole number from"):

@@ -105,11 +105,22 @@ def test_dense_layers_are_whole():
     assert sizes.rest[1] == sizes.rest[0] + 2 * 4096 * (3 * 12_288 - 128)
 
 
-@pytest.mark.parametrize("kind", EXPERTS)
+def test_only_every_second_layer_has_experts():
+    text = TEXT | {"decoder_sparse_step": 2, "mlp_only_layers": [3], "num_hidden_layers": 6}
+    sizes = mixture_sizes(text, VISION, 2)
+    assert [bool(one) for one in sizes.experts] == [False, True, False, False, False, True]
+    assert sizes.rest[0] == sizes.rest[3] == sizes.rest[1] + 2 * 4096 * (3 * 12_288 - 128)
+
+
+@pytest.mark.parametrize("kind", [*EXPERTS, "every second layer"])
 def test_every_weight_has_a_place(kind):
-    config = original_config(kind, llm_config=EXPERTS[kind])
+    changes = EXPERTS.get(kind) or {
+        **EXPERTS["qwen3_moe"], "decoder_sparse_step": 2, "num_hidden_layers": 4,
+    }  # fmt: skip
+    config = original_config(kind if kind in EXPERTS else "qwen3_moe", llm_config=changes)
     sizes = mixture_sizes(config["llm_config"], config["vision_config"], 2)
-    room = [sizes.first + sizes.rest[0], sizes.experts[0] + sum(sizes.rest), sizes.experts[1]]
+    most = max(sizes.experts)
+    room = [sizes.first + sum(sizes.rest[:-1]), most + sum(sizes.rest), most]
     placement = split_mixture(sizes, room)
     assert len(split_layers(placement)) == 2
     native = translate_config(config, image_token_id=1005, image_seq_length=256)
