@@ -19,7 +19,7 @@ from langchain_internvl.errors import (
     UnsupportedCheckpointError,
 )
 from langchain_internvl.json_files import read_json, refuse_pointer
-from langchain_internvl.media.tiling import TileLimits
+from langchain_internvl.media.tiling import PixelScale, TileLimits
 from langchain_internvl.model_files import hub
 from langchain_internvl.model_files.config_rules import (
     check_config,
@@ -73,6 +73,7 @@ class Checkpoint:
         num_layers: Number of layers of its language model.
         stored_dtype: Data type of its weights by the config; "float32" if it states none.
         pixel_shuffle: Version of the pixel shuffle, "v1" or "v2".
+        pixel_scale: Mean and standard deviation of the pixels that its vision tower was trained on.
     """
 
     folder: Path
@@ -87,6 +88,7 @@ class Checkpoint:
     num_layers: int
     stored_dtype: str
     pixel_shuffle: str
+    pixel_scale: PixelScale = field(default_factory=PixelScale)
 
     @property
     def is_original(self) -> bool:
@@ -220,19 +222,21 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
     text, vision = _sub_configs(config)
     own_size = vision.get("image_size", 224 if _is_original(config) else 448)
     tile_size = int(_first(config.get("force_image_size") or own_size))
+    preprocessor = {} if _is_original(config) else _preprocessor(folder)
     return Checkpoint(
         folder=folder,
         repo=repo,
         config=config,
         generation=generation,
         language_model=text["model_type"],
-        tiles=_tile_limits(config, folder, tile_size),
+        tiles=_tile_limits(config, preprocessor, tile_size),
         tokens_per_tile=_tokens_per_tile(config, vision, tile_size),
         eos_ids=_eos_ids(generation.get("eos_token_id", config.get("eos_token_id"))),
         max_length=_max_length(text),
         num_layers=int(text.get("num_hidden_layers", 1)),
         stored_dtype=_stored_dtype(config, text),
         pixel_shuffle=_pixel_shuffle(config),
+        pixel_scale=_pixel_scale(preprocessor),
     )
 
 
@@ -313,14 +317,30 @@ def _preprocessor(folder: Path) -> Mapping[str, Any]:
     return settings
 
 
-def _tile_limits(config: Mapping[str, Any], folder: Path, tile_size: int) -> TileLimits:
+def _pixel_scale(preprocessor: Mapping[str, Any]) -> PixelScale:
+    """The scale of an image processor; the original code has ImageNet's, whatever its files say."""
+    if preprocessor.get("do_normalize") is False:
+        return PixelScale((0.0,) * 3, (1.0,) * 3)
+    stated = {
+        name: tuple(map(float, value if isinstance(value, list) else [value] * 3))
+        for name, value in (
+            ("mean", preprocessor.get("image_mean")),
+            ("std", preprocessor.get("image_std")),
+        )
+        if value is not None
+    }
+    return PixelScale(**stated)
+
+
+def _tile_limits(
+    config: Mapping[str, Any], preprocessor: Mapping[str, Any], tile_size: int
+) -> TileLimits:
     if config["model_type"] == ORIGINAL:
         # Defaults of `configuration_internvl_chat.py`: releases before 1.5 take whole images.
         fewest, most = config.get("min_dynamic_patch", 1), config.get("max_dynamic_patch", 6)
         cuts = config.get("dynamic_image_size", False)
         thumbnail = config.get("use_thumbnail", False)
     else:
-        preprocessor = _preprocessor(folder)
         fewest, most = preprocessor.get("min_patches", 1), preprocessor.get("max_patches", 12)
         # Their files have crop_to_patches: false, which transformers' InternVLProcessor overrides.
         cuts, thumbnail = True, True

@@ -26,6 +26,19 @@ MOST_TILES = 256
 
 
 @dataclass(frozen=True)
+class PixelScale:
+    """The scale of pixels for a vision tower: (x / 255 - mean) / std.
+
+    Attributes:
+        mean: Mean of each channel, of values from 0 to 1.
+        std: Standard deviation of each channel.
+    """
+
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+@dataclass(frozen=True)
 class TileLimits:
     """Limits on the tiles of an image.
 

@@ -146,7 +146,13 @@ _GENERATION: Mapping[str, Rule] = {
     "top_k": OrNull(Whole(0, 10_000_000)),
     "top_p": OrNull(Number(0, 1)),
 }
-_PREPROCESSOR: Mapping[str, Rule] = {"min_patches": _TILES, "max_patches": _TILES}
+_PREPROCESSOR: Mapping[str, Rule] = {
+    "min_patches": _TILES,
+    "max_patches": _TILES,
+    "do_normalize": OrNull(FLAG),
+    "image_mean": OrNull(ListOf(Number(-100, 100), 3, alone=True)),
+    "image_std": OrNull(ListOf(Number(1e-6, 100), 3, alone=True)),
+}
 
 
 def check_config(config: Mapping[str, Any], where: str, *, is_original: bool) -> None:
@@ -203,6 +209,10 @@ def check_preprocessor(settings: Mapping[str, Any], where: str) -> None:
     fewest, most = settings.get("min_patches", 1), settings.get("max_patches", 12)
     if fewest > most:
         raise CheckpointError(f"{where}: min_patches is {fewest}, more than max_patches ({most})")
+    for name in ("image_mean", "image_std"):
+        values = settings.get(name)
+        if isinstance(values, list) and len(values) != 3:
+            raise CheckpointError(f"{where}: {name} has {len(values)} values, for 3 channels")
 
 
 def _check_heads(section: Mapping[str, Any], where: str) -> None:

@@ -204,6 +204,18 @@ def test_sixteen_neighbours_become_one_feature(version, tmp_path):
         assert torch.allclose(encode_image(model, tiles), expected, atol=1e-4)
 
 
+def test_the_scale_of_pixels_of_an_hf_checkpoint(tmp_path):
+    """As its image processor scales them in transformers, not always by ImageNet's constants."""
+    source = random_model(original_config("qwen2"), dtype=torch.float32)
+    mean, std = [0.5, 0.4, 0.3], [0.5, 0.25, 0.125]
+    model = load(write_hf(tmp_path, source, image_mean=mean, image_std=std))
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 448, 448, 3), np.uint8)
+    pixels = torch.from_numpy((tiles / 255 - mean) / std).permute(0, 3, 1, 2).float()
+    with torch.inference_mode():
+        expected = source.get_image_features(pixels).pooler_output.flatten(0, 1)
+        assert torch.allclose(encode_image(model, tiles), expected, atol=1e-3)
+
+
 def test_hf_names_before_transformers_5(tmp_path):
     """As transformers 4.52 saved them."""
     source = random_model(original_config("qwen2"))

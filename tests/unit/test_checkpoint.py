@@ -14,7 +14,7 @@ from langchain_internvl.errors import (
     PromptError,
     UnsupportedCheckpointError,
 )
-from langchain_internvl.media.tiling import TileLimits
+from langchain_internvl.media.tiling import PixelScale, TileLimits
 from langchain_internvl.prompting.tokenization import load_tokenizer
 from langchain_internvl.template_choice import choose_template
 
@@ -82,6 +82,42 @@ def test_tiling_comes_from_an_hf_preprocessor(tmp_path):
     # Their files say so, but transformers' InternVLProcessor crops nevertheless.
     write(tmp_path, hf_config(), preprocessor_config={"crop_to_patches": False, "max_patches": 8})
     assert read_checkpoint(tmp_path).tiles == TileLimits(1, 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, PixelScale()),
+        ({"image_mean": None, "image_std": None, "do_normalize": True}, PixelScale()),
+        ({"image_mean": 0.5, "image_std": [0.5, 0.25, 1]},
+         PixelScale((0.5, 0.5, 0.5), (0.5, 0.25, 1.0))),
+        ({"do_normalize": False, "image_mean": [0.5] * 3}, PixelScale((0.0,) * 3, (1.0,) * 3)),
+    ],
+)  # fmt: skip
+def test_the_scale_of_pixels_comes_from_an_hf_preprocessor(settings, expected, tmp_path):
+    """transformers applies it; the code of original checkpoints has ImageNet's."""
+    write(tmp_path, hf_config(), preprocessor_config=settings)
+    assert read_checkpoint(tmp_path).pixel_scale == expected
+    (tmp_path / "preprocessor_config.json").unlink()
+    write(tmp_path, hf_config(), processor_config={"image_processor": settings})
+    assert read_checkpoint(tmp_path).pixel_scale == expected
+    write(tmp_path, original_config(), preprocessor_config=settings)
+    assert read_checkpoint(tmp_path).pixel_scale == PixelScale()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"image_mean": [0.5, 0.5]}, "image_mean has 2 values, for 3 channels"),
+        ({"image_std": [0.5, 0.5, 0]}, "image_std is"),
+        ({"image_std": "small"}, "image_std is 'small'"),
+        ({"do_normalize": 1}, "do_normalize is 1"),
+    ],
+)
+def test_scales_of_pixels_that_are_none(settings, words, tmp_path):
+    write(tmp_path, hf_config(), preprocessor_config=settings)
+    with pytest.raises(CheckpointError, match=rf"preprocessor_config\.json.*{words}"):
+        read_checkpoint(tmp_path)
 
 
 def test_tiling_comes_from_the_processor_as_transformers_5_saves_it(tmp_path):

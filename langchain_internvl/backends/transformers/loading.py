@@ -41,6 +41,7 @@ from langchain_internvl.backends.transformers.placement import (
 )
 from langchain_internvl.backends.transformers.progress import watched
 from langchain_internvl.backends.transformers.stored_weights import native_quantization
+from langchain_internvl.backends.transformers.vision import use_pixel_scale
 from langchain_internvl.backends.transformers.weights import InternVLChatModel
 from langchain_internvl.checkpoint import find_adapter
 from langchain_internvl.errors import (
@@ -127,6 +128,7 @@ def load_model(
             )
         _refuse_gaps(report, checkpoint)
         use_pixel_shuffle(model, checkpoint.pixel_shuffle)
+        use_pixel_scale(model, checkpoint.pixel_scale)
         if options.quantization == "4bit":
             refuse_widths(model, str(checkpoint.folder))
         if checkpoint.is_original:

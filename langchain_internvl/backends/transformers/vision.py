@@ -9,7 +9,7 @@ import torch
 
 from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.backends.transformers.image_jobs import Unwanted
-from langchain_internvl.media.tiling import IMAGENET_MEAN, IMAGENET_STD
+from langchain_internvl.media.tiling import PixelScale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,12 +22,20 @@ TILES_AT_ONCE_ON_CPU = 1
 """The same on the CPU, where larger batches are not faster."""
 
 
-def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+def use_pixel_scale(model: Any, scale: PixelScale) -> None:
+    """Set the scale of the pixels that a native model encodes; else it is ImageNet's."""
+    model.pixel_scale = scale
+
+
+def normalise_on_device(
+    tiles: NDArray[np.uint8], device: torch.device, scale: PixelScale | None = None
+) -> torch.Tensor:
     """`media.tiling.normalise` on the model's device, with the same float32 steps.
 
     Args:
         tiles: uint8 array of shape [tiles, height, width, 3].
         device: Device of the vision tower; the tiles are transferred as uint8.
+        scale: Mean and standard deviation; None: ImageNet's.
 
     Returns:
         float32 tensor of shape [tiles, 3, height, width].
@@ -36,9 +44,10 @@ def normalise_on_device(tiles: NDArray[np.uint8], device: torch.device) -> torch
     moved = torch.from_numpy(owned).to(device).permute(0, 3, 1, 2)
     # Laid out once, by the conversion; each step then works in place.
     values = moved.to(torch.float32, memory_format=torch.contiguous_format)
+    scale = scale or PixelScale()
     mean, std = (
         torch.tensor(constant, dtype=torch.float32, device=device).view(3, 1, 1)
-        for constant in (IMAGENET_MEAN, IMAGENET_STD)
+        for constant in (scale.mean, scale.std)
     )
     return values.div_(255).sub_(mean).div_(std)
 
@@ -61,11 +70,12 @@ def encode_image(
     """
     device = execution_device(model.model.vision_tower)
     at_once = TILES_AT_ONCE_ON_CPU if device.type == "cpu" else TILES_AT_ONCE
+    scale = getattr(model, "pixel_scale", None)
     features = []
     for start in range(0, len(tiles), at_once):
         if is_unwanted():
             raise Unwanted
-        pixels = normalise_on_device(tiles[start : start + at_once], device)
+        pixels = normalise_on_device(tiles[start : start + at_once], device, scale)
         features.append(model.get_image_features(pixels).pooler_output)
     return torch.cat(features).flatten(0, 1)
 
