@@ -1,10 +1,10 @@
-"""Rules: which sequences may share a batch, and which may use the prefix cache."""
+"""Rules: which sequences may share a batch or use the prefix cache, and which are read whole."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_internvl.backends.transformers.rope import SHORT, batch_key
+from langchain_internvl.backends.transformers.rope import SHORT, batch_key, length_limit
 from langchain_internvl.backends.transformers.sampling import is_greedy
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ class BatchRules:
     def may_reuse(self, sequence: Sequence) -> bool:
         """Whether cached keys and values may be used; not if RoPE depends on the length."""
         return self._rope_key(sequence) == SHORT and not self.is_repeatable(sequence.request)
+
+    def reads_whole(self, sequence: Sequence) -> bool:
+        """Whether a prompt is read in one chunk, because RoPE depends on its length."""
+        limit = length_limit(self._text_config)
+        return limit is not None and len(sequence.prompt) > limit
 
     def _rope_key(self, sequence: Sequence) -> Hashable:
         request = sequence.request

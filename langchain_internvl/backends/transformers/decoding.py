@@ -24,13 +24,9 @@ from langchain_internvl.backends.transformers.graph_rules import make_graphs
 from langchain_internvl.backends.transformers.graphs import Recorder
 from langchain_internvl.backends.transformers.image_features import ImageFeatures
 from langchain_internvl.backends.transformers.kv_passes import DecodePass
-from langchain_internvl.backends.transformers.kv_room import KVRoom
+from langchain_internvl.backends.transformers.kv_room import KVRoom, slots_of
 from langchain_internvl.backends.transformers.limits import Limits
-from langchain_internvl.backends.transformers.memory import (
-    forget_locals,
-    free_on,
-    is_out_of_memory,
-)
+from langchain_internvl.backends.transformers.memory import forget_locals, is_out_of_memory
 from langchain_internvl.backends.transformers.next_tokens import (
     Event,
     Failure,
@@ -38,13 +34,13 @@ from langchain_internvl.backends.transformers.next_tokens import (
     begin_reply,
 )
 from langchain_internvl.backends.transformers.prefixes import PrefixCache
-from langchain_internvl.backends.transformers.rope import SHORT, length_limit
+from langchain_internvl.backends.transformers.rope import SHORT
 from langchain_internvl.backends.transformers.sequences import (
     PromptPlan,
     Sequence,
     full_length,
 )
-from langchain_internvl.backends.transformers.slots import KVShape, Slot, SlotCache
+from langchain_internvl.backends.transformers.slots import Slot
 
 _PREFIX_SHARE = 4
 """Largest share of the KV-cache budget that the prefix cache may take."""
@@ -91,19 +87,12 @@ class DecodeLoop:
         self.graphs = make_graphs(model, recorder, wanted=self._limits.cuda_graphs)
         self._language_model = LanguageModel(model, self.graphs)
         self.images = ImageFeatures(model, self._limits.feature_cache_bytes, images_at_once)
-        most = self._limits.max_kv_bytes
-        shape = KVShape.of_model(model)
         forget = None if self.graphs is None else self.graphs.forget
-        if most is None:
-            free = partial(free_on, shape.devices)
-            self._slots = SlotCache(shape, free(), shared_slots, free, forget)
-        else:
-            self._slots = SlotCache(shape, most, shared_slots, forget=forget)
+        self._slots = slots_of(model, self._limits.max_kv_bytes, shared_slots, forget)
         kept = self._slots.max_bytes // _PREFIX_SHARE if self._limits.prefix_cache else 0
         self.prefixes = PrefixCache(self._slots, kept)
         self._room = KVRoom(self._slots, self.prefixes, self._free_more)
-        self._text_config = model.config.get_text_config()
-        self._rules = BatchRules(self._text_config, model.dtype)
+        self._rules = BatchRules(model.config.get_text_config(), model.dtype)
         self._token_bytes = token_bytes
         self._grammars = grammars or GrammarBook(token_bytes)
         self._chunks = ChunkSizes(
@@ -341,8 +330,7 @@ class DecodeLoop:
             image is not encoded yet.
         """
         prompt, start = sequence.prompt, sequence.length
-        limit = length_limit(self._text_config)
-        is_whole = limit is not None and len(prompt) > limit  # RoPE depends on the length
+        is_whole = self._rules.reads_whole(sequence)
         end = len(prompt) if is_whole else min(start + most, len(prompt))
         rest = prompt.images_of(start, len(prompt))
         missing = next((one for one, _ in rest if not self.images.find(prompt, one)), None)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from langchain_internvl.backends.transformers.memory import forget_locals, is_out_of_memory
+from langchain_internvl.backends.transformers.memory import (
+    forget_locals,
+    free_on,
+    is_out_of_memory,
+)
+from langchain_internvl.backends.transformers.slots import KVShape, SlotCache
 from langchain_internvl.errors import EngineMemoryError
 
 if TYPE_CHECKING:
@@ -12,7 +18,29 @@ if TYPE_CHECKING:
 
     from langchain_internvl.backends.transformers.prefixes import KeptSequence, PrefixCache
     from langchain_internvl.backends.transformers.sequences import Sequence
-    from langchain_internvl.backends.transformers.slots import Slot, SlotCache
+    from langchain_internvl.backends.transformers.slots import Block, Slot
+
+
+def slots_of(
+    model: Any,
+    max_bytes: int | None,
+    shared_slots: int | None = None,
+    forget: Callable[[Block], None] | None = None,
+) -> SlotCache:
+    """The slots of a model, within a budget.
+
+    Args:
+        model: A native InternVL.
+        max_bytes: Maximum memory of all slots, in bytes; None: what its devices have free now, and
+            again for each request, because other engines may have taken memory since.
+        shared_slots: See `SlotCache`.
+        forget: See `SlotCache`.
+    """
+    shape = KVShape.of_model(model)
+    if max_bytes is not None:
+        return SlotCache(shape, max_bytes, shared_slots, forget=forget)
+    free = partial(free_on, shape.devices)
+    return SlotCache(shape, free(), shared_slots, free, forget)
 
 
 class KVRoom:
