@@ -75,7 +75,7 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
     elif kind == "image" and _is_declared_pdf(fields, where):
         kind = "pdf"
     if kind == "text":
-        return Text(_file_text(fields, where))
+        return Text(_file_text(fields, where), stands_alone=True)
     warn_of_options(kind, fields, where)
     if _is_lost(fields):
         return lost_media(kind, where)
@@ -308,7 +308,7 @@ def lost_media(kind: str, where: str) -> LostMedia:
         "messages to keep media",
         stacklevel=2,
     )
-    return LostMedia(f"[{article} {name} was here. It is no longer available.]", kind)
+    return LostMedia(f"[{article} {name} was here. It is no longer available.]", kind=kind)
 
 
 def _file_text(fields: Fields, where: str) -> str:

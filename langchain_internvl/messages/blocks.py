@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_internvl.errors import InternVLError, MessageError
@@ -143,7 +143,7 @@ def _is_json(block: Block) -> bool:
 
 
 def _json(block: Block, _where: str) -> list[Item]:
-    return [Text(to_json(block["json"]))]
+    return [Text(to_json(block["json"]), stands_alone=True)]
 
 
 def _nothing(_block: Block, _where: str) -> list[Item]:
@@ -189,7 +189,7 @@ def _lines(content: Any, where: str) -> list[Item]:
                 raise MessageError(f"{where}: a document's content has texts and images only")
             if isinstance(item, Text) and items and isinstance(items[-1], Text):
                 items.append(Text("\n"))
-            items.append(item)
+            items.append(replace(item, stands_alone=True) if isinstance(item, Text) else item)
     return items
 
 

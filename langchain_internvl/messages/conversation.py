@@ -17,9 +17,16 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True)
 class Text:
-    """Untrusted text of a message; it never becomes a control token, even if it looks like one."""
+    """Untrusted text of a message; it never becomes a control token, even if it looks like one.
+
+    Attributes:
+        text: The text.
+        stands_alone: Whether it is a whole, such as the text of a file: it does not go on in the
+            text beside it, and is on lines of its own.
+    """
 
     text: str
+    stands_alone: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class LostMedia(Text):
         kind: "image", "video" or "pdf".
     """
 
+    stands_alone: bool = field(default=True, compare=False)
     kind: str = "image"
 
 

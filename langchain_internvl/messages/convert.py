@@ -5,7 +5,8 @@ Only this module and `blocks.py` depend on the format of LangChain's messages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, ToolMessage
@@ -67,7 +68,7 @@ def _read_turn(message: BaseMessage, number: int) -> Turn:
         where = place_of(message, number, place)
         for item in read_block(block, where):
             if isinstance(item, Text) and role == "assistant":
-                parts.append(Text(without_thoughts(item.text)))
+                parts.append(replace(item, text=without_thoughts(item.text)))
             elif not isinstance(item, ToolCall):
                 parts.append(item)
             elif role == "assistant":
@@ -78,8 +79,25 @@ def _read_turn(message: BaseMessage, number: int) -> Turn:
         calls = _merge_calls(message, calls, f"message {number}")
         parts += _nameless_calls(message, after_text=any(part != Text("") for part in parts))
     answered = _identifier(message.tool_call_id) if isinstance(message, ToolMessage) else None
-    shown = tuple(part for part in parts if part != Text(""))
-    return Turn(role, shown, tuple(calls), answered, _identifier(message.id))
+    return Turn(role, tuple(_apart(parts)), tuple(calls), answered, _identifier(message.id))
+
+
+def _apart(parts: Iterable[Part]) -> list[Part]:
+    """The parts without empty texts, and with line ends beside texts that stand alone.
+
+    Texts of a message are joined: a question became a part of the last line of a file.
+    """
+    apart: list[Part] = []
+    for part in parts:
+        if part == Text(""):
+            continue
+        before = apart[-1] if apart else None
+        if isinstance(before, Text) and isinstance(part, Text):
+            is_one_text = not (before.stands_alone or part.stands_alone)
+            if not (is_one_text or before.text.endswith("\n") or part.text.startswith("\n")):
+                apart.append(Text("\n"))
+        apart.append(part)
+    return apart
 
 
 def _role(message: BaseMessage, number: int) -> Role:

@@ -107,6 +107,8 @@ _NORMAL = ("text", "text-plain", "reasoning", "thinking", "tool_use", "tool_call
 
 def _normal_part(part: Part | ToolCall, policy: MediaPolicy) -> dict[str, Any] | None:
     match part:
+        case Text(text, stands_alone=True):
+            return {"type": "text-plain", "text": text, "mime_type": "text/plain"}
         case Text(text):
             return {"type": "text", "text": text}
         case Image():

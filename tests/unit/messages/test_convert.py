@@ -198,7 +198,7 @@ def test_normal_images_are_small_json_and_carry_their_data(shape, monkeypatch):
     monkeypatch.setattr("langchain_internvl.messages.block_fields.MEDIA_STORE", MediaStore())
     with pytest.warns(UserWarning, match="in another process: the image is a reference"):
         assert read_block(block, "in another process") == [
-            LostMedia("[An image was here. It is no longer available.]", "image")
+            LostMedia("[An image was here. It is no longer available.]", kind="image")
         ]
     assert all(new is old for new, old in zip(message.content, before, strict=True))
 
