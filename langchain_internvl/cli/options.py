@@ -28,20 +28,47 @@ def _checked_pages(pages: str | None) -> str | None:
     return pages
 
 
-def no_stream(out: Path | None) -> Path | None:
-    """Refuse `-`, which is no name of an output."""
-    if out is not None and str(out) == "-":
+_EMPTY = 'is empty, such as a variable of the shell that is not set; the current folder is "."'
+
+
+def named_path(name: str | Path) -> Path:
+    """The path of a name, for `parser=`: `pathlib` takes an empty one for the current folder.
+
+    Raises:
+        typer.BadParameter: The name is empty.
+    """
+    if not str(name):
+        raise typer.BadParameter(f"the path {_EMPTY}")
+    return Path(name)
+
+
+def output_path(name: str | Path) -> Path:
+    """The path of an output, for `parser=`.
+
+    Raises:
+        typer.BadParameter: The name is empty, or `-`, which is no name of an output.
+    """
+    if str(name) == "-":
         raise typer.BadParameter(
             "- is no file or folder: these results are not written to standard output; ./- is a "
             "name"
         )
-    return out
+    return named_path(name)
+
+
+def _checked_names(names: list[str]) -> list[str]:
+    """Refuse empty names among inputs."""
+    if "" in names:
+        raise typer.BadParameter(f"a name {_EMPTY}")
+    return names
 
 
 Files = Annotated[
     list[str],
     typer.Argument(
-        help="Paths, folders, http(s) URLs, or - for standard input.", show_default=False
+        callback=_checked_names,
+        help="Paths, folders, http(s) URLs, or - for standard input.",
+        show_default=False,
     ),
 ]
 Region = Annotated[
@@ -137,7 +164,9 @@ class OutputOptions:
     out: Annotated[
         Path | None,
         typer.Option(
-            callback=no_stream, help="Folder for a file per result, and images with boxes drawn."
+            parser=output_path,
+            metavar="PATH",
+            help="Folder for a file per result, and images with boxes drawn.",
         ),
     ] = None
 

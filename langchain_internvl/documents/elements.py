@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from langchain_internvl.grounding import parse_boxes
+from langchain_internvl.grounding.box import intersection_over_union
 
 _BOX = r"<box>((?:[^<]|<COORD_\d{1,4}>){0,400})</box>"
 _REGION = re.compile(
@@ -32,7 +33,7 @@ _REGION = re.compile(
 )
 _COORD = re.compile(r"<COORD_(\d{1,4})>")
 _SAME = 0.5
-"""Least share of two regions in common that makes them one, where parts of a page overlap."""
+"""Least intersection over union that makes two regions one, where parts of a page overlap."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +119,10 @@ def merge_elements(parts: Iterable[Sequence[Element]]) -> tuple[Element, ...]:
         merged += [
             one
             for one in part
-            if not any(one.label == other.label and _share(one, other) >= _SAME for other in last)
+            if not any(
+                one.label == other.label and intersection_over_union(one.box, other.box) >= _SAME
+                for other in last
+            )
         ]
         last = part
     return tuple(merged)
-
-
-def _share(one: Element, other: Element) -> float:
-    """Intersection over union of two boxes."""
-
-    def area(box: Sequence[int]) -> int:
-        return max(0, box[2] - box[0]) * max(0, box[3] - box[1])
-
-    a, b = one.box, other.box
-    common = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
-    return common / max(area(a) + area(b) - common, 1)

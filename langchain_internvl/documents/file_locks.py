@@ -64,13 +64,13 @@ def _has(module: str) -> bool:
 
 
 class Claim:
-    """A lock on an incomplete file, or on the folder of an output, until it is closed.
+    """A lock on a file that is written, or on the folder of an output, until it is closed.
 
     On Windows `NAME.lock` beside it, or `.ocr.lock` in the folder, is locked, and removed in the
     end. What a killed process leaves of it is not locked, and used again.
 
     Args:
-        path: The incomplete file, which is created if it does not exist, or the folder.
+        path: The file, which is created if it does not exist, or the folder.
 
     Raises:
         OSError: It cannot be opened.

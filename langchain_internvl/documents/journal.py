@@ -42,7 +42,8 @@ class Journal:
         fingerprint: Fingerprint of the settings that change the text; see `fingerprint_of`.
 
     Raises:
-        RequestError: Another process uses the journal, or the folder is not writable.
+        RequestError: Another process uses the journal, or the folder has no name or is not
+            writable.
     """
 
     def __init__(self, folder: str | os.PathLike[str], fingerprint: str) -> None:
@@ -50,6 +51,8 @@ class Journal:
         self._lock = threading.Lock()
         self._places: dict[str, int] = {}
         self._totals: dict[str, int] = {}
+        if not os.fspath(folder):
+            raise RequestError('resume_dir: is an empty path; the current folder is "."')
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self._path = Path(folder) / _NAME

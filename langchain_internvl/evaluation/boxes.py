@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import isnan
 
 from langchain_internvl.grounding import Box
+from langchain_internvl.grounding.box import intersection_over_union
 
 Corners = Sequence[float]
 """left, top, right, bottom, in any unit."""
@@ -29,20 +30,7 @@ def acc_at_iou(box: Box | Corners | None, target: Box | Corners, threshold: floa
         return box.iou(target) >= threshold
     if isinstance(box, Box) or isinstance(target, Box):
         raise TypeError("give both boxes as Box or both as coordinates of one unit")
-    return _iou(box, target) >= threshold
-
-
-def _iou(one: Corners, other: Corners) -> float:
-    for corners in (one, other):
+    for corners in (box, target):
         if len(corners) != 4 or any(map(isnan, corners)):
             raise ValueError(f"a box is left, top, right, bottom, not {list(corners)}")
-    wide = min(one[2], other[2]) - max(one[0], other[0])
-    high = min(one[3], other[3]) - max(one[1], other[1])
-    both = max(0.0, wide) * max(0.0, high)
-    either = _area(one) + _area(other) - both
-    # Boxes without area match only if they are equal.
-    return both / either if either else float(list(one) == list(other))
-
-
-def _area(corners: Corners) -> float:
-    return (corners[2] - corners[0]) * (corners[3] - corners[1])
+    return intersection_over_union(box, target) >= threshold

@@ -116,7 +116,9 @@ def _block(part: Mapping[str, Any], max_tiles: int) -> Any:
     if kind == "image":
         return {**image_block(part["url"]), "max_tiles": max_tiles}
     if kind == "video":
-        return video_block(part["url"])
+        # Under the names that lmms-eval gives them in its own blocks for Qwen's processor.
+        times = {"video_start": part.get("start_time"), "video_end": part.get("end_time")}
+        return {**video_block(part["url"]), **times}
     raise RequestError(f"chat_internvl takes text, images and videos, not {kind!r}")
 
 

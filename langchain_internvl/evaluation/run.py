@@ -59,13 +59,9 @@ def _right_letters(case: Case) -> list[str]:
         RequestError: An answer is neither.
     """
     letters = _letters(case)
-    texts = {
-        text.strip().lower(): letter for letter, text in zip(letters, case.options, strict=False)
-    }
     found = []
     for answer in case.answers:
-        letter = answer.strip().strip("().").upper()
-        right = letter if letter in letters else texts.get(answer.strip().lower())
+        right = _letter_of(answer, case)
         if right is None:
             raise RequestError(
                 f"case {case.id}: the answer {answer!r} is no option: give a letter, {letters[0]} "
@@ -73,6 +69,24 @@ def _right_letters(case: Case) -> list[str]:
             )
         found.append(right)
     return found
+
+
+def _letter_of(answer: str, case: Case) -> str | None:
+    """The letter that an answer is, or whose option has its text; None: it is neither."""
+    letters = _letters(case)
+    letter = answer.strip().strip("().").upper()
+    if letter in letters:
+        return letter
+    texts = {
+        text.strip().lower(): letter for letter, text in zip(letters, case.options, strict=False)
+    }
+    return texts.get(answer.strip().lower())
+
+
+def _mvbench_score(reply: str, case: Case) -> float:
+    # An answer that is the text of an option counts by its letter, as in MVBench's own table.
+    answers = (_letter_of(answer, case) or answer for answer in case.answers)
+    return float(any(mvbench_accuracy(reply, answer) for answer in answers))
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
@@ -84,9 +98,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "ocrbench": lambda reply, case: float(ocrbench(reply, case.answers, case.dataset)),
         "exact": lambda reply, case: float(exact_match(reply, case.answers)),
         "option": _letter_score,
-        "mvbench": lambda reply, case: float(
-            any(mvbench_accuracy(reply, answer) for answer in case.answers)
-        ),
+        "mvbench": _mvbench_score,
         "acc@0.5": _box_score,
         "cer": lambda reply, case: min(cer(reply, answer) for answer in case.answers),
         "wer": lambda reply, case: min(wer(reply, answer) for answer in case.answers),

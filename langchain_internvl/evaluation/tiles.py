@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 MAX_TILES = {
-    "chartqapro": 6,
+    **dict.fromkeys(("chartqapro", "mmmupro"), 6),
     **dict.fromkeys(("chartqa", "mmmu", "mmerealworld", "vcren", "vcrzh", "ocrvqa", "bmmr"), 12),
     **dict.fromkeys(("docvqa", "dude", "mmlongbenchdoc", "slidevqa"), 18),
-    **dict.fromkeys(("infovqa", "infographicvqa", "ocrbench", "hrbench4k", "hrbench8k"), 24),
+    **dict.fromkeys(("infovqa", "infographicvqa", "hrbench4k", "hrbench8k"), 24),
+    **dict.fromkeys(("ocrbench", "oceanocrbench", "olmocrbench"), 24),
     **dict.fromkeys(("mvbench", "videomme", "video"), 1),
 }
-"""Most tiles of each image by the beginning of the benchmark's name, lower case."""
+"""Most tiles of each image by the beginning of the benchmark's name, lower case; of several matches
+the first counts."""
 
 DEFAULT_MAX_TILES = 6
 MAX_TOTAL_TILES = 64

@@ -119,11 +119,9 @@ class Box(BaseModel):
 
     def iou(self, other: Box) -> float:
         """Intersection over union with another box on the same image, 0 to 1."""
-        wide = min(self.x2, other.x2) - max(self.x1, other.x1)
-        high = min(self.y2, other.y2) - max(self.y1, other.y1)
-        both = max(0.0, wide) * max(0.0, high)
-        either = self.area + other.area - both
-        return both / either if either > 0 else float(self.corners("unit") == other.corners("unit"))
+        return intersection_over_union(
+            (self.x1, self.y1, self.x2, self.y2), (other.x1, other.y1, other.x2, other.y2)
+        )
 
     def within(self, region: Box) -> Box:
         """Map this box from a crop to the whole image.
@@ -145,6 +143,21 @@ class Box(BaseModel):
         """The box as InternVL writes it: `<ref>label</ref><box>[[x1, y1, x2, y2]]</box>`."""
         label = "" if self.label is None else f"<ref>{self.label}</ref>"
         return f"{label}<box>[{list(self.thousandths)}]</box>"
+
+
+def intersection_over_union(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two rectangles, 0 to 1; 1 for equal ones without area.
+
+    Args:
+        one: left, top, right, bottom, in any unit.
+        other: The same of the other, in the same unit.
+    """
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    both = max(0.0, wide) * max(0.0, high)
+    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    either = sum(areas) - both
+    return both / either if either > 0 else float(tuple(one) == tuple(other))
 
 
 def scale_of(space: Space, size: Size | None) -> tuple[float, float]:

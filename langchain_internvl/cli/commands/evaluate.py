@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,25 +13,41 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from langchain_internvl.cli.exit_codes import FAILED
-from langchain_internvl.cli.options import ModelOptions, no_stream, with_options
+from langchain_internvl.cli.options import ModelOptions, output_path, with_options
 
 if TYPE_CHECKING:
     from langchain_internvl.evaluation import CaseResult
 
 
-def _check_output(out: Path) -> None:
-    """Refuse a file that cannot be written, before any request; an older one stays.
+@contextmanager
+def _claimed(out: Path, cases: Path) -> Iterator[None]:
+    """Keep a file for this run, before any request; an older one stays until the first result.
 
     Raises:
-        typer.BadParameter: It is a folder, or in none, or not writable.
+        typer.BadParameter: It is a folder, or in none, or not writable, or the file of the cases,
+            or another process writes it.
     """
+    from langchain_internvl.documents.file_locks import Claim
+    from langchain_internvl.errors import RequestError
+
     is_new = not out.exists()
     try:
+        if not is_new and cases.exists() and out.samefile(cases):
+            raise typer.BadParameter(f"--out: {out} has the cases, and would be overwritten")
         out.open("a").close()
-        if is_new:
-            out.unlink()
+        # A pipe or a device, such as /dev/null, may have several writers.
+        claim = Claim(out) if out.is_file() else None
+    except RequestError as error:
+        raise typer.BadParameter(f"--out: {error}") from None
     except OSError as error:
         raise typer.BadParameter(f"--out: {out} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        if is_new and claim is not None and not out.stat().st_size:  # the model was unusable
+            out.unlink()
+        if claim is not None:
+            claim.close()
 
 
 @with_options
@@ -50,7 +67,11 @@ def evaluate(
     model: ModelOptions,
     out: Annotated[
         Path | None,
-        typer.Option(callback=no_stream, help="File for one line of JSON per case, for compare."),
+        typer.Option(
+            parser=output_path,
+            metavar="PATH",
+            help="File for one line of JSON per case, for compare.",
+        ),
     ] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="File of an older run (--out), to compare with.")
@@ -72,18 +93,18 @@ def evaluate(
         known = ", ".join(evaluation.METRICS)
         raise typer.BadParameter(f"--metric: {metric!r} is none; choose one of {known}")
     older = None if baseline is None else read_run(baseline)
-    if out is not None:
-        _check_output(out)
-    # At once, so that an invalid line is reported before a long run.
-    read = list(islice(evaluation.read_cases(cases), limit))
-    if not read:
-        raise typer.BadParameter(f"{cases} has no cases")
-    llm = model.open(temperature=0)
-    results = evaluation.evaluate(llm, read, metric, concurrency=concurrency)
     console = Console(stderr=True)
     done: list[CaseResult] = []
     file = None
     with ExitStack() as stack:
+        if out is not None:
+            stack.enter_context(_claimed(out, cases))
+        # At once, so that an invalid line is reported before a long run.
+        read = list(islice(evaluation.read_cases(cases), limit))
+        if not read:
+            raise typer.BadParameter(f"{cases} has no cases")
+        llm = model.open(temperature=0)
+        results = evaluation.evaluate(llm, read, metric, concurrency=concurrency)
         for result in track(results, "cases", len(read), console=console, transient=True):
             if out is not None and not done:  # not before: the model may be unusable
                 file = stack.enter_context(out.open("w", encoding="utf-8"))

@@ -16,7 +16,8 @@ from langchain_internvl.cli.options import (
     ModelOptions,
     Pages,
     Password,
-    no_stream,
+    named_path,
+    output_path,
     with_options,
 )
 
@@ -39,7 +40,8 @@ def ocr(
         typer.Option(
             "--out",
             "-o",
-            callback=no_stream,
+            parser=output_path,
+            metavar="PATH",
             help="FILE.jsonl, FILE.parquet, or a folder.",
             show_default=False,
         ),
@@ -78,7 +80,11 @@ def ocr(
     concurrency: Annotated[int, typer.Option(min=1, help="Pages in flight together.")] = 8,
     resume_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of the journal; by default OUT.resume beside the output."),
+        typer.Option(
+            parser=named_path,
+            metavar="PATH",
+            help="Folder of the journal; by default OUT.resume beside the output.",
+        ),
     ] = None,
 ) -> None:
     """Read scans: images, TIFFs and PDFs, files and folders; go on after a crash.

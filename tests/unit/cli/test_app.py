@@ -127,6 +127,7 @@ def test_a_package_that_the_model_needs_is_said_once(run, folder, monkeypatch):
         (["--max-tiles", "none"], "--max-tiles"),
         (["--nonsense"], "--nonsense"),
         (["--out", "-"], "not written to standard output"),
+        (["--out", ""], "the path is empty"),
         (["--pages", "2-1"], "'2-1' is no range"),
         (["--pages", "x"], "'x' is no page number"),
     ],

@@ -24,10 +24,10 @@ def cases(tmp_path, monkeypatch):
 
 
 def run(monkeypatch, *arguments, reply):
-    def answer(_request):
+    def answer(request):
         if isinstance(reply, Exception):
             raise reply
-        return reply
+        return reply(request) if callable(reply) else reply
 
     def make(**_):
         backend = ScriptedBackend(answer)
@@ -99,6 +99,44 @@ def test_an_output_that_cannot_be_is_refused_before_any_request(cases, monkeypat
     assert "cannot be written" in result.stderr
 
 
+def test_the_cases_are_not_overwritten(cases, monkeypatch):
+    before = cases.read_bytes()
+    (cases.parent / "link.jsonl").symlink_to(cases)
+    for out in ("cases.jsonl", "link.jsonl"):
+        arguments = ("eval", str(cases), "-m", "exact", "--out", out)
+        result = run(monkeypatch, *arguments, reply=AssertionError("asked"))
+        assert result.exit_code == 2
+        assert "would be overwritten" in " ".join(result.stderr.split())
+    assert cases.read_bytes() == before
+
+
+def test_two_runs_do_not_write_one_file(cases, monkeypatch):
+    """Their lines would be mixed, and `compare` would read them as one run."""
+    arguments = ("eval", str(cases), "-m", "exact", "--out", "a.jsonl")
+    second = []
+
+    def odd(_request):
+        second.append(run(monkeypatch, *arguments, reply=AssertionError("asked")))
+        return "odd"
+
+    assert run(monkeypatch, *arguments, "--limit", "1", reply=odd).exit_code == 0
+    assert second[0].exit_code == 2
+    assert "is being written by another process" in " ".join(second[0].stderr.split())
+    assert len((cases.parent / "a.jsonl").read_text().splitlines()) == 1
+    assert run(monkeypatch, *arguments, reply="odd").exit_code == 0  # it is released
+    assert len((cases.parent / "a.jsonl").read_text().splitlines()) == 10
+
+
+def test_several_runs_may_write_a_device(cases, monkeypatch):
+    arguments = ("eval", str(cases), "-m", "exact", "--limit", "1", "--out", "/dev/null")
+
+    def odd(_request):
+        assert run(monkeypatch, *arguments, reply="even").exit_code == 0
+        return "odd"
+
+    assert run(monkeypatch, *arguments, reply=odd).stdout.endswith("(n=1)\n")
+
+
 def test_one_case_is_no_comparison(cases, monkeypatch):
     for name, reply in (("a.jsonl", "odd"), ("b.jsonl", "even")):
         arguments = ("eval", str(cases), "-m", "exact", "--limit", "1", "--out", name)
@@ -114,6 +152,8 @@ def test_a_model_that_cannot_be_used_leaves_the_older_file(cases, monkeypatch):
     assert result.exit_code == 1
     assert result.stderr.count("the weights are damaged") == 1
     assert (cases.parent / "a.jsonl").read_text() == "older"
+    run(monkeypatch, *arguments[:-1], "b.jsonl", reply=CheckpointError("the weights are damaged"))
+    assert sorted(one.name for one in cases.parent.iterdir()) == ["a.jsonl", "cases.jsonl"]
 
 
 def test_failed_cases_are_said_and_exit_with_1(cases, monkeypatch):

@@ -105,6 +105,14 @@ def test_standard_input_that_is_nothing(run):
     assert run("describe", "-", "-").exit_code == 2
 
 
+def test_an_empty_name_is_not_the_current_folder(run):
+    """As of `"$FILE"` where FILE is not set; every image of the folder would be described."""
+    result = run("describe", "", "cat.png")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "a name is empty" in result.stderr
+    assert run("describe", ".").stdout.count("A cat.") == 2
+
+
 def test_pdfs_are_read_page_by_page(run, folder):
     pages = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
     pages[0].save(folder / "paper.pdf", "PDF", save_all=True, append_images=pages[1:])

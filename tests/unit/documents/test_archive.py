@@ -118,6 +118,8 @@ def test_wrong_usage_is_said(ocr):
     assert ocr("scans", "--out", "a.jsonl", "--ocr", "maybe")[0].exit_code == 2
     assert ocr("scans", "--out", "a.jsonl", "--rotation", "maybe")[0].exit_code == 2
     assert ocr("scans")[0].exit_code == 2
+    assert ocr("scans", "--out", "")[0].exit_code == 2
+    assert ocr("scans", "--out", "a.jsonl", "--resume-dir", "")[0].exit_code == 2
 
 
 def test_standard_input_is_a_file(ocr, folder):

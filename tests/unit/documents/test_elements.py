@@ -89,6 +89,15 @@ def test_a_region_in_two_parts_is_there_once():
     assert merge_elements([[row, row]]) == (row, row)  # what a model says twice it says twice
 
 
+def test_a_rule_without_height_in_two_parts_is_there_once():
+    """Lines of a page have heights below a thousandth, so that both edges are one number."""
+    rule, other = (
+        Element((62, 500, 940, 500), "separator"),
+        Element((62, 510, 940, 510), "separator"),
+    )
+    assert merge_elements([[rule], [rule, other]]) == (rule, other)
+
+
 def test_a_plan_in_a_loop_is_a_loop():
     llm, backend = scripted([
         long_reply("<think>" + "<box>[[1, 2, 3, 4]]</box><label>text</label>\n" * 60),

@@ -178,6 +178,13 @@ def test_a_journal_is_for_one_process_at_a_time(tmp_path):
         Journal(tmp_path / "file", "a")
 
 
+def test_an_empty_path_is_not_the_current_folder(tiff, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match="resume_dir: is an empty path"):
+        load(tiff, "")
+    assert [path.name for path in tmp_path.iterdir()] == [tiff.name]
+
+
 def test_any_text_survives(tmp_path):
     text = 'line\nline \u2028 \x00 \ud800 \U0001f600 "quoted" \\ \x85 end'
     journal = Journal(tmp_path, "a")

@@ -109,6 +109,8 @@ def test_results_come_in_order_and_a_failed_case_keeps_its_place(tmp_path, llm):
         ("exact", " Yes ", {"answer": "yes"}, 1),
         ("option", "The answer is B.", {"answer": "B", "options": ["cat", "dog"]}, 1),
         ("mvbench", "(A) up", {"answer": "B. down"}, 0),
+        ("mvbench", "B", {"answer": "to the left", "options": ["up", "to the left"]}, 1),
+        ("mvbench", "A", {"answer": "a cat", "options": ["a dog", "a cat"]}, 0),
         ("acc@0.5", "<ref>x</ref><box>[[0, 0, 500, 500]]</box>", {"box": [0, 0, 500, 500]}, 1),
         ("acc@0.5", "nothing", {"box": [0, 0, 500, 500]}, 0),
         ("cer", "abcd", {"answer": "abce"}, 0.25),
@@ -182,6 +184,8 @@ def test_tiles_are_those_of_vlmevalkit():
     assert max_tiles_of("HRBench8K") == 24
     assert max_tiles_of("MMLongBench_DOC") == 18
     assert max_tiles_of("MVBench") == 1
+    assert max_tiles_of("MMMU_Pro_10c") == max_tiles_of("mmmu_pro_vision") == 6
+    assert max_tiles_of("olmOCRBench") == max_tiles_of("OCRBench_v2") == 24
 
 
 def test_an_error_of_the_model_after_a_success_is_that_of_a_case():

@@ -102,6 +102,8 @@ def test_boxes():
     assert not acc_at_iou(half, box, threshold=0.51)
     assert acc_at_iou((0, 0, 10, 5), (0, 0, 10, 10))
     assert not acc_at_iou(None, box)
+    assert acc_at_iou([5, 5, 5, 9], (5, 5, 5, 9))
+    assert not acc_at_iou((5, 5, 5, 9), (5, 6, 5, 9))
     assert not acc_at_iou((0, 0, 1, 1), (2, 2, 3, 3), 0.01)
     with pytest.raises(TypeError, match="both"):
         acc_at_iou(box, (0, 0, 1, 1))

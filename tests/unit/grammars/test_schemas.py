@@ -337,6 +337,26 @@ def test_many_references_take_no_time():
     assert check_schema({"$defs": levels, "$ref": "#/$defs/l0"})
 
 
+def test_names_of_many_references_are_refused():
+    """Each level names the next twice: copied one by one there are two to the fortieth."""
+    levels = {
+        f"l{level}": {"anyOf": [{"$ref": f"#/$defs/l{level + 1}"}] * 2} for level in range(40)
+    }
+    levels["l40"] = {"enum": ["a"]}
+    for first, is_refused in (("l0", True), ("l36", False)):
+        schema = {
+            "$defs": levels,
+            "type": "object",
+            "propertyNames": {"$ref": f"#/$defs/{first}"},
+            "additionalProperties": {"type": "null"},
+        }
+        if is_refused:
+            with pytest.raises(SchemaError, match=r"propertyNames: over 1000 references"):
+                check_schema(schema)
+        else:
+            assert check_schema(schema)
+
+
 @pytest.mark.parametrize(
     "options",
     [
