@@ -170,7 +170,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
         return normalise_messages(messages, self.media_policy)
 
     def _turns(self, messages: LanguageModelInput) -> list[Turn]:
-        return to_turns(self._convert_input(messages).to_messages())
+        return to_turns(self._convert_input(messages).to_messages(), self.media_policy)
 
     def _read_call(
         self, overrides: Mapping[str, Any], stop: list[str] | None = None
@@ -205,7 +205,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
         try:
             if served is not None and served.takes_turns:
                 turn_renderer = self._turn_renderer(served, settings, deadline, form)
-                turns = to_turns(messages)
+                turns = to_turns(messages, self.media_policy)
                 self._warn_of_unused(settings)
                 if self.backend_kind == "server":
                     check_for_server(turn_renderer.form, turn_renderer.options, turns)
@@ -216,7 +216,7 @@ class PreparedModel(ModelSettings, BaseChatModel):
             if served is not None and form is not None:
                 refuse_thoughts(form, thinks=settings.thinks)
             renderer = self._renderer(settings, form, deadline)
-            request = make_request(settings, renderer, to_turns(messages))
+            request = make_request(settings, renderer, to_turns(messages, self.media_policy))
         except MediaError as error:
             if deadline.is_over:
                 raise deadline.error() from error

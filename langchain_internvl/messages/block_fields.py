@@ -15,8 +15,7 @@ from typing import Any
 from langchain_internvl.errors import MessageError, RequestError
 from langchain_internvl.media.media_store import MEDIA_STORE, PASSWORDS, PREFIX
 from langchain_internvl.media.page_ranges import parse_pages
-from langchain_internvl.media.plain_text import charset_of, decode_text
-from langchain_internvl.media.policy import MediaPolicy
+from langchain_internvl.media.plain_text import charset_of
 from langchain_internvl.media.signatures import identify, name_of
 from langchain_internvl.media.sniff import read_head, sniff_kind
 from langchain_internvl.media.sources import (
@@ -28,7 +27,15 @@ from langchain_internvl.media.sources import (
     to_url_source,
 )
 from langchain_internvl.messages.block_options import warn_of_options
-from langchain_internvl.messages.conversation import Document, Image, LostMedia, Part, Text, Video
+from langchain_internvl.messages.conversation import (
+    Document,
+    Image,
+    LostMedia,
+    Part,
+    Text,
+    TextFile,
+    Video,
+)
 
 Fields = dict[str, Any]
 
@@ -54,7 +61,7 @@ _BEDROCK_FORMATS = {
 }
 
 
-def to_part(kind: str, fields: Fields, where: str) -> Part:
+def to_part(kind: str, fields: Fields, where: str) -> Part | TextFile:
     """The part of a conversation for a media block.
 
     Args:
@@ -75,7 +82,7 @@ def to_part(kind: str, fields: Fields, where: str) -> Part:
     elif kind == "image" and _is_declared_pdf(fields, where):
         kind = "pdf"
     if kind == "text":
-        return Text(_file_text(fields, where), stands_alone=True)
+        return _file_text(fields, where)
     warn_of_options(kind, fields, where)
     if _is_lost(fields):
         return lost_media(kind, where)
@@ -311,16 +318,16 @@ def lost_media(kind: str, where: str) -> LostMedia:
     return LostMedia(f"[{article} {name} was here. It is no longer available.]", kind=kind)
 
 
-def _file_text(fields: Fields, where: str) -> str:
-    """The text of a text file, given as text or as bytes."""
+def _file_text(fields: Fields, where: str) -> Text | TextFile:
+    """The text of a text file, or the file where its bytes are given."""
     if isinstance(fields.get("text"), str):
-        return str(fields["text"])
+        return Text(fields["text"], stands_alone=True)
     if fields.get("source_type") == "text" and isinstance(fields.get("data"), str):
-        return str(fields["data"])
+        return Text(fields["data"], stands_alone=True)
     source = _source(fields, where)
     if isinstance(source, UrlSource):
         raise MessageError(f"{where}: text files are not downloaded; pass the text itself")
-    return decode_text(source.read(MediaPolicy()), _charset(fields), where)
+    return TextFile(source, _charset(fields), where)
 
 
 def _charset(fields: Fields) -> str | None:

@@ -31,10 +31,18 @@ from typing import Any
 from langchain_internvl.errors import InternVLError, MessageError
 from langchain_internvl.media.sources import to_source
 from langchain_internvl.messages.block_fields import NO_AUDIO, Fields, lost_media, to_part
-from langchain_internvl.messages.conversation import Image, LostMedia, Part, Text, ToolCall
+from langchain_internvl.messages.conversation import (
+    Image,
+    LostMedia,
+    Part,
+    Text,
+    TextFile,
+    ToolCall,
+)
 
 Block = Mapping[str, Any]
-Item = Part | ToolCall
+Item = Part | TextFile | ToolCall
+_TEXTS = (Text, TextFile)
 
 
 class MediaBlock(dict[str, Any]):
@@ -185,9 +193,9 @@ def _lines(content: Any, where: str) -> list[Item]:
     items: list[Item] = []
     for one in [content] if isinstance(content, str) else content:
         for item in read_block(one, where):
-            if not isinstance(item, (Text, Image)):
+            if not isinstance(item, (*_TEXTS, Image)):
                 raise MessageError(f"{where}: a document's content has texts and images only")
-            if isinstance(item, Text) and items and isinstance(items[-1], Text):
+            if isinstance(item, _TEXTS) and items and isinstance(items[-1], _TEXTS):
                 items.append(Text("\n"))
             items.append(replace(item, stands_alone=True) if isinstance(item, Text) else item)
     return items

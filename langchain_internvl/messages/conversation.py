@@ -30,6 +30,21 @@ class Text:
 
 
 @dataclass(frozen=True)
+class TextFile:
+    """A text file that is not read yet; `text_files.py` makes a `Text` of it.
+
+    Attributes:
+        source: The file.
+        charset: The stated encoding; None: none is.
+        place: Position of its block, for error messages.
+    """
+
+    source: Source
+    charset: str | None
+    place: str
+
+
+@dataclass(frozen=True)
 class LostMedia(Text):
     """Text in place of a medium whose bytes are no longer in memory.
 

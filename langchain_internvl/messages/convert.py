@@ -12,14 +12,17 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, ToolMessage
 
 from langchain_internvl.errors import InternVLError, MessageError
+from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.messages.blocks import read_block, to_json
 from langchain_internvl.messages.conversation import (
     Part,
     Role,
     Text,
+    TextFile,
     ToolCall,
     Turn,
 )
+from langchain_internvl.messages.text_files import read_text_file
 from langchain_internvl.reply_text.channels import without_thoughts
 
 _ROLES: dict[str, Role] = {
@@ -34,10 +37,14 @@ _ROLES: dict[str, Role] = {
 }
 
 
-def to_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
+def to_turns(messages: Sequence[BaseMessage], policy: MediaPolicy | None = None) -> list[Turn]:
     """Convert LangChain messages to turns.
 
     Every message becomes one turn; consecutive messages of one role are not merged.
+
+    Args:
+        messages: The messages.
+        policy: Limits on text files, which are read here; None: the defaults of `MediaPolicy`.
 
     Raises:
         MessageError: There are no messages, or one is malformed or has unsupported content.
@@ -45,12 +52,13 @@ def to_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
     """
     if not messages:
         raise MessageError("there are no messages to answer")
-    return [_turn(message, number) for number, message in enumerate(messages, 1)]
+    policy = policy or MediaPolicy()
+    return [_turn(message, number, policy) for number, message in enumerate(messages, 1)]
 
 
-def _turn(message: BaseMessage, number: int) -> Turn:
+def _turn(message: BaseMessage, number: int, policy: MediaPolicy) -> Turn:
     try:
-        return _read_turn(message, number)
+        return _read_turn(message, number, policy)
     except InternVLError:
         raise
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -60,13 +68,14 @@ def _turn(message: BaseMessage, number: int) -> Turn:
         ) from error
 
 
-def _read_turn(message: BaseMessage, number: int) -> Turn:
+def _read_turn(message: BaseMessage, number: int, policy: MediaPolicy) -> Turn:
     role = _role(message, number)
     parts: list[Part] = []
     calls: list[ToolCall] = []
     for place, block in enumerate(blocks_of(message, number), 1):
         where = place_of(message, number, place)
-        for item in read_block(block, where):
+        for read in read_block(block, where):
+            item = read_text_file(read, policy) if isinstance(read, TextFile) else read
             if isinstance(item, Text) and role == "assistant":
                 parts.append(replace(item, text=without_thoughts(item.text)))
             elif not isinstance(item, ToolCall):

@@ -27,8 +27,17 @@ from langchain_internvl.media.sources import (
     UrlSource,
 )
 from langchain_internvl.messages.blocks import MediaBlock, RefusedBlock, read_block
-from langchain_internvl.messages.conversation import Document, Image, Part, Text, ToolCall, Video
+from langchain_internvl.messages.conversation import (
+    Document,
+    Image,
+    Part,
+    Text,
+    TextFile,
+    ToolCall,
+    Video,
+)
 from langchain_internvl.messages.convert import blocks_of, place_of
+from langchain_internvl.messages.text_files import read_text_file
 
 _Content = list[str | dict[Any, Any]]
 
@@ -105,8 +114,10 @@ def _without_password(block: dict[Any, Any]) -> dict[Any, Any]:
 _NORMAL = ("text", "text-plain", "reasoning", "thinking", "tool_use", "tool_call")
 
 
-def _normal_part(part: Part | ToolCall, policy: MediaPolicy) -> dict[str, Any] | None:
+def _normal_part(part: Part | TextFile | ToolCall, policy: MediaPolicy) -> dict[str, Any] | None:
     match part:
+        case TextFile():
+            return _normal_part(read_text_file(part, policy), policy)
         case Text(text, stands_alone=True):
             return {"type": "text-plain", "text": text, "mime_type": "text/plain"}
         case Text(text):

@@ -21,8 +21,9 @@ from langchain_internvl.media.images import load_rgb
 from langchain_internvl.media.sniff import sniff_kind
 from langchain_internvl.media.sources import BytesSource, PathSource, UrlSource, to_source
 from langchain_internvl.messages.blocks import read_block
-from langchain_internvl.messages.conversation import Document, Image, Text, Video
+from langchain_internvl.messages.conversation import Document, Image, Text, TextFile, Video
 from langchain_internvl.messages.references import normalise_messages
+from langchain_internvl.messages.text_files import read_text_file
 
 POLICY = MediaPolicy()
 PDF = SCAN.read_bytes()
@@ -114,15 +115,12 @@ def data_url(data):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
-    ("data", "kind"), [(DATA, Image), (CLIP, Video), (PDF, Document), ("wörter".encode(), Text)]
+    ("data", "kind"), [(DATA, Image), (CLIP, Video), (PDF, Document), ("wörter".encode(), TextFile)]
 )
 def test_files_without_a_type_are_what_their_bytes_are(shape, data, kind):
     (part,) = read_block(shape(data), "here")
     assert isinstance(part, kind)
-    if kind is Text:
-        assert part == Text("wörter")
-    else:
-        assert part.source.read(POLICY.for_videos()) == data
+    assert part.source.read(POLICY.for_videos()) == data
 
 
 def test_a_path_without_a_type(tmp_path):
@@ -134,7 +132,8 @@ def test_a_path_without_a_type(tmp_path):
 
 def test_a_name_says_more_than_octet_stream():
     block = {"type": "file", "base64": encoded(b"a,b"), "mime_type": OCTETS, "filename": "a.csv"}
-    assert read_block(block, "here") == [Text("a,b")]
+    (part,) = read_block(block, "here")
+    assert read_text_file(part, POLICY) == Text("a,b")
     url = {"type": "file", "url": "https://example.com/a.png", "mime_type": OCTETS}
     assert read_block(url, "here") == [Image(UrlSource("https://example.com/a.png"))]
 
