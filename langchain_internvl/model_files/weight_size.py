@@ -37,6 +37,18 @@ def check_size(config: Mapping[str, Any], stored_bytes: int, where: str) -> None
         )
 
 
+def dense_layers(text: Mapping[str, Any]) -> frozenset[int]:
+    """The layers of a mixture of experts that have no experts.
+
+    Args:
+        text: Config of the language model, checked already.
+    """
+    step = text.get("decoder_sparse_step") or 1
+    named = frozenset(text.get("mlp_only_layers") or ())
+    layers = range(text.get("num_hidden_layers", 0))
+    return frozenset(layer for layer in layers if (layer + 1) % step or layer in named)
+
+
 def _fewest_of_language_model(text: Mapping[str, Any]) -> int:
     """Minimum parameters: embeddings, and per layer query and output projections and experts."""
     width, layers = text.get("hidden_size", 0), text.get("num_hidden_layers", 0)
@@ -44,8 +56,10 @@ def _fewest_of_language_model(text: Mapping[str, Any]) -> int:
     head_size = text.get("head_dim") or width // heads
     experts = text.get("num_experts") or text.get("num_local_experts") or 1
     inner = text.get("moe_intermediate_size") or text.get("intermediate_size", 0)
-    layer = 2 * width * heads * head_size + 3 * width * inner * experts
-    return int(text.get("vocab_size", 0) * width + layers * layer)
+    dense = len(dense_layers(text))
+    attention = 2 * width * heads * head_size
+    rest = dense * text.get("intermediate_size", 0) + (layers - dense) * inner * experts
+    return int(text.get("vocab_size", 0) * width + layers * attention + 3 * width * rest)
 
 
 def _fewest_of_vision_tower(vision: Mapping[str, Any]) -> int:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_internvl.model_files.weight_size import dense_layers
+
 _ROUTER: Mapping[str, str] = {"qwen3_moe": "gate", "gpt_oss": "router"}
 """Names of the router module, which selects experts."""
 
@@ -67,10 +69,7 @@ def mixture_sizes(
     )
     attention = 2 * width * heads * head_size
     inner = text.get("moe_intermediate_size") or text["intermediate_size"]
-    every = text.get("decoder_sparse_step") or 1
-    dense = {layer for layer in range(layers) if (layer + 1) % every}.union(
-        text.get("mlp_only_layers") or ()
-    )
+    dense = dense_layers(text)
     tower = vision.get("hidden_size", 0) * (
         4 * vision.get("hidden_size", 0) + 2 * vision.get("intermediate_size", 0)
     )

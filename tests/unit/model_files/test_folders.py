@@ -142,6 +142,27 @@ def test_weights_too_small_for_the_config(changes, folder):
         read_checkpoint(folder).find_weights()
 
 
+@pytest.mark.parametrize(
+    "dense", [{"decoder_sparse_step": 8}, {"mlp_only_layers": [0, 1, 2, 3, 4, 5, 6]}]
+)
+def test_dense_layers_of_a_mixture_are_smaller(dense):
+    """One layer of eight has experts: 0.45 GB in bfloat16, not 3.3 GB."""
+    config = original_config(
+        "qwen3_moe",
+        llm_config={
+            "hidden_size": 1024, "intermediate_size": 3072, "moe_intermediate_size": 512,
+            "num_experts": 128, "num_hidden_layers": 8, "num_attention_heads": 8, "head_dim": 128,
+            "vocab_size": 1000, **dense,
+        },
+    )  # fmt: skip
+    check_size(config, 450_000_000, "folder")
+    with pytest.raises(CheckpointError):
+        check_size(config, 90_000_000, "folder")
+    config["llm_config"].update(decoder_sparse_step=1, mlp_only_layers=[])
+    with pytest.raises(CheckpointError):
+        check_size(config, 450_000_000, "folder")
+
+
 def test_an_original_config_of_a_real_size_is_accepted(tmp_path):
     """InternVL3-8B: 15.9 GB of weights in bfloat16, as its index says."""
 
