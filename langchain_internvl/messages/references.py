@@ -87,11 +87,13 @@ def _normal_block(
         return block
     try:
         parts = read_block(block, where)
+        is_normal = block.get("type") in _NORMAL or len(parts) != 1
+        if not is_normal and isinstance(parts[0], TextFile):
+            parts = [read_text_file(parts[0], policy)]
     except InternVLError as error:
         # Raised within the run, so that the error is traced. Until then LangChain handles a plain
         # text block.
         return RefusedBlock(error)
-    is_normal = block.get("type") in _NORMAL or len(parts) != 1
     normal = None if is_normal else _normal_part(parts[0], policy)
     return _without_password(block) if normal is None else normal
 
@@ -116,8 +118,6 @@ _NORMAL = ("text", "text-plain", "reasoning", "thinking", "tool_use", "tool_call
 
 def _normal_part(part: Part | TextFile | ToolCall, policy: MediaPolicy) -> dict[str, Any] | None:
     match part:
-        case TextFile():
-            return _normal_part(read_text_file(part, policy), policy)
         case Text(text, stands_alone=True):
             return {"type": "text-plain", "text": text, "mime_type": "text/plain"}
         case Text(text):

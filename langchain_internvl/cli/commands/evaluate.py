@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,8 +44,10 @@ def _claimed(out: Path, cases: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if is_new and claim is not None and not out.stat().st_size:  # the model was unusable
-            out.unlink()
+        if is_new and claim is not None:
+            with suppress(FileNotFoundError):  # it was removed or renamed meanwhile
+                if not out.stat().st_size:  # the model was unusable
+                    out.unlink()
         if claim is not None:
             claim.close()
 

@@ -10,9 +10,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from PIL import Image
 
 from langchain_internvl import ChatInternVL, image_block
-from langchain_internvl.errors import (
-    MessageError,
-)
+from langchain_internvl.errors import MediaError, MessageError
 
 
 class _Tokens(BaseCallbackHandler):
@@ -90,11 +88,19 @@ def test_tracing_takes_every_image_by_reference(llm, backend, method, block):
     assert len(tracer.ended) == 1
 
 
-def test_errors_are_traced(llm):
+@pytest.mark.parametrize(
+    ("block", "error"),
+    [
+        ({"type": "hologram"}, MessageError),
+        ({"type": "file", "path": "no/such.txt"}, MediaError),
+        ({"type": "file", "base64": "//8=", "mime_type": "text/plain;charset=utf-8"}, MediaError),
+    ],
+)
+def test_errors_are_traced(llm, block, error):
     tracer = Tracer()
-    with pytest.raises(MessageError):
-        llm.invoke(ask({"type": "hologram"}), {"callbacks": [tracer], "run_id": uuid4()})
-    assert [type(error) for error in tracer.failed] == [MessageError]
+    with pytest.raises(error):
+        llm.invoke(ask(block), {"callbacks": [tracer], "run_id": uuid4()})
+    assert [type(one) for one in tracer.failed] == [error]
 
 
 def test_rate_limiter(backend):

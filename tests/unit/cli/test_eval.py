@@ -127,6 +127,19 @@ def test_two_runs_do_not_write_one_file(cases, monkeypatch):
     assert len((cases.parent / "a.jsonl").read_text().splitlines()) == 10
 
 
+def test_an_output_that_is_removed_meanwhile_is_no_error(cases, monkeypatch):
+    out = cases.parent / "a.jsonl"
+
+    def odd(_request):
+        out.unlink(missing_ok=True)
+        return "odd"
+
+    arguments = ("eval", str(cases), "-m", "exact", "--limit", "2", "--out", "a.jsonl")
+    result = run(monkeypatch, *arguments, reply=odd)
+    assert (result.exit_code, result.exception) == (0, None)
+    assert result.stdout.endswith("(n=2)\n")
+
+
 def test_several_runs_may_write_a_device(cases, monkeypatch):
     arguments = ("eval", str(cases), "-m", "exact", "--limit", "1", "--out", "/dev/null")
 
