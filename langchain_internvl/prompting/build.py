@@ -84,19 +84,20 @@ class _Layout:
         slots = [shown] if self.options.join_images and shown else [[one] for one in shown]
         only_image = self.groups + len(slots) == 1
         segments: list[Segment] = []
-        for part in parts:
+        for before, part in zip((None, *parts), parts, strict=False):
             if isinstance(part, Text):
                 segments.append(Words(part.text))
             elif isinstance(part, Instruction):
                 segments.append(Markup(part.text))
             elif isinstance(part, Video):
-                segments += self._video(part)
+                segments += [*_line_end(before), *self._video(part)]
             elif isinstance(part, Document):
                 raise UnsupportedMediaError(
                     part.source.name, "pages must be taken from the PDF first"
                 )
             elif slots:  # joined images are at the position of the first one
                 self.groups += 1
+                segments += _line_end(before)
                 if self.options.number_images and not only_image:
                     segments.append(Markup(f"Image-{self.groups}: "))
                 segments += [self._slot(slots.pop(0)), Markup("\n")]
@@ -147,6 +148,12 @@ def _order(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     if not media or any(isinstance(part, Text) for part in parts[parts.index(media[0]) :]):
         return parts
     return (*media, *(part for part in parts if isinstance(part, (Text, Instruction))))
+
+
+def _line_end(before: Part | None) -> list[Segment]:
+    """A line end before a medium that would share the last line of a text that stands alone."""
+    shares = isinstance(before, Text) and before.stands_alone and not before.text.endswith("\n")
+    return [Words("\n")] if shares else []
 
 
 def build_prompt(

@@ -3,14 +3,18 @@
 import base64
 
 import pytest
+from golden import GOLDEN
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.messages.content import create_plaintext_block
 
+from langchain_internvl import ChatInternVL, image_block, video_block
+from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.messages.conversation import Text
 from langchain_internvl.messages.convert import to_turns
 from langchain_internvl.messages.references import normalise_messages
 
+IMAGE = GOLDEN / "images/rgb_1344x896.png"
 QUESTION = {"type": "text", "text": "3 rows?"}
 TABLE = base64.b64encode(b"a,b\n1,2").decode()
 SAME = {"type": "text", "text": "a,b\n1,2"}
@@ -29,6 +33,11 @@ WHOLES = {
     "anthropic, parts": {"type": "document", "source": {"type": "content", "content": [SAME]}},
     "search result": {"type": "search_result", "content": [SAME]},
 }  # fmt: skip
+
+
+@pytest.fixture
+def llm():
+    return ChatInternVL(model="nano", backend=ScriptedBackend([]))
 
 
 def text_of(message):
@@ -71,6 +80,21 @@ def test_an_image_that_is_gone_is_no_part_of_the_question():
     with pytest.warns(UserWarning, match="does not have its bytes"):
         said = text_of(HumanMessage([gone, QUESTION]))
     assert said == "[An image was here. It is no longer available.]\n3 rows?"
+
+
+def test_the_number_of_an_image_is_no_part_of_the_last_line(llm):
+    """Nor is that of a frame."""
+    image = image_block(IMAGE, max_tiles=1)
+    table = WHOLES["text file"]
+    for parts, expected in (
+        ([image, table, image], "Image-1: *\na,b\n1,2\nImage-2: *\n"),
+        ([table, video_block([IMAGE]), QUESTION], "a,b\n1,2\nFrame1: *\n3 rows?"),
+        ([WHOLES["text file with a line end"], image, QUESTION], "a,b\n1,2\n*\n3 rows?"),
+        ([table, image], "*\na,b\n1,2"),  # media are moved to the front
+        ([QUESTION, image, QUESTION], "3 rows?*\n3 rows?"),
+    ):
+        prompt = llm.render([HumanMessage(parts)])
+        assert f"user\n{expected}<|im_end|>" in prompt.replace("<image>", "*")
 
 
 def test_texts_of_a_message_are_one_text():
