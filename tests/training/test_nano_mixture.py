@@ -37,19 +37,22 @@ def test_small_print_is_small():
         assert of_square[of_square > 0].float().mean() > 1.8  # of other windows 1.4 to 1.7
 
 
-def test_pages_of_few_tiles_are_asked_about_from_as_far_as_of_many():
+def test_pages_of_few_tiles_are_asked_about_from_as_far_as_of_many(monkeypatch):
     rng = random.Random(4)
     far = [KINDS["far read list"].text_from(rng) for _ in range(200)]
     assert 60 < far.count(0) < 140
     assert 2300 < max(far) <= 13 * 196
     assert KINDS["wide"].text_from(rng) == 0
-    steps = Steps(Course(mixture="thirteenth", seed=3), 0, 40, 0)
-    batches = [batch for step in range(40) for batch in steps[step]]
-    gaps = [
-        gap for one in batches if one.kind == "far read list" for gap in one.gaps[:, 1].tolist()
-    ]
-    assert 0 < gaps.count(0) < len(gaps)
-    assert not any(one.gaps[:, 1].any() for one in batches if one.kind != "far read list")
+    both = {"far read list": 0.5, "small read list": 0.5}
+    monkeypatch.setattr("nano_training.mixture.MIXTURES", {"lists": both})
+    steps = Steps(Course(mixture="lists", first="lists", seed=3), 0, 12, 0)
+    batches = [batch for step in range(12) for batch in steps[step]]
+    gaps = {
+        kind: torch.cat([one.gaps[:, 1] for one in batches if one.kind == kind]).tolist()
+        for kind in both
+    }
+    assert 0 < gaps["far read list"].count(0) < len(gaps["far read list"])
+    assert not any(gaps["small read list"])
 
 
 def test_the_first_steps_have_a_mixture_of_their_own_and_batches_a_scale():
