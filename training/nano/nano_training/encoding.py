@@ -82,15 +82,21 @@ _SIDE = 3
 _NUMBERS = re.compile(r"\d+")
 
 
-def _of_box(answer: str, start: int, length: int) -> list[_Pointer]:
+def _named_box(answer: str) -> tuple[str, str]:
+    """NAME and BOX of `<ref>NAME</ref><box>BOX</box>`."""
+    name, box = answer.removeprefix("<ref>").removesuffix("</box>").split("</ref><box>")
+    return name, box
+
+
+def _of_box(name: str, box: str, start: int, length: int) -> list[_Pointer]:
     """From each digit of the one box of an answer to its name before it.
 
     Args:
-        answer: `<ref>NAME</ref><box>[[LEFT, TOP, RIGHT, BOTTOM]]</box>`.
-        start: Place of the answer.
+        name: What is located.
+        box: `[[LEFT, TOP, RIGHT, BOTTOM]]`.
+        start: Place of the answer, which is what `_named_box` reads.
         length: Length of the row.
     """
-    name, box = answer.removeprefix("<ref>").removesuffix("</box>").split("</ref><box>")
     letters = range(start + 1, start + 1 + len(name))  # <ref> is one token
     told = (letters[:_SIDE], letters, letters[-_SIDE:], letters)
     pointers = []
@@ -180,11 +186,11 @@ class Encoder:
                         pointers += _of_asked(about.asked, text, len(ids), places)
                     continue
                 if about.letters:
-                    name = question.answer.partition("</ref>")[0].removeprefix("<ref>")
+                    name, box = _named_box(question.answer)
                     pointers += self._of_reading(
                         sample, about.letters, name, start=start + 1, ids=ids, cut=cut, known=1
                     )
-                    pointers += _of_box(question.answer, start, len(ids))
+                    pointers += _of_box(name, box, start, len(ids))
                 target[context] = self._looked_at(sample, about, known, cut)
                 if target.any():
                     pointers += [_Pointer(place - 1, Goal.THING, target) for place in places]

@@ -132,7 +132,7 @@ def _wide_scene(rng: random.Random) -> Sample:
 
 _SMALL_GRIDS = ((2, 1), (1, 2), (2, 2))
 _WIDE_GRIDS = (*GRIDS, (4, 2), (3, 3), (3, 4), (4, 3))
-"""Those of many tiles, and of four across, which are read last, come twice."""
+"""Those of many tiles, and of four across, are read worst, so they come twice."""
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {

@@ -70,7 +70,7 @@ _ROPE: Mapping[str, str | float] = MappingProxyType(
 """Positions, as transformers' `llama3` has them. Up to its twenty-third run the model saw its text
 hardly ever more than 1,400 tokens behind a letter. Of pages of twelve tiles, whose text is up to
 2,600 behind, these waves, slower where one takes more than 350 tokens, brought the loss from 0.44
-to 0.30 without training, and cost no other job anything."""
+to 0.30 without training, and cost other jobs little: of descriptions 0.0044 became 0.0054."""
 
 JINJA = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"

@@ -299,7 +299,8 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.04,
             "blank": 0.01,
         },
-        # As the twelfth, with pages of short lines on many tiles, and as far away as on many.
+        # As the twelfth, with pages of short lines on many tiles, and as far away as on many; from
+        # step 750 of its run with places of lines.
         "thirteenth": {
             SMALL: 0.08,
             WINDOW: 0.02,
