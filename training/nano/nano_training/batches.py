@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ class Row:
         targets: bool [pointers, length of ids], true where that is.
         gap: Where the text after the pictures begins, and how many positions are left out before
             it, as if tiles of nothing stood there.
+        located: Places of the letters of names that are located.
+        sides: float32 [located, 4]: where the left, top, right and bottom of what is named are, as
+            shares of the picture, as far as each letter should know; NaN: it should not.
     """
 
     tiles: NDArray[np.uint8]
@@ -41,6 +44,8 @@ class Row:
     goals: list[int]
     targets: NDArray[np.bool_]
     gap: tuple[int, int] = (0, 0)
+    located: list[int] = field(default_factory=list)
+    sides: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Batch:
         goals: int64 [m].
         targets: bool [m, length].
         gaps: int64 [rows, 2]: as of `Row`.
+        located: int64 [n], of all rows, as places in `ids` row by row.
+        sides: float32 [n, 4]: as of `Row`.
         features: What a frozen vision tower makes of the tiles, [n, tokens, width]; None: unknown.
     """
 
@@ -73,6 +80,8 @@ class Batch:
     goals: Tensor
     targets: Tensor
     gaps: Tensor
+    located: Tensor
+    sides: Tensor
     features: Tensor | None = None
 
     @property
@@ -124,6 +133,8 @@ class Batch:
             goals=change(self.goals),
             targets=change(self.targets),
             gaps=change(self.gaps),
+            located=change(self.located),
+            sides=change(self.sides),
             features=None if self.features is None else change(self.features),
         )
 
@@ -168,4 +179,23 @@ def collate(kind: str, rows: Sequence[Row], pad: int, origin: tuple[int, int] = 
         targets[done : done + len(row.pointers), : len(row.ids)] = torch.from_numpy(row.targets)
         done += len(row.pointers)
     gaps = torch.tensor([row.gap for row in rows])
-    return Batch(kind, tiles, origin, ids, labels, segments, known, pointers, goals, targets, gaps)
+    located = torch.tensor(
+        [index * length + place for index, row in enumerate(rows) for place in row.located],
+        dtype=torch.int64,
+    )
+    sides = torch.from_numpy(np.concatenate([row.sides for row in rows]))
+    return Batch(
+        kind,
+        tiles,
+        origin,
+        ids,
+        labels,
+        segments,
+        known,
+        pointers,
+        goals,
+        targets,
+        gaps,
+        located,
+        sides,
+    )

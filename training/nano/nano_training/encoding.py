@@ -109,6 +109,18 @@ def _of_box(name: str, box: str, start: int, length: int) -> list[_Pointer]:
     return pointers
 
 
+def _sides_known(name: str, box: str) -> NDArray[np.float32]:
+    """What each letter of a located name should know, as `Row.sides` has it.
+
+    All know its top and bottom; those at an end, that end.
+    """
+    sides = [int(number) / 1000 for number in _NUMBERS.findall(box)]
+    known = np.tile(np.array(sides, np.float32), (len(name), 1))
+    known[_SIDE:, 0] = np.nan
+    known[: max(0, len(name) - _SIDE), 2] = np.nan
+    return known
+
+
 class Encoder:
     """Writes samples in the template of the embedded model."""
 
@@ -142,6 +154,7 @@ class Encoder:
         pointers = self._pointers(sample, ids, labels, known, cut)
         targets = [pointer.target for pointer in pointers]
         text = int(self._context(ids)[-1]) + 1
+        located, sides = _located(sample, labels)
         return Row(
             np.concatenate(cut),
             ids,
@@ -152,6 +165,8 @@ class Encoder:
             [pointer.goal for pointer in pointers],
             np.stack(targets) if targets else np.zeros((0, len(ids)), bool),
             (text, max(0, text_from - text)),
+            located,
+            sides,
         )
 
     def _pointers(
@@ -344,6 +359,18 @@ class Encoder:
             numbered = zip(images, range(1, len(images) + 1), strict=True)
             return tuple(part for image, one in numbered for part in (Text(f"[{one}]"), image))
         return (Video(images),) if sample.is_video else images
+
+
+def _located(sample: Sample, labels: list[int]) -> tuple[list[int], NDArray[np.float32]]:
+    """Places of the letters of located names, and what each should know (`Row.sides`)."""
+    places: list[int] = []
+    known = [np.zeros((0, 4), np.float32)]
+    for question, (start, _) in zip(sample.questions, _answers(labels), strict=True):
+        if any(about.letters for about in question.about):
+            name, box = _named_box(question.answer)
+            places += range(start + 1, start + 1 + len(name))  # <ref> is one token
+            known.append(_sides_known(name, box))
+    return places, np.concatenate(known)
 
 
 def _answers(labels: Sequence[int]) -> list[tuple[int, int]]:

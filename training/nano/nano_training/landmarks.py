@@ -3,7 +3,8 @@
 Answers say little about where to look: with them alone, 9,000 pictures of shapes were not
 enough to find any. So each token is also asked directly for the thing that covers it, or for
 the letters in its square. The questions are linear, so what a language model reads holds the
-answers plainly.
+answers plainly. So is each letter of the name of a line that is located, once it is written: for
+where the line is, which the digits after it are read from.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _OWN, _BOXES, _PARTS = 3, 10, 10
 """Weights of a token's own place, of where a box is on the whole picture, and of its part inside
 a token's square."""
 
+_SIDES = 5
+"""Weight of where the sides of a located line are."""
+
 _PLACES = SLOTS[0] * SLOTS[1]
 _BLANK = 0.1
 """Weight of places without a letter, which are most."""
@@ -46,8 +50,9 @@ class Landmarks(nn.Module):
         self.places = nn.Linear(width, 2 * 2 * len(_OWN_PERIODS))
         self.things = nn.Linear(width, _COLOURS + _KINDS + 1 + 4 + 8 * len(_PERIODS))
         self.letters = nn.Linear(width, _PLACES * (len(LETTERS) + 1))
+        self.sides = nn.Linear(width, 4 * 2 * len(_PERIODS))
         # Not asking at first: questions of chance would only disturb what is known.
-        for head in (self.places, self.things, self.letters):
+        for head in (self.places, self.things, self.letters, self.sides):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         weights = torch.ones(len(LETTERS) + 1)
@@ -77,6 +82,19 @@ class Landmarks(nn.Module):
             said = self.letters(features[has_letters]).unflatten(1, (_PLACES, -1)).flatten(0, 1)
             right = known[has_letters, -_PLACES:].long().flatten()
             loss = loss + functional.cross_entropy(said, right, self.get_buffer("_weights"))
+        return loss
+
+    def lines(self, letters: Tensor, sides: Tensor) -> Tensor:
+        """The loss of the letters of located names.
+
+        Args:
+            letters: float [n, width], what the last layer of language reads of each; n is not 0.
+            sides: float [n, 4], as `Batch` has them.
+        """
+        letters = functional.layer_norm(letters, letters.shape[-1:])
+        right = _waves(sides.nan_to_num())  # what is not known must not reach gradients
+        missed = (self.sides(letters) - right).square().unflatten(1, (4, -1))
+        loss: Tensor = _SIDES * missed[~sides.isnan()].mean()
         return loss
 
     def _things(self, features: Tensor, known: Tensor) -> Tensor:

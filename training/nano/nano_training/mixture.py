@@ -119,8 +119,8 @@ def _simple_scene(rng: random.Random) -> Sample:
 
 
 def _placed_lines(rng: random.Random) -> Sample:
-    """Few lines on one tile, and where three of them are."""
-    return list_sample(rng, ((1, 1),), places=3, style=Print((1, 6), (20, 48)))
+    """Few lines on one tile, and where they are."""
+    return list_sample(rng, ((1, 1),), places=4, style=Print((1, 6), (20, 48)))
 
 
 def _wide_scene(rng: random.Random) -> Sample:
@@ -131,6 +131,7 @@ def _wide_scene(rng: random.Random) -> Sample:
 
 
 _SMALL_GRIDS = ((2, 1), (1, 2), (2, 2))
+_FOUR_ACROSS = ((4, 1), (4, 1), (4, 2), (3, 1))
 _WIDE_GRIDS = (*GRIDS, (4, 2), (3, 3), (3, 4), (4, 3))
 """Those of many tiles, and of four across, are read worst, so they come twice."""
 
@@ -155,8 +156,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "read list": Kind(1, lambda rng: list_sample(rng, places=0)),
         "small read list": Kind(3, lambda rng: list_sample(rng, _SMALL_GRIDS, places=0)),
         "far read list": Kind(3, lambda rng: list_sample(rng, _SMALL_GRIDS, places=0), is_far=True),
+        "across read list": Kind(
+            2, lambda rng: list_sample(rng, _FOUR_ACROSS, places=0), is_far=True
+        ),
         "wide read list": Kind(1, lambda rng: list_sample(rng, _WIDE_GRIDS, places=0)),
-        "placed lines": Kind(10, _placed_lines),
+        "placed lines": Kind(6, _placed_lines),
         "described": Kind(16, lambda rng: described_sample(rng, TILE)),
         "close": Kind(16, lambda rng: described_sample(rng, TILE, close=True)),
         "cited": Kind(4, cited_sample),

@@ -80,7 +80,7 @@ class Trainer:
 
         Returns:
             Of each batch the mean loss, the share of tokens that were right, the loss of the
-            landmarks and that of pointing: float32 [4].
+            landmarks, that of pointing and that of located names: float32 [5].
         """
         rate = self.plan.rate(self.step, self.seconds)
         self.optimisers.begin(self.plan.muon_rate * rate, self.plan.adam_rate * rate)
@@ -114,10 +114,16 @@ class Trainer:
         found = pointed.new_zeros(())
         if is_learning_to_see:
             found = self.landmarks(features.float(), batch.known, window, batch.origin)
-        loss = (each.sum() / unsure + pointed + self.plan.sight * found) / self.plan.parts
+        placed = pointed.new_zeros(())
+        if len(batch.located):
+            read = inputs[-1].flatten(0, 1)[batch.located]
+            placed = self.landmarks.lines(read.float(), batch.sides)
+        loss = each.sum() / unsure + pointed + self.plan.sight * found + placed
+        loss = loss / self.plan.parts
         loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
         accuracy = (logits.argmax(-1) == right).float().mean()
-        return torch.stack([each.detach().mean(), accuracy, found.detach(), pointed.detach()])
+        told = each.detach().mean(), accuracy, found.detach(), pointed.detach(), placed.detach()
+        return torch.stack(told)
 
     @torch.no_grad()
     def _average(self) -> None:
