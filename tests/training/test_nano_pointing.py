@@ -1,6 +1,7 @@
 """Heads are told where to look while answers are written."""
 
 import random
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from nano_training.batches import IGNORED, collate
 from nano_training.encoding import Encoder
+from nano_training.landmarks import Landmarks
 from nano_training.mixture import KINDS
 from nano_training.model import answer, build_config, build_model, see
 from nano_training.pointing import HEADS, WEIGHTS, Goal, pointing
@@ -170,6 +172,48 @@ def test_answers_about_a_line_point_from_its_letters_to_the_picture_and_from_its
     assert {tuple(some) for some in places} == {
         tuple(some) for some in (whole, whole[:3], whole[-3:])
     }
+
+
+def test_letters_of_located_names_know_where_the_line_is():
+    samples = [KINDS["placed lines"].draw(random.Random(seed)) for seed in range(3)]
+    batch = collate("placed lines", [Encoder().row(one) for one in samples], 0)
+    asked = [one.answer for sample in samples for one in sample.questions if one.job == "ground"]
+    names = [answer.split("</ref>")[0].removeprefix("<ref>") for answer in asked]
+    said = TOKENIZER.decode(batch.ids.flatten()[batch.located].tolist())
+    assert said == "".join(names)
+    known = batch.sides.split([len(name) for name in names])
+    for answer_, sides in zip(asked, known, strict=True):
+        box = [int(one) / 1000 for one in re.findall(r"\d+", answer_.split("<box>")[1])]
+        left, top, right, bottom = sides.T
+        assert torch.equal(sides[~sides.isnan()].unique(), torch.tensor(box).unique())
+        assert (left[:3] == torch.tensor(box[0])).all()
+        assert left[3:].isnan().all()
+        assert (right[-3:] == torch.tensor(box[2])).all()
+        assert right[:-3].isnan().all()
+        assert (top == torch.tensor(box[1])).all()
+        assert (bottom == torch.tensor(box[3])).all()
+    nothing = collate("few lines", [Encoder().row(KINDS["few lines"].draw(random.Random(1)))], 0)
+    assert len(nothing.located) == len(nothing.sides) == 0
+
+
+def test_what_letters_do_not_know_does_not_reach_gradients():
+    torch.manual_seed(0)
+    landmarks = Landmarks(16)
+    sides = torch.tensor([[0.1, 0.2, torch.nan, 0.4], [torch.nan, 0.2, 0.9, 0.4]])
+    letters = torch.randn(2, 16, requires_grad=True)
+    optimiser = torch.optim.AdamW(landmarks.sides.parameters(), lr=0.05)
+    losses = []
+    for _ in range(100):
+        optimiser.zero_grad()
+        loss = landmarks.lines(letters, sides)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert letters.grad.isfinite().all()
+    assert losses[-1] < 0.05 * losses[0]
+    other = sides.clone()
+    other[0, 0] = 0.6  # what a letter knows counts
+    assert landmarks.lines(letters, other).item() > 10 * losses[-1]
 
 
 @pytest.mark.parametrize("kind", ["few lines", "wide", "middle list", "stretched"])
