@@ -28,7 +28,7 @@ from transformers import InternVLForConditionalGeneration
 from nano_training.batches import Batch
 from nano_training.feeding import Step, feed, through, to_gpu
 from nano_training.held_out import held_out
-from nano_training.landmarks import Landmarks
+from nano_training.landmarks import Landmarks, places_on_tile
 from nano_training.mixture import Steps
 from nano_training.model import (
     answer,
@@ -43,7 +43,7 @@ from nano_training.model import (
 )
 from nano_training.optimisers import Optimisers
 from nano_training.plan import Plan
-from nano_training.pointing import pointing
+from nano_training.pointing import Goal, pointing
 from nano_training.together import EVERY, Group
 
 
@@ -80,7 +80,7 @@ class Trainer:
 
         Returns:
             Of each batch the mean loss, the share of tokens that were right, the loss of the
-            landmarks, that of pointing and that of located names: float32 [5].
+            landmarks, that of pointing and that of letters' places: float32 [5].
         """
         rate = self.plan.rate(self.step, self.seconds)
         self.optimisers.begin(self.plan.muon_rate * rate, self.plan.adam_rate * rate)
@@ -114,16 +114,33 @@ class Trainer:
         found = pointed.new_zeros(())
         if is_learning_to_see:
             found = self.landmarks(features.float(), batch.known, window, batch.origin)
-        placed = pointed.new_zeros(())
-        if len(batch.located):
-            read = inputs[-1].flatten(0, 1)[batch.located]
-            placed = self.landmarks.lines(read.float(), batch.sides)
+        placed = self._placed(batch, inputs)
         loss = each.sum() / unsure + pointed + self.plan.sight * found + placed
         loss = loss / self.plan.parts
         loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
         accuracy = (logits.argmax(-1) == right).float().mean()
         told = each.detach().mean(), accuracy, found.detach(), pointed.detach(), placed.detach()
         return torch.stack(told)
+
+    def _placed(self, batch: Batch, inputs: Sequence[Tensor]) -> Tensor:
+        """The loss of what letters know of places, once they are written: float32 []."""
+        total = inputs[0].new_zeros((), dtype=torch.float32)
+        here = (batch.goals == Goal.HERE).nonzero()[:, 0]
+        if len(here):
+            window = batch.tiles.shape[1], batch.tiles.shape[2]
+            places = places_on_tile(window, batch.origin).to(total.device)
+            looked_at = batch.targets[here].int().argmax(1)
+            row = batch.pointers[here] // batch.ids.shape[1]
+            is_context = batch.ids == self.model.config.image_token_id
+            token = is_context[row, : looked_at.max() + 1].cumsum(1).gather(1, looked_at[:, None])
+            right = places[(token[:, 0] - 1) % len(places)]
+            for read in inputs[-2:]:
+                letters = read.flatten(0, 1)[batch.pointers[here]].float()
+                total = total + self.landmarks.letters_read(letters, right)
+        if len(batch.located):
+            letters = inputs[-1].flatten(0, 1)[batch.located].float()
+            total = total + self.landmarks.lines(letters, batch.sides)
+        return total
 
     @torch.no_grad()
     def _average(self) -> None:
