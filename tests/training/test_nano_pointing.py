@@ -10,7 +10,7 @@ import pytest
 import torch
 from nano_training.batches import IGNORED, collate
 from nano_training.encoding import Encoder
-from nano_training.landmarks import Landmarks
+from nano_training.landmarks import Landmarks, places_on_tile
 from nano_training.mixture import KINDS
 from nano_training.model import answer, build_config, build_model, see
 from nano_training.pointing import HEADS, WEIGHTS, Goal, pointing
@@ -194,6 +194,44 @@ def test_letters_of_located_names_know_where_the_line_is():
         assert (bottom == torch.tensor(box[3])).all()
     nothing = collate("few lines", [Encoder().row(KINDS["few lines"].draw(random.Random(1)))], 0)
     assert len(nothing.located) == len(nothing.sides) == 0
+
+
+@pytest.mark.parametrize("kind", ["placed lines", "wide", "small read list"])
+def test_letters_that_were_read_know_the_place_of_their_token_on_its_tile(kind):
+    samples = [KINDS[kind].draw(random.Random(seed)) for seed in range(2)]
+    samples = [replace(one, questions=one.questions[:1]) for one in samples]
+    batch = collate(kind, [Encoder().row(one) for one in samples], 0)
+    context = TOKENIZER.convert_tokens_to_ids("<IMG_CONTEXT>")
+    here = (batch.goals == Goal.HERE).nonzero()[:, 0]
+    on_tile = places_on_tile((448, 448), (0, 0))
+    places = on_tile[batch.looked_at(here, context) % 196]
+    letters = [one for sample in samples for one in sample.letters[0]]
+    expected = [
+        [(one.y % 448 // 32 * 32 + 16) / 448, (one.x % 448 // 32 * 32 + 16) / 448]
+        for one in letters
+    ]
+    written = batch.ids.flatten()[batch.pointers[here]].tolist()
+    is_letter = [TOKENIZER.decode([id_]) not in (" ", "\n") for id_ in written]
+    assert torch.allclose(places[torch.tensor(is_letter)], torch.tensor(expected))
+
+
+def test_what_letters_know_is_asked_as_of_the_tokens_that_they_were_read_from():
+    landmarks = Landmarks(16)
+    with torch.no_grad():
+        landmarks.places.weight.normal_()
+    letters = torch.randn(5, 16, requires_grad=True)
+    places = torch.rand(5, 2)
+    landmarks.letters_read(letters, places).backward()
+    assert letters.grad.abs().sum() > 0
+    assert landmarks.places.weight.grad is None
+    optimiser = torch.optim.Adam([letters], lr=0.05)
+    before = landmarks.letters_read(letters, places).item()
+    for _ in range(200):
+        optimiser.zero_grad()
+        loss = landmarks.letters_read(letters, places)
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.1 * before
 
 
 def test_what_letters_do_not_know_does_not_reach_gradients():

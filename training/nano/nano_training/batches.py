@@ -113,6 +113,21 @@ class Batch:
         """What some tokens of a row see: bool [n, length], rows of `mask`."""
         return _sees(self.segments[row], self.segments[row, places], places)
 
+    def looked_at(self, pointers: Tensor, context: int) -> Tensor:
+        """The first context token that each pointer is to look at.
+
+        Args:
+            pointers: int64 [n], numbers of pointers whose targets are context tokens.
+            context: Id of context tokens.
+
+        Returns:
+            int64 [n], how many context tokens of its row stand before it.
+        """
+        places = self.targets[pointers].int().argmax(1, keepdim=True)
+        rows = self.pointers[pointers] // self.ids.shape[1]
+        before = (self.ids == context).cumsum(1)[rows]
+        return before.gather(1, places)[:, 0] - 1
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device; from pinned memory without waiting for it."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))

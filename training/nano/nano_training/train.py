@@ -129,11 +129,8 @@ class Trainer:
         if len(here):
             window = batch.tiles.shape[1], batch.tiles.shape[2]
             places = places_on_tile(window, batch.origin).to(total.device)
-            looked_at = batch.targets[here].int().argmax(1)
-            row = batch.pointers[here] // batch.ids.shape[1]
-            is_context = batch.ids == self.model.config.image_token_id
-            token = is_context[row, : looked_at.max() + 1].cumsum(1).gather(1, looked_at[:, None])
-            right = places[(token[:, 0] - 1) % len(places)]
+            tokens = batch.looked_at(here, self.model.config.image_token_id)
+            right = places[tokens % len(places)]
             for read in inputs[-2:]:
                 letters = read.flatten(0, 1)[batch.pointers[here]].float()
                 total = total + self.landmarks.letters_read(letters, right)
