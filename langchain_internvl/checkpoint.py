@@ -19,7 +19,7 @@ from langchain_internvl.errors import (
     UnsupportedCheckpointError,
 )
 from langchain_internvl.json_files import read_json, refuse_pointer
-from langchain_internvl.media.tiling import PixelScale, TileLimits
+from langchain_internvl.media.tiling import BICUBIC, PixelScale, TileLimits
 from langchain_internvl.model_files import hub
 from langchain_internvl.model_files.config_rules import (
     check_config,
@@ -73,7 +73,7 @@ class Checkpoint:
         num_layers: Number of layers of its language model.
         stored_dtype: Data type of its weights by the config; "float32" if it states none.
         pixel_shuffle: Version of the pixel shuffle, "v1" or "v2".
-        pixel_scale: Mean and standard deviation of the pixels that its vision tower was trained on.
+        pixel_scale: Scale of the pixels that its vision tower was trained on.
     """
 
     folder: Path
@@ -222,7 +222,7 @@ def _describe(folder: Path, repo: str | None, config: Mapping[str, Any]) -> Chec
     text, vision = _sub_configs(config)
     own_size = vision.get("image_size", 224 if _is_original(config) else 448)
     tile_size = int(_first(config.get("force_image_size") or own_size))
-    preprocessor = {} if _is_original(config) else _preprocessor(folder)
+    preprocessor = {} if _is_original(config) else _preprocessor(folder, tile_size)
     return Checkpoint(
         folder=folder,
         repo=repo,
@@ -308,19 +308,31 @@ def _refuse_unsupported(config: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _preprocessor(folder: Path) -> Mapping[str, Any]:
-    """Settings of the image processor; transformers 5 saves them in the processor's config."""
-    whole = read_json(folder / "processor_config.json") or {}
-    settings = read_json(folder / "preprocessor_config.json") or whole.get("image_processor") or {}
-    check_rules({"image_processor": settings}, {"image_processor": SECTION}, str(folder))
-    check_preprocessor(settings, f"{folder}: preprocessor_config.json")
+def _preprocessor(folder: Path, tile_size: int) -> Mapping[str, Any]:
+    """Settings of the image processor.
+
+    transformers 5 saves them in the processor's config, and prefers those to an older file.
+    """
+    settings: Mapping[str, Any]
+    where = folder / "processor_config.json"
+    whole = read_json(where) or {}
+    if whole.get("image_processor") is not None:
+        check_rules(whole, {"image_processor": SECTION}, str(where))
+        settings, name = whole["image_processor"], f"{where}: image_processor"
+    else:
+        where = folder / "preprocessor_config.json"
+        settings, name = read_json(where) or {}, str(where)
+    check_preprocessor(settings, name, tile_size)
     return settings
 
 
 def _pixel_scale(preprocessor: Mapping[str, Any]) -> PixelScale:
     """The scale of an image processor; the original code has ImageNet's, whatever its files say."""
+    factor = 1.0
+    if preprocessor.get("do_rescale") is not False:
+        factor = preprocessor.get("rescale_factor") or PixelScale.factor
     if preprocessor.get("do_normalize") is False:
-        return PixelScale((0.0,) * 3, (1.0,) * 3)
+        return PixelScale((0.0,) * 3, (1.0,) * 3, factor)
     stated = {
         name: tuple(map(float, value if isinstance(value, list) else [value] * 3))
         for name, value in (
@@ -329,7 +341,7 @@ def _pixel_scale(preprocessor: Mapping[str, Any]) -> PixelScale:
         )
         if value is not None
     }
-    return PixelScale(**stated)
+    return PixelScale(**stated, factor=factor)
 
 
 def _tile_limits(
@@ -339,14 +351,17 @@ def _tile_limits(
         # Defaults of `configuration_internvl_chat.py`: releases before 1.5 take whole images.
         fewest, most = config.get("min_dynamic_patch", 1), config.get("max_dynamic_patch", 6)
         cuts = config.get("dynamic_image_size", False)
-        thumbnail = config.get("use_thumbnail", False)
+        thumbnail, resample = config.get("use_thumbnail", False), BICUBIC
     else:
         fewest, most = preprocessor.get("min_patches", 1), preprocessor.get("max_patches", 12)
-        # Their files have crop_to_patches: false, which transformers' InternVLProcessor overrides.
+        # Their files have crop_to_patches: false, which transformers' InternVLProcessor overrides;
+        # tiles are then cut by resizing, whatever do_resize says.
         cuts, thumbnail = True, True
+        stated = preprocessor.get("resample")
+        resample = BICUBIC if stated is None else stated
     if not cuts:
         fewest = most = 1
-    return TileLimits(fewest, most, tile_size, thumbnail)
+    return TileLimits(fewest, most, tile_size, thumbnail, resample)
 
 
 def _tokens_per_tile(config: Mapping[str, Any], vision: Mapping[str, Any], tile_size: int) -> int:

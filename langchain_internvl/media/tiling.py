@@ -21,21 +21,26 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+BICUBIC = 3
+"""`PIL.Image.Resampling.BICUBIC`, as a number because Pillow is imported at first use."""
+
 MOST_TILES = 256
 """Maximum number of tiles of an image; 256 tiles are 65,536 tokens."""
 
 
 @dataclass(frozen=True)
 class PixelScale:
-    """The scale of pixels for a vision tower: (x / 255 - mean) / std.
+    """The scale of pixels for a vision tower: (x * factor - mean) / std.
 
     Attributes:
-        mean: Mean of each channel, of values from 0 to 1.
+        mean: Mean of each channel, of values after the factor.
         std: Standard deviation of each channel.
+        factor: Factor of the bytes; 1/255 gives values from 0 to 1.
     """
 
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    factor: float = 1 / 255
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class TileLimits:
         max_tiles: Maximum number of tiles, without the thumbnail.
         tile_size: Side of a tile in pixels.
         thumbnail: Whether images of more than one tile also get a thumbnail.
+        resample: Filter that resizes images, a number of `PIL.Image.Resampling`.
 
     Raises:
         RequestError: The limits contradict each other, or are out of range.
@@ -56,6 +62,7 @@ class TileLimits:
     max_tiles: int = 12
     tile_size: int = 448
     thumbnail: bool = True
+    resample: int = BICUBIC
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_tiles <= self.max_tiles <= MOST_TILES:
@@ -84,7 +91,8 @@ class TileLimits:
 
     def cut(self, image: Image.Image) -> NDArray[np.uint8]:
         """The tiles of an RGB image, see `tile_image`."""
-        return tile_image(image, self.min_tiles, self.max_tiles, self.tile_size, self.thumbnail)
+        limits = self.min_tiles, self.max_tiles, self.tile_size, self.thumbnail
+        return tile_image(image, *limits, resample=self.resample)
 
 
 def choose_grid(
@@ -141,6 +149,8 @@ def tile_image(
     max_tiles: int = 12,
     tile_size: int = 448,
     thumbnail: bool = True,  # noqa: FBT001, FBT002 - in the order of the reference
+    *,
+    resample: int = BICUBIC,
 ) -> NDArray[np.uint8]:
     """Cut an image into tiles.
 
@@ -150,24 +160,24 @@ def tile_image(
         max_tiles: Maximum number of tiles, without the thumbnail.
         tile_size: Side of a tile in pixels.
         thumbnail: Append the whole image at tile size, if there is more than one tile.
+        resample: Filter that resizes the image, a number of `PIL.Image.Resampling`.
 
     Returns:
         uint8 array of shape [tiles, tile_size, tile_size, 3]: left to right, top to bottom,
         then the thumbnail.
     """
     import numpy as np  # noqa: PLC0415 - imported at first use
-    from PIL import Image  # noqa: PLC0415 - imported at first use
 
     columns, rows = choose_grid(image.width, image.height, min_tiles, max_tiles, tile_size)
     count = rows * columns
     has_thumbnail = thumbnail and count > 1
     tiles = np.empty((count + has_thumbnail, tile_size, tile_size, 3), np.uint8)
-    grid = image.resize((columns * tile_size, rows * tile_size), Image.Resampling.BICUBIC)
+    grid = image.resize((columns * tile_size, rows * tile_size), resample)
     tiles[:count].reshape(rows, columns, tile_size, tile_size, 3)[...] = (
         np.asarray(grid).reshape(rows, tile_size, columns, tile_size, 3).swapaxes(1, 2)
     )
     if has_thumbnail:
-        tiles[count] = np.asarray(image.resize((tile_size, tile_size), Image.Resampling.BICUBIC))
+        tiles[count] = np.asarray(image.resize((tile_size, tile_size), resample))
     return tiles
 
 

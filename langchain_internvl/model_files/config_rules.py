@@ -23,6 +23,7 @@ from langchain_internvl.model_files.rules import (
     Square,
     Whole,
     check_rules,
+    shorten,
 )
 
 _SIDE = Whole(14, 4096)
@@ -152,6 +153,9 @@ _PREPROCESSOR: Mapping[str, Rule] = {
     "min_patches": _TILES,
     "max_patches": _TILES,
     "do_normalize": OrNull(FLAG),
+    "do_rescale": OrNull(FLAG),
+    "rescale_factor": OrNull(Number(1e-6, 1000)),
+    "resample": OrNull(Whole(0, 5)),
     "image_mean": OrNull(ListOf(Number(-100, 100), 3, alone=True)),
     "image_std": OrNull(ListOf(Number(1e-6, 100), 3, alone=True)),
 }
@@ -205,9 +209,16 @@ def check_generation(generation: Mapping[str, Any], where: str) -> None:
     check_rules(generation, _GENERATION, where)
 
 
-def check_preprocessor(settings: Mapping[str, Any], where: str) -> None:
-    """Check the settings of an image processor; see `check_config`."""
+def check_preprocessor(settings: Mapping[str, Any], where: str, tile_size: int) -> None:
+    """Check the settings of an image processor; see `check_config`.
+
+    Args:
+        settings: The settings.
+        where: The file.
+        tile_size: Side of a tile of the model in pixels.
+    """
     check_rules(settings, _PREPROCESSOR, where)
+    _check_tile_size(settings.get("size"), where, tile_size)
     fewest, most = settings.get("min_patches", 1), settings.get("max_patches", 12)
     if fewest > most:
         raise CheckpointError(f"{where}: min_patches is {fewest}, more than max_patches ({most})")
@@ -215,6 +226,19 @@ def check_preprocessor(settings: Mapping[str, Any], where: str) -> None:
         values = settings.get(name)
         if isinstance(values, list) and len(values) != 3:
             raise CheckpointError(f"{where}: {name} has {len(values)} values, for 3 channels")
+
+
+def _check_tile_size(size: Any, where: str, tile_size: int) -> None:
+    """Check the size of an image processor's tiles.
+
+    transformers cuts tiles of this size, and fails where the model has features for another one.
+    """
+    sides = size.values() if isinstance(size, Mapping) else [size]
+    if any(side not in (None, tile_size) for side in sides):
+        raise CheckpointError(
+            f"{where}: size is {shorten(size)}, but the model's tiles have a side of {tile_size} "
+            "pixels (vision_config.image_size)"
+        )
 
 
 def _check_heads(section: Mapping[str, Any], where: str) -> None:

@@ -3,9 +3,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from checkpoints import JINJA, original_config
 from golden import TINY, checkpoint_folder
+from PIL import Image
 
 from langchain_internvl.checkpoint import open_checkpoint, read_checkpoint
 from langchain_internvl.errors import (
@@ -92,6 +94,10 @@ def test_tiling_comes_from_an_hf_preprocessor(tmp_path):
         ({"image_mean": 0.5, "image_std": [0.5, 0.25, 1]},
          PixelScale((0.5, 0.5, 0.5), (0.5, 0.25, 1.0))),
         ({"do_normalize": False, "image_mean": [0.5] * 3}, PixelScale((0.0,) * 3, (1.0,) * 3)),
+        ({"do_rescale": None, "rescale_factor": 0.5}, PixelScale(factor=0.5)),
+        ({"do_rescale": False, "rescale_factor": 0.5}, PixelScale(factor=1.0)),
+        ({"do_rescale": False, "do_normalize": False},
+         PixelScale((0.0,) * 3, (1.0,) * 3, 1.0)),
     ],
 )  # fmt: skip
 def test_the_scale_of_pixels_comes_from_an_hf_preprocessor(settings, expected, tmp_path):
@@ -112,12 +118,58 @@ def test_the_scale_of_pixels_comes_from_an_hf_preprocessor(settings, expected, t
         ({"image_std": [0.5, 0.5, 0]}, "image_std is"),
         ({"image_std": "small"}, "image_std is 'small'"),
         ({"do_normalize": 1}, "do_normalize is 1"),
+        ({"do_rescale": "no"}, "do_rescale is 'no'"),
+        ({"rescale_factor": 0}, "rescale_factor is 0"),
+        ({"resample": 6}, "resample is 6"),
+        ({"resample": "bicubic"}, "resample is 'bicubic'"),
+        ({"size": {"height": 336, "width": 336}}, "size is .*, but the model's tiles have .* 448"),
+        ({"size": {"shortest_edge": 224}}, "size is .*, but the model's tiles have .* 448"),
+        ({"size": 384}, "size is 384, but the model's tiles have .* 448"),
     ],
 )
-def test_scales_of_pixels_that_are_none(settings, words, tmp_path):
+def test_settings_of_an_hf_preprocessor_that_cannot_be_applied(settings, words, tmp_path):
     write(tmp_path, hf_config(), preprocessor_config=settings)
-    with pytest.raises(CheckpointError, match=rf"preprocessor_config\.json.*{words}"):
+    with pytest.raises(CheckpointError, match=rf"preprocessor_config\.json: {words}"):
         read_checkpoint(tmp_path)
+    write(tmp_path, hf_config(), processor_config={"image_processor": settings})
+    where = r"processor_config\.json: image_processor"
+    with pytest.raises(CheckpointError, match=f"{where}: {words}"):
+        read_checkpoint(tmp_path)
+
+
+def test_sizes_of_an_hf_preprocessor_that_are_those_of_the_tiles(tmp_path):
+    for size in (448, {"height": 448, "width": 448}, {"height": 448, "longest_edge": None}, None):
+        write(tmp_path, hf_config(), preprocessor_config={"size": size})
+        assert read_checkpoint(tmp_path).tiles.tile_size == 448
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [({}, 3), ({"resample": None}, 3), ({"resample": 2}, 2), ({"resample": 0}, 0)],
+)
+def test_the_filter_of_an_hf_preprocessor_resizes_images(stated, expected, tmp_path):
+    """transformers applies it; the code of original checkpoints has the bicubic one."""
+    limits = read_checkpoint(write(tmp_path, hf_config(), preprocessor_config=stated)).tiles
+    image = Image.effect_noise((300, 200), 90).convert("RGB")
+    small = image.resize((448, 448), expected)
+    assert np.array_equal(limits.narrowed(1, 1).cut(image), [np.asarray(small)])
+    grid = np.asarray(image.resize((896, 448), expected))
+    *tiles, thumbnail = limits.narrowed(2, 2).cut(image)
+    assert np.array_equal(np.concatenate(tiles, 1), grid)
+    assert np.array_equal(thumbnail, small)
+    write(tmp_path, original_config(), preprocessor_config=stated)
+    assert read_checkpoint(tmp_path).tiles.resample == 3
+
+
+def test_the_processors_settings_precede_those_of_an_older_file(tmp_path):
+    """transformers 5 saves them there, and takes them from there, if a file is left beside it."""
+    write(tmp_path, hf_config(), preprocessor_config={"max_patches": 6, "image_mean": 0.25},
+          processor_config={"image_processor": {"max_patches": 4}})  # fmt: skip
+    checkpoint = read_checkpoint(tmp_path)
+    assert (checkpoint.tiles.max_tiles, checkpoint.pixel_scale) == (4, PixelScale())
+    for other in ({}, {"image_processor": None}):  # as older releases save it
+        write(tmp_path, hf_config(), processor_config=other)
+        assert read_checkpoint(tmp_path).tiles.max_tiles == 6
 
 
 def test_tiling_comes_from_the_processor_as_transformers_5_saves_it(tmp_path):

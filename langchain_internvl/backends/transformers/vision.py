@@ -35,7 +35,7 @@ def normalise_on_device(
     Args:
         tiles: uint8 array of shape [tiles, height, width, 3].
         device: Device of the vision tower; the tiles are transferred as uint8.
-        scale: Mean and standard deviation; None: ImageNet's.
+        scale: Factor, mean and standard deviation; None: 1/255 and ImageNet's.
 
     Returns:
         float32 tensor of shape [tiles, 3, height, width].
@@ -49,7 +49,8 @@ def normalise_on_device(
         torch.tensor(constant, dtype=torch.float32, device=device).view(3, 1, 1)
         for constant in (scale.mean, scale.std)
     )
-    return values.div_(255).sub_(mean).div_(std)
+    # Divided as the reference does, not multiplied: 1/255 has no exact value, but 255 has.
+    return values.div_(1 / scale.factor).sub_(mean).div_(std)
 
 
 def encode_image(

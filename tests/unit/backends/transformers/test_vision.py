@@ -7,7 +7,7 @@ import torch
 from langchain_internvl.backends.transformers import vision
 from langchain_internvl.backends.transformers.devices import execution_device
 from langchain_internvl.backends.transformers.vision import encode_tiles, normalise_on_device
-from langchain_internvl.media.tiling import normalise
+from langchain_internvl.media.tiling import PixelScale, normalise
 
 
 @pytest.fixture
@@ -19,6 +19,13 @@ def test_normalising_on_the_device_is_the_same_to_the_bit(tiles):
     tensor = normalise_on_device(tiles, torch.device("cpu"))
     assert tensor.is_contiguous()
     assert np.array_equal(tensor.numpy(), normalise(tiles))
+
+
+def test_bytes_have_the_factor_of_the_scale(tiles):
+    scale = PixelScale((0.5, 1.0, 2.0), (0.25, 0.5, 4.0), factor=0.125)
+    tensor = normalise_on_device(tiles, torch.device("cpu"), scale)
+    expected = (tiles * 0.125 - scale.mean) / scale.std
+    assert np.allclose(tensor.permute(0, 2, 3, 1).numpy(), expected, atol=1e-5)
 
 
 def test_normalising_does_not_depend_on_the_default_dtype(tiles):
