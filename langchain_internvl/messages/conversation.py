@@ -125,6 +125,20 @@ class Document:
 Part = Text | Instruction | Image | Video | Document
 
 
+def lacks_line_end(before: Part | None, part: Part) -> bool:
+    """Whether a text that stands alone would share a line with the part beside it.
+
+    Args:
+        before: The part before; None: there is none.
+        part: A text or a medium.
+    """
+    if not isinstance(before, Text) or before.text.endswith("\n"):
+        return False
+    if not isinstance(part, Text):
+        return before.stands_alone
+    return (before.stands_alone or part.stands_alone) and not part.text.startswith("\n")
+
+
 @dataclass(frozen=True)
 class ToolCall:
     """A call of a tool by the model.

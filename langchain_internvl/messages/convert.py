@@ -21,6 +21,7 @@ from langchain_internvl.messages.conversation import (
     TextFile,
     ToolCall,
     Turn,
+    lacks_line_end,
 )
 from langchain_internvl.messages.text_files import read_text_file
 from langchain_internvl.reply_text.channels import without_thoughts
@@ -101,10 +102,8 @@ def _apart(parts: Iterable[Part]) -> list[Part]:
         if part == Text(""):
             continue
         before = apart[-1] if apart else None
-        if isinstance(before, Text) and isinstance(part, Text):
-            is_one_text = not (before.stands_alone or part.stands_alone)
-            if not (is_one_text or before.text.endswith("\n") or part.text.startswith("\n")):
-                apart.append(Text("\n"))
+        if isinstance(part, Text) and lacks_line_end(before, part):
+            apart.append(Text("\n"))
         apart.append(part)
     return apart
 

@@ -20,6 +20,7 @@ from langchain_internvl.messages.conversation import (
     Text,
     Turn,
     Video,
+    lacks_line_end,
 )
 from langchain_internvl.prompting.reply_ids import (
     ReplyIds,
@@ -84,23 +85,27 @@ class _Layout:
         slots = [shown] if self.options.join_images and shown else [[one] for one in shown]
         only_image = self.groups + len(slots) == 1
         segments: list[Segment] = []
-        for before, part in zip((None, *parts), parts, strict=False):
+        before: Part | None = None  # the latest part that wrote something
+        for part in parts:
+            if isinstance(part, Image) and not slots:
+                continue  # joined images are at the position of the first one
             if isinstance(part, Text):
-                segments.append(Words(part.text))
+                segments += [*_line_end(before, part), Words(part.text)]
             elif isinstance(part, Instruction):
                 segments.append(Markup(part.text))
             elif isinstance(part, Video):
-                segments += [*_line_end(before), *self._video(part)]
+                segments += [*_line_end(before, part), *self._video(part)]
             elif isinstance(part, Document):
                 raise UnsupportedMediaError(
                     part.source.name, "pages must be taken from the PDF first"
                 )
-            elif slots:  # joined images are at the position of the first one
+            else:
                 self.groups += 1
-                segments += _line_end(before)
+                segments += _line_end(before, part)
                 if self.options.number_images and not only_image:
                     segments.append(Markup(f"Image-{self.groups}: "))
                 segments += [self._slot(slots.pop(0)), Markup("\n")]
+            before = part
         return LaidOutTurn(turn, tuple(segments))
 
     def _video(self, video: Video) -> list[Segment]:
@@ -150,10 +155,12 @@ def _order(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     return (*media, *(part for part in parts if isinstance(part, (Text, Instruction))))
 
 
-def _line_end(before: Part | None) -> list[Segment]:
-    """A line end before a medium that would share the last line of a text that stands alone."""
-    shares = isinstance(before, Text) and before.stands_alone and not before.text.endswith("\n")
-    return [Words("\n")] if shares else []
+def _line_end(before: Part | None, part: Part) -> list[Segment]:
+    """A line end between two parts, if it is missing beside a text that stands alone.
+
+    Texts beside each other have theirs already, unless a joined image stood between them.
+    """
+    return [Words("\n")] if lacks_line_end(before, part) else []
 
 
 def build_prompt(

@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from langchain_internvl.errors import PromptError, UnsupportedMediaError
 from langchain_internvl.media.sources import BytesSource
-from langchain_internvl.messages.conversation import Document, Image, Text, ToolCall, Turn, Video
+from langchain_internvl.messages.conversation import (
+    Document,
+    Image,
+    LostMedia,
+    Text,
+    ToolCall,
+    Turn,
+    Video,
+)
 from langchain_internvl.prompting.build import PromptOptions, build_prompt
 from langchain_internvl.prompting.segments import Markup, Slot, Words
 from langchain_internvl.prompting.templates import TEMPLATES, get_template
@@ -91,6 +99,19 @@ def test_joined_images_share_a_slot_and_a_number():
 def test_joined_images_stand_where_the_first_one_does():
     turn = said("A", IMAGE, "B", IMAGE, "C")
     assert render(turn, join_images=True) == user("A<image>\nBC") + REPLY
+
+
+@pytest.mark.parametrize("whole", [LostMedia("Lost."), Text("Lost.", stands_alone=True)])
+def test_a_whole_text_between_joined_images_is_on_lines_of_its_own(whole):
+    """The second image writes nothing, so that the texts beside it would share a line."""
+    video = Video((IMAGE,))
+    for turn, expected in (
+        (said(IMAGE, whole, IMAGE, "C"), "<image>\nLost.\nC"),
+        (said(IMAGE, "B", IMAGE, whole, IMAGE, "C"), "<image>\nB\nLost.\nC"),
+        (said(IMAGE, whole, IMAGE, "\nC"), "<image>\nLost.\nC"),
+        (said(IMAGE, whole, IMAGE, video, "C"), "<image>\nLost.\nFrame1: <image>\nC"),
+    ):
+        assert render(turn, join_images=True) == user(expected) + REPLY
 
 
 def test_frames_have_names_and_no_numbers():
