@@ -44,7 +44,14 @@ def add_next_tokens(sequences: list[Sequence], logits: torch.Tensor) -> list[Eve
                 masks[row] = sequence.grammar.mask()
             except Exception as error:  # noqa: BLE001 - fails this sequence only
                 failures[row] = Failure(error)
-    sampled = sample(apply_masks(logits, masks), [one.sampler for one in sequences])
+    states = [one.sampler for one in sequences]
+    before = [state.position for state in states]
+    try:
+        sampled = sample(apply_masks(logits, masks), states)
+    except BaseException:
+        for state, position in zip(states, before, strict=True):  # the step may be repeated
+            state.return_to(position)
+        raise
     return [
         (one, failures.get(row) or _accept(one, sampled[row])) for row, one in enumerate(sequences)
     ]

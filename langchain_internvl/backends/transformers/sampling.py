@@ -14,7 +14,6 @@ import torch
 from torch.nn.functional import threshold
 
 from langchain_internvl.backends.base import TokenLogprob
-from langchain_internvl.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +59,7 @@ class SamplerState:
 
     def __init__(self, sampling: Sampling, report: int | None = None) -> None:
         self.is_greedy = is_greedy(sampling)
+        self._is_seeded = sampling.seed is not None and not self.is_greedy
         self.temperature = min(float(sampling.temperature), _HOTTEST)
         self.top_k = int(sampling.top_k)
         self.top_p = float(sampling.top_p)
@@ -77,6 +77,16 @@ class SamplerState:
     def draw(self) -> float:
         """The next random number, in [0, 1)."""
         return float(torch.rand((), generator=self._random, dtype=torch.float64))
+
+    @property
+    def position(self) -> torch.Tensor | None:
+        """Position in the random numbers of a seed; None: there is no seed, or it has no effect."""
+        return self._random.get_state() if self._is_seeded else None
+
+    def return_to(self, position: torch.Tensor | None) -> None:
+        """Draw again the numbers after an earlier position."""
+        if position is not None:
+            self._random.set_state(position)
 
     def see(self, token_id: int) -> None:
         """Record a token of the reply for the repetition penalty.
@@ -112,14 +122,6 @@ class Sampled:
     is_finite: bool
     logprob: float | None = None
     top: tuple[TokenLogprob, ...] = ()
-
-
-def no_numbers() -> BackendError:
-    """The error of a sequence whose logits are not finite."""
-    return BackendError(
-        "the model's scores are no numbers: its weights are damaged, or dtype is too small for "
-        "them (float16 for a model made in bfloat16); try dtype='float32'"
-    )
 
 
 def sample(logits: torch.Tensor, states: Sequence[SamplerState]) -> list[Sampled]:

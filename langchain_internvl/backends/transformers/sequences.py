@@ -9,8 +9,8 @@ import numpy as np
 
 from langchain_internvl.backends.base import Delta, FinishReason, Request, Usage
 from langchain_internvl.backends.transformers.prefixes import TokenRun, spans_of
-from langchain_internvl.backends.transformers.sampling import SamplerState, no_numbers
-from langchain_internvl.errors import PromptError
+from langchain_internvl.backends.transformers.sampling import SamplerState
+from langchain_internvl.errors import BackendError, PromptError
 from langchain_internvl.reply_text.detokenization import TextStream, with_markup
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Sequence:
             BackendError: The logits were not finite, or the grammar forbids the token.
         """
         if not sampled.is_finite:
-            raise no_numbers()
+            raise _no_numbers()
         token_id = sampled.token_id
         if self.grammar is not None:
             self.grammar.accept(token_id)
@@ -156,7 +156,7 @@ class Sequence:
             BackendError: One is not finite, because the logits were not.
         """
         if not all(map(isfinite, logprobs)):
-            raise no_numbers()
+            raise _no_numbers()
         best = max(range(len(logprobs)), key=logprobs.__getitem__)
         choice = self.request.choices[best]
         self.reply += choice.ids
@@ -167,6 +167,14 @@ class Sequence:
 
     def _usage(self) -> Usage:
         return Usage(len(self.prompt), len(self.reply), self.cached)
+
+
+def _no_numbers() -> BackendError:
+    """The error of a sequence whose logits are not finite."""
+    return BackendError(
+        "the model's scores are no numbers: its weights are damaged, or dtype is too small for "
+        "them (float16 for a model made in bfloat16); try dtype='float32'"
+    )
 
 
 def full_length(request: Request) -> int:

@@ -8,7 +8,7 @@ from engine_support import solo, words
 from graph_tape import TapeRecorder
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from langchain_internvl.backends.base import Choice, Delta, Request
+from langchain_internvl.backends.base import Choice, Delta, Request, Sampling
 from langchain_internvl.backends.transformers import next_tokens
 from langchain_internvl.backends.transformers.decoding import DecodeLoop
 from langchain_internvl.backends.transformers.next_tokens import Failure
@@ -164,6 +164,27 @@ def test_the_first_token_is_chosen_again_once_there_is_memory(choices, loops, mo
     _, events = begin_to_end(loop, request)
     assert [type(event) for event in events] == [Failure]
     assert loop.sequences == ()
+
+
+def test_the_numbers_of_a_seed_do_not_depend_on_lack_of_memory(loops, monkeypatch):
+    """It is found after they were drawn, and the step is repeated."""
+    engine = loops("qwen2")
+    loop = DecodeLoop(engine.model, engine.tokenizer.token_bytes)
+    sampling = Sampling(temperature=1.0, seed=5)
+    request = Request(words(engine, 60), max_tokens=6, sampling=sampling)
+    alone = begin_to_end(loop, request)[0].reply
+    sample, calls = next_tokens.sample, iter(range(100))
+
+    def fill(logits, states):
+        drawn = sample(logits, states)
+        if next(calls) in {0, 3}:  # of the first token, and of another one
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return drawn
+
+    monkeypatch.setattr(next_tokens, "sample", fill)
+    monkeypatch.setattr(loop, "clear_caches", lambda: True)  # there is something to free
+    assert begin_to_end(loop, request)[0].reply == alone
+    assert next(calls) == 2 + len(alone)
 
 
 @pytest.mark.parametrize("recorder", [None, TapeRecorder()])
