@@ -6,11 +6,9 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from langchain_internvl.errors import (
@@ -19,7 +17,7 @@ from langchain_internvl.errors import (
     MediaTooLargeError,
     RequestError,
 )
-from langchain_internvl.forks import renew_after_fork
+from langchain_internvl.forks import renew_after_fork, temporary_folder
 from langchain_internvl.media.byte_sources import PathSource
 from langchain_internvl.media.image_threads import available_cores
 from langchain_internvl.media.records import (
@@ -338,8 +336,8 @@ def _as_file(source: Source, policy: MediaPolicy) -> Iterator[str]:
     if path is not None and path.isprintable() and path.isascii():
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="internvl-media-") as folder:
-        file = Path(folder) / "medium"
+    with temporary_folder("internvl-media-") as folder:
+        file = folder / "medium"
         if path is not None:
             file.symlink_to(path)
         else:

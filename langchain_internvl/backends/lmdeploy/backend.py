@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import threading
-import weakref
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -21,6 +20,7 @@ from langchain_internvl.backends.lmdeploy.engine import Engine
 from langchain_internvl.backends.lmdeploy.options import EngineOptions
 from langchain_internvl.backends.lmdeploy.view import make_view
 from langchain_internvl.errors import BackendError
+from langchain_internvl.forks import remove_with
 
 if TYPE_CHECKING:
     from langchain_internvl.checkpoint import Checkpoint
@@ -124,5 +124,5 @@ class LMDeployBackend:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        weakref.finalize(engine, shutil.rmtree, folder, ignore_errors=True)
+        remove_with(engine, folder)
         return engine

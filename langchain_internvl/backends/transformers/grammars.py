@@ -47,11 +47,15 @@ class Grammars:
         self.compilations = 0
         self._token_bytes = token_bytes
         self._compiled: OrderedDict[str, Future[Any]] = OrderedDict()
-        self._renew_lock()
-        renew_after_fork(self, Grammars._renew_lock)
+        self._renew()
+        renew_after_fork(self, Grammars._renew)
 
-    def _renew_lock(self) -> None:
+    def _renew(self) -> None:
+        """New locks; a forked process compiles anew what no thread of it is compiling."""
         self._lock, self._compiling = threading.Lock(), threading.Lock()
+        for form, result in list(self._compiled.items()):
+            if not result.done():
+                del self._compiled[form]
 
     def has(self, grammar: Grammar) -> bool:
         """Whether a grammar has been compiled."""

@@ -14,6 +14,7 @@ from langchain_internvl.backends.transformers.features import FeatureCache
 from langchain_internvl.backends.transformers.image_jobs import ImageJob, Unwanted
 from langchain_internvl.backends.transformers.vision import encode_image
 from langchain_internvl.errors import PromptError, RequestTimeoutError
+from langchain_internvl.forks import renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +44,11 @@ class ImageFeatures:
         self._jobs: dict[bytes, ImageJob] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._ended = threading.Event()  # a job has ended since the last `collect`
+        renew_after_fork(self, ImageFeatures._forget_jobs)
+
+    def _forget_jobs(self) -> None:
+        """Drop the jobs in a forked process, where no thread ends them."""
+        self._jobs, self._pool = {}, None
 
     def find(self, prompt: PromptPlan, index: int) -> bool:
         """Whether the features of an image are available."""

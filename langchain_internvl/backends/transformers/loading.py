@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -50,7 +49,7 @@ from langchain_internvl.errors import (
     RequestError,
     UnsupportedCheckpointError,
 )
-from langchain_internvl.forks import renew_after_fork
+from langchain_internvl.forks import remove_with, renew_after_fork
 from langchain_internvl.model_files.quantised import method_of, stored_quantization
 from langchain_internvl.model_files.refusals import header_names
 
@@ -137,7 +136,7 @@ def load_model(
         if adapter is not None:
             (merge_adapter if options.merge_adapter else attach_adapter)(model, adapter)
         if any(offloaded.iterdir()):
-            weakref.finalize(model, shutil.rmtree, offloaded, ignore_errors=True)
+            remove_with(model, offloaded)
         else:
             offloaded.rmdir()
     except BaseException:
