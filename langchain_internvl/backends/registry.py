@@ -24,6 +24,7 @@ from langchain_internvl.checkpoint import Checkpoint, open_checkpoint
 from langchain_internvl.errors import RequestError
 from langchain_internvl.forks import renew_after_fork
 from langchain_internvl.media.reader import MediaReader
+from langchain_internvl.model_files.generation import warn_of_unapplied
 from langchain_internvl.model_files.hub import local_folder
 from langchain_internvl.prompting.tokenization import PromptTokenizer, load_tokenizer
 from langchain_internvl.template_choice import choose_template
@@ -184,6 +185,7 @@ class Engines:
         asked = checkpoint.folder, chosen, limits, adapter, is_strict
         with self._lock:
             if asked not in self._backends:
+                warn_of_unapplied(checkpoint.generation, checkpoint.folder)
                 folder = checkpoint.folder.resolve()
                 found, files = _adapter_files(adapter)
                 name = folder, _state(folder, "*.json", "*.safetensors"), chosen, found, files

@@ -4,6 +4,7 @@ import gc
 import json
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -186,6 +187,22 @@ def test_weights_as_stored_stay_mapped_to_the_file():
 
     assert is_mapped(model)
     assert not is_mapped(converted)
+
+
+def test_fields_of_generation_without_effect_are_named_once(tmp_path):
+    for file in checkpoint_folder("qwen2").iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    file = tmp_path / "generation_config.json"
+    settings = json.loads(file.read_text("utf-8"))
+    file.unlink()
+    file.write_text(json.dumps({**settings, "num_beams": 4, "top_p": 1.0}), "utf-8")
+    llm = ChatInternVL(model=str(tmp_path), max_tokens=1)
+    with pytest.warns(UserWarning, match=r"have no effect here: num_beams = 4; replies"):
+        llm.invoke("x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        llm.invoke("x")
+    llm.close()
 
 
 @pytest.mark.parametrize(
