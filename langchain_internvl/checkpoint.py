@@ -71,7 +71,7 @@ class Checkpoint:
         eos_ids: The end tokens that the checkpoint itself declares.
         max_length: Maximum sequence length of its position encoding, in tokens; None: not stated.
         num_layers: Number of layers of its language model.
-        stored_dtype: Data type of its weights by the config; "float32" if it states none.
+        stored_dtype: Data type of its weights by the config; None: it states none.
         pixel_shuffle: Version of the pixel shuffle, "v1" or "v2".
         pixel_scale: Scale of the pixels that its vision tower was trained on.
     """
@@ -86,7 +86,7 @@ class Checkpoint:
     eos_ids: tuple[int, ...]
     max_length: int | None
     num_layers: int
-    stored_dtype: str
+    stored_dtype: str | None
     pixel_shuffle: str
     pixel_scale: PixelScale = field(default_factory=PixelScale)
 
@@ -248,9 +248,9 @@ def _pixel_shuffle(config: Mapping[str, Any]) -> str:
     return str(version)
 
 
-def _stored_dtype(*configs: Mapping[str, Any]) -> str:
+def _stored_dtype(*configs: Mapping[str, Any]) -> str | None:
     said = (config.get(key) for config in configs for key in ("dtype", "torch_dtype"))
-    return str(next(filter(None, said), "float32"))
+    return next(filter(None, said), None)
 
 
 def _max_length(text: Mapping[str, Any]) -> int | None:

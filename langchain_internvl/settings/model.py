@@ -100,7 +100,7 @@ class ModelSettings(CallSettings):
     """Form of prompts for a server. "ids": token ids, as for other backends (LMDeploy only; needs
     the tokenizer of `model`); "messages": the server's own template; "auto": ids if possible."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Data type of the weights; "auto": as stored."""
+    """Data type of the weights; "auto": as `config.json` says, or as stored if it does not."""
     device_map: str | dict[str, Any] | None = "auto"
     """Placement of the weights, as in transformers; "auto": the GPUs, or the CPU without any."""
     attn_implementation: str = "auto"

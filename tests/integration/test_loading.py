@@ -189,6 +189,31 @@ def test_weights_as_stored_stay_mapped_to_the_file():
     assert not is_mapped(converted)
 
 
+@pytest.mark.parametrize("is_original", [True, False])
+def test_the_automatic_dtype_is_that_of_the_config(is_original, tmp_path):
+    """As in transformers, and as memory is estimated; as stored if the config states none."""
+    source = random_model(original_config("qwen2"), dtype=torch.float32)
+    if is_original:
+        write_original(tmp_path, original_config("qwen2"), to_original(source.state_dict()))
+    else:
+        write_hf(tmp_path, source)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text("utf-8"))
+    text = config["llm_config" if is_original else "text_config"]
+    for section in (config, text):
+        section.pop("dtype", None)
+        section.pop("torch_dtype", None)
+    for section, stated in ((config, "float16"), (text, "bfloat16"), (text, None)):
+        section["torch_dtype"] = stated
+        file.write_text(json.dumps(config), "utf-8")
+        assert read_checkpoint(tmp_path).stored_dtype == stated
+        model = load(tmp_path, dtype="auto")
+        expected = getattr(torch, stated or "float32")
+        assert {one.dtype for one in model.parameters()} == {expected}
+        section["torch_dtype"] = None
+    assert_same_weights(model, source)
+
+
 def test_fields_of_generation_without_effect_are_named_once(tmp_path):
     for file in checkpoint_folder("qwen2").iterdir():
         (tmp_path / file.name).symlink_to(file)

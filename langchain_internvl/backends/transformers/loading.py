@@ -67,7 +67,7 @@ class LoadOptions:
     """Loading options of the weights.
 
     Attributes:
-        dtype: "auto" (as stored), "bfloat16", "float16" or "float32".
+        dtype: "auto" (the config's, or as stored), "bfloat16", "float16" or "float32".
         device_map: As in transformers: "auto", a device, or a map of module names to devices.
         attn_implementation: "auto", or any name that transformers accepts.
         quantization: "8bit", "4bit" or None.
@@ -188,7 +188,7 @@ def _load(
         options.device_map, checkpoint.num_layers, free, _mixture(options, checkpoint)
     )
     settings: dict[str, Any] = {
-        "dtype": _dtype(options.dtype),
+        "dtype": _dtype(options, checkpoint),
         "device_map": device_map,
         "quantization_config": quantization_config(options.quantization, options.dtype),
         "offload_folder": str(offload_folder),
@@ -250,11 +250,10 @@ def _mixture(options: LoadOptions, checkpoint: Checkpoint) -> MixtureSizes | Non
     if options.quantization is not None:
         return None
     config = checkpoint.config
-    name = checkpoint.stored_dtype if options.dtype == "auto" else options.dtype
     return mixture_sizes(
         config.get("llm_config") or config.get("text_config") or {},
         config.get("vision_config") or {},
-        4 if name == "float32" else 2,
+        2 if _dtype_name(options, checkpoint) in {"bfloat16", "float16"} else 4,
     )
 
 
@@ -301,7 +300,18 @@ def _refuse_gaps(report: dict[str, Any], checkpoint: Checkpoint) -> None:
         )
 
 
-def _dtype(name: str) -> str | torch.dtype:
+def _dtype_name(options: LoadOptions, checkpoint: Checkpoint) -> str:
+    """Name of the data type; "auto": that of the stored tensors, since the config states none.
+
+    transformers would take the type of stored tensors for every original checkpoint, whose
+    translated config states none, and so another one than memory is planned for.
+    """
+    stated = checkpoint.stored_dtype
+    return stated if options.dtype == "auto" and stated in DTYPES else options.dtype
+
+
+def _dtype(options: LoadOptions, checkpoint: Checkpoint) -> str | torch.dtype:
+    name = _dtype_name(options, checkpoint)
     if name == "auto":
         return name
     if name not in DTYPES:
@@ -316,7 +326,7 @@ def _attention(options: LoadOptions, checkpoint: Checkpoint, device_map: DeviceM
         return "eager"
     gpus = range(torch.cuda.device_count())
     flash = can_use_flash_attention(
-        checkpoint.stored_dtype if options.dtype == "auto" else options.dtype,
+        _dtype_name(options, checkpoint),
         device_map,
         [torch.cuda.get_device_capability(gpu) for gpu in gpus],
         is_installed=is_flash_attn_2_available(),
