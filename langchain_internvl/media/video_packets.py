@@ -26,12 +26,55 @@ def decodable(packets: Sequence[Any]) -> list[Any]:
     """The packets that give frames: from the first keyframe on, in decoding and presentation.
 
     A recording of a running stream begins anywhere; decoders show nothing before its first
-    keyframe, nor what is decoded after it and presented before it.
+    keyframe, nor what is decoded after it and presented before it. What follows the next keyframe
+    may have earlier times: those of a recording that goes on from another one begin anew.
     """
-    first = next((index for index, one in enumerate(packets) if one.is_keyframe), 0)
+    keys = [index for index, one in enumerate(packets) if one.is_keyframe] or [0]
+    first, second = (*keys, len(packets))[:2]
     start = packets[first].pts if packets else None
-    rest = packets[first:]
-    return [one for one in rest if start is None or one.pts is None or one.pts >= start]
+    leading = packets[first:second]
+    return [
+        *(one for one in leading if start is None or one.pts is None or one.pts >= start),
+        *packets[second:],
+    ]
+
+
+_TIMES_JUMP = 0x200
+"""AVFMT_TS_DISCONT of FFmpeg's avformat.h: streams of broadcasts and discs, Ogg."""
+_MOST_SILENCE, _MOST_BACK = 10.0, 0.1
+"""Seconds forwards and backwards that are a jump (`dts_delta_threshold` of FFmpeg's program, and
+its `ts_discontinuity_detect`)."""
+
+
+def presentation_times(packets: Sequence[Any], format_flags: int) -> list[float]:
+    """Seconds at which packets are presented, in decoding order.
+
+    A recording that was interrupted, or goes on from another one, jumps to other times in formats
+    whose times may do so. As in players, what follows a jump follows at once.
+
+    Args:
+        packets: Packets of one stream, all with a presentation time.
+        format_flags: FFmpeg's flags of the format.
+
+    Returns:
+        A time for each packet; empty: unknown.
+    """
+    times: list[float] = []
+    shift, expected = 0.0, None
+    for packet in packets:
+        base = float(packet.time_base)
+        time = packet.pts * base + shift
+        if packet.dts is not None and format_flags & _TIMES_JUMP:
+            decoded = packet.dts * base + shift
+            if expected is not None and not -_MOST_BACK <= decoded - expected <= _MOST_SILENCE:
+                shift += expected - decoded
+                time += expected - decoded
+                decoded = expected
+            if abs(time - decoded) > _MOST_SILENCE:
+                return []  # FFmpeg gave it the time of a packet behind the jump
+            expected = decoded + (packet.duration or 0) * base
+        times.append(time)
+    return times
 
 
 def declares_duration(path: Path) -> bool:

@@ -22,6 +22,7 @@ from langchain_internvl.media.video_packets import (
     is_closed,
     is_cover,
     is_mirrored,
+    presentation_times,
 )
 
 if TYPE_CHECKING:
@@ -191,11 +192,13 @@ class PyAVReader:
         """Times and duration, from the packets of presented frames."""
         if not shown or any(packet.pts is None for packet in shown):
             return (), None
+        starts = presentation_times(shown, self._container.format.flags)
+        if not starts:
+            return (), None
+        last = max(range(len(shown)), key=starts.__getitem__)
         base = float(self._stream.time_base)
-        last = max(shown, key=lambda packet: packet.pts)
-        length = (last.duration or 0) * base or 1 / (self.fps or 25)
-        starts = sorted(packet.pts * base for packet in shown)
-        return from_zero(starts, last.pts * base + length)
+        length = (shown[last].duration or 0) * base or 1 / (self.fps or 25)
+        return from_zero(sorted(starts), starts[last] + length)
 
     def _missing_seconds(self, packets: Sequence[Any]) -> float:
         """Seconds from the end of the last packet to the end that the header declares."""

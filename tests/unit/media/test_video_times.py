@@ -10,7 +10,7 @@ from golden import checkpoint_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from support import FixedBackend
-from videos import CLIPS, pictures, write_clip
+from videos import CLIPS, pictures, trim_clip, write_clip
 
 from langchain_internvl import ChatInternVL, MediaPolicy, video_block
 from langchain_internvl.errors import RequestError
@@ -59,6 +59,29 @@ def test_readers_know_the_true_times(reader, name, tmp_path):
 def test_times_count_from_the_first_frame(tmp_path):
     opened = PyAVReader(str(write_times(tmp_path / "a.mkv", TIMES, first=7.0)))
     assert opened.times == pytest.approx(TIMES, abs=2e-3)
+
+
+@pytest.mark.parametrize(("first", "second"), [(30, 0), (5000, 0), (0, 30), (0, 0)])
+@pytest.mark.parametrize(("suffix", "codec"), [(".ts", "libx264"), (".mpg", "mpeg2video")])
+def test_a_recording_goes_on_from_another_whose_times_are_others(
+    suffix, codec, first, second, tmp_path
+):
+    """As of recorders that join their files; all frames count, and time goes on."""
+    frames = pictures(40)
+    data = b""
+    for number, (part, start) in enumerate(((frames[:20], first), (frames[20:], second))):
+        clip = write_clip(tmp_path / f"{number}{suffix}", part, codec=codec, g=5, bf=2)
+        data += trim_clip(clip, tmp_path / f"moved{number}{suffix}", -start).read_bytes()
+    path = tmp_path / f"joined{suffix}"
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    shown = read_clip(PathSource(path), POLICY, 4, (0.5, 1.5))
+    assert shown.frame_count == len(decoded) == 40
+    assert shown.indices == (15, 21, 28, 35)
+    assert all(map(np.array_equal, shown.frames, [decoded[index] for index in shown.indices]))
+    assert shown.times == pytest.approx([index / 25 for index in shown.indices], abs=0.02)
+    assert shown.duration == pytest.approx(1.6, abs=0.02)
 
 
 @pytest.mark.parametrize("clip", CLIPS)
