@@ -11,6 +11,9 @@ SEP = r"(?:\s{0,9}[,;|]\s{0,9}|\s{1,9})"
 OPEN, CLOSE = r"\\?[\[({]\s{0,9}", r"\s{0,9}[,;]?\s{0,9}\\?[\])}]"
 """Brackets of any kind, also as LaTeX and Markdown escape them, after a comma too many."""
 
+BOX_KEYS = r"b?box(?:_?2d|es)?|b?boxes_?2d|bounding[_ ]?box(?:es)?|coordinates|coords|xyxy"
+"""Keys of boxes, as alternatives of a pattern without regard to case."""
+
 FOUR_NUMBERS = SEP.join([f"({NUMBER})"] * 4)
 
 _SAME_KEYS = {

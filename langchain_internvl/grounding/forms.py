@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from langchain_internvl.grounding.corners import (
+    BOX_KEYS,
     CLOSE,
     FOUR_NUMBERS,
     NUMBER,
@@ -32,6 +33,16 @@ _AFTER_KEY = re.compile(
     rf"\s{{0,3}}[:=]\s{{0,3}}[\"']?(?P<box>{FOUR_NUMBERS})(?!\s{{0,9}}[,;]?\s{{0,9}}[-+.\d%]|px)",
     re.IGNORECASE,
 )
+_QUOTED = OPEN + SEP.join([rf"[\"']({NUMBER})[\"']"] * 4) + CLOSE
+_ONE_QUOTED = re.compile(_QUOTED)
+_QUOTED_BOXES = re.compile(
+    rf"(?:<b?box>|(?<![A-Za-z0-9_])(?:{BOX_KEYS})[\"']?\s{{0,3}}[:=])\s{{0,9}}(?:\[\s{{0,9}})?"
+    rf"(?P<boxes>{_QUOTED}(?:\s{{0,9}},\s{{0,9}}{_QUOTED}){{0,200}})".replace(
+        f"({NUMBER})", NUMBER
+    ),
+    re.IGNORECASE,
+)
+"""Boxes whose numbers are in quotes, after a key or a tag: other lists of such numbers are none."""
 _COMMAS = r"\s{0,9},\s{0,9}".join([f"({NUMBER})"] * 4)
 _ONE_LISTED = re.compile(_COMMAS)
 _FENCE = r"(?:`{3,9}|~{3,9})"
@@ -137,15 +148,27 @@ def _numbers_of(pattern: re.Pattern[str]) -> Callable[[str], Iterator[Found]]:
 
     def find(text: str) -> Iterator[Found]:
         for match in pattern.finditer(text):
-            left, top, right, bottom = match.groups()[-4:]
-            start, end = match.span("box" if "box" in pattern.groupindex else 0)
-            repairs: tuple[str, ...] = ()
-            if _YX_KEY.search(text, max(0, start - 40), start):
-                left, top, right, bottom = top, left, bottom, right
-                repairs = ("read as top, left, bottom, right (Gemini's box_2d)",)
-            yield Found(start, end, (left, top, right, bottom), repairs=repairs)
+            yield _in_order(match, "box" if "box" in pattern.groupindex else 0)
 
     return find
+
+
+def _in_order(match: re.Match[str], group: str | int = 0) -> Found:
+    """Four numbers in the order that the key before them means."""
+    left, top, right, bottom = match.groups()[-4:]
+    start, end = match.span(group)
+    repairs: tuple[str, ...] = ()
+    if _YX_KEY.search(match.string, max(0, start - 40), start):
+        left, top, right, bottom = top, left, bottom, right
+        repairs = ("read as top, left, bottom, right (Gemini's box_2d)",)
+    return Found(start, end, (left, top, right, bottom), repairs=repairs)
+
+
+def _quoted(text: str) -> Iterator[Found]:
+    """Boxes of numbers in quotes: `{"bbox_2d": ["1", "2", "3", "4"]}`."""
+    for match in _QUOTED_BOXES.finditer(text):
+        for one in _ONE_QUOTED.finditer(text, *match.span("boxes")):
+            yield _in_order(one)
 
 
 def _ranges(text: str) -> Iterator[Found]:
@@ -254,6 +277,7 @@ _FINDERS: tuple[Callable[[str], Iterator[Found]], ...] = (
     _numbers_of(_BRACKETED),
     _numbers_of(_TAGGED),
     _numbers_of(_AFTER_KEY),
+    _quoted,
     _ranges,
     _point_objects,
     _keyed_by(_PAIR),

@@ -7,7 +7,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from langchain_internvl.grounding.corners import Found
+from langchain_internvl.grounding.corners import BOX_KEYS, CLOSE, FOUR_NUMBERS, NUMBER, Found
 
 REF = re.compile(
     r"<ref>((?:(?!<ref>).){0,2000}?)</ref>"
@@ -16,23 +16,36 @@ REF = re.compile(
     re.DOTALL,
 )
 """Label markup of InternVL, Qwen2-VL and MiniGPT-v2; of nested labels the innermost."""
+_REF_OF_BOX = re.compile(
+    r"<ref>(?:(?!</?ref>|<b?box>).){0,2000}</ref>(?=\s{0,9}<b?box>)"
+    r"|<\|object_ref_start\|>(?:(?!<\|).){0,2000}<\|object_ref_end\|>(?=\s{0,9}<\|box_start\|>)",
+    re.DOTALL,
+)
+"""A label right before its box."""
 
 _MARKUP = re.compile(
     r"</?[A-Za-z][\w-]{0,20}\s?/?>|<[A-Za-z]\w{0,20}\s*$"
     r"|<\|(?:object_ref|box|quad)_(?:start|end)\|>|(?:```|~~~)(?:json|\w{1,20}(?=[ \t]{0,9}\n))?"
 )
 """Tags of any kind, which are no part of a label."""
+_LABEL_KEYS = (
+    "label|name|text|ref|class|category|object|phrase|标签|名称|类别|物体|对象|目标|文本",
+    "text_content|caption|description|描述",
+)
+_STRING = r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
 _JSON_LABEL = tuple(
-    re.compile(
-        rf"""["'](?:{keys})["']\s{{0,9}}[:：]\s{{0,9}}("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""",
-        re.IGNORECASE,
-    )
-    for keys in (
-        "label|name|text|ref|class|category|object|phrase|标签|名称|类别|物体|对象|目标|文本",
-        "text_content|caption|description|描述",
-    )
+    re.compile(rf"""["'](?:{keys})["']\s{{0,9}}[:：]\s{{0,9}}{_STRING}""", re.IGNORECASE)
+    for keys in _LABEL_KEYS
 )
 """Keys of labels, and those of texts that are the label only where there is none of them."""
+_PAIR_OF_LABEL = rf"""["'](?:{"|".join(_LABEL_KEYS)})["']\s{{0,9}}[:：]\s{{0,9}}{_STRING}"""
+_FOUR = FOUR_NUMBERS.replace(f"({NUMBER})", NUMBER)
+_LABEL_OF_BOX = re.compile(
+    rf"""{_FOUR}{CLOSE}["']?\s{{0,9}},\s{{0,9}}{_PAIR_OF_LABEL}"""
+    rf"""|{_PAIR_OF_LABEL}(?=\s{{0,9}},\s{{0,9}}["'](?:{BOX_KEYS})["']\s{{0,9}}:)""",
+    re.IGNORECASE,
+)
+"""A label in JSON right after or right before its box."""
 _JSON_LABELS = re.compile(
     r"""["'](?:labels|names|classes|categories|phrases|captions|texts|标签)["']\s{0,9}:\s{0,9}"""
     r"""\[([^\[\]]{0,20000})\]""",
@@ -89,6 +102,19 @@ def refs_of(text: str) -> list[str]:
     names = ("".join(groups) for groups in REF.findall(text))
     # Some models write the box within the label.
     return [re.split(r"<box>|<\|box_start", name)[0].strip() for name in names]
+
+
+def without_labels(text: str) -> str:
+    """The text with spaces in place of labels beside their boxes, whose numbers are no boxes."""
+    for pattern in (_REF_OF_BOX, _LABEL_OF_BOX):
+        text = pattern.sub(_blank, text)
+    return text
+
+
+def _blank(match: re.Match[str]) -> str:
+    """A match with spaces in place of its group that matched."""
+    (start, end), text = match.span(match.lastindex or 0), match.string
+    return text[match.start() : start] + " " * (end - start) + text[end : match.end()]
 
 
 def _plain(key: str) -> str:

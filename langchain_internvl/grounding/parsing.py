@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict
 from langchain_internvl.grounding.box import Box, Size, Space, scale_of
 from langchain_internvl.grounding.corners import Found
 from langchain_internvl.grounding.forms import find_boxes
-from langchain_internvl.grounding.labels import Labels, refs_of
+from langchain_internvl.grounding.labels import Labels, refs_of, without_labels
 from langchain_internvl.grounding.tables import without_headers
 
 # A possible box: a bracket with numbers, closed or at the end of the text or of the markup.
@@ -140,9 +140,10 @@ def parse_grounding(
     elif _THOUGHTS.match(text):
         return Grounding(rejected=(*rejected, "the reply ends within its thoughts"))
     labels = Labels(text)
-    rest = without_headers(text)
+    unlabelled = without_labels(text)
+    rest = without_headers(unlabelled)
     end = 0
-    for found in find_boxes(text):
+    for found in find_boxes(unlabelled):
         rejected += _almost(rest[end : found.start], is_end=False)
         end = found.end
         label = labels.label(found)
