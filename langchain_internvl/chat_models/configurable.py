@@ -10,10 +10,11 @@ from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableSerializable
 from langchain_core.runnables.config import ensure_config
 from langchain_core.runnables.configurable import RunnableConfigurableFields
-from langchain_core.runnables.utils import ConfigurableFieldSingleOption, Input, Output
+from langchain_core.runnables.utils import ConfigurableFieldSingleOption
 from typing_extensions import override
 
 from langchain_internvl.chat_models.base import PreparedModel
+from langchain_internvl.chat_models.tools import ToolBinding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,12 +22,18 @@ if TYPE_CHECKING:
     from langchain_core.runnables.utils import AnyConfigurableField
 
 
-class ConfigurableModel(RunnableConfigurableFields[Input, Output]):
-    """Makes the configured model by `model_copy`.
+class ConfigurableModel(ToolBinding, RunnableConfigurableFields[LanguageModelInput, AIMessage]):
+    """Makes the configured model by `model_copy`, and binds tools and schemas to itself.
 
     LangChain's own class passes every argument to the constructor. There all of them count as given
-    by the user: the default `streaming=False` would mean that `stream` yields one chunk.
+    by the user: the default `streaming=False` would mean that `stream` yields one chunk. And it
+    binds tools and schemas to the default model, which no config of a later call reaches.
+
+    Attributes:
+        default: The model whose arguments the config replaces.
     """
+
+    default: PreparedModel
 
     @classmethod
     @override
@@ -37,7 +44,7 @@ class ConfigurableModel(RunnableConfigurableFields[Input, Output]):
     @override
     def _prepare(
         self, config: RunnableConfig | None = None
-    ) -> tuple[Runnable[Input, Output], RunnableConfig]:
+    ) -> tuple[Runnable[LanguageModelInput, AIMessage], RunnableConfig]:
         config = ensure_config(config)
         given = config.get("configurable", {})
         update = {
@@ -46,6 +53,11 @@ class ConfigurableModel(RunnableConfigurableFields[Input, Output]):
         if not update:
             return self.default, config
         return self.default.model_copy(update=update), config
+
+    @override
+    def _bind(self, settings: dict[str, Any]) -> Runnable[LanguageModelInput, AIMessage]:
+        self.default._read_call(settings)  # noqa: SLF001 - the model's own check
+        return self.bind(**settings)
 
 
 class ConfigurableMethods(PreparedModel):

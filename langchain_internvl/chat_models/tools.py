@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,10 +23,13 @@ from langchain_internvl.tool_calling.structured_output import (
 from langchain_internvl.tool_calling.tool_definitions import to_openai_tool
 
 
-class ToolMethods(PreparedModel):
-    """Methods that bind tools and schemas."""
+class ToolBinding(ABC):
+    """Methods that bind tools and schemas, of a model and of one whose arguments a config sets."""
 
-    @override
+    @abstractmethod
+    def _bind(self, settings: dict[str, Any]) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind settings after validation, so that invalid ones raise now."""
+
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
@@ -63,7 +67,6 @@ class ToolMethods(PreparedModel):
         }
         return self._bind({**kwargs, **{k: v for k, v in settings.items() if v is not None}})
 
-    @override
     def with_structured_output(
         self,
         schema: Any = None,
@@ -98,7 +101,11 @@ class ToolMethods(PreparedModel):
         parser = ValueParser(wanted=schema, is_call=method == "function_calling")
         return read_with(llm, parser, include_raw=include_raw)
 
+
+class ToolMethods(ToolBinding, PreparedModel):
+    """The chat model's methods that bind tools and schemas."""
+
+    @override
     def _bind(self, settings: dict[str, Any]) -> Runnable[LanguageModelInput, AIMessage]:
-        """Bind settings after validation, so that invalid ones raise now."""
         self._read_call(settings)
         return self.bind(**settings)

@@ -1,4 +1,4 @@
-"""Boxes as `Detections` of the package supervision, for its annotators, trackers and metrics."""
+"""Boxes as `Detections` of the package supervision, for its annotators and metrics."""
 
 from __future__ import annotations
 

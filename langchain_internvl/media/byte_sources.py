@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from langchain_internvl.media.policy import MediaPolicy
 
 
+_LONGEST_NAME = 200
+"""Characters of a path or URL in error messages."""
+
 _PIECE = 1 << 20
 """Bytes that are searched at a time."""
 
@@ -116,8 +119,7 @@ class PathSource:
             raise
         except (OSError, ValueError) as error:
             raise self._unreadable(error) from error
-        hint = "; base64 belongs under the key base64" if len(self.name) > 199 else ""
-        raise MediaError(self.name, reason + hint)
+        raise MediaError(self.name, reason + self._hint)
 
     def fingerprint(self) -> tuple[str, int, int] | None:
         """Path, size in bytes and modification time; None if the file does not exist."""
@@ -128,7 +130,13 @@ class PathSource:
         return str(self.path.absolute()), state.st_size, state.st_mtime_ns
 
     def _unreadable(self, error: Exception) -> MediaError:
-        return MediaError(self.name, f"cannot be read: {type(error).__name__}")
+        return MediaError(self.name, f"cannot be read: {type(error).__name__}{self._hint}")
+
+    @property
+    def _hint(self) -> str:
+        """What to do with a text that is too long for a usual path: it may be base64."""
+        is_long = len(str(self.path)) > _LONGEST_NAME
+        return "; base64 belongs under the key base64 of a block" if is_long else ""
 
 
 @dataclass(frozen=True)
@@ -181,7 +189,7 @@ def count_scans(data: bytes) -> int:
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= 200 else name[:197] + "..."
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
 
 
 def _within_limit(data: bytes, name: str, policy: MediaPolicy) -> bytes:

@@ -242,6 +242,22 @@ def test_configured_models_have_only_the_given_settings(monkeypatch):
     assert dumpd(llm)["id"] == RunnableConfigurableFields.lc_id()
 
 
+def test_configurable_fields_apply_to_bound_tools_and_schemas(backend):
+    llm = ChatInternVL(backend=backend).configurable_fields(max_tokens=ConfigurableField("length"))
+    schema = {"title": "size", "type": "object", "properties": {"n": {"type": "integer"}}}
+    bound = llm.bind_tools([schema], tool_choice="none")
+    reader = llm.with_structured_output(schema, include_raw=True, temperature=0.5)
+    config = {"configurable": {"length": 7}}
+    for one in (bound, reader):
+        one.invoke("x", config)
+        one.invoke("x")
+    list(bound.with_config(config).stream("x"))
+    assert [one.max_tokens for one in backend.requests] == [7, 1024, 7, 1024, 7]
+    assert [one.sampling.temperature for one in backend.requests] == [0, 0, 0.5, 0.5, 0]
+    with pytest.raises(RequestError):
+        llm.bind_tools([schema], max_tokens=0)
+
+
 def test_configurable_fields_with_options(backend):
     heat = ConfigurableFieldSingleOption("mood", {"calm": 0, "wild": 1.5}, "wild")
     stops = ConfigurableFieldMultiOption("ends", {"dot": ".", "line": "\n"}, ["dot"])

@@ -97,6 +97,13 @@ def test_files_that_are_not_there_or_no_files(tmp_path):
         to_source("with\0zero.png", "test").read(POLICY)
 
 
+@pytest.mark.parametrize("size", [180, 600, 9000])
+def test_base64_that_is_passed_as_a_path_is_explained(size):
+    text = base64.b64encode(bytes(size)).decode()  # longer than names of files may be, but for 180
+    with pytest.raises(MediaError, match="base64 belongs under the key base64"):
+        to_source(text, "test").read(POLICY)
+
+
 def test_device_files_are_not_read():
     with pytest.raises(MediaError, match="not a regular file"):
         to_source("/dev/zero", "test").read(POLICY)
