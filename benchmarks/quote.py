@@ -83,7 +83,8 @@ def line(results: dict[str, Any]) -> str:
     ]
     met = sum(row["met"] for row in rows.values())
     return (
-        f"Times over those of transformers' own `generate`, on {_machine(results['machine'])}: "
+        "Time divided by that of transformers' own `generate` (below 1 is faster), on "
+        f"{_machine(results['machine'])}: "
         f"{', '.join(told)} ({met} of {len(rows)} goals met: "
         "[performance](docs/guides/performance.md))."
     )

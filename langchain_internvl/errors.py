@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from numbers import Integral
+from os import PathLike
 
 from langchain_core.exceptions import ContextOverflowError as LangChainOverflowError
 
@@ -190,6 +191,16 @@ def check_concurrency(value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise RequestError(f"concurrency is a whole number from 1, not {value!r}")
+
+
+def check_chat_model(value: object) -> None:
+    """Refuse the name or the class of a chat model in its place.
+
+    Raises:
+        RequestError: It is a name, a path or a class.
+    """
+    if isinstance(value, (str, PathLike, type)):
+        raise RequestError(f"llm is a chat model, such as ChatInternVL(model=...), not {value!r}")
 
 
 def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -38,7 +38,7 @@ from langchain_internvl.documents.orientation import turn
 from langchain_internvl.documents.pages import PageOptions, pages_of
 from langchain_internvl.documents.quotes import QUOTE, QUOTES, Quotable, quotable_text
 from langchain_internvl.documents.sources import file_of
-from langchain_internvl.errors import InternVLError, MediaError, RequestError
+from langchain_internvl.errors import InternVLError, MediaError, RequestError, check_chat_model
 from langchain_internvl.grounding import Box, draw_boxes
 from langchain_internvl.media.policy import MediaPolicy
 from langchain_internvl.tools.inner_runs import inner_config
@@ -100,11 +100,12 @@ def answer_with_citations(
         be opened contributes its text alone.
 
     Raises:
-        RequestError: `max_pages`, `prompt`, `ground` or `quote` has another value; or `quote` is
-            given and `llm` is not a `ChatInternVL`, which alone constrains decoding to the lines;
-            or the model that points or reads is none.
+        RequestError: `llm` is the name of a model; `max_pages`, `prompt`, `ground` or `quote` has
+            another value; or `quote` is given and `llm` is not a `ChatInternVL`, which alone
+            constrains decoding to the lines; or the model that points or reads is none.
         ImportError: `ground` is "reading", and the extra `documents` is not installed.
     """
+    check_chat_model(llm)
     way = _way(ground)
     _check_model(way, llm, ground_llm)
     most = _most_quotes(quote, llm)

@@ -15,7 +15,7 @@ from langchain_internvl.documents.image_captions import (
     image_places,
     replace_images,
 )
-from langchain_internvl.errors import RequestError
+from langchain_internvl.errors import RequestError, check_chat_model
 from langchain_internvl.tools.task_prompts import DESCRIBE
 
 
@@ -58,6 +58,7 @@ class ClearImagesMiddleware(AgentMiddleware):
         max_caption_tokens: int = 100,
     ) -> None:
         super().__init__()
+        check_chat_model(llm)
         if trigger_tokens < 1 or keep < 0:
             raise RequestError("trigger_tokens is at least 1, and keep at least 0")
         self._llm = llm

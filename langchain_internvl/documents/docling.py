@@ -9,7 +9,7 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_internvl._optional import require
-from langchain_internvl.errors import check_concurrency
+from langchain_internvl.errors import check_chat_model, check_concurrency
 from langchain_internvl.messages.media_blocks import image_block
 from langchain_internvl.reply_text.finish_reasons import advice_about
 from langchain_internvl.tools.inner_runs import inner_config
@@ -49,9 +49,10 @@ def describe_pictures(
         does not affect the others, and has no description.
 
     Raises:
-        RequestError: `concurrency` is below 1.
+        RequestError: `llm` is the name of a model, or `concurrency` is below 1.
         ImportError: docling-core is not installed (extra `docling`).
     """
+    check_chat_model(llm)
     check_concurrency(concurrency)
     docling = require("docling_core.types.doc", extra="docling")
     failures: dict[str, Exception] = {}

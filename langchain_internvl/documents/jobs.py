@@ -27,6 +27,7 @@ from langchain_internvl.errors import (
     MediaError,
     RequestError,
     RunGuard,
+    check_chat_model,
     check_concurrency,
 )
 from langchain_internvl.media.page_ranges import parse_pages, select_pages
@@ -132,6 +133,7 @@ class Pipeline:
         concurrency: int,
         journal: Journal | None = None,
     ) -> None:
+        check_chat_model(llm)
         check_concurrency(concurrency)
         if pages.ocr not in {"auto", "always", "never"}:
             raise RequestError(f"ocr is 'auto', 'always' or 'never', not {pages.ocr!r}")

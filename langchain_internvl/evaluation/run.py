@@ -13,7 +13,12 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
-from langchain_internvl.errors import RequestError, RunGuard, check_concurrency
+from langchain_internvl.errors import (
+    RequestError,
+    RunGuard,
+    check_chat_model,
+    check_concurrency,
+)
 from langchain_internvl.evaluation.boxes import acc_at_iou
 from langchain_internvl.evaluation.cases import Case
 from langchain_internvl.evaluation.options import mvbench_accuracy, option_letter
@@ -151,7 +156,8 @@ def evaluate(
         **settings: Settings of every call.
 
     Raises:
-        RequestError: The metric is unknown, or `concurrency` is below 1.
+        RequestError: The metric is unknown, `llm` is the name of a model, or `concurrency` is
+            below 1.
         CheckpointError: The model cannot be used.
         ModelNotServedError: The server does not serve the model.
         ServerAccessError: The server rejected the key.
@@ -159,6 +165,7 @@ def evaluate(
     """
     if metric not in METRICS:
         raise RequestError(f"there is no metric {metric!r}; choose one of {', '.join(METRICS)}")
+    check_chat_model(llm)
     check_concurrency(concurrency)
     METRICS[metric]("A", _ANY)  # a missing package is reported before the first request
     left, guard = iter(cases), RunGuard()

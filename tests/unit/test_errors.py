@@ -5,8 +5,12 @@ import pickle
 
 import pytest
 
-from langchain_internvl import image_block
-from langchain_internvl.errors import MediaError, MessageError
+from langchain_internvl import ChatInternVL, InternVLImageParser, InternVLLoader, image_block
+from langchain_internvl.documents import answer_with_citations
+from langchain_internvl.documents.clear_images import ClearImagesMiddleware
+from langchain_internvl.documents.docling import describe_pictures
+from langchain_internvl.errors import MediaError, MessageError, RequestError
+from langchain_internvl.evaluation import evaluate
 
 
 @pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9.png"), "\ud83d.png"])
@@ -20,3 +24,20 @@ def test_a_name_that_is_no_unicode_can_be_printed(name):
 
 def test_other_characters_stay():
     assert str(MessageError("größer 猫 😀\n")) == "größer 猫 😀\n"
+
+
+@pytest.mark.parametrize("wrong", ["nano", ChatInternVL])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda llm: InternVLLoader([], llm=llm),
+        InternVLImageParser,
+        lambda llm: answer_with_citations(llm, lambda question: []),
+        lambda llm: ClearImagesMiddleware(llm, trigger_tokens=1),
+        lambda llm: describe_pictures(None, llm),
+        lambda llm: list(evaluate(llm, [], "exact")),
+    ],
+)
+def test_a_name_or_a_class_is_no_model(use, wrong):
+    with pytest.raises(RequestError, match=r"llm is a chat model, such as ChatInternVL\(model"):
+        use(wrong)
