@@ -347,6 +347,31 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.03,
             "blank": 0.01,
         },
+        # As the fourteenth, with more windows, on which eyes learn where their tokens are, and fewer
+        # lists.
+        "fifteenth": {
+            SMALL: 0.1,
+            WINDOW: 0.06,
+            SHAPES: 0.03,
+            "square scene": 0.04,
+            "described": 0.06,
+            "close": 0.07,
+            "wide scene": 0.01,
+            "pair": 0.04,
+            "few lines": 0.06,
+            "dense": 0.06,
+            "any size": 0.01,
+            "stretched": 0.02,
+            "one tile sign": 0.01,
+            "wide": 0.14,
+            "video": 0.03,
+            "wide read list": 0.04,
+            "across read list": 0.05,
+            "far read list": 0.02,
+            "placed lines": 0.1,
+            "cited": 0.04,
+            "blank": 0.01,
+        },
         # Shapes, with pages of short lines.
         "shapes and lists": {
             SHAPES: 0.27,
