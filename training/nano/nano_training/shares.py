@@ -347,8 +347,8 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
             "cited": 0.03,
             "blank": 0.01,
         },
-        # As the fourteenth, with more windows, on which eyes learn where their tokens are, and fewer
-        # lists.
+        # As the fourteenth, with fewer lists, and more windows, on which eyes learn where their
+        # tokens are.
         "fifteenth": {
             SMALL: 0.1,
             WINDOW: 0.06,
