@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 
@@ -44,6 +45,8 @@ _TIMES_JUMP = 0x200
 _MOST_SILENCE, _MOST_BACK = 10.0, 0.1
 """Seconds forwards and backwards that are a jump (`dts_delta_threshold` of FFmpeg's program, and
 its `ts_discontinuity_detect`)."""
+_USUAL = 10
+"""Silence that is no jump, as a multiple of the usual time between packets."""
 
 
 def presentation_times(packets: Sequence[Any], format_flags: int) -> list[float]:
@@ -59,22 +62,34 @@ def presentation_times(packets: Sequence[Any], format_flags: int) -> list[float]
     Returns:
         A time for each packet; empty: unknown.
     """
-    times: list[float] = []
-    shift, expected = 0.0, None
-    for packet in packets:
-        base = float(packet.time_base)
-        time = packet.pts * base + shift
-        if packet.dts is not None and format_flags & _TIMES_JUMP:
-            decoded = packet.dts * base + shift
-            if expected is not None and not -_MOST_BACK <= decoded - expected <= _MOST_SILENCE:
-                shift += expected - decoded
-                time += expected - decoded
-                decoded = expected
-            if abs(time - decoded) > _MOST_SILENCE:
-                return []  # FFmpeg gave it the time of a packet behind the jump
-            expected = decoded + (packet.duration or 0) * base
-        times.append(time)
-    return times
+    base = float(packets[0].time_base) if packets else 0.0
+    times = [packet.pts * base for packet in packets]
+    if not format_flags & _TIMES_JUMP:
+        return times
+    decoded: list[float] = []
+    for packet, time in zip(packets, times, strict=True):
+        known = (decoded or [time])[-1] if packet.dts is None else packet.dts * base
+        decoded.append(known)
+    shifts = _shifts(decoded, [(packet.duration or 0) * base for packet in packets])
+    is_odd = any(abs(time - at) > _MOST_SILENCE for time, at in zip(times, decoded, strict=True))
+    if any(shifts) and is_odd:
+        return []  # FFmpeg gave a packet the time of one behind the jump
+    return [time + shift for time, shift in zip(times, shifts, strict=True)]
+
+
+def _shifts(decoded: Sequence[float], durations: Sequence[float]) -> list[float]:
+    """Seconds to be added to the times of packets, so that none of them jumps.
+
+    Declared durations may be wrong, so that only times tell that a stream goes back.
+    """
+    steps = [later - earlier for earlier, later in pairwise(decoded)]
+    silence = max(_MOST_SILENCE, _USUAL * median(steps)) if steps else _MOST_SILENCE
+    shifts, shift = [0.0] * bool(decoded), 0.0
+    for step, duration in zip(steps, durations, strict=False):
+        if not -_MOST_BACK <= step <= duration + silence:
+            shift += duration - step
+        shifts.append(shift)
+    return shifts
 
 
 def declares_duration(path: Path) -> bool:

@@ -84,6 +84,39 @@ def test_a_recording_goes_on_from_another_whose_times_are_others(
     assert shown.duration == pytest.approx(1.6, abs=0.02)
 
 
+@pytest.mark.parametrize("bf", [0, 3])
+@pytest.mark.parametrize(
+    ("declared", "times"),
+    [
+        (25, [12 * index for index in range(12)]),  # a time-lapse
+        (25, [0, 2, 2.5, 2.54, 2.58, 2.6, 10.6, 12.6, 20.6, 20.64, 28.6, 28.64]),
+        (5, [index / 25 for index in range(30)]),  # a camera is faster than it declares
+    ],
+)
+def test_frames_that_are_rare_or_come_early_are_no_jump(declared, times, bf, tmp_path):
+    path = tmp_path / "clip.ts"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=declared)
+        stream.width = stream.height = 64
+        stream.options = {"bf": str(bf)}
+        packets = [
+            packet
+            for frame in [*map(av.VideoFrame.from_ndarray, pictures(len(times))), None]
+            for packet in stream.encode(frame and frame.reformat(format="yuv420p"))
+        ]
+        shown = sorted(packet.pts for packet in packets)
+        seconds = dict(zip(shown, times, strict=True))
+        late = [-1, -0.5, 0, *times]  # decoded so much earlier
+        for index, packet in enumerate(packets):
+            packet.time_base, packet.duration = Fraction(1, 90000), 0
+            packet.pts = round(seconds[packet.pts] * 90000)
+            packet.dts = round((late[index] if bf else times[index]) * 90000)
+            container.mux(packet)
+    opened = open_reader(str(path))
+    assert opened.times == pytest.approx(times, abs=2e-3)
+    assert opened.duration == pytest.approx(times[-1] + 1 / declared, abs=2e-3)
+
+
 @pytest.mark.parametrize("clip", CLIPS)
 def test_constant_rates_are_known_as_such(clip, tmp_path):
     name, options = CLIPS[clip]
