@@ -40,12 +40,14 @@ _JSON_LABEL = tuple(
 """Keys of labels, and those of texts that are the label only where there is none of them."""
 _PAIR_OF_LABEL = rf"""["'](?:{"|".join(_LABEL_KEYS)})["']\s{{0,9}}[:：]\s{{0,9}}{_STRING}"""
 _FOUR = FOUR_NUMBERS.replace(f"({NUMBER})", NUMBER)
+_A_BOX = r"""[\s"'\[({]{0,9}(?:[-+.]?\d|[a-z]\w{0,20}["']?\s{0,3}[:=])"""
 _LABEL_OF_BOX = re.compile(
     rf"""{_FOUR}{CLOSE}["']?\s{{0,9}},\s{{0,9}}{_PAIR_OF_LABEL}"""
-    rf"""|{_PAIR_OF_LABEL}(?=\s{{0,9}},\s{{0,9}}["'](?:{BOX_KEYS})["']\s{{0,9}}:)""",
+    rf"""|{_PAIR_OF_LABEL}(?=\s{{0,9}},\s{{0,9}}["'](?:{BOX_KEYS})["']\s{{0,9}}:{_A_BOX})""",
     re.IGNORECASE,
 )
 """A label in JSON right after or right before its box."""
+_TAGS_OF_BOX = re.compile(r"<b?box>|<\|box_start\|>")
 _JSON_LABELS = re.compile(
     r"""["'](?:labels|names|classes|categories|phrases|captions|texts|标签)["']\s{0,9}:\s{0,9}"""
     r"""\[([^\[\]]{0,20000})\]""",
@@ -112,8 +114,10 @@ def without_labels(text: str) -> str:
 
 
 def _blank(match: re.Match[str]) -> str:
-    """A match with spaces in place of its group that matched."""
+    """A match with spaces in place of its group that matched; a text with a tagged box stays."""
     (start, end), text = match.span(match.lastindex or 0), match.string
+    if _TAGS_OF_BOX.search(text, start, end):
+        return match.group()
     return text[match.start() : start] + " " * (end - start) + text[end : match.end()]
 
 

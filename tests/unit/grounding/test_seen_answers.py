@@ -208,6 +208,22 @@ NOT_TOP_LEFT = "a size, and a corner that is not the top left one"
             [],
         ),
         ('{"text": "<ref>cat</ref><box>[[1, 2, 3, 4]]</box>"}', [("cat", (1, 2, 3, 4))], []),
+        # Those of a box that is tagged, or the only one, are.
+        (
+            '{"text": "<ref>cat</ref><box>[[1, 2, 3, 4]]</box>", "boxes": [[5, 6, 7, 8]]}',
+            [("cat", (1, 2, 3, 4)), ("<ref>cat</ref><box>[[1, 2, 3, 4]]</box>", (5, 6, 7, 8))],
+            [],
+        ),
+        (
+            '{"text": "<ref>cat</ref>[1, 2, 3, 4]", "boxes": []}',
+            [("cat", (1, 2, 3, 4))],
+            [],
+        ),
+        (
+            '{"label": "(5, 6, 7, 8)", "box": {"x1": 1, "y1": 2, "x2": 3, "y2": 4}}',
+            [("(5, 6, 7, 8)", (1, 2, 3, 4))],
+            [],
+        ),
         ("label=cat bbox=1,2,3,4", [("cat", (1, 2, 3, 4))], []),
         ("bbox: 1, 2, 3, 4, 5", [], []),
         (
