@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from numbers import Integral
-from os import PathLike
+from pathlib import PurePath
 
 from langchain_core.exceptions import ContextOverflowError as LangChainOverflowError
 
@@ -199,7 +199,7 @@ def check_chat_model(value: object) -> None:
     Raises:
         RequestError: It is a name, a path or a class.
     """
-    if isinstance(value, (str, PathLike, type)):
+    if isinstance(value, (str, PurePath, type)):
         raise RequestError(f"llm is a chat model, such as ChatInternVL(model=...), not {value!r}")
 
 

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -9,7 +11,7 @@ from langchain_internvl import ChatInternVL, InternVLImageParser, InternVLLoader
 from langchain_internvl.documents import answer_with_citations
 from langchain_internvl.documents.clear_images import ClearImagesMiddleware
 from langchain_internvl.documents.docling import describe_pictures
-from langchain_internvl.errors import MediaError, MessageError, RequestError
+from langchain_internvl.errors import MediaError, MessageError, RequestError, check_chat_model
 from langchain_internvl.evaluation import evaluate
 
 
@@ -26,7 +28,7 @@ def test_other_characters_stay():
     assert str(MessageError("größer 猫 😀\n")) == "größer 猫 😀\n"
 
 
-@pytest.mark.parametrize("wrong", ["nano", ChatInternVL])
+@pytest.mark.parametrize("wrong", ["nano", Path("nano"), ChatInternVL])
 @pytest.mark.parametrize(
     "use",
     [
@@ -41,3 +43,8 @@ def test_other_characters_stay():
 def test_a_name_or_a_class_is_no_model(use, wrong):
     with pytest.raises(RequestError, match=r"llm is a chat model, such as ChatInternVL\(model"):
         use(wrong)
+
+
+def test_a_double_of_a_model_is_one():
+    """Also one that has all special methods, such as that of paths."""
+    check_chat_model(MagicMock())
