@@ -6,7 +6,7 @@ prompts, empty models) stay small.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from langchain_internvl.errors import CheckpointError
@@ -233,7 +233,9 @@ def _check_tile_size(size: Any, where: str, tile_size: int) -> None:
 
     transformers cuts tiles of this size, and fails where the model has features for another one.
     """
-    sides = size.values() if isinstance(size, Mapping) else [size]
+    sides: Iterable[Any] = [size]
+    if isinstance(size, (Mapping, list)):  # a list has height and width
+        sides = size.values() if isinstance(size, Mapping) else size
     if any(side not in (None, tile_size) for side in sides):
         raise CheckpointError(
             f"{where}: size is {shorten(size)}, but the model's tiles have a side of {tile_size} "

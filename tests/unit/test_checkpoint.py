@@ -125,6 +125,7 @@ def test_the_scale_of_pixels_comes_from_an_hf_preprocessor(settings, expected, t
         ({"size": {"height": 336, "width": 336}}, "size is .*, but the model's tiles have .* 448"),
         ({"size": {"shortest_edge": 224}}, "size is .*, but the model's tiles have .* 448"),
         ({"size": 384}, "size is 384, but the model's tiles have .* 448"),
+        ({"size": [448, 384]}, r"size is \[448, 384\], but the model's tiles have .* 448"),
     ],
 )
 def test_settings_of_an_hf_preprocessor_that_cannot_be_applied(settings, words, tmp_path):
@@ -138,7 +139,8 @@ def test_settings_of_an_hf_preprocessor_that_cannot_be_applied(settings, words, 
 
 
 def test_sizes_of_an_hf_preprocessor_that_are_those_of_the_tiles(tmp_path):
-    for size in (448, {"height": 448, "width": 448}, {"height": 448, "longest_edge": None}, None):
+    by_name = {"height": 448, "width": 448}, {"height": 448, "longest_edge": None}
+    for size in (448, [448, 448], *by_name, None):
         write(tmp_path, hf_config(), preprocessor_config={"size": size})
         assert read_checkpoint(tmp_path).tiles.tile_size == 448
 
