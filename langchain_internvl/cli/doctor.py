@@ -181,5 +181,5 @@ def _checkpoint(report: Report, model: str) -> None:
         report.add(model, str(error), is_well=False)
         return
     form = "original format" if checkpoint.is_original else "-hf format"
-    about = f"{form}, {checkpoint.language_model}, {checkpoint.stored_dtype or 'float32'}"
+    about = f"{form}, {checkpoint.language_model}, {checkpoint.stored_dtype or 'dtype as stored'}"
     report.add(model, f"{about}, up to {checkpoint.tiles.max_tiles} tiles an image")

@@ -1,5 +1,6 @@
 """`doctor`: what is installed, what works, and what to install."""
 
+import json
 import re
 
 import pytest
@@ -24,6 +25,19 @@ def test_it_says_what_there_is():
         assert word in result.stdout
     missing = run("--model", "none-such")
     assert missing.exit_code == 1
+
+
+@pytest.mark.parametrize("stated", ["bfloat16", None])
+def test_it_says_the_dtype_of_a_model(stated, tmp_path, monkeypatch):
+    """Weights are loaded as they are stored, where the config states none."""
+    config = json.loads((checkpoint_folder("qwen2") / "config.json").read_text("utf-8"))
+    for section in (config, config["llm_config"]):
+        section.pop("dtype", None)
+        section["torch_dtype"] = stated
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    monkeypatch.chdir(tmp_path)  # a long path would break the line
+    words = run("--model", ".").stdout.split()
+    assert f"original format, qwen2, {stated or 'dtype as stored'}, up to" in " ".join(words)
 
 
 def test_it_says_what_to_install(monkeypatch):
