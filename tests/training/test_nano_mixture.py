@@ -42,6 +42,7 @@ def test_pages_of_few_tiles_are_asked_about_from_as_far_as_of_many(monkeypatch):
     far = [KINDS["far read list"].text_from(rng) for _ in range(200)]
     assert 60 < far.count(0) < 140
     assert 2300 < max(far) <= 13 * 196
+    assert any(KINDS["across read list"].text_from(rng) for _ in range(20))
     assert KINDS["wide"].text_from(rng) == 0
     both = {"far read list": 0.5, "small read list": 0.5}
     monkeypatch.setattr("nano_training.mixture.MIXTURES", {"lists": both})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,9 +86,14 @@ class Batch:
     features: Tensor | None = None
 
     @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of its tiles in pixels."""
+        return self.tiles.shape[1], self.tiles.shape[2]
+
+    @property
     def is_whole(self) -> bool:
         """Whether it shows whole tiles; else windows, which are parts of them."""
-        return self.tiles.shape[1:3] == (TILE, TILE)
+        return self.window == (TILE, TILE)
 
     @property
     def positions(self) -> Tensor:
@@ -137,21 +143,10 @@ class Batch:
         return self._with(Tensor.pin_memory)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return replace(
-            self,
-            tiles=change(self.tiles),
-            ids=change(self.ids),
-            labels=change(self.labels),
-            segments=change(self.segments),
-            known=change(self.known),
-            pointers=change(self.pointers),
-            goals=change(self.goals),
-            targets=change(self.targets),
-            gaps=change(self.gaps),
-            located=change(self.located),
-            sides=change(self.sides),
-            features=None if self.features is None else change(self.features),
-        )
+        values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        tensors = {name: one for name, one in values.items() if isinstance(one, Tensor)}
+        changed: dict[str, Any] = {name: change(one) for name, one in tensors.items()}
+        return replace(self, **changed)
 
 
 def _sees(segments: Tensor, own: Tensor, places: Tensor) -> Tensor:

@@ -88,6 +88,11 @@ def _named_box(answer: str) -> tuple[str, str]:
     return name, box
 
 
+def _letters_of(name: str, start: int) -> range:
+    """Places of the letters of a name in an answer that begins at `start`; <ref> is one token."""
+    return range(start + 1, start + 1 + len(name))
+
+
 def _of_box(name: str, box: str, start: int, length: int) -> list[_Pointer]:
     """From each digit of the one box of an answer to its name before it.
 
@@ -97,7 +102,7 @@ def _of_box(name: str, box: str, start: int, length: int) -> list[_Pointer]:
         start: Place of the answer, which is what `_named_box` reads.
         length: Length of the row.
     """
-    letters = range(start + 1, start + 1 + len(name))  # <ref> is one token
+    letters = _letters_of(name, start)
     told = (letters[:_SIDE], letters, letters[-_SIDE:], letters)
     pointers = []
     for number, places in zip(_NUMBERS.finditer(box), told, strict=True):
@@ -368,7 +373,7 @@ def _located(sample: Sample, labels: list[int]) -> tuple[list[int], NDArray[np.f
     for question, (start, _) in zip(sample.questions, _answers(labels), strict=True):
         if any(about.letters for about in question.about):
             name, box = _named_box(question.answer)
-            places += range(start + 1, start + 1 + len(name))  # <ref> is one token
+            places += _letters_of(name, start)
             known.append(_sides_known(name, box))
     return places, np.concatenate(known)
 

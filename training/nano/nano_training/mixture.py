@@ -119,7 +119,7 @@ def _simple_scene(rng: random.Random) -> Sample:
 
 
 def _placed_lines(rng: random.Random) -> Sample:
-    """Few lines on one tile, and where they are."""
+    """Few lines on one tile, and where up to four of them are."""
     return list_sample(rng, ((1, 1),), places=4, style=Print((1, 6), (20, 48)))
 
 
@@ -131,7 +131,8 @@ def _wide_scene(rng: random.Random) -> Sample:
 
 
 _SMALL_GRIDS = ((2, 1), (1, 2), (2, 2))
-_FOUR_ACROSS = ((4, 1), (4, 1), (4, 2), (3, 1))
+_ACROSS = ((4, 1), (4, 1), (4, 2), (3, 1))
+"""Few tiles, most of them four across, which are read worst."""
 _WIDE_GRIDS = (*GRIDS, (4, 2), (3, 3), (3, 4), (4, 3))
 """Those of many tiles, and of four across, are read worst, so they come twice."""
 
@@ -156,9 +157,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "read list": Kind(1, lambda rng: list_sample(rng, places=0)),
         "small read list": Kind(3, lambda rng: list_sample(rng, _SMALL_GRIDS, places=0)),
         "far read list": Kind(3, lambda rng: list_sample(rng, _SMALL_GRIDS, places=0), is_far=True),
-        "across read list": Kind(
-            2, lambda rng: list_sample(rng, _FOUR_ACROSS, places=0), is_far=True
-        ),
+        "across read list": Kind(2, lambda rng: list_sample(rng, _ACROSS, places=0), is_far=True),
         "wide read list": Kind(1, lambda rng: list_sample(rng, _WIDE_GRIDS, places=0)),
         "placed lines": Kind(6, _placed_lines),
         "described": Kind(16, lambda rng: described_sample(rng, TILE)),

@@ -110,10 +110,9 @@ class Trainer:
         each = functional.cross_entropy(logits, right, reduction="none")
         # What is known already, such as the brackets of a box, shall not outvote the rest.
         unsure = (each.detach() > 0.05).sum().clamp(min=len(each) // 8 + 1)
-        window = batch.tiles.shape[1], batch.tiles.shape[2]
         found = pointed.new_zeros(())
         if is_learning_to_see:
-            found = self.landmarks(features.float(), batch.known, window, batch.origin)
+            found = self.landmarks(features.float(), batch.known, batch.window, batch.origin)
         placed = self._placed(batch, inputs)
         loss = each.sum() / unsure + pointed + self.plan.sight * found + placed
         loss = loss / self.plan.parts
@@ -127,8 +126,7 @@ class Trainer:
         total = inputs[0].new_zeros((), dtype=torch.float32)
         here = (batch.goals == Goal.HERE).nonzero()[:, 0]
         if len(here):
-            window = batch.tiles.shape[1], batch.tiles.shape[2]
-            places = places_on_tile(window, batch.origin).to(total.device)
+            places = places_on_tile(batch.window, batch.origin).to(total.device)
             tokens = batch.looked_at(here, self.model.config.image_token_id)
             right = places[tokens % len(places)]
             for read in inputs[-2:]:
