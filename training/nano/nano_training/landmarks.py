@@ -30,7 +30,7 @@ _COLOURS, _KINDS = len(COLOURS) + 1, len(KINDS) + 1
 _OWN_PERIODS = (2.0, 0.5, 0.25)
 """Of the waves that a token tells its own place by."""
 
-_OWN, _BOXES, _PARTS = 15, 10, 10
+_OWN, _BOXES, _PARTS = 6, 10, 10
 """Weights of a token's own place, of where a box is on the whole picture, and of its part inside
 a token's square. At 3, tokens that hold letters did not know well in which row of squares they
 are: a linear probe of them is 11 pixels off in the mean, of a square's 32, of bare paper 5."""
