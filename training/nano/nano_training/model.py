@@ -109,7 +109,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> InternVLCo
 
     Args:
         tokenizer: Its tokenizer.
-        **sizes: `width` (160), `vision_layers` (6) and `text_layers` (6), where they differ.
+        **sizes: `width` (160), `vision_layers` (6) and `text_layers` (5), where they differ.
     """
     width = sizes.get("width", 160)
     ids: dict[str, int] = tokenizer.get_vocab()
@@ -128,7 +128,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> InternVLCo
     text: dict[str, Any] = {
         "model_type": "llama",
         "hidden_size": width,
-        "num_hidden_layers": sizes.get("text_layers", 6),
+        "num_hidden_layers": sizes.get("text_layers", 5),
         "num_attention_heads": width // 32,
         "num_key_value_heads": width // 32,
         "intermediate_size": 3 * width,

@@ -51,23 +51,22 @@ class Goal(IntEnum):
 
 HEADS: Mapping[Goal, tuple[tuple[int, tuple[int, ...]], ...]] = MappingProxyType(
     {
-        Goal.THING: ((4, (0, 1)), (2, (2,))),
-        Goal.NAMED: ((5, (2,)), (2, (3,))),
-        Goal.HERE: ((4, (3,)), (3, (0,)), (2, (0,))),
-        Goal.NEXT: ((3, (1,)), (2, (1,)), (1, (0,))),
-        Goal.COPIED: ((3, (2, 3)), (1, (1,))),
-        Goal.FOUND: ((4, (3,)), (3, (4,))),
-        Goal.LINE: ((4, (2,)),),
-        Goal.ASKED: ((3, (4,)), (1, (0,))),
-        Goal.ENDS: ((3, (4,)), (2, (4,)), (1, (0,))),
+        Goal.THING: ((3, (0, 1)),),
+        Goal.NAMED: ((4, (2,)),),
+        Goal.HERE: ((3, (3,)), (2, (0,))),
+        Goal.NEXT: ((2, (1,)), (1, (0,))),
+        Goal.COPIED: ((2, (2, 3)), (1, (1,))),
+        Goal.FOUND: ((3, (3,)), (2, (4,))),
+        Goal.LINE: ((3, (2,)),),
+        Goal.ASKED: ((2, (4,)), (1, (0,))),
+        Goal.ENDS: ((2, (4,)), (1, (0,))),
     }
 )
 """Which layers, counted from the last (1), and which of their heads. Goals of different tokens
 share heads: HERE and FOUND both look for letters just written, NEXT and ASKED for what an answer
-follows, as ENDS does, and FOUND leads on from where ASKED looks. Layer 2, with its heads, came with
-the twenty-seventh run. The third run began to teach `THING`; of the eleventh's weights the other
-heads were of little use: without one of them the losses of descriptions, boxes, few lines and
-videos rose by less than 0.03."""
+follows, as ENDS does, and FOUND leads on from where ASKED looks. The third run began to teach
+`THING`; of the eleventh's weights the other heads were of little use: without one of them the
+losses of descriptions, boxes, few lines and videos rose by less than 0.03."""
 
 WEIGHTS: Mapping[Goal, float] = MappingProxyType(
     {
