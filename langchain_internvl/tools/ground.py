@@ -63,6 +63,14 @@ class GroundArguments(Arguments):
     )
     region: str | None = Field(default=None, description=REGION)
 
+    @field_validator("phrase")
+    @classmethod
+    def _names_something(cls, phrase: str) -> str:
+        """Models invent a box for nothing."""
+        if not _plain(phrase).strip():
+            raise ValueError("is blank; name what to find")
+        return phrase
+
 
 class GroundTool(InternVLTool):
     """Locates objects on an image; the artifact is a `Place`.
@@ -93,8 +101,7 @@ class GroundTool(InternVLTool):
     def script(self, state: Any, given: GroundArguments) -> Script:
         """Open the image, and ask for boxes."""
         picture, page = open_one_image(given.image, self.opening, state, given.region)
-        # Markup in the agent's phrase would end it early.
-        question = ask_for_boxes(given.phrase.replace("<", " ").replace(">", " "))
+        question = ask_for_boxes(_plain(given.phrase))
         blocks = [picture.block, {"type": "text", "text": question}]
         reply = yield Ask(blocks, {"logprobs": True})
         shown, rejected = boxes_of(reply, picture)
@@ -110,6 +117,11 @@ class GroundTool(InternVLTool):
         )
         said = _said(artifact) + picture.notes
         return Outcome(said, artifact, lambda: draw_boxes(picture.pixels, shown, font=self.font))
+
+
+def _plain(phrase: str) -> str:
+    """An agent's phrase without markup, which would end it early."""
+    return phrase.replace("<", " ").replace(">", " ")
 
 
 def boxes_of(reply: AIMessage, picture: ToolImage) -> tuple[list[Box], list[str]]:

@@ -26,6 +26,15 @@ def test_grounding(folder):
     assert picture["type"] == "image"
 
 
+@pytest.mark.parametrize("phrase", ["", "  ", "\u3000\n", "<>"])
+def test_nothing_is_not_looked_for(folder, phrase):
+    """Models invent a box for it. Of the last one, no more is left without its markup."""
+    script = Script("<ref></ref><box>[[500, 500, 1000, 1000]]</box>")
+    message = call(tools_of(script, folder)["ground"], image="a.png", phrase=phrase)
+    assert (message.status, script.backend.requests) == ("error", [])
+    assert "phrase: " in message.text
+
+
 def test_labels_of_returned_images_take_the_given_font(folder):
     (folder / "han.ttf").write_bytes(tiny_font("猫"))
     script = Script("<ref>猫</ref><box>[[100, 400, 900, 900]]</box>")
