@@ -69,22 +69,30 @@ def open_writer(
         ImportError: The extra `parquet` or `searchable-pdf` is not installed.
     """
     kind = out.suffix.lower()
-    is_file = kind in {*_LINES, *_TABLES}
+    is_file = is_one_file(out)
     if is_file and searchable_pdf:
         raise RequestError(f"searchable PDFs go into a folder; {out} is a file")
-    if kind in _OTHERS and not out.is_dir():
-        raise RequestError(f"pages go into a folder, FILE.jsonl or FILE.parquet, not into {out}")
-    if is_file and out.is_dir():
-        raise RequestError(f"{out} is a folder")
-    if searchable_pdf:
-        require("pikepdf", extra="searchable-pdf")
     try:
+        is_folder = out.is_dir()
+        if kind in _OTHERS and not is_folder:
+            raise RequestError(
+                f"pages go into a folder, FILE.jsonl or FILE.parquet, not into {out}"
+            )
+        if is_file and is_folder:
+            raise RequestError(f"{out} is a folder")
+        if searchable_pdf:
+            require("pikepdf", extra="searchable-pdf")
         (out.parent if is_file else out).mkdir(parents=True, exist_ok=True)
         if not is_file:
             return Folder(out, suffix, policy if searchable_pdf else None, password)
         return JsonLines(out) if kind in _LINES else Parquet(out)
     except OSError as error:
         raise RequestError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def is_one_file(out: Path) -> bool:
+    """Whether the output of a name is one file, not a folder."""
+    return out.suffix.lower() in _LINES | _TABLES
 
 
 def _json(values: dict[str, Any]) -> str:

@@ -28,7 +28,8 @@ from langchain_core.documents import Document
 from langchain_internvl.documents.file_locks import hold
 from langchain_internvl.errors import RequestError
 
-_NAME = "pages.jsonl"
+FILE_NAME = "pages.jsonl"
+"""Name of the file in the folder of a journal."""
 _FILE: Mapping[str, type] = {"file": str, "pages": int}
 _PAGE: Mapping[str, type] = {"key": str, "page": str, "text": str, "metadata": dict}
 """Fields of both kinds of entries: the number of pages of a file, and a page."""
@@ -55,7 +56,7 @@ class Journal:
             raise RequestError('resume_dir: is an empty path; the current folder is "."')
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            self._path = Path(folder) / _NAME
+            self._path = Path(folder) / FILE_NAME
             self._file: IO[bytes] = self._path.open("a+b")
         except OSError as error:
             raise RequestError(f"resume_dir: {folder} cannot be used: {error.strerror}") from error
