@@ -52,10 +52,11 @@ class _Group(TyperGroup):
 
 
 def _explain(error: Exception) -> str:
+    from langchain_internvl.cli.options import in_options
     from langchain_internvl.errors import InternVLError
 
     if isinstance(error, (ImportError, InternVLError, OSError)) and str(error):
-        return " ".join(str(error).split())
+        return in_options(" ".join(str(error).split()))
     return f"{type(error).__name__}: {error} (INTERNVL_TRACEBACK=1 shows where)"
 
 

@@ -13,6 +13,8 @@ from typing import Literal
 
 import typer
 
+from langchain_internvl.cli.values import is_folder
+
 Kind = Literal["image", "video", "pdf"]
 
 _IMAGES = (
@@ -77,18 +79,11 @@ def open_inputs(names: Sequence[str], kinds: Collection[Kind]) -> Iterator[list[
                 inputs.append(_standard_input(Path(folder), kinds))
             elif name.lower().startswith(("http://", "https://")):
                 inputs.append(_at_address(name))
-            elif _is_folder(name):
+            elif is_folder(name):
                 inputs += _in_folder(name, kinds)
             else:
                 inputs.append(_in_file(name))
         yield inputs
-
-
-def _is_folder(name: str) -> bool:
-    try:
-        return Path(name).is_dir()
-    except (OSError, ValueError):  # too long, or with a zero byte
-        return False
 
 
 def _in_folder(name: str, kinds: Collection[Kind]) -> list[Input]:
@@ -125,9 +120,11 @@ def _in_file(name: str) -> Input:
                 head = file.read(1024)
             if kind != "video":  # by its bytes: files are called .pdf that are none
                 kind = "pdf" if is_pdf(head) else "image"
-    except (OSError, ValueError):
-        is_regular = False
-    # What cannot be read is reported when the input is read.
+    except OSError as error:
+        return Input(name, kind, path, error=f"cannot be read: {error.strerror}")
+    except ValueError:  # a zero byte
+        return Input(name, kind, path, error="is no name of a file")
+    # What is no file is reported when the input is read.
     return Input(name, kind, path, is_guess=not is_regular, is_tiff=is_tiff(head))
 
 

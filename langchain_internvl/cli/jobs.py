@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,6 +16,7 @@ import typer
 from langchain_internvl.cli.exit_codes import FAILED, NOT_INSTALLED
 from langchain_internvl.cli.inputs import Input, Kind, open_inputs
 from langchain_internvl.cli.options import ModelOptions, OutputOptions
+from langchain_internvl.cli.values import is_folder
 
 if TYPE_CHECKING:
     from langchain_core.messages import ToolMessage
@@ -74,8 +76,11 @@ def run_jobs(
     if folder is not None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()  # before any request
         except OSError as error:
-            raise typer.BadParameter(f"--out: {folder} is no folder: {error}") from error
+            raise typer.BadParameter(
+                f"--out: {folder} is no folder that can be written: {error}"
+            ) from error
     settings = {
         "llm": model.open(temperature=0),
         "return_images": folder is not None,
@@ -83,7 +88,7 @@ def run_jobs(
     }
     with open_inputs(names, kinds) as inputs:
         _check_options(inputs, job)
-        is_alone = len(inputs) == 1 and not _is_folder(names)
+        is_alone = len(inputs) == 1 and not _is_a_folder(names)
         failures: list[Exception] = []
         guard = RunGuard()
         for number, one in enumerate(_track(inputs, is_quiet=is_alone), 1):
@@ -123,9 +128,9 @@ def _check_options(inputs: Sequence[Input], job: Callable[[Input], Job]) -> None
         )
 
 
-def _is_folder(names: Sequence[str]) -> bool:
+def _is_a_folder(names: Sequence[str]) -> bool:
     """Whether the only name is that of a folder."""
-    return len(names) == 1 and names[0] != "-" and Path(names[0]).is_dir()
+    return len(names) == 1 and names[0] != "-" and is_folder(names[0])
 
 
 def _track(inputs: Sequence[Input], *, is_quiet: bool) -> Any:
@@ -136,17 +141,21 @@ def _track(inputs: Sequence[Input], *, is_quiet: bool) -> Any:
 
 
 def _of_one_input(error: Exception, guard: RunGuard) -> Exception:
-    """The error of one input, as the command reports it: tools add advice for agents to theirs.
+    """The error of one input without the advice for agents that tools add.
 
     Raises:
         Exception: The error is not of the input alone.
     """
+    from langchain_core.tools import ToolException
+
     if not _is_expected(error):
         raise error
     cause = error.__cause__
     if cause is not None and _ends_all(cause, guard):
         raise cause from None
-    return cause if isinstance(cause, ImportError) else error
+    if isinstance(error, ToolException) and isinstance(cause, Exception):
+        return cause
+    return error
 
 
 def _is_expected(error: Exception) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,74 +13,41 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from langchain_internvl.cli.values import (
+    checked_pages,
+    checked_region,
+    given_names,
+    given_text,
+    output_path,
+)
+
 if TYPE_CHECKING:
     from langchain_internvl.chat_models import ChatInternVL
-
-
-def _checked_pages(pages: str | None) -> str | None:
-    """Refuse page ranges that are none before anything is read."""
-    from langchain_internvl.errors import RequestError
-    from langchain_internvl.media.page_ranges import parse_pages
-
-    try:
-        parse_pages(pages)
-    except RequestError as error:
-        raise typer.BadParameter(str(error)) from None
-    return pages
-
-
-_EMPTY = 'is empty, such as a variable of the shell that is not set; the current folder is "."'
-
-
-def named_path(name: str | Path) -> Path:
-    """The path of a name, for `parser=`: `pathlib` takes an empty one for the current folder.
-
-    Raises:
-        typer.BadParameter: The name is empty.
-    """
-    if not str(name):
-        raise typer.BadParameter(f"the path {_EMPTY}")
-    return Path(name)
-
-
-def output_path(name: str | Path) -> Path:
-    """The path of an output, for `parser=`.
-
-    Raises:
-        typer.BadParameter: The name is empty, or `-`, which is no name of an output.
-    """
-    if str(name) == "-":
-        raise typer.BadParameter(
-            "- is no file or folder: these results are not written to standard output; ./- is a "
-            "name"
-        )
-    return named_path(name)
-
-
-def _checked_names(names: list[str]) -> list[str]:
-    """Refuse empty names among inputs."""
-    if "" in names:
-        raise typer.BadParameter(f"a name {_EMPTY}")
-    return names
 
 
 Files = Annotated[
     list[str],
     typer.Argument(
-        callback=_checked_names,
+        callback=given_names,
         help="Paths, folders, http(s) URLs, or - for standard input.",
         show_default=False,
     ),
 ]
 Region = Annotated[
     str | None,
-    typer.Option(help="Part of the image: left, top, right, bottom in thousandths (0 to 1000)."),
+    typer.Option(
+        callback=checked_region,
+        help="Part of the image: left, top, right, bottom in thousandths (0 to 1000).",
+    ),
 ]
-Language = Annotated[str | None, typer.Option(help="Language of the answer, such as German.")]
+Language = Annotated[
+    str | None,
+    typer.Option(callback=given_text, help="Language of the answer, such as German."),
+]
 Pages = Annotated[
     str | None,
     typer.Option(
-        callback=_checked_pages, help="Pages of a PDF or TIFF, such as 1-3 or 2,5. Default: all."
+        callback=checked_pages, help="Pages of a PDF or TIFF, such as 1-3 or 2,5. Default: all."
     ),
 ]
 
@@ -94,7 +62,11 @@ class ModelOptions:
 
     model: Annotated[
         str,
-        typer.Option(envvar="INTERNVL_MODEL", help="Hub id, local folder, or nano."),
+        typer.Option(
+            envvar="INTERNVL_MODEL",
+            callback=given_text,
+            help="Hub id, local folder, or nano.",
+        ),
     ] = "OpenGVLab/InternVL2-8B"
     base_url: Annotated[
         str | None,
@@ -118,7 +90,8 @@ class ModelOptions:
         str | None, typer.Option(help="Quantise while loading: 8bit or 4bit.")
     ] = None
     device: Annotated[
-        str | None, typer.Option(help="Device of the weights: auto, cpu, cuda, cuda:1.")
+        str | None,
+        typer.Option(callback=given_text, help="Device of the weights: auto, cpu, cuda, cuda:1."),
     ] = None
 
     def open(self, **settings: Any) -> ChatInternVL:
@@ -143,15 +116,35 @@ class ModelOptions:
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else ""
-            option = f"--{_OPTIONS.get(name, name).replace('_', '-')}: " if name else ""
             problem = first["msg"].removeprefix("Value error, ").removeprefix(f"{name}: ")
-            raise typer.BadParameter(f"{option}{problem}") from None
+            named = f"{name}: {problem}" if name else problem
+            raise typer.BadParameter(_with_options(named)) from None
         except RequestError as error:
             raise typer.BadParameter(str(error)) from None
 
 
-_OPTIONS = {"device_map": "device"}
+_OPTIONS = {"device_map": "device", "resume_dir": "resume-dir"}
 """Names of options that differ from the name of their argument."""
+_ARGUMENTS = {option: argument for argument, option in _OPTIONS.items()}
+
+
+def in_options(text: str) -> str:
+    """A text about arguments whose options have other names, with the names of the options."""
+    for argument, option in _OPTIONS.items():
+        word = rf"(?<![\w./-]){argument}(?![\w./-])"  # not in a path
+        text = re.sub(word, f"--{option}", text)
+    return text
+
+
+def _with_options(problem: str) -> str:
+    """An error as `dtype, device_map: ...`, with options in place of the arguments."""
+    own = {_ARGUMENTS.get(one.name, one.name) for one in dataclasses.fields(ModelOptions)}
+    named, colon, rest = problem.partition(": ")
+    arguments = named.split(", ")
+    if not colon or not own.issuperset(arguments):
+        return in_options(problem)
+    options = (f"--{_OPTIONS.get(one, one).replace('_', '-')}" for one in arguments)
+    return f"{', '.join(options)}: {in_options(rest)}"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from langchain_internvl.reply_text.finish_reasons import advice_about, is_cut_of
 
 _ERROR_RATES = frozenset({"cer", "wer"})
 _SHOWN = 60
+THIS = "this run"
+"""Name of a run that is being made."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,39 @@ def print_summary(
         typer.echo(f"{metric} {mean}{'; ' if notes else ''}{', '.join(notes)}")
     if older is not None:
         scores = {one.id: one.score for one in results}
-        print_difference(older, Run("this run", metric, scores), as_json=as_json)
+        print_difference(older, Run(THIS, metric, scores), as_json=as_json)
+
+
+def check_metric(older: Run, newer: str, metric: str) -> None:
+    """Refuse runs of different metrics.
+
+    Args:
+        older: A run.
+        newer: Name of the other one.
+        metric: Its metric.
+
+    Raises:
+        typer.BadParameter: The metrics differ.
+    """
+    if older.metric != metric:
+        raise typer.BadParameter(f"{older.name} is scored by {older.metric}, {newer} by {metric}")
+
+
+def shared_ids(older: Run, newer: str, ids: Iterable[str]) -> list[str]:
+    """The cases that two runs have in common.
+
+    Args:
+        older: A run.
+        newer: Name of the other one.
+        ids: Its cases.
+
+    Raises:
+        typer.BadParameter: There are none.
+    """
+    shared = [one for one in ids if one in older.scores]
+    if not shared:
+        raise typer.BadParameter(f"{older.name} and {newer} have no case in common")
+    return shared
 
 
 def print_difference(older: Run, newer: Run, *, as_json: bool) -> None:
@@ -98,13 +132,8 @@ def print_difference(older: Run, newer: Run, *, as_json: bool) -> None:
     Raises:
         typer.BadParameter: The runs have no case in common, or different metrics.
     """
-    if older.metric != newer.metric:
-        raise typer.BadParameter(
-            f"{older.name} is scored by {older.metric}, {newer.name} by {newer.metric}"
-        )
-    shared = [one for one in newer.scores if one in older.scores]
-    if not shared:
-        raise typer.BadParameter(f"{older.name} and {newer.name} have no case in common")
+    check_metric(older, newer.name, newer.metric)
+    shared = shared_ids(older, newer.name, newer.scores)
     left_out = len(older.scores.keys() ^ newer.scores.keys())
     difference = compare_scores(
         [older.scores[one] for one in shared], [newer.scores[one] for one in shared]

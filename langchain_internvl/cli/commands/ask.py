@@ -17,12 +17,15 @@ from langchain_internvl.cli.options import (
     Password,
     with_options,
 )
+from langchain_internvl.cli.values import check_span, given_text
 
 
 @with_options
 def ask(
     files: Files,
-    question: Annotated[str, typer.Option("--question", "-q", help="The question.")],
+    question: Annotated[
+        str, typer.Option("--question", "-q", callback=given_text, help="The question.")
+    ],
     model: ModelOptions,
     output: OutputOptions,
     start: Annotated[float | None, typer.Option(help="Second at which a video starts.")] = None,
@@ -37,6 +40,7 @@ def ask(
     """Ask about images, PDFs and videos, each on its own."""
     from langchain_internvl.tools import DescribeImageTool, VideoQATool
 
+    check_span(start, end)
     about = {"question": question, "language": language}
     chosen = {"start": start, "end": end, "num_frames": num_frames}
     of_videos = tuple(name for name, value in chosen.items() if value is not None)

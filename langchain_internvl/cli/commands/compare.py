@@ -7,10 +7,17 @@ from typing import Annotated
 
 import typer
 
+from langchain_internvl.cli.values import named_path
+
 
 def compare(
-    older: Annotated[Path, typer.Argument(help="File that eval --out wrote.", show_default=False)],
-    newer: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
+    older: Annotated[
+        Path,
+        typer.Argument(parser=named_path, help="File that eval --out wrote.", show_default=False),
+    ],
+    newer: Annotated[
+        Path, typer.Argument(parser=named_path, help="Another one.", show_default=False)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON.")] = False,
 ) -> None:
     """Compare two runs of eval over the same cases: the mean difference and its interval."""

@@ -17,6 +17,7 @@ from langchain_internvl.cli.options import (
     Region,
     with_options,
 )
+from langchain_internvl.cli.values import given_text
 
 
 @with_options
@@ -24,7 +25,9 @@ def describe(
     files: Files,
     model: ModelOptions,
     output: OutputOptions,
-    question: Annotated[str | None, typer.Option("--question", "-q", help="The question.")] = None,
+    question: Annotated[
+        str | None, typer.Option("--question", "-q", callback=given_text, help="The question.")
+    ] = None,
     region: Region = None,
     language: Language = None,
     pages: Pages = None,

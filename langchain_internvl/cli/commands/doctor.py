@@ -7,10 +7,13 @@ from typing import Annotated
 import typer
 
 from langchain_internvl.cli.exit_codes import FAILED
+from langchain_internvl.cli.values import given_text
 
 
 def doctor(
-    model: Annotated[str | None, typer.Option(help="Also check this checkpoint.")] = None,
+    model: Annotated[
+        str | None, typer.Option(callback=given_text, help="Also check this checkpoint.")
+    ] = None,
 ) -> None:
     """Report what is installed, what works, and what to install."""
     from rich.console import Console

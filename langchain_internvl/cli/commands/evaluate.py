@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from langchain_internvl.cli.exit_codes import FAILED
-from langchain_internvl.cli.options import ModelOptions, output_path, with_options
+from langchain_internvl.cli.options import ModelOptions, with_options
+from langchain_internvl.cli.values import named_path, output_path
 
 if TYPE_CHECKING:
     from langchain_internvl.evaluation import CaseResult
@@ -30,9 +31,9 @@ def _claimed(out: Path, cases: Path) -> Iterator[None]:
     from langchain_internvl.documents.file_locks import Claim
     from langchain_internvl.errors import RequestError
 
-    is_new = not out.exists()
     try:
-        if not is_new and cases.exists() and out.samefile(cases):
+        is_new = not out.exists()
+        if _are_one_file(out, cases):
             raise typer.BadParameter(f"--out: {out} has the cases, and would be overwritten")
         out.open("a").close()
         # A pipe or a device, such as /dev/null, may have several writers.
@@ -52,11 +53,22 @@ def _claimed(out: Path, cases: Path) -> Iterator[None]:
             claim.close()
 
 
+def _are_one_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there, or cannot be
+        return False
+
+
 @with_options
 def evaluate(
     cases: Annotated[
         Path,
-        typer.Argument(help="JSON Lines: id, question, image, answer, ...", show_default=False),
+        typer.Argument(
+            parser=named_path,
+            help="JSON Lines: id, question, image, answer, ...",
+            show_default=False,
+        ),
     ],
     metric: Annotated[
         str,
@@ -76,7 +88,12 @@ def evaluate(
         ),
     ] = None,
     baseline: Annotated[
-        Path | None, typer.Option(help="File of an older run (--out), to compare with.")
+        Path | None,
+        typer.Option(
+            parser=named_path,
+            metavar="PATH",
+            help="File of an older run (--out), to compare with.",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first cases.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Most requests at once.")] = 8,
@@ -89,12 +106,14 @@ def evaluate(
     from rich.progress import track
 
     from langchain_internvl import evaluation
-    from langchain_internvl.cli.runs import print_summary, read_run, write_case
+    from langchain_internvl.cli import runs
 
     if metric not in evaluation.METRICS:
         known = ", ".join(evaluation.METRICS)
         raise typer.BadParameter(f"--metric: {metric!r} is none; choose one of {known}")
-    older = None if baseline is None else read_run(baseline)
+    older = None if baseline is None else runs.read_run(baseline)
+    if older is not None:
+        runs.check_metric(older, runs.THIS, metric)
     console = Console(stderr=True)
     done: list[CaseResult] = []
     file = None
@@ -105,6 +124,8 @@ def evaluate(
         read = list(islice(evaluation.read_cases(cases), limit))
         if not read:
             raise typer.BadParameter(f"{cases} has no cases")
+        if older is not None:
+            runs.shared_ids(older, runs.THIS, [case.id for case in read])
         llm = model.open(temperature=0)
         results = evaluation.evaluate(llm, read, metric, concurrency=concurrency)
         for result in track(results, "cases", len(read), console=console, transient=True):
@@ -115,7 +136,7 @@ def evaluate(
             if file is not None:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()  # finished cases survive a crash
-            write_case(line, as_json=as_json)
-    print_summary(metric, done, older, as_json=as_json)
+            runs.write_case(line, as_json=as_json)
+    runs.print_summary(metric, done, older, as_json=as_json)
     if any(result.error for result in done):
         raise typer.Exit(FAILED)

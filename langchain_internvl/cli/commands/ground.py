@@ -15,12 +15,15 @@ from langchain_internvl.cli.options import (
     Region,
     with_options,
 )
+from langchain_internvl.cli.values import given_text
 
 
 @with_options
 def ground(
     files: Files,
-    phrase: Annotated[str, typer.Option("--phrase", "-p", help="What to find.")],
+    phrase: Annotated[
+        str, typer.Option("--phrase", "-p", callback=given_text, help="What to find.")
+    ],
     model: ModelOptions,
     output: OutputOptions,
     region: Region = None,

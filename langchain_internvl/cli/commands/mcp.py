@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from langchain_internvl.cli.options import ModelOptions, Password, with_options
+from langchain_internvl.cli.values import folder_path
 
 
 @with_options
@@ -16,8 +17,8 @@ def mcp(
     root: Annotated[
         list[Path] | None,
         typer.Option(
-            exists=True,
-            file_okay=False,
+            parser=folder_path,
+            metavar="DIRECTORY",
             help="Folder whose files clients may open; may be repeated. Default: none.",
         ),
     ] = None,

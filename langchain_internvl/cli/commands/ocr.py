@@ -16,10 +16,9 @@ from langchain_internvl.cli.options import (
     ModelOptions,
     Pages,
     Password,
-    named_path,
-    output_path,
     with_options,
 )
+from langchain_internvl.cli.values import given_text, named_path, output_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +73,9 @@ def ocr(
     max_retries: Annotated[
         int, typer.Option(min=0, help="Most further replies for a page that reads badly.")
     ] = 16,
-    prompt: Annotated[str | None, typer.Option(help="The question about each page.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(callback=given_text, help="The question about each page.")
+    ] = None,
     password: Password = None,
     recursive: Annotated[bool, typer.Option(help="Read the folders in folders.")] = True,
     concurrency: Annotated[int, typer.Option(min=1, help="Pages in flight together.")] = 8,
@@ -96,6 +97,7 @@ def ocr(
     from langchain_internvl.documents.jobs import ARCHIVES
     from langchain_internvl.errors import RequestError
 
+    journal = _beside(out) if resume_dir is None else _apart(resume_dir, out)
     llm = model.open(temperature=0)
     try:
         loader = _archive(out)(
@@ -114,7 +116,7 @@ def ocr(
             prompt=prompt,
             password=password,
             concurrency=concurrency,
-            resume_dir=_beside(out) if resume_dir is None else resume_dir,
+            resume_dir=journal,
         )
         writer = open_writer(
             out,
@@ -133,6 +135,25 @@ def _beside(out: Path) -> Path:
     """The folder of the journal for an output, which may be `.`, `..` or the root."""
     place = Path(os.path.abspath(out))  # noqa: PTH100 - links stay
     return place.with_name(f"{place.name}.resume") if place.name else place / "ocr.resume"
+
+
+def _apart(journal: Path, out: Path) -> Path:
+    """The folder of a journal that is not in the way of the output.
+
+    Raises:
+        typer.BadParameter: The output, which replaces what has its name in the end, is that
+            folder, a folder above it, or the file of the journal.
+    """
+    from langchain_internvl.documents.archive import is_one_file
+    from langchain_internvl.documents.journal import FILE_NAME
+
+    folder, file = (Path(os.path.realpath(one)) for one in (journal, out))
+    if is_one_file(out) and file in {folder, *folder.parents, folder / FILE_NAME}:
+        raise typer.BadParameter(
+            f"--resume-dir: the journal in {journal} and the output {out} would overwrite each "
+            "other; name another folder"
+        )
+    return journal
 
 
 def _archive(out: Path) -> type[InternVLLoader]:

@@ -16,6 +16,7 @@ from langchain_internvl.cli.options import (
     Region,
     with_options,
 )
+from langchain_internvl.cli.values import given_text
 
 
 @with_options
@@ -24,7 +25,9 @@ def read(
     model: ModelOptions,
     output: OutputOptions,
     region: Region = None,
-    language: Annotated[str | None, typer.Option(help="Language of the text.")] = None,
+    language: Annotated[
+        str | None, typer.Option(callback=given_text, help="Language of the text.")
+    ] = None,
     pages: Pages = None,
     password: Password = None,
 ) -> None:

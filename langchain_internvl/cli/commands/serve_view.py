@@ -8,13 +8,23 @@ from typing import Annotated
 
 import typer
 
+from langchain_internvl.cli.values import given_text, named_path
+
 
 def serve_view(
-    model: Annotated[str, typer.Argument(help="Hub id or local folder.", show_default=False)],
-    folder: Annotated[
-        Path, typer.Argument(help="An empty folder, or an older view.", show_default=False)
+    model: Annotated[
+        str,
+        typer.Argument(callback=given_text, help="Hub id or local folder.", show_default=False),
     ],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            parser=named_path, help="An empty folder, or an older view.", show_default=False
+        ),
+    ],
+    revision: Annotated[
+        str | None, typer.Option(callback=given_text, help="Branch, tag or commit on the hub.")
+    ] = None,
 ) -> None:
     """Write a folder that LMDeploy serves without remote code, and print the command for it."""
     from langchain_internvl.backends.lmdeploy.options import needs_pytorch_engine

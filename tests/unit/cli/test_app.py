@@ -16,6 +16,7 @@ from langchain_internvl._optional import require
 from langchain_internvl.backends.scripted import ScriptedBackend
 from langchain_internvl.cli import app as module
 from langchain_internvl.cli import jobs, main
+from langchain_internvl.errors import CheckpointError
 
 BOX = "<ref>cat</ref><box>[[100, 200, 300, 400]]</box>"
 
@@ -130,6 +131,18 @@ def test_a_package_that_the_model_needs_is_said_once(run, folder, monkeypatch):
         (["--out", ""], "the path is empty"),
         (["--pages", "2-1"], "'2-1' is no range"),
         (["--pages", "x"], "'x' is no page number"),
+        (["--out", "/proc"], "no folder that can be written"),
+        (["--model", ""], "it is empty or blank"),
+        (["--device", " "], "'--device': it is empty or blank"),
+        (["--question", ""], "'-q': it is empty or blank"),
+        (["--language", "\t"], "'--language': it is empty or blank"),
+        (["--region", ""], "is no box"),
+        (["--region", "the left"], "'the left' is no box"),
+        (["--region", "0,0,1200,500"], "in thousandths of the picture"),
+        (
+            ["--base-url", "http://localhost:1/v1", "--device", "cpu", "--dtype", "float16"],
+            "--device, --dtype: a server has loaded its model already",
+        ),
     ],
 )
 def test_wrong_options_are_a_line_and_exit_code_2(folder, arguments, words):
@@ -137,6 +150,49 @@ def test_wrong_options_are_a_line_and_exit_code_2(folder, arguments, words):
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.replace("│", " ").split())
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("ask", "-q", ""), "empty or blank"),
+        (("ask", "-q", " \n"), "empty or blank"),
+        (("ground", "-p", ""), "empty or blank"),
+        (("ground", "-p", "   "), "empty or blank"),
+        (("read", "--language", ""), "empty or blank"),
+        (("read", "--region", "1,2"), "'1,2' is no box"),
+        (("ground", "-p", "cat", "--region", "x"), "'x' is no box"),
+        (("ask", "-q", "What?", "--start", "-1"), "--start: -1 is no second"),
+        (("ask", "-q", "What?", "--start", "nan"), "--start: nan is no second"),
+        (("ask", "-q", "What?", "--start", "inf"), "--start: inf is no second"),
+        (("ask", "-q", "What?", "--end", "nan"), "--end: nan is no second"),
+        (("ask", "-q", "What?", "--start", "5", "--end", "1"), "--start 5 is after --end 1"),
+    ],
+)
+def test_what_no_input_can_have_is_said_once_before_any_is_read(run, arguments, words):
+    """An unset variable of the shell is no question: models describe, or invent a box."""
+    result = run(arguments[0], "v.mp4", "cat.png", "none.png", *arguments[1:], reply=BOX)
+    assert (result.exit_code, result.stdout, result.models) == (2, "", [])
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_the_end_of_a_video_may_be_endless(run):
+    result = run("ask", "v.mp4", "-q", "What?", "--num-frames", "2", "--start", "0", "--end", "inf")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_errors_name_options_and_have_no_advice_for_agents(run, folder, monkeypatch):
+    def wrong(*_, **__):
+        raise CheckpointError("/a/device_map/b.x: When passing device_map as a string, ...")
+
+    result = run("describe", "http://127.0.0.1:9/cat.png", "x" * 300)
+    assert result.stderr.count("not a public address") == 1
+    assert "File name too long" in result.stderr
+    for advice in ("image:1", "a handle", "Use another"):
+        assert advice not in result.stderr
+    monkeypatch.setattr(ScriptedBackend, "stream", wrong)
+    said = run("describe", "cat.png").stderr
+    assert said == "/a/device_map/b.x: When passing --device as a string, ...\n"
 
 
 def test_options_reach_the_model(folder, monkeypatch):
@@ -213,8 +269,25 @@ def test_help_names_every_command(run):
 
 def test_a_root_of_mcp_that_is_no_folder_is_refused(run, tmp_path):
     (tmp_path / "file").touch()
-    for root in (tmp_path / "none-such", tmp_path / "file"):
-        assert run("mcp", "--root", str(root)).exit_code == 2
+    for root in (str(tmp_path / "none-such"), str(tmp_path / "file"), "", "x" * 300):
+        assert run("mcp", "--root", str(tmp_path), "--root", root).exit_code == 2
+
+
+def test_folders_of_mcp_are_what_clients_may_read(run, tmp_path, monkeypatch):
+    served = []
+    monkeypatch.setattr("langchain_internvl.tools.mcp_server.serve", served.extend)
+    (tmp_path / "b").mkdir()
+    assert run("mcp", "--root", str(tmp_path), "--root", "b").exit_code == 0
+    assert {tool.media_policy.roots for tool in served} == {(str(tmp_path), "b")}
+
+
+def test_empty_names_of_a_view_are_refused(run, folder):
+    for arguments in (("nano", ""), ("", "view"), ("nano", "view", "--revision", "")):
+        result = run("serve-view", *arguments)
+        assert result.exit_code == 2
+        assert "empty" in result.stderr
+    assert not (folder / "view").exists()
+    assert run("doctor", "--model", "").exit_code == 2
 
 
 def test_a_server_is_asked(folder):

@@ -197,6 +197,50 @@ def test_wrong_usage(cases, monkeypatch, arguments, words):
     assert words in " ".join(result.stderr.replace("│", " ").split())
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"id": "1", "score": 1, "metric": "anls"}], "scored by anls, this run by exact"),
+        ([{"id": "x", "score": 1, "metric": "exact"}], "this run have no case in common"),
+        ([{"id": "9", "score": 1, "metric": "exact"}], "this run have no case in common"),
+    ],
+)
+def test_a_baseline_of_other_cases_is_refused_before_any_request(cases, monkeypatch, rows, words):
+    """A run may take days; of the last one, `--limit` leaves the case in common out."""
+    (cases.parent / "old.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (cases.parent / "new.jsonl").write_text("older")
+    arguments = ("eval", str(cases), "-m", "exact", "--baseline", "old.jsonl", "--limit", "9")
+    for out in ((), ("--out", "new.jsonl")):
+        result = run(monkeypatch, *arguments, *out, reply=AssertionError("asked"))
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert (cases.parent / "new.jsonl").read_text() == "older"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("eval", "", "-m", "anls"),
+        ("eval", "cases.jsonl", "-m", "anls", "--baseline", ""),
+        ("compare", "", "cases.jsonl"),
+        ("compare", "cases.jsonl", ""),
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(cases, monkeypatch, arguments):
+    result = run(monkeypatch, *arguments, reply=AssertionError("asked"))
+    assert result.exit_code == 2
+    assert "the path is empty" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_an_output_with_a_name_too_long_is_wrong_usage(cases, monkeypatch):
+    arguments = ("eval", str(cases), "-m", "exact", "--out", "x" * 300)
+    result = run(monkeypatch, *arguments, reply=AssertionError("asked"))
+    assert result.exit_code == 2
+    assert "cannot be written: File name too long" in " ".join(
+        result.stderr.replace("│", " ").split()
+    )
+
+
 def test_a_bad_case_is_named_by_its_line(cases, monkeypatch):
     cases.write_text('{"id": "1"}\n')
     result = run(monkeypatch, "eval", str(cases), "-m", "anls", reply="")

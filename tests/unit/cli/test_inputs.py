@@ -65,6 +65,14 @@ def test_names_that_nothing_can_have_fail_alone(run, folder):
     assert result.stdout == "space :\nA cat.\ncat.png:\nA cat.\n"
 
 
+def test_a_name_that_is_too_long_has_its_line(run):
+    """It is the only name, so that it might be the name of a folder."""
+    result = run("describe", "x" * 300, "--json")
+    assert result.exit_code == 1
+    line = json.loads(result.stdout)
+    assert line == {"file": "x" * 300, "ok": False, "error": "cannot be read: File name too long"}
+
+
 def test_files_are_read_wherever_they_are(run, folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "cat.png"
     shutil.copy(folder / "cat.png", elsewhere)

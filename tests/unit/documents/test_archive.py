@@ -122,6 +122,52 @@ def test_wrong_usage_is_said(ocr):
     assert ocr("scans", "--out", "a.jsonl", "--resume-dir", "")[0].exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("out", "journal"),
+    [
+        ("a.jsonl", "a.jsonl"),
+        ("a.parquet", "./scans/../a.parquet"),
+        ("a.jsonl", "a.jsonl/journal"),
+        ("a.jsonl", "link"),
+        ("done/pages.jsonl", "done"),
+    ],
+)
+def test_a_journal_is_not_in_the_way_of_the_output(ocr, folder, out, journal):
+    """The output replaced the journal in the end, or could not be written."""
+    (folder / "link").symlink_to("a.jsonl")
+    before = sorted(folder.rglob("*"))
+    result, requests = ocr("scans", "--out", out, "--resume-dir", journal)
+    assert (result.exit_code, len(requests)) == (2, 0)
+    assert "would overwrite each other" in " ".join(result.stderr.replace("│", " ").split())
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_journal_that_is_a_file_is_said(ocr, folder):
+    (folder / "file").touch()
+    result, requests = ocr("scans", "--out", "a.jsonl", "--resume-dir", "file")
+    assert (result.exit_code, requests) == (1, [])
+    assert result.stderr.startswith("--resume-dir: file cannot be used: ")
+
+
+@pytest.mark.parametrize(("out", "journal"), [("done/a.jsonl", "done"), ("done", "done")])
+def test_a_journal_may_be_beside_the_output(ocr, folder, out, journal):
+    for expected in (4, 0):
+        result, requests = ocr("scans", "--out", out, "--resume-dir", journal)
+        assert (result.exit_code, len(requests)) == (0, expected)
+
+
+def test_a_name_that_is_too_long_is_said(ocr):
+    for out in ("x" * 300, f"{'x' * 300}.jsonl"):
+        result, requests = ocr("scans", "--out", out)
+        assert (result.exit_code, requests) == (2, [])
+        assert "File name too long" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_prompt_without_words_is_refused(ocr):
+    result, requests = ocr("scans", "--out", "a.jsonl", "--prompt", " ")
+    assert (result.exit_code, requests) == (2, [])
+
+
 def test_standard_input_is_a_file(ocr, folder):
     given = (folder / "scans/b.tiff").read_bytes()
     result, _ = ocr("scans/a.png", "-", "--out", "pages.jsonl", given=given)
