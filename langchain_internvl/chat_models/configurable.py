@@ -13,6 +13,7 @@ from langchain_core.runnables.configurable import RunnableConfigurableFields
 from langchain_core.runnables.utils import ConfigurableFieldSingleOption
 from typing_extensions import override
 
+from langchain_internvl.chat_models.alternatives import AlternativesMethod
 from langchain_internvl.chat_models.base import PreparedModel
 from langchain_internvl.chat_models.tools import ToolBinding
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from langchain_core.runnables.utils import AnyConfigurableField
 
 
-class ConfigurableModel(ToolBinding, RunnableConfigurableFields[LanguageModelInput, AIMessage]):
+class ConfigurableModel(
+    ToolBinding, AlternativesMethod, RunnableConfigurableFields[LanguageModelInput, AIMessage]
+):
     """Makes the configured model by `model_copy`, and binds tools and schemas to itself.
 
     LangChain's own class passes every argument to the constructor. There all of them count as given
@@ -60,8 +63,8 @@ class ConfigurableModel(ToolBinding, RunnableConfigurableFields[LanguageModelInp
         return self.bind(**settings)
 
 
-class ConfigurableMethods(PreparedModel):
-    """The method that makes arguments configurable."""
+class ConfigurableMethods(AlternativesMethod, PreparedModel):
+    """The methods that make arguments configurable, or the model itself."""
 
     @override
     def configurable_fields(

@@ -12,7 +12,10 @@ from langchain_core.runnables import (
     ConfigurableFieldMultiOption,
     ConfigurableFieldSingleOption,
 )
-from langchain_core.runnables.configurable import RunnableConfigurableFields
+from langchain_core.runnables.configurable import (
+    RunnableConfigurableAlternatives,
+    RunnableConfigurableFields,
+)
 from pydantic import ValidationError
 
 from langchain_internvl import (
@@ -268,3 +271,35 @@ def test_configurable_fields_with_options(backend):
     first, second = backend.requests
     assert (first.sampling.temperature, first.stop[1:]) == (1.5, ["."])
     assert (second.sampling.temperature, second.stop[1:]) == (0, ["\n", "."])
+
+
+@pytest.mark.parametrize("is_lazy", [False, True])
+@pytest.mark.parametrize("also", ["nothing", "fields", "other alternatives"])
+def test_alternatives_have_the_bound_tools_and_schemas(backend, also, is_lazy):
+    other = ScriptedBackend(['{"n": 2}'] * 4)
+    big = ChatInternVL(backend=other)
+    llm = ChatInternVL(backend=backend)
+    if also == "fields":
+        llm = llm.configurable_fields(max_tokens=ConfigurableField("length"))
+    if also == "other alternatives":
+        llm = llm.configurable_alternatives(ConfigurableField("small one"), same=llm)
+    which = ConfigurableField("size")
+    llm = llm.configurable_alternatives(which, big=(lambda: big) if is_lazy else big)
+    schema = {"title": "size", "type": "object", "properties": {"n": {"type": "integer"}}}
+    bound = llm.bind_tools([schema], tool_choice="none", temperature=0.5)
+    reader = llm.with_structured_output(schema, include_raw=True)
+    config = {"configurable": {"size": "big", "length": 7}}
+    assert reader.invoke("x", config)["parsed"] == {"n": 2}
+    assert bound.with_config(config).invoke("x").text == '{"n": 2}'
+    assert [chunk.text for chunk in bound.stream("x", config)] == ['{"n":', " 2}"]
+    assert [one.sampling.temperature for one in other.requests] == [0, 0.5, 0.5]
+    assert not backend.requests
+    bound.invoke("x", {"configurable": {"length": 7}})
+    (request,) = backend.requests
+    assert (request.sampling.temperature, request.max_tokens) == (
+        0.5,
+        7 if also == "fields" else 1024,
+    )
+    assert dumpd(llm)["id"] == RunnableConfigurableAlternatives.lc_id()
+    with pytest.raises(RequestError):
+        llm.bind_tools([schema], max_tokens=0)
