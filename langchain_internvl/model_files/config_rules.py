@@ -120,6 +120,8 @@ _LANGUAGE: Mapping[str, Rule] = {
     "rope_scaling": OrNull(SECTION),
     "rope_theta": OrNull(Number(1, 1e15)),
     "sliding_window": OrNull(Whole(0, 100_000_000)),
+    "swiglu_alpha": Number(0, 1000),
+    "swiglu_limit": Number(0, 1000),
     "tie_word_embeddings": FLAG,
     "use_sliding_window": FLAG,
     "vocab_size": Whole(1, 10_000_000),

@@ -25,6 +25,9 @@ _LANGUAGE_KEYS = (
     "swiglu_limit", "use_sliding_window", "vocab_size",
 )  # fmt: skip
 
+_FRACTIONS = frozenset({"layer_norm_eps", "rms_norm_eps", "swiglu_alpha", "swiglu_limit"})
+"""Numbers of the copied sections that transformers refuses if JSON writes them without a point."""
+
 _NATIVE_LANGUAGE_MODEL: Mapping[str, str] = {"internlm2": "llama"}
 """Language models with another name in transformers."""
 
@@ -117,15 +120,24 @@ def translate_config(
     language = original["llm_config"]
     return InternVLConfig(
         vision_config=InternVLVisionConfig(
-            **{native: vision[key] for key, native in _VISION_KEYS.items() if key in vision}
+            **{
+                native: _value(key, vision[key])
+                for key, native in _VISION_KEYS.items()
+                if key in vision
+            }
         ),
         text_config=_language_config(language),
         image_token_id=image_token_id,
         image_seq_length=image_seq_length,
-        downsample_ratio=original.get("downsample_ratio", 0.5),
+        downsample_ratio=float(original.get("downsample_ratio", 0.5)),
         vision_feature_layer=_feature_layer(original),
         tie_word_embeddings=bool(language.get("tie_word_embeddings")),
     )
+
+
+def _value(key: str, value: Any) -> Any:
+    """A setting with the type that transformers requires."""
+    return float(value) if key in _FRACTIONS and isinstance(value, int) else value
 
 
 def _feature_layer(original: Mapping[str, Any]) -> int:
@@ -138,7 +150,9 @@ def _feature_layer(original: Mapping[str, Any]) -> int:
 
 def _language_config(language: Mapping[str, Any]) -> Any:
     # Copied, because transformers changes the dictionary in place.
-    settings = {key: deepcopy(language[key]) for key in _LANGUAGE_KEYS if key in language}
+    settings = {
+        key: _value(key, deepcopy(language[key])) for key in _LANGUAGE_KEYS if key in language
+    }
     # transformers 5 saves rope_scaling and rope_theta together, under a new name.
     for rope in filter(None, (settings.get("rope_scaling"), settings.get("rope_parameters"))):
         older = rope.pop("type", "default")  # newer configs have both keys

@@ -49,6 +49,7 @@ def test_image_size(size, place, tmp_path):
         ("llm_config.rope_theta", "big"),
         *(("llm_config.decoder_sparse_step", step) for step in ("2", 0, [2])),
         *(("llm_config.mlp_only_layers", layers) for layers in (3, ["a"], [-1])),
+        *(("llm_config.swiglu_limit", limit) for limit in (True, "7", -1)),
         ("llm_config.tie_word_embeddings", "yes"),
         ("vision_config.patch_size", 0),
         ("vision_config.patch_size", 15),
