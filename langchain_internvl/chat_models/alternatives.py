@@ -45,7 +45,9 @@ class AlternativesMethod:
         )
 
 
-class AlternativeModels(AlternativesMethod, RunnableConfigurableAlternatives[Input, Output]):
+class AlternativeModels(  # type: ignore[misc] # of chat models alone, which pydantic cannot check
+    AlternativesMethod, RunnableConfigurableAlternatives[Input, Output]
+):
     """Binds tools and schemas to every model.
 
     LangChain's own class binds them to the default model, and no config of a later call reaches

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from langchain_internvl.chat_models.alternatives import AlternativesMethod
 from langchain_internvl.chat_models.base import PreparedModel
-from langchain_internvl.chat_models.tools import ToolBinding
+from langchain_internvl.chat_models.tools import BoundModel, ToolBinding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,9 +58,12 @@ class ConfigurableModel(
         return self.default.model_copy(update=update), config
 
     @override
-    def _bind(self, settings: dict[str, Any]) -> Runnable[LanguageModelInput, AIMessage]:
+    def bind(self, **kwargs: Any) -> BoundModel:
+        return BoundModel(bound=self, kwargs=kwargs, config={})
+
+    @override
+    def _check(self, settings: dict[str, Any]) -> None:
         self.default._read_call(settings)  # noqa: SLF001 - the model's own check
-        return self.bind(**settings)
 
 
 class ConfigurableMethods(AlternativesMethod, PreparedModel):

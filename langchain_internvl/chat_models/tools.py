@@ -1,18 +1,19 @@
-"""Tool binding and structured output."""
+"""Bound settings, tools and structured output."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage
-from langchain_core.runnables import Runnable
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 from langchain_core.tools import BaseTool
 from typing_extensions import override
 
 from langchain_internvl.chat_models.base import PreparedModel
+from langchain_internvl.tool_calling.response_format import RESPONSE_SETTINGS
 from langchain_internvl.tool_calling.structured_output import (
     Method,
     ValueParser,
@@ -22,13 +23,30 @@ from langchain_internvl.tool_calling.structured_output import (
 )
 from langchain_internvl.tool_calling.tool_definitions import to_openai_tool
 
+if TYPE_CHECKING:  # the class that LangChain's models return, whose events are typed
+    from langchain_core.language_models.chat_models import _ChatModelBinding as Binding
+else:
+    Binding = RunnableBinding[LanguageModelInput, AIMessage]
+
+_TRACED_FORMAT = "ls_structured_output_format"
+"""Binding of a schema for LangChain's traces, which is no setting of a call."""
+
 
 class ToolBinding(ABC):
-    """Methods that bind tools and schemas, of a model and of one whose arguments a config sets."""
+    """Methods that bind tools and schemas to a model, be it configurable or with bound settings."""
 
     @abstractmethod
+    def bind(self, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind settings of the calls; see `Runnable.bind`."""
+
+    @abstractmethod
+    def _check(self, settings: dict[str, Any]) -> None:
+        """Raise if settings of a call are invalid."""
+
     def _bind(self, settings: dict[str, Any]) -> Runnable[LanguageModelInput, AIMessage]:
         """Bind settings after validation, so that invalid ones raise now."""
+        self._check(settings)
+        return self.bind(**settings)
 
     def bind_tools(
         self,
@@ -97,15 +115,75 @@ class ToolBinding(ABC):
         """
         settings = ask_for(schema, method, strict=strict)
         traced = trace_of(schema, method, strict=strict)
-        llm = self._bind({**kwargs, **settings}).bind(ls_structured_output_format=traced)
+        llm = self._bind({**kwargs, **settings}).bind(**{_TRACED_FORMAT: traced})
         parser = ValueParser(wanted=schema, is_call=method == "function_calling")
         return read_with(llm, parser, include_raw=include_raw)
 
 
-class ToolMethods(ToolBinding, PreparedModel):
-    """The chat model's methods that bind tools and schemas."""
+class BoundModel(Binding, ToolBinding):
+    """A model with settings, tools or a config, to which tools and schemas are bound in addition.
+
+    LangChain's own class binds them to the model without its settings, which then have no effect,
+    and counts and renders prompts without them. Newly bound tools or a schema replace earlier ones.
+    """
+
+    @classmethod
+    @override
+    def lc_id(cls) -> list[str]:
+        """Stored as LangChain's own class."""
+        return RunnableBinding.lc_id()
 
     @override
-    def _bind(self, settings: dict[str, Any]) -> Runnable[LanguageModelInput, AIMessage]:
+    def _check(self, settings: dict[str, Any]) -> None:
+        self._model._check(settings)  # noqa: SLF001 - the model's own check
+
+    @override
+    def _bind(self, settings: dict[str, Any]) -> BoundModel:
+        replaced = {*RESPONSE_SETTINGS, _TRACED_FORMAT}
+        kept = {name: value for name, value in self.kwargs.items() if name not in replaced}
+        both = {**kept, **settings}
+        self._check(both)
+        return BoundModel(**{**dict(self), "kwargs": both})
+
+    def render(self, messages: LanguageModelInput, *, expand: bool = False, **kwargs: Any) -> str:
+        """The exact prompt of messages with the bound settings; see the model's own `render`."""
+        rendered: str = self._model.render(messages, expand=expand, **self._settings(kwargs))
+        return rendered
+
+    def prompt_ids(self, messages: LanguageModelInput, **kwargs: Any) -> list[int]:
+        """The exact token ids of messages; see `render`."""
+        ids: list[int] = self._model.prompt_ids(messages, **self._settings(kwargs))
+        return ids
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """The exact number of prompt tokens of messages; see `render`."""
+        given = {} if tools is None else {"tools": tools}
+        return len(self.prompt_ids(messages, **given)) if messages else 0
+
+    @property
+    def _model(self) -> Any:
+        return self.bound
+
+    def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The bound settings with those of a call."""
+        both = {**self.kwargs, **given}
+        return {name: value for name, value in both.items() if name != _TRACED_FORMAT}
+
+
+class ToolMethods(ToolBinding, PreparedModel):
+    """The chat model's methods that bind settings, tools and schemas."""
+
+    @override
+    def bind(self, **kwargs: Any) -> BoundModel:
+        return BoundModel(bound=self, kwargs=kwargs, config={})
+
+    @override
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> BoundModel:
+        both = cast("RunnableConfig", {**(config or {}), **kwargs})
+        return BoundModel(bound=self, kwargs={}, config=both)
+
+    @override
+    def _check(self, settings: dict[str, Any]) -> None:
         self._read_call(settings)
-        return self.bind(**settings)
