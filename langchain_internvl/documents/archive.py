@@ -15,6 +15,7 @@ from langchain_core.documents import Document
 
 from langchain_internvl._optional import require
 from langchain_internvl.documents.file_locks import Claim
+from langchain_internvl.documents.file_version import check_unchanged
 from langchain_internvl.documents.journal import json_of, naming, written
 from langchain_internvl.documents.searchable_pdf import make_searchable
 from langchain_internvl.documents.sources import File
@@ -283,6 +284,7 @@ class Folder:
         _put(self._folder / f"{name}{self._suffix}", f"{written(text)}\n".encode())
         if self._policy is not None:
             try:
+                check_unchanged(file, read, self._policy)
                 pdf = make_searchable(file.source, pages, self._policy, password=self._password)
             except MediaError as error:  # the text is written, and other documents follow
                 self.failed.append(error)

@@ -16,6 +16,7 @@ from langchain_core.runnables.config import run_in_executor
 from PIL import Image
 
 from langchain_internvl.documents.elements import Element
+from langchain_internvl.documents.file_version import FileVersion
 from langchain_internvl.documents.in_flight import ain_order, in_order
 from langchain_internvl.documents.journal import Journal
 from langchain_internvl.documents.page_reader import Reader
@@ -193,16 +194,17 @@ class Pipeline:
 
     def _file(self, file: File) -> Iterator[_Job]:
         """The pages of a file whose bytes are at hand: from the journal, or to be read."""
-        digest = file.digest(self._policy)
+        version = FileVersion(file, self._policy)
+        digest = version.digest
         total = None if self._journal is None else self._journal.total(digest)
         if total is None or self._journal is None:
-            yield from self._unread(file, digest, self._pages)
+            yield from self._unread(file, version, self._pages)
             return
         numbers = select_pages(parse_pages(self._pages.pages), total)
         kept = {number for number in numbers if self._journal.has(page_id(digest, number))}
         yield FileStart(file, len(numbers))
         todo = [number for number in numbers if number not in kept]
-        unread = self._unread(file, digest, replace(self._pages, pages=todo)) if todo else iter(())
+        unread = self._unread(file, version, replace(self._pages, pages=todo)) if todo else iter(())
         for number in numbers:
             if number not in kept:
                 job = next((job for job in unread if not isinstance(job, FileStart)), None)
@@ -214,16 +216,18 @@ class Pipeline:
             stored.metadata = {**file.metadata, **stored.metadata, "source": file.name}
             yield Result(file, stored, is_resumed=True)
 
-    def _unread(self, file: File, digest: str, options: PageOptions) -> Iterator[_Job]:
+    def _unread(self, file: File, version: FileVersion, options: PageOptions) -> Iterator[_Job]:
         is_first = True
-        for page in pages_of(file.source, self._policy, options):
+        for page in version.watched(pages_of(file.source, self._policy, options)):
             if is_first:
                 if self._journal is not None:
-                    self._journal.add_file(digest, page.total)
+                    self._journal.add_file(version.digest, page.total)
                 numbers = select_pages(parse_pages(options.pages), page.total)
                 yield FileStart(file, len(numbers))
+                if page.stand_in is not None:
+                    _LOG.warning("%s: %s", file.source.name, page.stand_in)
                 is_first = False
-            yield _PageJob(file, page, digest)
+            yield _PageJob(file, page, version.digest)
 
     def _quick(self, job: _Job) -> FileStart | Result | None:
         """The result of a job that needs no request to the model; None: it needs one."""
@@ -327,6 +331,8 @@ def _of_page(job: _PageJob, read: PageText | None) -> dict[str, Any]:
         values["text_layer"] = page.failed
     if page.damage is not None:
         values["damage"] = page.damage
+    if page.stand_in is not None:
+        values["stand_in"] = page.stand_in
     if page.frames > 1:
         values["frames"] = page.frames
     if read is None:

@@ -53,7 +53,8 @@ class InternVLLoader(BaseLoader):
     1), `model`; if they apply, `skew`, `parts`, `elements`, `problem` ("length", "repetition" or
     "content_filter"), `damage` (what of a PDF's page may be missing because the file is damaged),
     `frames` (the number of images in a GIF, WebP, PNG, AVIF or MPO file with several, of which the
-    page is the first) and `error`. A page that has content of which nothing can be drawn is an
+    page is the first), `stand_in` (why the pages of a PDF may not show its content: a dynamic XFA
+    form, a portfolio) and `error`. A page that has content of which nothing can be drawn is an
     error (see `on_error`), not "blank".
 
     Args:

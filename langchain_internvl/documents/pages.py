@@ -85,6 +85,11 @@ class Page:
     inches: tuple[float, float] | None = None
     frames: int = 1
 
+    @property
+    def stand_in(self) -> str | None:
+        """Why the pages of a PDF may not show its content; see `pdf_stand_in`."""
+        return None if self.layer is None else self.layer.stand_in
+
 
 def pages_of(
     source: Source, policy: MediaPolicy, options: PageOptions | None = None

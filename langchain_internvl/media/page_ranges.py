@@ -36,7 +36,7 @@ def parse_pages(pages: Pages) -> list[Any] | None:
     if isinstance(pages, str):
         items = [_parse_span(span.strip(), pages) for span in pages.split(",") if span.strip()]
     elif isinstance(pages, slice) or (
-        isinstance(pages, range) and min(pages, default=-1) >= 0 and pages.step > 0
+        isinstance(pages, range) and pages and pages.start >= 0 and pages.step > 0
     ):
         items = [[pages.start, pages.stop, pages.step]]
     elif isinstance(pages, int):

@@ -38,12 +38,14 @@ class PdfPage:
         image: The rendered page, uint8 [height, width, 3], RGB; or the error of its rendering.
         damage: What of the page may be missing on the image because the file is damaged; None:
             no damage was found.
+        stand_in: Why the pages of the file may not show its content; see `pdf_stand_in`.
     """
 
     number: int
     total: int
     image: NDArray[np.uint8] | MediaError
     damage: str | None = None
+    stand_in: str | None = None
 
 
 def read_pages(
@@ -77,13 +79,17 @@ def read_pages(
         ImportError: The extra `documents` is not installed.
 
     Warns:
-        UserWarning: A part of a page may be missing because the file is damaged.
+        UserWarning: A part of a page may be missing because the file is damaged; or the pages may
+            be a stand-in for the content, see `pdf_stand_in`.
     """
     require("pypdfium2", extra="documents")
     task = _task(policy, parse_pages(pages), password, LONG_SIDE)
     with decoding("pdf_worker", task, source, "PDF", policy, deadline or Deadline()) as records:
         images = []
-        for number in records.head()["numbers"]:
+        head = records.head()
+        if head["stand_in"]:
+            warnings.warn(f"{source.name}: {head['stand_in']}", stacklevel=2)
+        for number in head["numbers"]:
             if damage := records.head()["damage"]:
                 warnings.warn(
                     f"{source.name}: page {number}: {damage}; part of the page may be missing",
@@ -147,7 +153,7 @@ def stream_pages(
                     except MediaError as error:
                         image = error
                     failures = 0
-                    yield PdfPage(todo.pop(0), total, image, damage)
+                    yield PdfPage(todo.pop(0), total, image, damage, head["stand_in"])
         except MediaError as error:
             failures += 1
             if not todo or not total or failures >= _MOST_FAILURES:

@@ -15,6 +15,7 @@ from typing import Any
 
 from langchain_internvl._optional import require
 from langchain_internvl.media.pdf_layers import has_hidden_layer
+from langchain_internvl.media.pdf_stand_in import stand_in
 from langchain_internvl.media.stream_ends import (
     is_group3_cut,
     is_group4_cut,
@@ -93,6 +94,12 @@ class PdfInspector:
             return self._pikepdf.open(io.BytesIO(data), password=password or "")
         except self._pikepdf.PasswordError:
             return self._pikepdf.open(io.BytesIO(data))
+
+    def stand_in(self) -> str | None:
+        """Why the pages may not show the content of the file; see `pdf_stand_in`."""
+        with suppress(Exception):  # of any type, on broken files
+            return stand_in(self._file) if self._pages else None
+        return None
 
     def user_unit(self, number: int) -> float:
         """Size of a page's unit in points, which PDFium does not apply (ISO 32000-1, 14.11.2)."""

@@ -38,6 +38,7 @@ class PdfPageText:
             ones; their places are not known.
         hides_layers: Whether the page has content in a layer (optional content) that is switched
             off; `text` has the text of it, too.
+        stand_in: Why the pages of the file may not show its content; see `pdf_stand_in`.
     """
 
     number: int
@@ -51,6 +52,7 @@ class PdfPageText:
     damage: str | None = None
     annotations: Sequence[str] = ()
     hides_layers: bool = False
+    stand_in: str | None = None
 
 
 def stream_texts(
@@ -89,4 +91,6 @@ def stream_texts(
         head = records.head()
         for number in head["numbers"]:
             facts: dict[str, Any] = records.head()
-            yield PdfPageText(number=number, total=head["total"], **facts)
+            yield PdfPageText(
+                number=number, total=head["total"], stand_in=head["stand_in"], **facts
+            )

@@ -40,8 +40,8 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
 
     Args:
         task: `path`, `pages` (for `select_pages`), `password` and `max_pages`.
-        records: Receives the number of pages and the indices of the requested ones, then a record
-            of properties for each page (see `pdf_text.PdfPageText`).
+        records: Receives the number of pages, the indices of the requested ones and `stand_in`,
+            then a record of properties for each page (see `pdf_text.PdfPageText`).
 
     Raises:
         MediaTooLargeError: Too many pages are requested.
@@ -51,7 +51,7 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     document, total, numbers = open_pages(task)
     document.init_forms()
     inspector = inspect(task, total)
-    _write(records, {"total": total, "numbers": numbers})
+    _write(records, {"total": total, "numbers": numbers, "stand_in": inspector.stand_in()})
     for number in numbers:
         _write(records, _facts(document, number, inspector))
 

@@ -25,9 +25,9 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     Args:
         task: `path`, `pages` (for `select_pages`), `password`, `long_side`, `max_pages` and
             `max_pixels`.
-        records: Receives the number of pages (`total`) and the indices of the requested ones
-            (`numbers`), then for each page its `damage` and its image, or the error of its
-            rendering.
+        records: Receives the number of pages (`total`), the indices of the requested ones
+            (`numbers`) and `stand_in`, then for each page its `damage` and its image, or the error
+            of its rendering.
 
     Raises:
         MediaTooLargeError: Too many pages are requested.
@@ -37,7 +37,8 @@ def decode(task: Mapping[str, Any], records: BinaryIO) -> None:
     document, total, numbers = open_pages(task)
     document.init_forms()
     inspector = inspect(task, total)
-    write_record(records, HEAD, json.dumps({"total": total, "numbers": numbers}).encode())
+    head = {"total": total, "numbers": numbers, "stand_in": inspector.stand_in()}
+    write_record(records, HEAD, json.dumps(head).encode())
     records.flush()
     for number in numbers:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -66,16 +67,22 @@ class DescribeImageTool(InternVLTool):
     def script(self, state: Any, given: DescribeArguments) -> Script:
         """Open the image, and ask the question."""
         blocks: list[dict[str, Any]] = []
-        failed: list[str] = []
+        missing: list[str] = []
         page: ToolPage | None = None
         picture: ToolImage | None = None
         with closing(open_images(given.image, self.opening, state, given.region)) as images:
             for page in images:
                 if isinstance(page.image, MediaError):
-                    failed.append(f"\n(Page {page.number} cannot be shown: {page.image.reason}.)")
-                else:
-                    picture = page.image
-                    blocks.append(picture.block)
+                    missing.append(f"\n(Page {page.number} cannot be shown: {page.image.reason}.)")
+                    continue
+                picture = page.image
+                blocks.append(picture.block)
+                if picture.damage is not None and page.total > 1:
+                    missing.append(
+                        f"\n(The file is damaged, and part of page {page.number} may be missing: "
+                        f"{picture.damage}.)"
+                    )
+                    picture = replace(picture, damage=None)  # the notes are those of the last page
         if picture is None or page is None:
             raise MediaError(given.image, "none of its pages can be shown")
         text = in_language(given.question or DESCRIBE, given.language)
@@ -93,7 +100,7 @@ class DescribeImageTool(InternVLTool):
             is_complete=answer.is_complete,
             num_pages=None if page.number is None else len(blocks),
         )
-        notes = picture.notes + "".join(failed) + left_out(page, given.image)
+        notes = picture.notes + "".join(missing) + left_out(page, given.image)
         return Outcome(
             answer.for_agent + notes, artifact, picture.cut if len(blocks) == 1 else None
         )

@@ -30,6 +30,7 @@ class ToolImage:
         part: Position of `pixels` on the whole upright image; None: `pixels` is the whole image.
         damage: What of a PDF's page may be missing because the file is damaged; None: nothing.
         frames: Number of images in the file, of which `pixels` is the first.
+        stand_in: Why the pages of a PDF may not show its content; None: they do.
     """
 
     pixels: Image.Image
@@ -38,6 +39,7 @@ class ToolImage:
     part: Box | None = None
     damage: str | None = None
     frames: int = 1
+    stand_in: str | None = None
 
     @property
     def block(self) -> dict[str, Any]:
@@ -58,6 +60,8 @@ class ToolImage:
             notes += (
                 f"\n(The file is damaged, and part of this page may be missing: {self.damage}.)"
             )
+        if self.stand_in is not None:
+            notes += f"\n(The file may have more than this page shows: {self.stand_in}.)"
         if self.frames > 1:
             notes += (
                 f"\n(The file has {self.frames} images, as an animation has, of which only the "

@@ -121,7 +121,7 @@ def _of_pdf(held: BytesSource, opening: Opening, pages: str | None) -> Generator
             shown = page.image
         else:
             pixels = Image.fromarray(page.image)
-            shown = ToolImage(pixels, pixels.size, damage=page.damage)
+            shown = ToolImage(pixels, pixels.size, damage=page.damage, stand_in=page.stand_in)
         yield ToolPage(shown, page.number + 1, page.total)
 
 

@@ -8,7 +8,7 @@ from drawn_pages import scripted, text_pdf
 
 from langchain_internvl import InternVLLoader, MediaPolicy
 from langchain_internvl.errors import MediaError
-from langchain_internvl.tools import ReadTextTool
+from langchain_internvl.tools import DescribeImageTool, ReadTextTool
 
 PROSE = "The invoice of March is due in thirty days after the goods have been delivered.\n" * 5
 
@@ -62,3 +62,19 @@ def test_the_read_tool_tells_the_agent(tmp_path):
     assert "cannot be decompressed" in second
     assert "Page 2 of 3:\n(This page cannot be shown: " in second
     assert third.startswith("Page 3 of 3:\nread\n(The file is damaged, and part of this page may")
+
+
+def test_the_describe_tool_tells_of_every_damaged_page(tmp_path):
+    def cut(raw):
+        return raw[: len(raw) - 12]
+
+    (tmp_path / "a.pdf").write_bytes(damaged(cut, bytes, cut))
+    tool = DescribeImageTool(
+        llm=scripted(lambda _: "Prose.")[0], media_policy=MediaPolicy(roots=[tmp_path])
+    )
+    said = tool.invoke({"image": "a.pdf"}).splitlines()
+    assert said[0] == "Prose."
+    assert [line.partition("may be missing")[0] for line in said[1:]] == [
+        "(The file is damaged, and part of page 1 ",
+        "(The file is damaged, and part of page 3 ",
+    ]
