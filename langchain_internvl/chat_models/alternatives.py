@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import ConfigurableField, Runnable
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableSerializable
 from langchain_core.runnables.configurable import RunnableConfigurableAlternatives
 from langchain_core.runnables.utils import Input, Output
@@ -48,10 +48,10 @@ class AlternativesMethod:
 class AlternativeModels(  # type: ignore[misc] # of chat models alone, which pydantic cannot check
     AlternativesMethod, RunnableConfigurableAlternatives[Input, Output]
 ):
-    """Binds tools and schemas to every model.
+    """Binds settings, tools and schemas to every model.
 
-    LangChain's own class binds them to the default model, and no config of a later call reaches
-    the others.
+    LangChain's own class binds tools and schemas to the default model, and no config of a later
+    call reaches the others; and a second `with_config` drops what the first one has set.
     """
 
     @classmethod
@@ -59,6 +59,16 @@ class AlternativeModels(  # type: ignore[misc] # of chat models alone, which pyd
     def lc_id(cls) -> list[str]:
         """Stored as LangChain's own class."""
         return RunnableConfigurableAlternatives.lc_id()
+
+    @override
+    def bind(self, **kwargs: Any) -> Runnable[Input, Output]:
+        return self._each("bind", **kwargs)
+
+    @override
+    def with_config(
+        self, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Runnable[Input, Output]:
+        return super().with_config(added(self.config, config), **kwargs)
 
     def bind_tools(self, *args: Any, **kwargs: Any) -> Model:
         """Bind tools to every model; see the models' own `bind_tools`."""
@@ -78,6 +88,11 @@ class AlternativeModels(  # type: ignore[misc] # of chat models alone, which pyd
         }
         default = _call(self.default, method, *args, **kwargs)
         return type(self)(**{**self.__dict__, "default": default, "alternatives": bound})
+
+
+def added(bound: RunnableConfig | None, given: RunnableConfig | None) -> RunnableConfig:
+    """A bound config with what another sets, as the bindings of LangChain add it."""
+    return cast("RunnableConfig", {**(bound or {}), **(given or {})})
 
 
 def _call(model: Any, method: str, *args: Any, **kwargs: Any) -> Any:

@@ -13,7 +13,7 @@ from langchain_core.runnables.configurable import RunnableConfigurableFields
 from langchain_core.runnables.utils import ConfigurableFieldSingleOption
 from typing_extensions import override
 
-from langchain_internvl.chat_models.alternatives import AlternativesMethod
+from langchain_internvl.chat_models.alternatives import AlternativesMethod, added
 from langchain_internvl.chat_models.base import PreparedModel
 from langchain_internvl.chat_models.tools import BoundModel, ToolBinding
 
@@ -30,7 +30,8 @@ class ConfigurableModel(
 
     LangChain's own class passes every argument to the constructor. There all of them count as given
     by the user: the default `streaming=False` would mean that `stream` yields one chunk. And it
-    binds tools and schemas to the default model, which no config of a later call reaches.
+    binds tools and schemas to the default model, which no config of a later call reaches; and a
+    second `with_config` drops what the first one has set.
 
     Attributes:
         default: The model whose arguments the config replaces.
@@ -60,6 +61,12 @@ class ConfigurableModel(
     @override
     def bind(self, **kwargs: Any) -> BoundModel:
         return BoundModel(bound=self, kwargs=kwargs, config={})
+
+    @override
+    def with_config(
+        self, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        return super().with_config(added(self.config, config), **kwargs)
 
     @override
     def _check(self, settings: dict[str, Any]) -> None:

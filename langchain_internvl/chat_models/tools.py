@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
+from langchain_core.runnables.retry import RunnableRetry
 from langchain_core.tools import BaseTool
 from typing_extensions import override
 
+from langchain_internvl.chat_models.alternatives import AlternativesMethod
 from langchain_internvl.chat_models.base import PreparedModel
 from langchain_internvl.tool_calling.response_format import RESPONSE_SETTINGS
 from langchain_internvl.tool_calling.structured_output import (
@@ -42,6 +44,14 @@ class ToolBinding(ABC):
     @abstractmethod
     def _check(self, settings: dict[str, Any]) -> None:
         """Raise if settings of a call are invalid."""
+
+    def with_listeners(self, *args: Any, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        """Call functions when a run begins and ends; see `Runnable.with_listeners`."""
+        return self.bind().with_listeners(*args, **kwargs)
+
+    def with_types(self, *args: Any, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        """State other types of inputs and outputs; see `Runnable.with_types`."""
+        return self.bind().with_types(*args, **kwargs)
 
     def _bind(self, settings: dict[str, Any]) -> Runnable[LanguageModelInput, AIMessage]:
         """Bind settings after validation, so that invalid ones raise now."""
@@ -120,7 +130,7 @@ class ToolBinding(ABC):
         return read_with(llm, parser, include_raw=include_raw)
 
 
-class BoundModel(Binding, ToolBinding):
+class BoundModel(AlternativesMethod, Binding, ToolBinding):
     """A model with settings, tools or a config, to which tools and schemas are bound in addition.
 
     LangChain's own class binds them to the model without its settings, which then have no effect,
@@ -164,7 +174,11 @@ class BoundModel(Binding, ToolBinding):
 
     @property
     def _model(self) -> Any:
-        return self.bound
+        """The model itself; `with_retry` puts a `RunnableRetry` before it."""
+        model: Runnable[LanguageModelInput, AIMessage] = self.bound
+        while isinstance(model, RunnableRetry):
+            model = model.bound
+        return model
 
     def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """The bound settings with those of a call."""

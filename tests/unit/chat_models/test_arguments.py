@@ -303,3 +303,17 @@ def test_alternatives_have_the_bound_tools_and_schemas(backend, also, is_lazy):
     assert dumpd(llm)["id"] == RunnableConfigurableAlternatives.lc_id()
     with pytest.raises(RequestError):
         llm.bind_tools([schema], max_tokens=0)
+
+
+def test_a_second_config_keeps_the_first(backend):
+    other = ScriptedBackend(["yes"] * 2)
+    llm = ChatInternVL(backend=backend).configurable_fields(max_tokens=ConfigurableField("length"))
+    short = llm.with_config(configurable={"length": 7}).with_config(tags=["a"])
+    short.invoke("x")
+    assert (backend.requests[0].max_tokens, short.config["tags"]) == (7, ["a"])
+    which = ConfigurableField("size")
+    both = llm.configurable_alternatives(which, big=ChatInternVL(backend=other))
+    big = both.bind(temperature=0.5).with_config(configurable={"size": "big"})
+    assert big.with_config({"tags": ["a"]}).invoke("x").text == "yes"
+    big.with_config(configurable={"size": "default"}).invoke("x")
+    assert (len(backend.requests), len(other.requests)) == (2, 1)
