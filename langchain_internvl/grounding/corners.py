@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 NUMBER = r"[-+]?(?:\d{1,9}(?:\.\d{0,17})?|\.\d{1,17})(?:[eE][-+]?\d{1,2})?"
-SEP = r"(?:\s{0,9}[,;|]\s{0,9}|\s{1,9})"
-OPEN, CLOSE = r"\\?[\[({]\s{0,9}", r"\s{0,9}[,;]?\s{0,9}\\?[\])}]"
+SEP = r"(?:\s{0,99}[,;|]\s{0,99}|\s{1,99})"
+OPEN, CLOSE = r"\\?[\[({]\s{0,99}", r"\s{0,99}(?:[,;]\s{0,99})?\\?[\])}]"
 """Brackets of any kind, also as LaTeX and Markdown escape them, after a comma too many."""
 
 BOX_KEYS = r"b?box(?:_?2d|es)?|b?boxes_?2d|bounding[_ ]?box(?:es)?|coordinates|coords|xyxy"

@@ -8,6 +8,7 @@ match is not a box.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
 from langchain_internvl.grounding.corners import (
@@ -25,25 +26,25 @@ from langchain_internvl.grounding.tables import find_in_tables
 
 _FOUR = re.compile(f"{OPEN}{FOUR_NUMBERS}{CLOSE}")
 _TAGGED = re.compile(
-    rf"(?:<b?box>|<\|box_start\|>)\s{{0,9}}{FOUR_NUMBERS}"
-    r"\s{0,9}(?:</b?box>|<\|box_end\|>|(?=<)|$)"
+    rf"(?:<b?box>|<\|box_start\|>)\s{{0,99}}{FOUR_NUMBERS}"
+    r"\s{0,99}(?:</b?box>|<\|box_end\|>|(?=<)|$)"
 )
 _AFTER_KEY = re.compile(
     r"(?<![A-Za-z0-9_])(?:b?box(?:_?2d)?|bounding[_ ]?box|coordinates|coords|xyxy)[\"']?"
-    rf"\s{{0,3}}[:=]\s{{0,3}}[\"']?(?P<box>{FOUR_NUMBERS})(?!\s{{0,9}}[,;]?\s{{0,9}}[-+.\d%]|px)",
+    rf"\s{{0,99}}[:=]\s{{0,99}}[\"']?(?P<box>{FOUR_NUMBERS})(?!\s{{0,99}}(?:[,;]\s{{0,99}})?[-+.\d%]|px)",
     re.IGNORECASE,
 )
 _QUOTED = OPEN + SEP.join([rf"[\"']({NUMBER})[\"']"] * 4) + CLOSE
 _ONE_QUOTED = re.compile(_QUOTED)
 _QUOTED_BOXES = re.compile(
-    rf"(?:<b?box>|(?<![A-Za-z0-9_])(?:{BOX_KEYS})[\"']?\s{{0,3}}[:=])\s{{0,9}}(?:\[\s{{0,9}})?"
-    rf"(?P<boxes>{_QUOTED}(?:\s{{0,9}},\s{{0,9}}{_QUOTED}){{0,200}})".replace(
+    rf"(?:<b?box>|(?<![A-Za-z0-9_])(?:{BOX_KEYS})[\"']?\s{{0,99}}[:=])\s{{0,99}}(?:\[\s{{0,99}})?"
+    rf"(?P<boxes>{_QUOTED}(?:\s{{0,99}},\s{{0,99}}{_QUOTED}){{0,200}})".replace(
         f"({NUMBER})", NUMBER
     ),
     re.IGNORECASE,
 )
 """Boxes whose numbers are in quotes, after a key or a tag: other lists of such numbers are none."""
-_COMMAS = r"\s{0,9},\s{0,9}".join([f"({NUMBER})"] * 4)
+_COMMAS = r"\s{0,99},\s{0,99}".join([f"({NUMBER})"] * 4)
 _ONE_LISTED = re.compile(_COMMAS)
 _FENCE = r"(?:`{3,9}|~{3,9})"
 _ALONE = re.compile(
@@ -60,11 +61,12 @@ _CORNER_BETWEEN = (
 )
 _SIZE_KEY = r"[\"']?\b(?:size|dim(?:ension)?s?|extent|wh)[\"']?\s{0,3}[:=]?\s{0,3}"
 _TO = (
-    rf"\s{{0,9}}(?:,|;|to\b|->|→|-|–)?\s{{0,9}}(?!{_SIZE_KEY})(?:{_KEY_BETWEEN}|{_CORNER_BETWEEN})"
+    r"\s{0,99}(?:(?:,|;|to\b|->|→|-|–)\s{0,99})?"
+    rf"(?!{_SIZE_KEY})(?:{_KEY_BETWEEN}|{_CORNER_BETWEEN})"
 )
 _CORNERS = re.compile(f"{_POINT}{_TO}{_POINT}")
 _ANCHOR = r"[\"']?\b(?P<from>[A-Za-z_-]{1,20})[\"']?\s{0,3}"
-_BETWEEN_POINTS = r"\s{0,9}[,;]?\s{0,9}"
+_BETWEEN_POINTS = r"\s{0,99}(?:[,;]\s{0,99})?"
 _SIZED = re.compile(
     rf"{_ANCHOR}[:=]?\s{{0,3}}{_POINT}{_BETWEEN_POINTS}{_SIZE_KEY}{_POINT}", re.IGNORECASE
 )
@@ -78,27 +80,27 @@ _OTHER_CORNER = re.compile(
 )
 """Words of a point that is neither the middle of a box nor its top left corner."""
 _LISTED = re.compile(
-    rf"{OPEN}{_COMMAS}(?:\s{{0,9}};\s{{0,9}}{_COMMAS}){{1,200}}{CLOSE}".replace(
+    rf"{OPEN}{_COMMAS}(?:\s{{0,99}};\s{{0,99}}{_COMMAS}){{1,200}}{CLOSE}".replace(
         f"({NUMBER})", NUMBER
     )
 )
 _RANGES = re.compile(
-    rf"[\"']?\b(?P<first>[xy])(?:_?range)?[\"']?\s{{0,3}}[:=]\s{{0,3}}{_POINT}\s{{0,9}}[,;]?\s{{0,9}}"
+    rf"[\"']?\b(?P<first>[xy])(?:_?range)?[\"']?\s{{0,3}}[:=]\s{{0,3}}{_POINT}{_BETWEEN_POINTS}"
     rf"[\"']?(?!(?P=first))[xy](?:_?range)?[\"']?\s{{0,3}}[:=]\s{{0,3}}{_POINT}",
     re.IGNORECASE,
 )
-_FOUR_COORDS = r"\s{0,9},?\s{0,9}".join([r"<COORD_(\d{1,4})>"] * 4)
-_COORDS = re.compile(rf"(?:<box>\s{{0,9}})?{_FOUR_COORDS}(?:\s{{0,9}}</box>)?")
+_FOUR_COORDS = r"\s{0,99}(?:,\s{0,99})?".join([r"<COORD_(\d{1,4})>"] * 4)
+_COORDS = re.compile(rf"(?:<box>\s{{0,99}})?{_FOUR_COORDS}(?:\s{{0,99}}</box>)?")
 _BRACKETED = re.compile(
-    rf"(?:<box>|\{{)\s{{0,9}}{_FOUR_COORDS.replace('<COORD_', '<')}"
-    r"(?:\s{0,9}(?:</box>|\})|(?=<)|$)"
+    rf"(?:<box>|\{{)\s{{0,99}}{_FOUR_COORDS.replace('<COORD_', '<')}"
+    r"(?:\s{0,99}(?:</box>|\})|(?=<)|$)"
 )
 _ANY_POINT = _POINT.replace(f"({NUMBER})", NUMBER)
-_POLYGON = re.compile(rf"{_ANY_POINT}(?:\s{{0,9}},?\s{{0,9}}{_ANY_POINT}){{2,400}}")
+_POLYGON = re.compile(rf"{_ANY_POINT}(?:\s{{0,99}}(?:,\s{{0,99}})?{_ANY_POINT}){{2,400}}")
 
 _XY = (
-    rf"\{{\s{{0,9}}[\"']?x[\"']?\s{{0,3}}[:=]\s{{0,3}}{NUMBER}\s{{0,9}},\s{{0,9}}"
-    rf"[\"']?y[\"']?\s{{0,3}}[:=]\s{{0,3}}{NUMBER}\s{{0,9}}\}}"
+    rf"\{{\s{{0,99}}[\"']?x[\"']?\s{{0,99}}[:=]\s{{0,99}}{NUMBER}\s{{0,99}},\s{{0,99}}"
+    rf"[\"']?y[\"']?\s{{0,99}}[:=]\s{{0,99}}{NUMBER}\s{{0,99}}\}}"
 )
 _POINT_OBJECTS = re.compile(rf"{_XY}(?:[^{{}}]{{0,30}}{_XY}){{1,400}}")
 
@@ -109,11 +111,11 @@ _NAME = (
     r"|left|top|right|bottom|width|height|[xywh]"
 )
 _PAIR = re.compile(
-    rf"(?<![A-Za-z0-9_])[\"'*`]{{0,2}}({_NAME})[\"'*`]{{0,2}}\s{{0,3}}[:=]\*{{0,2}}\s{{0,3}}"
+    rf"(?<![A-Za-z0-9_])[\"'*`]{{0,2}}({_NAME})[\"'*`]{{0,2}}\s{{0,99}}[:=]\*{{0,2}}\s{{0,99}}"
     rf"[\"'`]?({NUMBER})(?![\d.%\w])[\"'`]?",
     re.IGNORECASE,
 )
-_ELEMENT = re.compile(rf"<({_NAME})>\s{{0,9}}({NUMBER})\s{{0,9}}</(?:{_NAME})>", re.IGNORECASE)
+_ELEMENT = re.compile(rf"<({_NAME})>\s{{0,99}}({NUMBER})\s{{0,99}}</(?:{_NAME})>", re.IGNORECASE)
 """An element of XML, as in the annotations of Pascal VOC."""
 _POINTS = re.compile(r"<points?\s[^<>]{0,200}$")
 _BETWEEN_PAIRS = re.compile(
@@ -123,8 +125,12 @@ _BETWEEN_PAIRS = re.compile(
 _NARROW = str.maketrans("，、；：（）［］【】｛｝＜＞＝－．　", ",,;:()[][]{}<>=-. ")
 """Chinese and Japanese punctuation mapped to ASCII, one character to one."""
 
-_YX_KEY = re.compile(r"[\"']box_2d[\"']\s{0,3}:\s{0,3}[\"']?\[{0,2}$")
-"""Gemini's key, whose boxes are top, left, bottom, right."""
+_YX_BOXES = re.compile(
+    r"(?<![A-Za-z0-9_])box_?2d[\"'*`]{0,3}\s{0,99}[:=]\*{0,2}"
+    r"(?:[\s\[\](){,;|\d.+\"'-]{1,200000}|null|None|e[-+]?\d){0,20000}",
+    re.IGNORECASE,
+)
+"""Gemini's key and its boxes, each of which is top, left, bottom, right."""
 
 
 def find_boxes(text: str) -> list[Found]:
@@ -147,18 +153,35 @@ def _numbers_of(pattern: re.Pattern[str]) -> Callable[[str], Iterator[Found]]:
     """A finder of four numbers in the order of a box."""
 
     def find(text: str) -> Iterator[Found]:
+        order = _Order(text)
         for match in pattern.finditer(text):
-            yield _in_order(match, "box" if "box" in pattern.groupindex else 0)
+            yield _in_order(match, order, "box" if "box" in pattern.groupindex else 0)
 
     return find
 
 
-def _in_order(match: re.Match[str], group: str | int = 0) -> Found:
-    """Four numbers in the order that the key before them means."""
+class _Order:
+    """The order of the numbers in the boxes of a text, which the key before them tells.
+
+    Args:
+        text: The text.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._spans = [match.span() for match in _YX_BOXES.finditer(text)]
+
+    def is_yx(self, place: int) -> bool:
+        """Whether a box at a place of the text is top, left, bottom, right."""
+        index = bisect_right(self._spans, place, key=lambda span: span[0]) - 1
+        return index >= 0 and place < self._spans[index][1]
+
+
+def _in_order(match: re.Match[str], order: _Order, group: str | int = 0) -> Found:
+    """Four numbers in the order left, top, right, bottom."""
     left, top, right, bottom = match.groups()[-4:]
     start, end = match.span(group)
     repairs: tuple[str, ...] = ()
-    if _YX_KEY.search(match.string, max(0, start - 40), start):
+    if order.is_yx(start):
         left, top, right, bottom = top, left, bottom, right
         repairs = ("read as top, left, bottom, right (Gemini's box_2d)",)
     return Found(start, end, (left, top, right, bottom), repairs=repairs)
@@ -166,9 +189,10 @@ def _in_order(match: re.Match[str], group: str | int = 0) -> Found:
 
 def _quoted(text: str) -> Iterator[Found]:
     """Boxes of numbers in quotes: `{"bbox_2d": ["1", "2", "3", "4"]}`."""
+    order = _Order(text)
     for match in _QUOTED_BOXES.finditer(text):
         for one in _ONE_QUOTED.finditer(text, *match.span("boxes")):
-            yield _in_order(one)
+            yield _in_order(one, order)
 
 
 def _ranges(text: str) -> Iterator[Found]:
@@ -206,14 +230,15 @@ def _of_size(match: re.Match[str], numbers: Sequence[str]) -> Iterator[Found]:
     if names == ("x", "y") and _OTHER_CORNER.search(words):
         yield Found(*match.span(), problem="a size, and a corner that is not the top left one")
     elif corners is not None:
-        yield Found(*match.span(), corners[0], repairs=corners[1])
+        yield Found(*match.span(), corners[0], repairs=corners[1], is_object=True)
 
 
 def _listed(text: str) -> Iterator[Found]:
     """Several boxes in one bracket, as of CogVLM and Shikra: `[[1, 2, 3, 4; 5, 6, 7, 8]]`."""
+    order = _Order(text)
     for match in _LISTED.finditer(text):
         for one in _ONE_LISTED.finditer(text, *match.span()):
-            yield Found(*one.span(), one.groups())
+            yield _in_order(one, order)
 
 
 def _point_objects(text: str) -> Iterator[Found]:

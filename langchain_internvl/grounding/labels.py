@@ -6,19 +6,27 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import islice, pairwise, takewhile
 
-from langchain_internvl.grounding.corners import BOX_KEYS, CLOSE, FOUR_NUMBERS, NUMBER, Found
+from langchain_internvl.grounding.corners import (
+    BOX_KEYS,
+    CLOSE,
+    FOUR_NUMBERS,
+    NUMBER,
+    OPEN,
+    Found,
+)
 
 REF = re.compile(
     r"<ref>((?:(?!<ref>).){0,2000}?)</ref>"
     r"|<\|object_ref_start\|>(.{0,2000}?)<\|object_ref_end\|>"
-    r"|<p>([^<>]{0,200})</p>(?=\s{0,9}\{<\d)",
+    r"|<p>([^<>]{0,200})</p>(?=\s{0,99}\{<\d)",
     re.DOTALL,
 )
 """Label markup of InternVL, Qwen2-VL and MiniGPT-v2; of nested labels the innermost."""
 _REF_OF_BOX = re.compile(
-    r"<ref>(?:(?!</?ref>|<b?box>).){0,2000}</ref>(?=\s{0,9}<b?box>)"
-    r"|<\|object_ref_start\|>(?:(?!<\|).){0,2000}<\|object_ref_end\|>(?=\s{0,9}<\|box_start\|>)",
+    r"<ref>(?:(?!</?ref>|<b?box>).){0,2000}</ref>(?=\s{0,99}<b?box>)"
+    r"|<\|object_ref_start\|>(?:(?!<\|).){0,2000}<\|object_ref_end\|>(?=\s{0,99}<\|box_start\|>)",
     re.DOTALL,
 )
 """A label right before its box."""
@@ -32,36 +40,44 @@ _LABEL_KEYS = (
     "label|name|text|ref|class|category|object|phrase|标签|名称|类别|物体|对象|目标|文本",
     "text_content|caption|description|描述",
 )
-_STRING = r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+_STRING = r"""("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
 _JSON_LABEL = tuple(
-    re.compile(rf"""["'](?:{keys})["']\s{{0,9}}[:：]\s{{0,9}}{_STRING}""", re.IGNORECASE)
+    re.compile(rf"""["'](?:{keys})["']\s{{0,99}}[:：]\s{{0,99}}{_STRING}""", re.IGNORECASE)
     for keys in _LABEL_KEYS
 )
 """Keys of labels, and those of texts that are the label only where there is none of them."""
-_PAIR_OF_LABEL = rf"""["'](?:{"|".join(_LABEL_KEYS)})["']\s{{0,9}}[:：]\s{{0,9}}{_STRING}"""
+_PAIR_OF_LABEL = rf"""["'](?:{"|".join(_LABEL_KEYS)})["']\s{{0,99}}[:：]\s{{0,99}}{_STRING}"""
 _FOUR = FOUR_NUMBERS.replace(f"({NUMBER})", NUMBER)
 _A_BOX = r"""[\s"'\[({]{0,9}(?:[-+.]?\d|[a-z]\w{0,20}["']?\s{0,3}[:=])"""
 _LABEL_OF_BOX = re.compile(
-    rf"""{_FOUR}{CLOSE}["']?\s{{0,9}},\s{{0,9}}{_PAIR_OF_LABEL}"""
-    rf"""|{_PAIR_OF_LABEL}(?=\s{{0,9}},\s{{0,9}}["'](?:{BOX_KEYS})["']\s{{0,9}}:{_A_BOX})""",
+    rf"""{_FOUR}{CLOSE}["']?\s{{0,99}},\s{{0,99}}{_PAIR_OF_LABEL}"""
+    rf"""|{_PAIR_OF_LABEL}(?=\s{{0,99}},\s{{0,99}}["'](?:{BOX_KEYS})["']\s{{0,99}}:{_A_BOX})""",
     re.IGNORECASE,
 )
 """A label in JSON right after or right before its box."""
 _TAGS_OF_BOX = re.compile(r"<b?box>|<\|box_start\|>")
 _JSON_LABELS = re.compile(
-    r"""["'](?:labels|names|classes|categories|phrases|captions|texts|标签)["']\s{0,9}:\s{0,9}"""
-    r"""\[([^\[\]]{0,20000})\]""",
+    r"""["'](?:labels|names|classes|categories|phrases|captions|texts|标签"""
+    rf"""|(?P<one>{"|".join(_LABEL_KEYS)}))["']\s{{0,99}}[:：]\s{{0,99}}\[(?P<list>[^\[\]]{{0,20000}})\]""",
     re.IGNORECASE,
 )
-"""The labels of several boxes in a list beside them, as of Florence-2 and of detectors."""
-_ITEM = re.compile(r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')|[^\s,"']+""")
+"""The labels of several boxes in a list beside them, as of Florence-2 and of detectors; `one`: the
+key is that of a single label."""
+_QUOTES = {r"\'": "'", '"': r"\""}
+_OTHER_QUOTES = re.compile(r"""\\.|\"""")
+"""Escapes, and quotes that need one in JSON; `_QUOTES` has those that change."""
+_ITEM = re.compile(rf"""{_STRING}|[^\s,"']+""")
 _NEXT_IN_LIST = re.compile(r"(?:[\s,;\[\]()\d.+-]|null|None){0,400}")
 _NO_BOX = re.compile(r"[\[(][^\[\]()]{0,100}[\])]|null|None")
 """An item of a list of boxes that is none; it has a label in the list of labels all the same."""
-_BRACES = re.compile(r"""(?<=[:,\[{\s])"(?:[^"\\\n]|\\.){0,2000}"(?=\s{0,9}[:,}\]])|[{}]""")
+_BRACES = re.compile(r"""(?<=[:,\[{\s])"(?:[^"\\\n]|\\.){0,2000}"(?=\s{0,99}[:,}\]])|[{}]""")
 """Braces, and strings, which may contain braces."""
-_KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,9}:\s{0,9}["']?[\[{(]{0,3}$""")
-_OWNER_KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,9}:\s{0,9}$""")
+_KEY = re.compile(
+    r"""["'](?P<name>[^"'\n]{1,100})["']\s{0,99}:(?:\s{0,99}["'])?(?P<opening>[\s\[{(]{0,99})"""
+    rf"""(?P<missing>(?:(?:{_NO_BOX.pattern})\s{{0,99}},[\s\[(]{{0,99}}){{0,50}})$"""
+)
+"""The key of a box, and what stands before it in a list and is none."""
+_OWNER_KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,99}:\s{0,99}$""")
 _LABEL_WORD = r"""["']?\b(?:label|name|ref|class|category|object|phrase)["']?\s{0,3}[:=]\s{0,3}"""
 _LABEL_BEFORE = re.compile(rf"(?:^|.*\s){_LABEL_WORD}(.{{1,200}})$", re.IGNORECASE)
 _LABEL_AFTER = re.compile(
@@ -72,7 +88,7 @@ _BOX_KEYS = frozenset(
     {
         "array", "bottomleft", "bottomright", "center", "centre", "lowerleft", "lowerright",
         "middle", "tensor", "topright", "upperright", "坐标", "边界框", "检测框", "位置", "区域",
-        "bbox2d", "bbox", "bboxes", "bboxes2d", "box2d", "box", "boxes", "boundingbox",
+        "bbox2d", "bbox", "bboxes", "bboxes2d", "box2d", "box", "boxes", "boxes2d", "boundingbox",
         "boundingboxes", "coordinates", "coords", "corners", "from", "lefttop", "location", "lt",
         "min", "p1", "point1", "points", "position", "rect", "rectangle", "region", "start", "tl",
         "topleft", "topleftcorner", "upperleft", "upperleftcorner", "vertices", "xyxy",
@@ -87,7 +103,7 @@ _CONTAINERS = frozenset(
 )  # fmt: skip
 """Keys of an object that has a box, and which are not its label, spelt likewise."""
 _KEY_OF_BOX = re.compile(
-    r"\b(?:bbox(?:es)?|box_?2d|bounding[ _-]?box(?:es)?|coord(?:inate)?s|xyxy|from"
+    r"\b(?:null|none|bbox(?:es)?|box_?2d|bounding[ _-]?box(?:es)?|coord(?:inate)?s|xyxy|from"
     r"|(?:top|upper|bottom|lower)[ _-]?(?:left|right)(?:[ _-]corner)?"
     r"|(?:np\.|torch\.)?(?:array|tensor)|\\?boxed)(?:_?2d)?(?: coordinates)?$"
     r"|(?:的|位于|在)?(?:边界框|检测框|坐标|位置|左上角)(?:的?坐标)?(?:为|是|在|如下)?$",
@@ -96,6 +112,17 @@ _KEY_OF_BOX = re.compile(
 """Words before a box that do not name its object; "box" and "region" may."""
 _EDGES = " \t,;.:[](){}\"'*`#•|-–—，。；：、（）［］【】"
 """Punctuation around a label in running text, in lists and in Markdown."""
+_BOX_FIRST = re.compile(
+    r"^[ \t>*•-]{0,9}(?:\d{1,3}[.)][ \t]{1,9})?(?:<b?box>)?[\[(`]{0,3}"
+    rf"(?P<box>{OPEN}{_FOUR}){CLOSE}[\])`]{{0,3}}(?:</b?box>)?[ \t]{{0,9}}(?=\S)"
+    r"(?P<rest>[^\r\n\[\]{}<>]{1,100})\r?$",
+    re.MULTILINE,
+)
+"""A line that begins with a box: `1. [100, 200, 300, 400]: cat`."""
+_REST_IS_LABEL = re.compile(r"[:：,;|–—-]{0,2}(?=[^:=]*[^\W\d_])([^:=]+)")
+_BEFORE_LABEL = (":", "：")
+_BEFORE_BOX = "[( \t\r\n:=-{"
+_LIST_NUMBER = re.compile(r"(?:^|\n)[ \t]{0,9}\d{1,3}[.)]$")
 _MOST_STEPS = 50
 
 
@@ -125,6 +152,19 @@ def _plain(key: str) -> str:
     return re.sub(r"[\s_-]", "", key).lower()
 
 
+def _lines_after_boxes(text: str) -> dict[int, re.Match[str]]:
+    """Lines that begin with boxes and tell something about them, by the places of the boxes.
+
+    One such line alone may go on with a sentence, unless it has a colon behind the box.
+    """
+    lines = list(_BOX_FIRST.finditer(text))
+    kept = {line.start("box"): line for line in lines if line["rest"].startswith(_BEFORE_LABEL)}
+    for one, other in pairwise(lines):
+        if not text[one.end() : other.start()].strip():
+            kept |= {one.start("box"): one, other.start("box"): other}
+    return kept
+
+
 class Labels:
     """Finds the labels of the boxes in a text, from left to right.
 
@@ -138,54 +178,75 @@ class Labels:
         self._end = 0
         self._objects: _Objects | None = None
         self._listed: Iterator[str | None] | None = None
+        self._lines = _lines_after_boxes(text)
 
     def label(self, found: Found) -> str | None:
         """The label of the next box; None: no label."""
         between = self._text[self._end : found.start]
         is_first = self._end == 0
-        self._end = found.end
+        line = self._lines.get(found.start)
+        # What stands behind a box on its line is not about the next one.
+        self._end = found.end if line is None else line.end()
         self._last = found.label or self._read(found, between, None if is_first else self._last)
         return self._last
 
     def _read(self, found: Found, between: str, before: str | None) -> str | None:
         if refs := refs_of(between):
             return refs[-1]
+        line = self._lines.get(found.start)
+        if line is not None and (rest := _REST_IS_LABEL.fullmatch(line["rest"])):
+            return rest[1].strip(_EDGES)
         if self._listed is not None and _NEXT_IN_LIST.fullmatch(between):
             for _ in _NO_BOX.finditer(between):
                 next(self._listed, None)
             return next(self._listed, None)
         self._listed = None
         key = _KEY.search(between)
-        if key and _plain(key[1]) not in _BOX_KEYS:
-            return key[1]
+        if key and _plain(key["name"]) not in _BOX_KEYS:
+            # Below the key may be an object with a label of its own.
+            own = self._of_object(found, "")[0] if "{" in key["opening"] else None
+            return own or key["name"]
         if key or found.is_object:
-            label, is_inside = self._of_object(found)
+            label, is_inside = self._of_object(found, key["missing"] if key else "")
             if is_inside:
                 return label
         return self._of_words(found, between, before)
 
-    def _of_object(self, found: Found) -> tuple[str | None, bool]:
-        """The label in the JSON object of a box; whether there is an object."""
+    def _of_object(self, found: Found, missing: str) -> tuple[str | None, bool]:
+        """The label in the JSON object of a box; whether there is an object.
+
+        Args:
+            found: The box.
+            missing: Items of a list of boxes before it that are none.
+        """
         self._objects = self._objects or _Objects(self._text)
         label, is_inside = self._objects.label(found)
-        is_one_of_several = self._text[: found.start].rstrip().endswith(("[", "("))
-        if (label is None or is_one_of_several) and (names := self._objects.names(found)):
+        before = self._text[max(0, found.start - 99) : found.start].rstrip()
+        is_of_several = bool(missing) or before.endswith(("[", "("))
+        names: list[str | None] = []
+        if label is None or is_of_several:
+            names = self._objects.names(found, is_of_several=is_of_several)
+        if names:
             self._listed = iter(names)
-            label = next(self._listed)
+            for _ in _NO_BOX.finditer(missing):
+                next(self._listed, None)
+            label = next(self._listed, None)
         return label, is_inside
 
     def _of_words(self, found: Found, between: str, before: str | None) -> str | None:
         """The label in the words before or after a box; `before`: that of the box before it."""
         words = _MARKUP.sub("\n", between)
-        last = words.rstrip("[( \t\r\n:=-{").rpartition("\n")[2]
+        words = _LIST_NUMBER.sub("", words.rstrip(_BEFORE_BOX)).rstrip(_BEFORE_BOX)
+        last = words.rpartition("\n")[2]
         last = re.split(r"[\]);,.}]\s|[\])}]", last)[-1]
         last = _without_key(last.strip(_EDGES))
         is_label = any(letter.isalnum() for letter in last)
         if is_label and _plain(last) not in _BOX_KEYS:
             return last
         after = _LABEL_AFTER.match(self._text, found.end)
-        if after:
-            return after[1].strip(_EDGES)
+        if after and (label := after[1].strip(_EDGES)):
+            self._end = max(self._end, after.end())
+            return label
         return last if is_label else before  # "box" may be the object's name
 
 
@@ -241,16 +302,26 @@ class _Objects:
             label = None if _plain(key[1]) in _BOX_KEYS | _CONTAINERS else key[1]
         return label, True
 
-    def names(self, found: Found) -> list[str | None]:
-        """The list of labels in the object of a box, None for other values; empty: none."""
+    def names(self, found: Found, *, is_of_several: bool) -> list[str | None]:
+        """The list of labels in the object of a box, None for other values; empty: none.
+
+        Args:
+            found: The box.
+            is_of_several: Whether it stands in a list of boxes. The texts in a list below the key
+                of a single label belong to one box each only there.
+        """
         own = self._around(bisect_left(self._opens, found.start + 1) - 1, found.end)
         if own is None:
             return []
         first = bisect_left(self._lists, self._opens[own], key=lambda one: one.start())
-        if first == len(self._lists) or self._lists[first].end() > self._closes[own]:
-            return []
-        names = [one and _text_of(one) for one in _ITEM.findall(self._lists[first][1])]
-        return [name or None for name in names] if any(names) else []
+        following = map(self._lists.__getitem__, range(first, len(self._lists)))
+        inside = takewhile(lambda listed: listed.end() <= self._closes[own], following)
+        lists = islice(inside, _MOST_STEPS)
+        for listed in sorted(lists, key=lambda listed: listed["one"] is not None):
+            names = [one and _text_of(one) for one in _ITEM.findall(listed["list"])]
+            if any(names) and (is_of_several or listed["one"] is None or len(names) == 1):
+                return [name or None for name in names]
+        return []
 
     def _around(self, index: int, end: int) -> int | None:
         """The innermost object, from a given one outwards, that contains a position; None: none."""
@@ -264,16 +335,18 @@ class _Objects:
 
     def _label_between(self, start: int, end: int) -> str | None:
         for pattern in _JSON_LABEL:
-            if match := pattern.search(self._text, start, min(end, start + 2000)):
-                return _text_of(match[1])
+            match = pattern.search(self._text, start, min(end, start + 2000))
+            if match and (label := _text_of(match[1])):
+                return label
         return None
 
 
 def _text_of(literal: str) -> str:
     """The text of a string literal of JSON, or in single quotes."""
+    inside = literal[1:-1]
     if literal.startswith("'"):
-        return literal[1:-1]
+        inside = _OTHER_QUOTES.sub(lambda one: _QUOTES.get(one.group(), one.group()), inside)
     try:
-        return str(json.loads(literal))
+        return str(json.loads(f'"{inside}"'))
     except json.JSONDecodeError:
         return literal[1:-1]

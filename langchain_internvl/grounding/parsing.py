@@ -37,11 +37,12 @@ from pydantic import BaseModel, ConfigDict
 from langchain_internvl.grounding.box import Box, Size, Space, scale_of
 from langchain_internvl.grounding.corners import Found
 from langchain_internvl.grounding.forms import find_boxes
+from langchain_internvl.grounding.indentation import Unindented
 from langchain_internvl.grounding.labels import Labels, refs_of, without_labels
 from langchain_internvl.grounding.tables import without_headers
 
 # A possible box: a bracket with numbers, closed or at the end of the text or of the markup.
-_ALMOST = re.compile(r"[\[(]{1,3}\s{0,9}[-+]?\.?\d[-+.\d,;%px\s]{0,400}(?:[\])]|$|(?=</))")
+_ALMOST = re.compile(r"[\[(]{1,3}\s{0,99}[-+]?\.?\d[-+.\d,;%px\s]{0,400}(?:[\])]|$|(?=</))")
 _TAG = re.compile(
     r"(?:<b?box>|<\|box_start\|>)((?:[^<\[(]|<(?=[-+\d])){0,400})(?:</b?box>|<\|box_end\|>|<|$)"
 )
@@ -49,13 +50,13 @@ _PERCENT_KEY = re.compile(
     r"""["']?(?:x_?1|x_?min|left)["']?\s{0,3}[:=]\s{0,3}["']?[\d.]{1,9}\s?(?:%|px)""", re.IGNORECASE
 )
 _EMPTY = re.compile(
-    r"""["'](?:bbox_2d|bbox|box|box_2d|bounding_?box|boundingBox)["']\s{0,9}:\s{0,9}"""
-    r"(?:null|None|\[\s{0,9}\]|\{\s{0,9}\})"
+    r"""["'](?:bbox_2d|bbox|box|box_2d|bounding_?box|boundingBox)["']\s{0,99}:\s{0,99}"""
+    r"(?:null|None|\[\s{0,99}\]|\{\s{0,99}\})"
 )
 _LOCATION = re.compile(r"(?:<loc_?\d{1,4}>){2,8}")
 """Location tokens of PaliGemma and Florence-2."""
 _TEMPLATE = re.compile(
-    r"[\[(]{1,3}\s{0,9}(?:x_?(?:1|min)|left)\s{0,9},\s{0,9}(?:y_?(?:1|min)|top)\b[^\[\]]{0,60}[\])]{0,3}",
+    r"[\[(]{1,3}\s{0,99}(?:x_?(?:1|min)|left)\s{0,99},\s{0,99}(?:y_?(?:1|min)|top)\b[^\[\]]{0,60}[\])]{0,3}",
     re.IGNORECASE,
 )
 _MARKUP_TAG = re.compile(
@@ -66,7 +67,7 @@ _MARKUP_TAG = re.compile(
 """Tags of InternVL in any case or escaped for HTML, of DeepSeek-VL2 and of GLM-4.5V."""
 _CLOSED_BY_OPENER = re.compile(r"[\])}\s]{0,9}<b?box>\s{0,99}")
 """The rest of a reply whose last box ends in `<box>` in place of `</box>`."""
-_EMPTY_TAG = re.compile(r"<b?box>\s{0,9}\[{1,2}\s{0,9}\]{1,2}\s{0,9}</b?box>")
+_EMPTY_TAG = re.compile(r"<b?box>\s{0,99}\[{1,2}\s{0,99}\]{1,2}\s{0,99}</b?box>")
 _THOUGHTS = re.compile(r"\s*<think>")
 _LONGEST = 200_000
 _SHARES = 1.5
@@ -139,6 +140,8 @@ def parse_grounding(
             rejected.append("the reply has thoughts, and no answer")
     elif _THOUGHTS.match(text):
         return Grounding(rejected=(*rejected, "the reply ends within its thoughts"))
+    unindented = Unindented(text)
+    text = unindented.text
     labels = Labels(text)
     unlabelled = without_labels(text)
     rest = without_headers(unlabelled)
@@ -153,7 +156,8 @@ def parse_grounding(
             rejected.append(f"{text[found.start : found.end]}: {error}")
             continue
         if confidence is not None:
-            box = box.model_copy(update={"confidence": confidence(found.start, found.end)})
+            places = unindented.place(found.start), unindented.place(found.end - 1) + 1
+            box = box.model_copy(update={"confidence": confidence(*places)})
         boxes.append(box)
     if not (end and _CLOSED_BY_OPENER.fullmatch(text, end)):
         rejected += _almost(rest[end:], is_end=True)

@@ -42,7 +42,7 @@ _PLACES = re.compile(r"\b(?:area|location|place|position|region)s?\b", re.IGNORE
 """The same in tables without one of those; other tables have names of places there."""
 
 _ORDER = re.compile(
-    r"[\[({]?\s{0,9}([a-z]\w{0,11}(?:\s{0,9}[,;]\s{0,9}[a-z]\w{0,11}){3})\s{0,9}[\])}]?$"
+    r"[\[({]?\s{0,99}([a-z]\w{0,11}(?:\s{0,99}[,;]\s{0,99}[a-z]\w{0,11}){3})\s{0,99}[\])}]?$"
 )
 """The names of four numbers at the end of a header: `Box [ymin, xmin, ymax, xmax]`."""
 
@@ -61,10 +61,10 @@ _LABELS = frozenset(
 _NUMBERS = frozenset({"", "confidence", "id", "index", "no", "no.", "nr", "number", "row", "score"})
 """Headers of columns whose cells are no labels."""
 
-_ONE = re.compile(rf"\s{{0,9}}({NUMBER})\s{{0,9}}")
+_ONE = re.compile(rf"\s{{0,99}}({NUMBER})\s{{0,99}}")
 _FOUR = re.compile(f"{OPEN}{FOUR_NUMBERS}{CLOSE}")
-_BARE = re.compile(rf"\s{{0,9}}{FOUR_NUMBERS}\s{{0,9}}")
-_PAIR = re.compile(rf"\s{{0,9}}(?:{OPEN})?({NUMBER}){SEP}({NUMBER})(?:{CLOSE})?\s{{0,9}}")
+_BARE = re.compile(rf"\s{{0,99}}{FOUR_NUMBERS}\s{{0,99}}")
+_PAIR = re.compile(rf"\s{{0,99}}(?:{OPEN})?({NUMBER}){SEP}({NUMBER})(?:{CLOSE})?\s{{0,99}}")
 
 
 @dataclass(frozen=True)

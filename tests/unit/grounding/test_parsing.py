@@ -111,6 +111,79 @@ def test_numbers_in_code_are_a_box_without_a_label(reply):
     assert (box.label, box.thousandths) == (None, (1, 2, 300, 400))
 
 
+OBJECTS = {
+    "bbox_2d": [{"bbox_2d": [1, 2, 3, 4], "label": "a"}, {"label": "b", "bbox_2d": [5, 6, 7, 8]}],
+    "box_2d": {"box_2d": [[2, 1, 4, 3], [6, 5, 8, 7]], "label": ["a", "b"]},
+    "quoted": [
+        {"bbox_2d": ["1", "2", "3", "4"], "label": "a"},
+        {"bbox": "5, 6, 7, 8", "label": "b"},
+    ],
+    "named": [
+        {"label": "a", "x1": 1, "y1": 2, "x2": 3, "y2": 4},
+        {"bbox": {"x1": "5", "y1": "6", "x2": "7", "y2": "8"}, "label": "b"},
+    ],
+    "lists": {"bboxes": [[1, 2, 3, 4], None, [5, 6, 7, 8]], "labels": ["a", "no", "b"]},
+    "points": [
+        {"label": "a", "top_left": [1, 2], "bottom_right": [3, 4]},
+        {"label": "b", "topLeft": {"x": 5, "y": 6}, "bottomRight": {"x": 7, "y": 8}},
+    ],
+    "ranges and sizes": [
+        {"x": [1, 3], "y": [2, 4], "label": "a"},
+        {"label": "b", "center": [6, 7], "size": [2, 2]},
+    ],
+    "keys": {"a": [1, 2, 3, 4], "b": [[5, 6], [7, 8]]},
+}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("indent", [None, 1, 2, 4, 8, 200, "\t"])
+@pytest.mark.parametrize("form", OBJECTS)
+def test_json_is_read_at_any_indentation(form, indent, end):
+    reply = json.dumps({"data": [{"result": OBJECTS[form]}]}, indent=indent)
+    grounding = parse_grounding(f"```json\n{reply}\n```".replace("\n", end))
+    assert [(box.label, box.thousandths) for box in grounding.boxes] == [
+        ("a", (1, 2, 3, 4)),
+        ("b", (5, 6, 7, 8)),
+    ]
+    assert grounding.rejected == ()
+
+
+@pytest.mark.parametrize("wrong", [{"bbox_2d": [1, 2, 3]}, {"bbox_2d": []}, {"bbox": ["x1", "y1"]}])
+@pytest.mark.parametrize("indent", [None, 4, 40])
+def test_what_is_no_box_is_said_at_any_indentation(wrong, indent):
+    reply = json.dumps({"data": {"result": [wrong]}}, indent=indent).replace('"x1"', "x1")
+    grounding = parse_grounding(reply.replace('"y1"', "y1"))
+    assert (grounding.boxes, len(grounding.rejected)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "[1,            2,            3,            4]",
+        "x1:            1\ny1:            2\nx2:            3\ny2:            4",
+        "<|begin_of_box|>1, 2, 3, 4<|end_of_box|>",
+        '{"bbox_2d"           :           [1, 2, 3, 4]}',
+        "top-left (1, 2)            ,            bottom-right (3, 4)",
+    ],
+)
+def test_numbers_may_stand_far_apart(reply):
+    (box,) = parse_boxes(reply)
+    assert box.thousandths == (1, 2, 3, 4)
+
+
+def test_indentation_in_a_label_stays():
+    label = "one" + "\n            " + "two"
+    (box,) = parse_boxes(f"<ref>{label}</ref>\n            <box>\n            [[1, 2, 3, 4]]</box>")
+    assert (box.label, box.thousandths) == (label, (1, 2, 3, 4))
+
+
+def test_the_confidence_is_that_of_the_place_in_the_reply():
+    reply = json.dumps([{"bbox_2d": [1, 2, 3, 4]}, {"bbox_2d": [5, 6, 7, 8]}], indent=20)
+    read = []
+    parse_grounding(reply, confidence=lambda start, end: read.append(reply[start:end]))
+    assert [json.loads(one) for one in read] == [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
 def test_names_of_places_are_no_boxes():
     reply = "| Location | Box |\n|---|---|\n| Room 1 | 1, 2, 300, 400 |"
     (box,) = parse_boxes(reply)
@@ -215,6 +288,10 @@ def test_code_in_an_answer_is_text():
         "<p>", "<ref>a", "1,2,3,4;", "[1,2,3,4;", "size: [1, 2]", "center", "<x1>1</x1>", "**",
         '":"', '"labels": ["', "右下角", "<think>", "&lt;box&gt;", "{<1><2>",
         '"labels":["a"],"b":[1,2,3,4],{',
+        '{"label":["a"],"bbox":[1,2,3,4],', '{"label":["a","b"],"boxes":[[1,2,3,4],', '"box_2d": [',
+        '"box_2d": [[1,2,3,4],', "[" + " " * 98, '"a":' + " " * 98, "\n" + " " * 30,
+        "[1" + "\t" * 98,
+        "1" + " " * 98, "\n[1,2,3,4]: a", "null, [", '"boxes": [null, ', "\\'", "'label': 'it\\'",
     ],
 )  # fmt: skip
 def test_long_nonsense_is_read_in_linear_steps(piece):
