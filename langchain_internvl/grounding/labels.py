@@ -72,16 +72,18 @@ _NO_BOX = re.compile(r"[\[(][^\[\]()]{0,100}[\])]|null|None")
 """An item of a list of boxes that is none; it has a label in the list of labels all the same."""
 _BRACES = re.compile(r"""(?<=[:,\[{\s])"(?:[^"\\\n]|\\.){0,2000}"(?=\s{0,99}[:,}\]])|[{}]""")
 """Braces, and strings, which may contain braces."""
+_NAME = r"""(?P<name>"(?:[^"\\\n]|\\.){1,100}"|'(?:[^'\\\n]|\\.){1,100}')"""
 _KEY = re.compile(
-    r"""["'](?P<name>[^"'\n]{1,100})["']\s{0,99}:(?:\s{0,99}["'])?(?P<opening>[\s\[{(]{0,99})"""
+    rf"""{_NAME}\s{{0,99}}:(?:\s{{0,99}}["'])?(?P<opening>[\s\[{{(]{{0,99}})"""
     rf"""(?P<missing>(?:(?:{_NO_BOX.pattern})\s{{0,99}},[\s\[(]{{0,99}}){{0,50}})$"""
 )
 """The key of a box, and what stands before it in a list and is none."""
-_OWNER_KEY = re.compile(r"""["']([^"'\n]{1,100})["']\s{0,99}:\s{0,99}$""")
+_OWNER_KEY = re.compile(rf"{_NAME}\s{{0,99}}:\s{{0,99}}$")
 _LABEL_WORD = r"""["']?\b(?:label|name|ref|class|category|object|phrase)["']?\s{0,3}[:=]\s{0,3}"""
 _LABEL_BEFORE = re.compile(rf"(?:^|.*\s){_LABEL_WORD}(.{{1,200}})$", re.IGNORECASE)
 _LABEL_AFTER = re.compile(
-    rf"""[\])}}]{{0,3}}["']?\s{{0,3}}[,;]?\s{{0,3}}{_LABEL_WORD}["']?([^"'\n,;\[\](){{}}]{{1,200}})""",
+    rf"""[\])}}]{{0,3}}["']?\s{{0,3}}[,;]?\s{{0,3}}{_LABEL_WORD}"""
+    rf"""(?:{_STRING}|["']?([^"'\n,;\[\](){{}}]{{1,200}}))""",
     re.IGNORECASE,
 )
 _BOX_KEYS = frozenset(
@@ -202,10 +204,11 @@ class Labels:
             return next(self._listed, None)
         self._listed = None
         key = _KEY.search(between)
-        if key and _plain(key["name"]) not in _BOX_KEYS:
+        name = _text_of(key["name"]) if key else ""
+        if key and _plain(name) not in _BOX_KEYS:
             # Below the key may be an object with a label of its own.
             own = self._of_object(found, "")[0] if "{" in key["opening"] else None
-            return own or key["name"]
+            return own or name
         if key or found.is_object:
             label, is_inside = self._of_object(found, key["missing"] if key else "")
             if is_inside:
@@ -244,7 +247,7 @@ class Labels:
         if is_label and _plain(last) not in _BOX_KEYS:
             return last
         after = _LABEL_AFTER.match(self._text, found.end)
-        if after and (label := after[1].strip(_EDGES)):
+        if after and (label := _text_of(after[1]) if after[1] else after[2].strip(_EDGES)):
             self._end = max(self._end, after.end())
             return label
         return last if is_label else before  # "box" may be the object's name
@@ -299,7 +302,8 @@ class _Objects:
                 end, self._closes[outer] if after < 0 else after
             )
         if label is None and (key := _OWNER_KEY.search(self._text[max(0, start - 120) : start])):
-            label = None if _plain(key[1]) in _BOX_KEYS | _CONTAINERS else key[1]
+            name = _text_of(key["name"])
+            label = None if _plain(name) in _BOX_KEYS | _CONTAINERS else name
         return label, True
 
     def names(self, found: Found, *, is_of_several: bool) -> list[str | None]:

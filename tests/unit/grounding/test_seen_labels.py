@@ -63,6 +63,20 @@ from langchain_internvl.grounding import parse_grounding
             '{"bbox_2d": [1, 2, 3, 4], "label": "", "description": "cat"}',
             [("cat", (1, 2, 3, 4))],
         ),
+        # Keys and labels are strings of JSON, also below several boxes.
+        (r'{"\u72d7": [1, 2, 3, 4]}', [("狗", (1, 2, 3, 4))]),
+        (r'{"M\u00fcller": {"bbox": [1, 2, 3, 4]}}', [("Müller", (1, 2, 3, 4))]),
+        ("""{"it's": [1, 2, 3, 4]}""", [("it's", (1, 2, 3, 4))]),
+        (r"""{'it\'s': [1, 2, 3, 4]}""", [("it's", (1, 2, 3, 4))]),
+        (r'{"say \"hi\"": [[1, 2, 3, 4]]}', [('say "hi"', (1, 2, 3, 4))]),
+        (
+            r'{"boxes": [[1, 2, 3, 4], [5, 6, 7, 8]], "label": "M\u00fcller, brown"}',
+            [("Müller, brown", (1, 2, 3, 4)), ("Müller, brown", (5, 6, 7, 8))],
+        ),
+        (
+            '[1, 2, 3, 4], label: "cat, black" [5, 6, 7, 8], label: "do',
+            [("cat, black", (1, 2, 3, 4)), ("do", (5, 6, 7, 8))],
+        ),
         # The label in a box's own object, not the key of the list around it.
         (
             '{"animals": [{"x": [1, 3], "y": [2, 4], "label": "cat"}]}',
