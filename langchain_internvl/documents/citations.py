@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from math import isnan
 from typing import Any, TypeAlias
 
 from langchain_core.documents import Document
@@ -24,7 +23,13 @@ from pydantic import BaseModel
 
 from langchain_internvl._optional import require
 from langchain_internvl.chat_models import ChatInternVL
-from langchain_internvl.documents.cited_answer import CitedAnswer, CitedPage, cite, cite_quotes
+from langchain_internvl.documents.cited_answer import (
+    CitedAnswer,
+    CitedPage,
+    cite,
+    cite_quotes,
+    given,
+)
 from langchain_internvl.documents.locating import (
     Batch,
     Located,
@@ -190,10 +195,10 @@ def open_page_of(document: Document, policy: MediaPolicy) -> Image.Image:
         MediaError: The document has no source or no page, or the page cannot be opened.
     """
     metadata = _of_the_only_page(document.metadata)
-    source = _given(metadata, "source")
+    source = given(metadata, "source")
     if source is None:
         raise MediaError("the document", "has no source in its metadata; pass page_image=")
-    page_index, rotation = _given(metadata, "page"), _given(metadata, "rotation")
+    page_index, rotation = given(metadata, "page"), given(metadata, "rotation")
     try:
         number = int(page_index or 0)
         turned = int(rotation or 0) % 360
@@ -222,12 +227,6 @@ def _of_the_only_page(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
         case [Mapping() as page]:
             return {**page, **metadata}
     return metadata
-
-
-def _given(metadata: Mapping[str, Any], name: str) -> Any:
-    """A value of metadata; None if it is missing, as stores of columns say by None or NaN."""
-    value = metadata.get(name)
-    return None if isinstance(value, float) and isnan(value) else value
 
 
 def _check_question(question: Any) -> None:
@@ -272,9 +271,9 @@ def _by_page(documents: Sequence[Document]) -> list[Document]:
 
 def _page_key(metadata: Mapping[str, Any]) -> tuple[str, ...] | None:
     """What identifies a page, in our metadata or those of other loaders; None: nothing."""
-    if (own := _given(metadata, "page_id")) is not None:
+    if (own := given(metadata, "page_id")) is not None:
         return (str(own),)
-    source, page = _given(metadata, "source"), _given(metadata, "page")
+    source, page = given(metadata, "source"), given(metadata, "page")
     return None if source is None or page is None else (str(source), str(page))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,12 @@ def cite_quotes(
     return _annotated(reply, text or UNSAID, spans, documents)
 
 
+def given(metadata: Mapping[str, Any], name: str) -> Any:
+    """A value of metadata; None if it is missing, as stores of columns say by None or NaN."""
+    value = metadata.get(name)
+    return None if isinstance(value, float) and isnan(value) else value
+
+
 def _annotated(
     reply: AIMessage,
     text: str,
@@ -130,8 +137,9 @@ def _annotated(
     citations = []
     for begin, end, number in spans:
         metadata = documents[number - 1].metadata
-        known = {name: metadata[name] for name in ("page", "page_id") if name in metadata}
-        source = metadata.get("source")
+        named = {name: given(metadata, name) for name in ("page", "page_id")}
+        known = {name: value for name, value in named.items() if value is not None}
+        source = given(metadata, "source")
         page = _page_of(metadata)
         citations.append(
             create_citation(

@@ -44,6 +44,16 @@ def test_marks_become_annotations(said, text, expected):
         assert annotation["extras"]["page_id"] == "aa-1"
 
 
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_missing_values_of_stores_are_in_no_citation(missing):
+    metadata = dict.fromkeys(("source", "page", "page_id"), missing)
+    answer = cite(AIMessage("It is 900 [1]."), [Document("It is 900.", metadata=metadata)])
+    (citation,) = answer.citations
+    assert citation.get("url") is None
+    assert citation["title"] == "document"
+    assert citation["extras"] == {"number": 1}
+
+
 RENT = ("The rent is 900", 1)
 
 
