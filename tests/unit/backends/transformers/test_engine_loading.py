@@ -190,7 +190,7 @@ def test_closing_does_not_wait_for_weights(backend, monkeypatch):
 
 
 INTERRUPTED = """
-import signal, sys, threading, time
+import itertools, signal, sys, threading, time
 from langchain_internvl.backends.transformers import backend, engine_thread
 
 engine_thread._LOAD_END = {patience}  # the load takes as long as a busy machine needs
@@ -203,7 +203,7 @@ def interrupt(number, frame):
 signal.signal(signal.SIGINT, interrupt)  # ignored by default in programs of a background job
 from transformers import core_model_loading
 
-real, read = core_model_loading._materialize_copy, 0
+real, numbers = core_model_loading._materialize_copy, itertools.count(1)
 spawn, queued = core_model_loading.spawn_materialize, 0
 
 def slowly(*args, **kwargs):
@@ -214,13 +214,12 @@ def slowly(*args, **kwargs):
     return spawn(*args, **kwargs)
 
 def materialize(*args, **kwargs):
-    global read
-    read += 1
-    print(read, flush=True)
+    own = next(numbers)
+    print(own, flush=True)
     # However busy the machine is: no second tensor before the signal, and none before the exit.
     while not engine_thread._ENDING:
         time.sleep(0.01)
-    if read > {most}:  # the pool may run far ahead of the thread that loads
+    if own > {most}:  # the pool may run far ahead of the thread that loads
         ended.wait({patience})
     return real(*args, **kwargs)
 
