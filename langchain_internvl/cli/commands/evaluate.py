@@ -106,14 +106,21 @@ def evaluate(
     from rich.progress import track
 
     from langchain_internvl import evaluation
-    from langchain_internvl.cli import runs
+    from langchain_internvl.cli.runs import (
+        THIS,
+        check_metric,
+        print_summary,
+        read_run,
+        shared_ids,
+        write_case,
+    )
 
     if metric not in evaluation.METRICS:
         known = ", ".join(evaluation.METRICS)
         raise typer.BadParameter(f"--metric: {metric!r} is none; choose one of {known}")
-    older = None if baseline is None else runs.read_run(baseline)
+    older = None if baseline is None else read_run(baseline)
     if older is not None:
-        runs.check_metric(older, runs.THIS, metric)
+        check_metric(older, THIS, metric)
     console = Console(stderr=True)
     done: list[CaseResult] = []
     file = None
@@ -125,7 +132,7 @@ def evaluate(
         if not read:
             raise typer.BadParameter(f"{cases} has no cases")
         if older is not None:
-            runs.shared_ids(older, runs.THIS, [case.id for case in read])
+            shared_ids(older, THIS, [case.id for case in read])
         llm = model.open(temperature=0)
         results = evaluation.evaluate(llm, read, metric, concurrency=concurrency)
         for result in track(results, "cases", len(read), console=console, transient=True):
@@ -136,7 +143,7 @@ def evaluate(
             if file is not None:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()  # finished cases survive a crash
-            runs.write_case(line, as_json=as_json)
-    runs.print_summary(metric, done, older, as_json=as_json)
+            write_case(line, as_json=as_json)
+    print_summary(metric, done, older, as_json=as_json)
     if any(result.error for result in done):
         raise typer.Exit(FAILED)
