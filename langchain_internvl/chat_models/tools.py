@@ -13,7 +13,7 @@ from langchain_core.runnables.retry import RunnableRetry
 from langchain_core.tools import BaseTool
 from typing_extensions import override
 
-from langchain_internvl.chat_models.alternatives import AlternativesMethod
+from langchain_internvl.chat_models.alternatives import AlternativesMethod, added
 from langchain_internvl.chat_models.base import PreparedModel
 from langchain_internvl.tool_calling.response_format import RESPONSE_SETTINGS
 from langchain_internvl.tool_calling.structured_output import (
@@ -195,8 +195,8 @@ class ToolMethods(ToolBinding, PreparedModel):
 
     @override
     def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> BoundModel:
-        both = cast("RunnableConfig", {**(config or {}), **kwargs})
-        return BoundModel(bound=self, kwargs={}, config=both)
+        own = added(config, cast("RunnableConfig", kwargs))
+        return BoundModel(bound=self, kwargs={}, config=own)
 
     @override
     def _check(self, settings: dict[str, Any]) -> None:
